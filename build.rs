@@ -1,0 +1,195 @@
+//! Sets the SONAME and writes the C headers to `OUT_DIR/include/ts`.
+//!
+//! The headers in `include/` are copies (`make header`); `tests/header.rs` fails
+//! when they differ.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cbindgen::{Builder, Config};
+
+/// Rises when a caller built against an older version cannot use a newer one.
+const SOVERSION: &str = "0";
+
+const LICENSE: &str = "SPDX-License-Identifier: Apache-2.0";
+const GENERATED: &str = "Generated from src/ffi by build.rs; do not edit.";
+
+/// The C++ names in `src/ffi/cxx.rs`, which in a header are written plainly.
+const CXX_NAMES: [(&str, &str); 5] = [
+    ("_Z15TSSslSessionGetPK14TSSslSessionID", "TSSslSessionGet"),
+    (
+        "_Z21TSSslSessionGetBufferPK14TSSslSessionIDPcPi",
+        "TSSslSessionGetBuffer",
+    ),
+    (
+        "_Z18TSSslSessionInsertPK14TSSslSessionIDP17tsapi_ssl_sessionP13tsapi_ssl_obj",
+        "TSSslSessionInsert",
+    ),
+    (
+        "_Z18TSSslSessionRemovePK14TSSslSessionID",
+        "TSSslSessionRemove",
+    ),
+    ("_Z20TSSslTicketKeyUpdatePci", "TSSslTicketKeyUpdate"),
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=cbindgen.toml");
+    println!("cargo::rerun-if-changed=src/ffi");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libtssession.so.{SOVERSION}");
+
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    let dir = out.join("include/ts");
+    fs::create_dir_all(&dir).expect("OUT_DIR is writable");
+    for (name, text) in [("ts.h", ts(&root)), ("ssl_session_cache.h", host(&root))] {
+        fs::write(dir.join(name), text).expect("OUT_DIR is writable");
+    }
+    println!("cargo::rustc-env=TSSESSION_HEADERS={}", dir.display());
+}
+
+/// `<ts/ts.h>`.
+fn ts(root: &Path) -> String {
+    let types = declarations(root, "types.rs");
+    let c = declarations(root, "ts.rs");
+    let mut cxx = without_comments(&declarations(root, "cxx.rs"));
+    for (mangled, plain) in CXX_NAMES {
+        assert!(cxx.contains(mangled), "src/ffi/cxx.rs exports {mangled}");
+        cxx = cxx.replace(mangled, plain);
+    }
+    format!(
+        r#"/** @file
+
+  The TLS session cache and ticket-key functions of Apache Traffic Server.
+
+  TS_SSL_SESSION_API chooses the declarations:
+    8   those of the manual page and of ATS 7.1 to 8.1 (this is the default)
+    9   those of ATS 9: TSSslSessionInsert takes the connection too, which is never
+        read, and TSSslTicketKeyUpdate tells whether it did its work
+    10  those of ATS 10 and 11: the same with C++ linkage, for C++ only
+
+  {GENERATED}
+  {LICENSE}
+ */
+
+#ifndef TSSESSION_TS_H
+#define TSSESSION_TS_H
+
+#include <stddef.h>
+
+#ifndef TS_SSL_SESSION_API
+#define TS_SSL_SESSION_API 8
+#endif
+
+#if TS_SSL_SESSION_API < 8 || TS_SSL_SESSION_API > 10
+#error "TS_SSL_SESSION_API must be 8, 9 or 10"
+#endif
+
+#if TS_SSL_SESSION_API == 10 && !defined(__cplusplus)
+#error "TS_SSL_SESSION_API 10 has C++ linkage: use 9 in C"
+#endif
+
+{types}
+#if defined(__cplusplus) && TS_SSL_SESSION_API < 10
+extern "C" {{
+#endif
+
+#if TS_SSL_SESSION_API == 8
+
+{c}
+#else /* 9 and 10: what the functions do is described above */
+
+{cxx}
+#endif
+
+#if defined(__cplusplus) && TS_SSL_SESSION_API < 10
+}}
+#endif
+
+#endif /* TSSESSION_TS_H */
+"#
+    )
+}
+
+/// `<ts/ssl_session_cache.h>`.
+fn host(root: &Path) -> String {
+    let functions = declarations(root, "host.rs");
+    format!(
+        r#"/** @file
+
+  What the owner of an SSL_CTX calls to have its sessions and tickets served by
+  libtssession. The functions have C linkage whatever <ts/ts.h> declares; that
+  may be this library's or ATS's own.
+
+  {GENERATED}
+  {LICENSE}
+ */
+
+#ifndef TSSESSION_SSL_SESSION_CACHE_H
+#define TSSESSION_SSL_SESSION_CACHE_H
+
+#include <stdint.h>
+#include <ts/ts.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+{functions}
+#ifdef __cplusplus
+}}
+#endif
+
+#endif /* TSSESSION_SSL_SESSION_CACHE_H */
+"#
+    )
+}
+
+/// The C declarations of one file in `src/ffi`.
+fn declarations(root: &Path, file: &str) -> String {
+    let config = Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is valid");
+    let bindings = Builder::new()
+        .with_config(config)
+        .with_src(root.join("src/ffi").join(file))
+        .generate()
+        .unwrap_or_else(|error| panic!("cbindgen, {file}: {error}"));
+    let mut text = Vec::new();
+    bindings.write(&mut text);
+    let text = String::from_utf8(text).expect("cbindgen writes UTF-8");
+    without_safety_sections(text.trim_start())
+}
+
+/// Leaves out the `# Safety` end of a doc comment, which is Rust's way to say what
+/// the text before it says to C callers.
+fn without_safety_sections(text: &str) -> String {
+    let mut out = String::new();
+    let mut skipping = false;
+    for line in text.lines() {
+        if line == " * # Safety" {
+            skipping = true;
+            // The empty line before it.
+            out.truncate(out.trim_end_matches(" *\n").len());
+        }
+        if line == " */" {
+            skipping = false;
+        }
+        if !skipping {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+fn without_comments(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("/**") {
+        let end = rest[start..].find("*/\n").expect("comments are closed") + start + 3;
+        out.push_str(&rest[..start]);
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}

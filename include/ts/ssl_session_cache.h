@@ -1,0 +1,118 @@
+/** @file
+
+  What the owner of an SSL_CTX calls to have its sessions and tickets served by
+  libtssession. The functions have C linkage whatever <ts/ts.h> declares; that
+  may be this library's or ATS's own.
+
+  Generated from src/ffi by build.rs; do not edit.
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#ifndef TSSESSION_SSL_SESSION_CACHE_H
+#define TSSESSION_SSL_SESSION_CACHE_H
+
+#include <stdint.h>
+#include <ts/ts.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * Attaches an SSL_CTX to the session cache and to the ticket keys: sets its
+ * session callbacks, session cache mode and ticket-key callback as the settings
+ * say at this moment. Attaching it again applies the settings again.
+ *
+ * Call it when the context is set up, before connections use it: OpenSSL does
+ * not guard a context against changes while it is in use. The library stays
+ * loaded from the first call on, whatever dlclose says.
+ *
+ * The context remains the host's, and so does its session ID context: a server
+ * that asks for client certificates must set one
+ * (SSL_CTX_set_session_id_context), or OpenSSL resumes none of its sessions.
+ *
+ * The result is TS_ERROR when ctx is NULL or OpenSSL is out of memory.
+ */
+TSReturnCode TSSslSessionCacheAttach(TSSslContext ctx);
+
+/**
+ * Takes off again what TSSslSessionCacheAttach has set: the context gets back the
+ * session callbacks, modes and numbers that it had before. Its ticket-key
+ * callback becomes NULL, because OpenSSL does not tell what it was.
+ *
+ * A context that is not attached stays as it is, and the result is TS_SUCCESS.
+ * It is TS_ERROR when ctx is NULL. A context need not be detached before
+ * SSL_CTX_free.
+ */
+TSReturnCode TSSslSessionCacheDetach(TSSslContext ctx);
+
+/**
+ * Changes one setting, named as its ATS record is named, for example
+ * "proxy.config.ssl.session_cache.size" to "4096". README lists them all.
+ *
+ * A number may end in K, M, G or T. The setting is in force when the call
+ * returns; those that shape a context (tickets, modes) when it is attached the
+ * next time. A smaller cache keeps as many sessions as fit; one that is
+ * switched off forgets all. The number of shards
+ * (proxy.config.ssl.session_cache.num_buckets) is settled once the cache is in
+ * use.
+ *
+ * Where an environment variable sets the same record, that counts: the result
+ * is TS_SUCCESS and a warning is logged. The result is TS_ERROR, an error is
+ * logged and nothing has changed when there is no such setting, the value is
+ * not valid, or an argument is NULL.
+ *
+ * Any thread may call it at any time.
+ */
+TSReturnCode TSSslSessionCacheConfigSet(const char *name, const char *value);
+
+/**
+ * Reads one counter, named as the ATS metric is named, for example
+ * "proxy.process.ssl.ssl_session_cache_hit". README lists them all.
+ *
+ * The result is TS_ERROR, and *value stays as it is, when there is no such
+ * counter or an argument is NULL; that is logged. Any thread may call it at any
+ * time.
+ */
+TSReturnCode TSSslSessionCacheStatGet(const char *name, int64_t *value);
+
+/**
+ * Has func(contp, event, id) called after a handshake through an attached context
+ * has stored a session (TS_EVENT_SSL_SESSION_NEW), fetched one (_GET), or after a
+ * failed connection has removed one (_REMOVE). id is a TSSslSessionID * that is
+ * valid during the call.
+ *
+ * It is called on the thread of the handshake, which waits for it, and holds no
+ * lock: it may call every function of the library. Calls of the library's
+ * functions call no hook, so a plugin that inserts what it was told of does not
+ * hear of it again. A C++ exception must not leave it.
+ *
+ * Adding the same func and contp again changes nothing. The result is TS_ERROR
+ * when func is NULL; that is logged. Any thread may call it at any time.
+ */
+TSReturnCode TSSslSessionHookAdd(TSEventFunc func, TSCont contp);
+
+/**
+ * Ends what TSSslSessionHookAdd began, for the same func and contp.
+ *
+ * A call that another thread is in at this moment goes on; none begins after
+ * this function returned, but one that was about to begin may. Wait for the
+ * connections to end before unloading the function. The result is TS_ERROR when
+ * there is no such hook; that is logged. Any thread may call it at any time,
+ * the function itself included.
+ */
+TSReturnCode TSSslSessionHookRemove(TSEventFunc func, TSCont contp);
+
+/**
+ * Forgets every session, wipes it and gives its memory back. Ticket keys stay.
+ *
+ * Call it when sessions may no longer be trusted, for example after the rules
+ * for client certificates have changed. Any thread may call it at any time.
+ */
+void TSSslSessionCacheClear(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TSSESSION_SSL_SESSION_CACHE_H */

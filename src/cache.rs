@@ -1,0 +1,649 @@
+//! The session cache: sharded, bounded by entries and by bytes, never blocking
+//! for longer than another thread's few hundred nanoseconds.
+//!
+//! # Structure
+//!
+//! A `DashMap` holds the entries, one [`Lane`] beside each of its shards holds
+//! what belongs to the shard but not to the table: the eviction order and the
+//! number of waiting writers. Two process-wide numbers count entries and bytes.
+//!
+//! # Invariants
+//!
+//! 1. `used.entries` and `used.bytes` are reserved *before* an entry is put into a
+//!    table and released *after* it was taken out, so what the tables hold never
+//!    exceeds the limits.
+//! 2. A lane's order changes only under its shard's write lock, and names exactly
+//!    the entries of that shard.
+//! 3. A thread holds at most one shard lock, except in [`Cache::freeze`], which
+//!    takes them all in ascending order. While it holds one it calls no code
+//!    but this crate's, and an entry that leaves is wiped and freed after the
+//!    unlock.
+//! 4. Locks are only ever *tried*, again and again, never parked upon: a parked
+//!    thread is registered in a table that a forked child inherits without the
+//!    thread, and the child would wait for it for ever.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ahash::RandomState;
+use crossbeam_utils::{Backoff, CachePadded};
+use dashmap::{DashMap, RwLockReadGuard, RwLockWriteGuard, SharedValue};
+use hashbrown::raw::RawTable;
+use smallvec::SmallVec;
+use zeroize::Zeroize;
+
+use crate::entry::{Entry, Lifetime, Now};
+use crate::id::SessionId;
+use crate::policy::Order;
+use crate::stats::{Counter, Stats};
+
+type Table = RawTable<(SessionId, SharedValue<Entry>)>;
+
+/// How many expired sessions an insert clears away at most, so that what has
+/// expired goes faster than new sessions come, and no insert pays for all.
+const REAP_PER_INSERT: usize = 2;
+
+/// How many sessions an insert evicts before it lets others at the shard.
+const EVICT_PER_LOCK: usize = 4;
+
+/// Entries on their way out: wiped and freed when this is dropped, which is
+/// declared before the shard is locked and so happens after it is unlocked.
+/// Holds those cleared away, evicted and replaced without an allocation.
+type Leaving = SmallVec<[Entry; REAP_PER_INSERT + EVICT_PER_LOCK + 1]>;
+
+/// A shard is worth having from about this many entries on: an eviction order
+/// over a handful of sessions cannot tell which of them are in use.
+const ENTRIES_PER_SHARD: usize = 128;
+
+/// The bounds of a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// At most this many sessions; at least 1.
+    pub entries: usize,
+    /// At most this many bytes of DER in all.
+    pub bytes: usize,
+}
+
+/// Why a session was not stored. What was cached before still is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its time is over.
+    Expired,
+    /// Larger than the whole cache may be.
+    TooLarge,
+    /// The shard was locked, and waiting is switched off.
+    Contention,
+    /// The allocator had nothing left.
+    NoMemory,
+}
+
+/// What belongs to one shard besides its table.
+#[derive(Default)]
+struct Lane {
+    /// Never contended: it is locked under the shard's write lock only.
+    order: Mutex<Order>,
+    /// Writers waiting for the shard. Readers let them pass, or a crowd of
+    /// readers could keep a writer out for good.
+    writers_waiting: AtomicU32,
+}
+
+#[derive(Default)]
+struct Usage {
+    entries: CachePadded<AtomicUsize>,
+    bytes: CachePadded<AtomicUsize>,
+}
+
+/// A bounded, thread-safe map from session ID to DER bytes.
+pub struct Cache {
+    map: DashMap<SessionId, Entry, RandomState>,
+    lanes: Box<[CachePadded<Lane>]>,
+    used: Usage,
+    max_entries: AtomicUsize,
+    max_bytes: AtomicUsize,
+    /// Seconds after which a session is over whatever it says itself; 0: never.
+    timeout: AtomicU32,
+    /// Give up on a locked shard instead of waiting.
+    skip_on_contention: AtomicBool,
+    /// The shard where the search for a victim or an expired session goes on.
+    next_shard: AtomicUsize,
+    stats: Arc<Stats>,
+}
+
+impl Cache {
+    /// An empty cache. `shards` is a wish: it is rounded up to a power of two and
+    /// lowered where the limit would leave next to nothing for each shard.
+    pub fn new(limits: Limits, shards: usize, stats: Arc<Stats>) -> Self {
+        let useful = (limits.entries / ENTRIES_PER_SHARD).next_power_of_two();
+        // Two is the fewest that dashmap takes.
+        let shards = shards.next_power_of_two().min(useful).max(2);
+        Self {
+            map: DashMap::with_hasher_and_shard_amount(RandomState::new(), shards),
+            lanes: (0..shards).map(|_| CachePadded::default()).collect(),
+            used: Usage::default(),
+            max_entries: AtomicUsize::new(limits.entries.max(1)),
+            max_bytes: AtomicUsize::new(limits.bytes),
+            timeout: AtomicU32::new(0),
+            skip_on_contention: AtomicBool::new(false),
+            next_shard: AtomicUsize::new(0),
+            stats,
+        }
+    }
+
+    /// Copies the session's DER to the front of `buffer`, as much as fits, and
+    /// returns how long it is. `None`: no such session, or it has expired.
+    ///
+    /// Takes the shard's lock for reading.
+    pub fn copy_der(
+        &self,
+        id: &SessionId,
+        now: Now,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Option<usize> {
+        self.counted(self.find(id, now, |der| {
+            let fits = der.len().min(buffer.len());
+            buffer[..fits].write_copy_of_slice(&der[..fits]);
+            der.len()
+        }))
+    }
+
+    /// Calls `read` with a copy of the session's DER that is wiped afterwards.
+    /// `None`: no such session, or it has expired.
+    ///
+    /// Takes the shard's lock for reading, and calls `read` without it.
+    pub fn with_der<R>(
+        &self,
+        id: &SessionId,
+        now: Now,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Option<R> {
+        let mut copy = DerCopy::default();
+        loop {
+            let needed = self.find(id, now, |der| {
+                let fits = der.len() <= copy.0.capacity();
+                if fits {
+                    copy.0.extend_from_slice(der);
+                }
+                (!fits).then_some(der.len())
+            });
+            match needed {
+                Some(Some(len)) => match copy.0.try_reserve_exact(len) {
+                    Ok(()) => continue,
+                    Err(_) => return self.counted(None),
+                },
+                Some(None) => return self.counted(Some(read(&copy.0))),
+                None => return self.counted(None),
+            }
+        }
+    }
+
+    fn counted<R>(&self, found: Option<R>) -> Option<R> {
+        self.stats.count(match found {
+            Some(_) => Counter::Hit,
+            None => Counter::Miss,
+        });
+        found
+    }
+
+    fn find<R>(&self, id: &SessionId, now: Now, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let hash = self.hash(id);
+        let shard = self.map.determine_shard(hash as usize);
+        let table = self.read(shard)?;
+        let entry = table.get(hash, |(key, _)| key == id)?.1.get();
+        if entry.lifetime().is_over(now, self.timeout()) {
+            drop(table);
+            self.reap(shard, hash, id, now);
+            return None;
+        }
+        entry.touch();
+        Some(read(entry.der()))
+    }
+
+    /// Stores a session under `id`, in place of the one that is there.
+    ///
+    /// Takes the shard's lock for writing, and those of other shards one at a
+    /// time when room has to be made.
+    pub fn insert(
+        &self,
+        id: &SessionId,
+        der: &[u8],
+        lifetime: Lifetime,
+        now: Now,
+    ) -> Result<(), Refused> {
+        let result = self.try_insert(id, der, lifetime, now);
+        self.stats.count(match result {
+            Ok(()) => Counter::Stored,
+            Err(_) => Counter::Refused,
+        });
+        result
+    }
+
+    fn try_insert(
+        &self,
+        id: &SessionId,
+        der: &[u8],
+        lifetime: Lifetime,
+        now: Now,
+    ) -> Result<(), Refused> {
+        if lifetime.is_over(now, self.timeout()) {
+            return Err(Refused::Expired);
+        }
+        let entry = Entry::new(der, lifetime).ok_or(Refused::NoMemory)?;
+        let hash = self.hash(id);
+        let home = self.map.determine_shard(hash as usize);
+
+        let mut first_try = true;
+        let backoff = Backoff::new();
+        loop {
+            if der.len() > self.max_bytes.load(Ordering::SeqCst) {
+                return Err(Refused::TooLarge);
+            }
+            let mut leaving = Leaving::new();
+            // Skipping is for the first try only: later ones have evicted something,
+            // and to give up then would have cost a stranger's session for nothing.
+            let mut shard = if first_try {
+                self.write_or_skip(home).ok_or(Refused::Contention)?
+            } else {
+                self.write(home)
+            };
+            first_try = false;
+            shard.reserve_memory(self)?;
+            shard.reap(self, now, &mut leaving);
+            for _ in 0..EVICT_PER_LOCK {
+                let old_len = shard.der_len(hash, id);
+                if self.reserve(old_len, der.len()) {
+                    leaving.extend(shard.put(self, hash, *id, entry));
+                    return Ok(());
+                }
+                // Evict here while this shard has its share of the entries, so that
+                // all stay alike in size; elsewhere otherwise.
+                if shard.order.len() * self.lanes.len()
+                    < self.used.entries.load(Ordering::Relaxed)
+                {
+                    break;
+                }
+                leaving.extend(shard.evict(self, now));
+            }
+            drop(shard);
+            drop(leaving);
+            if !self.evict_anywhere(now) {
+                // Another thread has reserved the room and not used it yet.
+                backoff.snooze();
+            }
+        }
+    }
+
+    /// Removes a session; `true` if there was one that had not expired.
+    ///
+    /// Takes the shard's lock for writing and waits for it, whatever is set
+    /// for contention.
+    pub fn remove(&self, id: &SessionId, now: Now) -> bool {
+        let hash = self.hash(id);
+        let mut shard = self.write(self.map.determine_shard(hash as usize));
+        let removed = shard.take(self, hash, |key, _| key == id);
+        drop(shard);
+        let Some(entry) = removed else {
+            return false;
+        };
+        let expired = entry.lifetime().is_over(now, self.timeout());
+        self.stats.count(match expired {
+            true => Counter::Expired,
+            false => Counter::Removed,
+        });
+        !expired
+    }
+
+    /// Forgets every session and gives the memory back.
+    ///
+    /// Takes the shards' locks for writing, one at a time.
+    pub fn clear(&self) {
+        for index in 0..self.lanes.len() {
+            let mut shard = self.write(index);
+            *shard.order = Order::default();
+            let table = std::mem::take(&mut *shard.table);
+            drop(shard);
+            let mut bytes = 0;
+            let entries = table.len();
+            for (_, entry) in table {
+                bytes += entry.get().der().len();
+            }
+            self.release(entries, bytes);
+            self.stats.add(Counter::Cleared, entries as u64);
+        }
+    }
+
+    /// Changes the bounds, evicting what is too much.
+    pub fn set_limits(&self, limits: Limits, now: Now) {
+        self.max_entries
+            .store(limits.entries.max(1), Ordering::SeqCst);
+        self.max_bytes.store(limits.bytes, Ordering::SeqCst);
+        let backoff = Backoff::new();
+        while self.is_over_limits() {
+            if !self.evict_anywhere(now) {
+                backoff.snooze();
+            }
+        }
+    }
+
+    /// Seconds after which a session is over whatever it says itself; 0: never.
+    pub fn set_timeout(&self, seconds: u32) {
+        self.timeout.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Whether lookups and inserts give up on a locked shard instead of waiting.
+    pub fn set_skip_on_contention(&self, skip: bool) {
+        self.skip_on_contention.store(skip, Ordering::Relaxed);
+    }
+
+    /// How many sessions there are, expired ones that were not reclaimed yet included.
+    pub fn entries(&self) -> usize {
+        self.used.entries.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of DER there are.
+    pub fn bytes(&self) -> usize {
+        self.used.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes every lock, so that a `fork` finds none held by another thread.
+    pub fn freeze(&self) -> Frozen<'_> {
+        Frozen {
+            cache: self,
+            _shards: (0..self.lanes.len()).map(|i| self.write(i)).collect(),
+        }
+    }
+
+    fn timeout(&self) -> u32 {
+        self.timeout.load(Ordering::Relaxed)
+    }
+
+    fn hash(&self, id: &SessionId) -> u64 {
+        self.map.hasher().hash_one(id)
+    }
+
+    /// Drops the entry under `id` if it still is expired, unless the shard is busy:
+    /// somebody else will come by.
+    fn reap(&self, index: usize, hash: u64, id: &SessionId, now: Now) {
+        let Some(mut shard) = self.try_write(index) else {
+            return;
+        };
+        let timeout = self.timeout();
+        let expired = shard.take(self, hash, |key, entry| {
+            key == id && entry.lifetime().is_over(now, timeout)
+        });
+        drop(shard);
+        if expired.is_some() {
+            self.stats.count(Counter::Expired);
+        }
+    }
+
+    /// Makes room in the next shard that has any to give; `false` when none has.
+    fn evict_anywhere(&self, now: Now) -> bool {
+        for _ in 0..self.lanes.len() {
+            let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
+            let mut shard = self.write(index);
+            let left = shard.evict(self, now);
+            drop(shard);
+            if left.is_some() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Reserves room for a session of `len` bytes, of which one that it replaces
+    /// brings `old_len` and its place.
+    fn reserve(&self, old_len: Option<usize>, len: usize) -> bool {
+        let entries = usize::from(old_len.is_none());
+        let bytes = len.saturating_sub(old_len.unwrap_or(0));
+        if !add_within(&self.used.entries, entries, &self.max_entries) {
+            return false;
+        }
+        if !add_within(&self.used.bytes, bytes, &self.max_bytes) {
+            self.release(entries, 0);
+            return false;
+        }
+        true
+    }
+
+    fn release(&self, entries: usize, bytes: usize) {
+        self.used.entries.fetch_sub(entries, Ordering::SeqCst);
+        self.used.bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
+
+    fn is_over_limits(&self) -> bool {
+        self.used.entries.load(Ordering::SeqCst) > self.max_entries.load(Ordering::SeqCst)
+            || self.used.bytes.load(Ordering::SeqCst) > self.max_bytes.load(Ordering::SeqCst)
+    }
+
+    /// The shard's table for reading; `None`: locked, and waiting is switched off.
+    fn read(&self, index: usize) -> Option<RwLockReadGuard<'_, Table>> {
+        let lock = &self.map.shards()[index];
+        let writers = &self.lanes[index].writers_waiting;
+        if writers.load(Ordering::Relaxed) == 0 {
+            if let Some(table) = lock.try_read() {
+                return Some(table);
+            }
+        }
+        self.stats.count(Counter::Contention);
+        if self.skip_on_contention.load(Ordering::Relaxed) {
+            return lock.try_read();
+        }
+        let mut wait = Wait::default();
+        loop {
+            wait.a_little();
+            // A writer that is let pass needs a moment, not for ever.
+            if writers.load(Ordering::Relaxed) == 0 || wait.is_long() {
+                if let Some(table) = lock.try_read() {
+                    return Some(table);
+                }
+            }
+        }
+    }
+
+    /// The shard for writing; `None`: locked, and waiting is switched off.
+    fn write_or_skip(&self, index: usize) -> Option<Shard<'_>> {
+        if self.skip_on_contention.load(Ordering::Relaxed) {
+            let shard = self.try_write(index);
+            if shard.is_none() {
+                self.stats.count(Counter::Contention);
+            }
+            return shard;
+        }
+        Some(self.write(index))
+    }
+
+    fn write(&self, index: usize) -> Shard<'_> {
+        if let Some(shard) = self.try_write(index) {
+            return shard;
+        }
+        self.stats.count(Counter::Contention);
+        let writers = &self.lanes[index].writers_waiting;
+        writers.fetch_add(1, Ordering::Relaxed);
+        let mut wait = Wait::default();
+        let shard = loop {
+            wait.a_little();
+            if let Some(shard) = self.try_write(index) {
+                break shard;
+            }
+        };
+        writers.fetch_sub(1, Ordering::Relaxed);
+        shard
+    }
+
+    fn try_write(&self, index: usize) -> Option<Shard<'_>> {
+        let table = self.map.shards()[index].try_write()?;
+        let order = self.lanes[index].order.lock();
+        Some(Shard {
+            order: order.unwrap_or_else(PoisonError::into_inner),
+            table,
+        })
+    }
+}
+
+/// A session's DER on its way to its reader: most fit without an allocation.
+#[derive(Default)]
+struct DerCopy(SmallVec<[u8; 1024]>);
+
+impl Drop for DerCopy {
+    fn drop(&mut self) {
+        self.0.as_mut_slice().zeroize();
+    }
+}
+
+/// Adds `n` to `used` if that stays within `max`.
+fn add_within(used: &AtomicUsize, n: usize, max: &AtomicUsize) -> bool {
+    let added = used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
+        used.checked_add(n)
+            .filter(|&sum| n == 0 || sum <= max.load(Ordering::SeqCst))
+    });
+    // Whoever lowers the limit stores it first and looks at `used` then; here it is
+    // the other way round, so one of the two sees the other.
+    match added {
+        Ok(before) if n > 0 && before + n > max.load(Ordering::SeqCst) => {
+            used.fetch_sub(n, Ordering::SeqCst);
+            false
+        }
+        added => added.is_ok(),
+    }
+}
+
+/// Waiting for a lock without parking (see the module's fourth invariant).
+#[derive(Default)]
+struct Wait {
+    backoff: Backoff,
+}
+
+impl Wait {
+    fn is_long(&self) -> bool {
+        self.backoff.is_completed()
+    }
+
+    fn a_little(&mut self) {
+        if self.is_long() {
+            // The holder has lost its core, or is of lower priority: yielding
+            // alone might never let it run.
+            std::thread::sleep(Duration::from_micros(50));
+        } else {
+            self.backoff.snooze();
+        }
+    }
+}
+
+/// A shard locked for writing, with its eviction order.
+struct Shard<'a> {
+    // Unlocked before the table: whoever gets the table finds the order free.
+    order: MutexGuard<'a, Order>,
+    table: RwLockWriteGuard<'a, Table>,
+}
+
+impl Shard<'_> {
+    fn der_len(&self, hash: u64, id: &SessionId) -> Option<usize> {
+        let (_, entry) = self.table.get(hash, |(key, _)| key == id)?;
+        Some(entry.get().der().len())
+    }
+
+    /// Makes sure that [`Shard::put`] allocates nothing.
+    fn reserve_memory(&mut self, cache: &Cache) -> Result<(), Refused> {
+        let table = self.table.try_reserve(1, |(key, _)| cache.hash(key));
+        match table.is_ok() && self.order.reserve() {
+            true => Ok(()),
+            false => Err(Refused::NoMemory),
+        }
+    }
+
+    /// Stores an entry for which room was reserved; returns the one it replaces.
+    fn put(&mut self, cache: &Cache, hash: u64, id: SessionId, mut entry: Entry) -> Option<Entry> {
+        let len = entry.der().len();
+        entry.slot = self.order.push(hash);
+        let old = self.table.get_mut(hash, |(key, _)| *key == id);
+        let Some((_, place)) = old else {
+            self.table
+                .insert(hash, (id, SharedValue::new(entry)), |(key, _)| {
+                    cache.hash(key)
+                });
+            return None;
+        };
+        let old = std::mem::replace(place.get_mut(), entry);
+        self.order.remove(old.slot);
+        // Only what it had more: the rest is the new one's.
+        cache.release(0, old.der().len().saturating_sub(len));
+        cache.stats.count(Counter::Replaced);
+        Some(old)
+    }
+
+    /// Takes out the entry with this hash that `is_it` accepts.
+    fn take(
+        &mut self,
+        cache: &Cache,
+        hash: u64,
+        mut is_it: impl FnMut(&SessionId, &Entry) -> bool,
+    ) -> Option<Entry> {
+        let (_, entry) = self
+            .table
+            .remove_entry(hash, |(key, entry)| is_it(key, entry.get()))?;
+        let entry = entry.into_inner();
+        self.order.remove(entry.slot);
+        cache.release(1, entry.der().len());
+        Some(entry)
+    }
+
+    fn take_slot(&mut self, cache: &Cache, (hash, slot): (u64, u32)) -> Option<Entry> {
+        self.take(cache, hash, |_, entry| entry.slot == slot)
+    }
+
+    /// Takes out the oldest entry if it has expired.
+    fn take_expired(&mut self, cache: &Cache, now: Now) -> Option<Entry> {
+        let (hash, slot) = self.order.oldest()?;
+        let (_, oldest) = self
+            .table
+            .get(hash, |(_, entry)| entry.get().slot == slot)?;
+        if !oldest.get().lifetime().is_over(now, cache.timeout()) {
+            return None;
+        }
+        cache.stats.count(Counter::Expired);
+        self.take_slot(cache, (hash, slot))
+    }
+
+    /// Clears away a few expired entries.
+    fn reap(&mut self, cache: &Cache, now: Now, leaving: &mut Leaving) {
+        for _ in 0..REAP_PER_INSERT {
+            let Some(entry) = self.take_expired(cache, now) else {
+                break;
+            };
+            leaving.push(entry);
+        }
+    }
+
+    /// Takes out one entry to make room: an expired one, else the policy's victim.
+    fn evict(&mut self, cache: &Cache, now: Now) -> Option<Entry> {
+        if let Some(entry) = self.take_expired(cache, now) {
+            return Some(entry);
+        }
+        let Self { order, table } = self;
+        let victim = order.victim(|hash, slot| {
+            table
+                .get_mut(hash, |(_, entry)| entry.get().slot == slot)
+                .is_some_and(|(_, entry)| entry.get_mut().take_visited())
+        })?;
+        cache.stats.count(Counter::Evicted);
+        self.take_slot(cache, victim)
+    }
+}
+
+/// All locks of a cache, held by one thread until this is dropped.
+pub struct Frozen<'a> {
+    cache: &'a Cache,
+    _shards: Vec<Shard<'a>>,
+}
+
+impl Frozen<'_> {
+    /// Releases the locks in a forked child, where the threads that waited
+    /// for them do not exist.
+    pub fn release_in_child(self) {
+        for lane in &self.cache.lanes {
+            lane.writers_waiting.store(0, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! One cached session: its DER bytes and how long they may be used.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use zeroize::Zeroize;
+
+/// A moment on both clocks, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock, since 1970: what session times are written in.
+    pub wall: i64,
+    /// The monotonic clock: it keeps counting when somebody sets the wall clock back.
+    pub up: i64,
+}
+
+/// When a session was made and for how many seconds it is good.
+///
+/// It ends on whichever clock says so first: a wall clock set back cannot
+/// prolong a session, and a monotonic clock that stood still while the machine
+/// slept cannot either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    wall_start: i64,
+    up_start: i64,
+    seconds: u32,
+}
+
+impl Lifetime {
+    /// The lifetime of a session with this `time` and `timeout`, seen at `now`.
+    ///
+    /// A session dated in the future (a peer with a fast clock) counts from now.
+    /// A negative timeout is none at all.
+    pub fn new(time: i64, timeout: i64, now: Now) -> Self {
+        let wall_start = time.min(now.wall);
+        let age = now.wall.saturating_sub(wall_start);
+        Self {
+            wall_start,
+            up_start: now.up.saturating_sub(age),
+            seconds: u32::try_from(timeout.max(0)).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether the session is past its own timeout, or past `limit` seconds
+    /// where that is shorter (0: no limit).
+    pub fn is_over(&self, now: Now, limit: u32) -> bool {
+        let seconds = match limit {
+            0 => self.seconds,
+            limit => limit.min(self.seconds),
+        };
+        let seconds = i64::from(seconds);
+        // The two clocks tick at different moments, so the second one gets a second's grace.
+        now.wall.saturating_sub(self.wall_start) >= seconds
+            || now.up.saturating_sub(self.up_start) > seconds
+    }
+}
+
+/// What the cache keeps for one session ID.
+pub(crate) struct Entry {
+    der: Box<[u8]>,
+    lifetime: Lifetime,
+    /// The entry's place in its shard's eviction order.
+    pub(crate) slot: u32,
+    visited: AtomicBool,
+}
+
+impl Entry {
+    /// Copies the DER bytes; `None` when there is no memory for them.
+    pub(crate) fn new(der: &[u8], lifetime: Lifetime) -> Option<Self> {
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(der.len()).ok()?;
+        copy.extend_from_slice(der);
+        Some(Self {
+            der: copy.into_boxed_slice(),
+            lifetime,
+            slot: 0,
+            visited: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    pub(crate) fn lifetime(&self) -> &Lifetime {
+        &self.lifetime
+    }
+
+    /// Notes a hit. Readers share the entry, so the flag is only written when
+    /// that changes it: a hot entry's cache line then stays shared.
+    pub(crate) fn touch(&self) {
+        if !self.visited.load(Ordering::Relaxed) {
+            self.visited.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there was a hit since the last call; forgets it.
+    pub(crate) fn take_visited(&mut self) -> bool {
+        std::mem::take(self.visited.get_mut())
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.der.zeroize();
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("der_len", &self.der.len())
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now {
+        wall: 1_000_000,
+        up: 500,
+    };
+
+    fn later(seconds: i64) -> Now {
+        Now {
+            wall: NOW.wall + seconds,
+            up: NOW.up + seconds,
+        }
+    }
+
+    #[test]
+    fn ends_at_time_plus_timeout() {
+        let life = Lifetime::new(NOW.wall - 40, 100, NOW);
+        assert!(!life.is_over(later(59), 0));
+        assert!(life.is_over(later(60), 0));
+    }
+
+    #[test]
+    fn the_shorter_of_timeout_and_limit_counts() {
+        let life = Lifetime::new(NOW.wall, 100, NOW);
+        assert!(!life.is_over(later(9), 10));
+        assert!(life.is_over(later(10), 10));
+        assert!(life.is_over(later(100), 1000));
+    }
+
+    #[test]
+    fn no_timeout_or_a_negative_one_is_over_at_once() {
+        assert!(Lifetime::new(NOW.wall, 0, NOW).is_over(NOW, 0));
+        assert!(Lifetime::new(NOW.wall, -5, NOW).is_over(NOW, 0));
+        assert!(Lifetime::new(i64::MIN, i64::MAX, NOW).is_over(NOW, 0));
+    }
+
+    #[test]
+    fn a_future_date_gives_no_extra_life() {
+        for time in [NOW.wall + 86_400, i64::MAX] {
+            let life = Lifetime::new(time, 100, NOW);
+            assert!(!life.is_over(later(99), 0));
+            assert!(life.is_over(later(100), 0));
+        }
+    }
+
+    #[test]
+    fn setting_the_wall_clock_back_gives_no_extra_life() {
+        let life = Lifetime::new(NOW.wall, 100, NOW);
+        let stepped = Now {
+            wall: NOW.wall - 3600,
+            up: NOW.up + 101,
+        };
+        assert!(life.is_over(stepped, 0));
+    }
+
+    #[test]
+    fn a_huge_timeout_does_not_overflow() {
+        let life = Lifetime::new(NOW.wall, i64::MAX, NOW);
+        assert!(!life.is_over(later(1_000_000_000), 0));
+    }
+
+    #[test]
+    fn debug_shows_no_der() {
+        let entry = Entry::new(b"secret", Lifetime::new(0, 1, NOW)).unwrap();
+        let text = format!("{entry:?}");
+        assert!(text.contains("der_len: 6") && !text.contains("115"));
+    }
+}

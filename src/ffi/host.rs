@@ -1,0 +1,242 @@
+//! What the owner of the `SSL_CTX` calls.
+//!
+//! The doc comments are the text of `<ts/ssl_session_cache.h>`.
+
+use std::borrow::Cow;
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use super::enter;
+use super::types::{
+    TSCont, TSEvent, TSEventFunc, TSReturnCode, TSSslContext, TSSslSessionID,
+};
+use crate::config::SetError;
+use crate::hooks::{HookKey, SessionEvent};
+use crate::id::SessionId;
+use crate::tls;
+
+/// Attaches an SSL_CTX to the session cache and to the ticket keys: sets its
+/// session callbacks, session cache mode and ticket-key callback as the settings
+/// say at this moment. Attaching it again applies the settings again.
+///
+/// Call it when the context is set up, before connections use it: OpenSSL does
+/// not guard a context against changes while it is in use. The library stays
+/// loaded from the first call on, whatever dlclose says.
+///
+/// The context remains the host's, and so does its session ID context: a server
+/// that asks for client certificates must set one
+/// (SSL_CTX_set_session_id_context), or OpenSSL resumes none of its sessions.
+///
+/// The result is TS_ERROR when ctx is NULL or OpenSSL is out of memory.
+///
+/// # Safety
+/// `ctx` is null or a live `SSL_CTX` that no other thread uses meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnCode {
+    enter(|library| {
+        if ctx.is_null() {
+            log::error!(target: "ssl.session_cache", "TSSslSessionCacheAttach: the context is NULL");
+            return TSReturnCode::TS_ERROR;
+        }
+        // SAFETY: passed on to the caller.
+        match unsafe { tls::attach(library, ctx.cast()) } {
+            Ok(()) => TSReturnCode::TS_SUCCESS,
+            Err(error) => {
+                log::error!(target: "ssl.session_cache", "TSSslSessionCacheAttach: {error}");
+                TSReturnCode::TS_ERROR
+            }
+        }
+    })
+}
+
+/// Takes off again what TSSslSessionCacheAttach has set: the context gets back the
+/// session callbacks, modes and numbers that it had before. Its ticket-key
+/// callback becomes NULL, because OpenSSL does not tell what it was.
+///
+/// A context that is not attached stays as it is, and the result is TS_SUCCESS.
+/// It is TS_ERROR when ctx is NULL. A context need not be detached before
+/// SSL_CTX_free.
+///
+/// # Safety
+/// As for `TSSslSessionCacheAttach`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionCacheDetach(ctx: TSSslContext) -> TSReturnCode {
+    enter(|_| {
+        if ctx.is_null() {
+            log::error!(target: "ssl.session_cache", "TSSslSessionCacheDetach: the context is NULL");
+            return TSReturnCode::TS_ERROR;
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { tls::detach(ctx.cast()) };
+        TSReturnCode::TS_SUCCESS
+    })
+}
+
+/// Changes one setting, named as its ATS record is named, for example
+/// "proxy.config.ssl.session_cache.size" to "4096". README lists them all.
+///
+/// A number may end in K, M, G or T. The setting is in force when the call
+/// returns; those that shape a context (tickets, modes) when it is attached the
+/// next time. A smaller cache keeps as many sessions as fit; one that is
+/// switched off forgets all. The number of shards
+/// (proxy.config.ssl.session_cache.num_buckets) is settled once the cache is in
+/// use.
+///
+/// Where an environment variable sets the same record, that counts: the result
+/// is TS_SUCCESS and a warning is logged. The result is TS_ERROR, an error is
+/// logged and nothing has changed when there is no such setting, the value is
+/// not valid, or an argument is NULL.
+///
+/// Any thread may call it at any time.
+///
+/// # Safety
+/// `name` and `value` are null or C strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
+    name: *const c_char,
+    value: *const c_char,
+) -> TSReturnCode {
+    enter(|library| {
+        // SAFETY: passed on to the caller.
+        let (name, value) = unsafe { (text(name), text(value)) };
+        let (Some(name), Some(value)) = (name, value) else {
+            log::error!(target: "ssl.session_cache", "TSSslSessionCacheConfigSet: an argument is NULL");
+            return TSReturnCode::TS_ERROR;
+        };
+        match library.set(&name, &value) {
+            Ok(()) => TSReturnCode::TS_SUCCESS,
+            Err(error @ SetError::Overruled) => {
+                log::warn!(target: "ssl.session_cache", "TSSslSessionCacheConfigSet: {name}: {error}");
+                TSReturnCode::TS_SUCCESS
+            }
+            Err(error) => {
+                log::error!(target: "ssl.session_cache", "TSSslSessionCacheConfigSet: {name}: {error}");
+                TSReturnCode::TS_ERROR
+            }
+        }
+    })
+}
+
+/// Reads one counter, named as the ATS metric is named, for example
+/// "proxy.process.ssl.ssl_session_cache_hit". README lists them all.
+///
+/// The result is TS_ERROR, and *value stays as it is, when there is no such
+/// counter or an argument is NULL; that is logged. Any thread may call it at any
+/// time.
+///
+/// # Safety
+/// `name` is null or a C string; `value` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionCacheStatGet(
+    name: *const c_char,
+    value: *mut i64,
+) -> TSReturnCode {
+    enter(|library| {
+        // SAFETY: passed on to the caller.
+        let name = unsafe { text(name) };
+        let (Some(name), false) = (name, value.is_null()) else {
+            log::error!(target: "ssl.session_cache", "TSSslSessionCacheStatGet: an argument is NULL");
+            return TSReturnCode::TS_ERROR;
+        };
+        let Some(stat) = library.stat(&name) else {
+            log::error!(target: "ssl.session_cache", "TSSslSessionCacheStatGet: {name}: there is no such counter");
+            return TSReturnCode::TS_ERROR;
+        };
+        // SAFETY: passed on to the caller.
+        unsafe { value.write_unaligned(i64::try_from(stat).unwrap_or(i64::MAX)) };
+        TSReturnCode::TS_SUCCESS
+    })
+}
+
+/// Has func(contp, event, id) called after a handshake through an attached context
+/// has stored a session (TS_EVENT_SSL_SESSION_NEW), fetched one (_GET), or after a
+/// failed connection has removed one (_REMOVE). id is a TSSslSessionID * that is
+/// valid during the call.
+///
+/// It is called on the thread of the handshake, which waits for it, and holds no
+/// lock: it may call every function of the library. Calls of the library's
+/// functions call no hook, so a plugin that inserts what it was told of does not
+/// hear of it again. A C++ exception must not leave it.
+///
+/// Adding the same func and contp again changes nothing. The result is TS_ERROR
+/// when func is NULL; that is logged. Any thread may call it at any time.
+///
+/// # Safety
+/// `func` may be called with `contp` from any thread until the hook is removed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -> TSReturnCode {
+    enter(|library| {
+        let (Some(call), Some(key)) = (func, hook_key(func, contp)) else {
+            log::error!(target: "ssl.session_cache", "TSSslSessionHookAdd: the function is NULL");
+            return TSReturnCode::TS_ERROR;
+        };
+        let contp = contp.expose_provenance();
+        let call = move |event, id: &SessionId| {
+            let event = match event {
+                SessionEvent::Get => TSEvent::TS_EVENT_SSL_SESSION_GET,
+                SessionEvent::New => TSEvent::TS_EVENT_SSL_SESSION_NEW,
+                SessionEvent::Remove => TSEvent::TS_EVENT_SSL_SESSION_REMOVE,
+            };
+            let mut id = TSSslSessionID::from(id);
+            let id = (&raw mut id).cast::<c_void>();
+            // SAFETY: whoever added the hook vouches for the function and `contp`;
+            // `id` lives until the call is over.
+            unsafe { call(std::ptr::with_exposed_provenance_mut(contp), event, id) };
+        };
+        library.hooks.add(key, Box::new(call));
+        TSReturnCode::TS_SUCCESS
+    })
+}
+
+/// Ends what TSSslSessionHookAdd began, for the same func and contp.
+///
+/// A call that another thread is in at this moment goes on; none begins after
+/// this function returned, but one that was about to begin may. Wait for the
+/// connections to end before unloading the function. The result is TS_ERROR when
+/// there is no such hook; that is logged. Any thread may call it at any time,
+/// the function itself included.
+///
+/// # Safety
+/// None: the arguments are only compared.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionHookRemove(func: TSEventFunc, contp: TSCont) -> TSReturnCode {
+    enter(|library| match hook_key(func, contp) {
+        Some(key) if library.hooks.remove(key) => TSReturnCode::TS_SUCCESS,
+        _ => {
+            log::error!(target: "ssl.session_cache", "TSSslSessionHookRemove: there is no such hook");
+            TSReturnCode::TS_ERROR
+        }
+    })
+}
+
+/// Forgets every session, wipes it and gives its memory back. Ticket keys stay.
+///
+/// Call it when sessions may no longer be trusted, for example after the rules
+/// for client certificates have changed. Any thread may call it at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn TSSslSessionCacheClear() {
+    enter(|library| library.clear());
+}
+
+impl From<&SessionId> for TSSslSessionID {
+    fn from(id: &SessionId) -> Self {
+        let from = id.as_bytes();
+        let mut bytes = [0; crate::id::MAX_LEN];
+        for (to, from) in bytes.iter_mut().zip(from) {
+            *to = *from as c_char;
+        }
+        let len = from.len();
+        Self { len, bytes }
+    }
+}
+
+fn hook_key(func: TSEventFunc, contp: TSCont) -> Option<HookKey> {
+    type Call = unsafe extern "C" fn(TSCont, TSEvent, *mut c_void) -> c_int;
+    func.map(|func: Call| (func as usize, contp.addr()))
+}
+
+/// # Safety
+/// `string` is null or a C string that lives as long as the result.
+unsafe fn text<'a>(string: *const c_char) -> Option<Cow<'a, str>> {
+    // SAFETY: passed on to the caller.
+    (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) }.to_string_lossy())
+}

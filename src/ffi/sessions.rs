@@ -1,0 +1,151 @@
+//! The bodies that the C names and the C++ names of the five functions share.
+
+use std::ffi::{c_char, c_int};
+use std::mem::MaybeUninit;
+use std::{ptr, slice};
+
+use foreign_types::ForeignTypeRef;
+use openssl::ssl::SslSessionRef;
+
+use super::enter;
+use super::types::{TSReturnCode, TSSslSession, TSSslSessionID};
+use crate::id::SessionId;
+use crate::stats::Counter;
+use crate::ticket::{KEY_LEN, KeySet};
+use crate::tls;
+
+/// # Safety
+/// As for `TSSslSessionGet`.
+pub unsafe fn get(id: *const TSSslSessionID) -> TSSslSession {
+    enter(|library| {
+        // SAFETY: the caller vouches for the pointer.
+        let id = unsafe { read_id("TSSslSessionGet", id) };
+        match id.and_then(|id| tls::find(library, &id)) {
+            Some(session) => tls::into_raw(session).cast(),
+            None => ptr::null_mut(),
+        }
+    })
+}
+
+/// # Safety
+/// As for `TSSslSessionGetBuffer`.
+pub unsafe fn get_buffer(
+    id: *const TSSslSessionID,
+    buffer: *mut c_char,
+    len_ptr: *mut c_int,
+) -> c_int {
+    enter(|library| {
+        if len_ptr.is_null() {
+            log::error!(target: "ssl.session_cache.get", "TSSslSessionGetBuffer: len_ptr is NULL");
+            return 0;
+        }
+        // SAFETY: the caller vouches for the pointers. `buffer` may be uninitialized,
+        // and is only made into a slice when it is not null.
+        let (id, space) = unsafe {
+            let space = match buffer.is_null() {
+                true => &mut [],
+                false => {
+                    let len = usize::try_from(len_ptr.read_unaligned()).unwrap_or(0);
+                    slice::from_raw_parts_mut(buffer.cast::<MaybeUninit<u8>>(), len)
+                }
+            };
+            (read_id("TSSslSessionGetBuffer", id), space)
+        };
+        let needed = id.and_then(|id| library.copy_der(&id, space)).unwrap_or(0);
+        let stored = needed.min(space.len());
+        // No session is larger than a c_int counts: the limit is 16 MiB at most.
+        // SAFETY: as above.
+        unsafe { len_ptr.write_unaligned(stored as c_int) };
+        needed as c_int
+    })
+}
+
+/// # Safety
+/// As for `TSSslSessionInsert`.
+pub unsafe fn insert(id: *const TSSslSessionID, session: TSSslSession) -> TSReturnCode {
+    enter(|library| {
+        // SAFETY: the caller vouches for the pointer.
+        let Some(id) = (unsafe { read_id("TSSslSessionInsert", id) }) else {
+            return TSReturnCode::TS_ERROR;
+        };
+        if session.is_null() {
+            log::error!(target: "ssl.session_cache.insert", "TSSslSessionInsert: the session is NULL");
+            return TSReturnCode::TS_ERROR;
+        }
+        // SAFETY: the caller vouches for the session, which stays theirs.
+        let session = unsafe { SslSessionRef::from_ptr(session.cast()) };
+        match tls::store(library, &id, session) {
+            Ok(()) => TSReturnCode::TS_SUCCESS,
+            Err(error) => {
+                log::log!(target: "ssl.session_cache.insert", error.level(), "TSSslSessionInsert: not stored: {error}");
+                TSReturnCode::TS_ERROR
+            }
+        }
+    })
+}
+
+/// # Safety
+/// As for `TSSslSessionRemove`.
+pub unsafe fn remove(id: *const TSSslSessionID) -> TSReturnCode {
+    enter(|library| {
+        // SAFETY: the caller vouches for the pointer.
+        let id = unsafe { read_id("TSSslSessionRemove", id) };
+        match id {
+            Some(id) if library.caches() => {
+                library.remove(&id);
+                TSReturnCode::TS_SUCCESS
+            }
+            _ => TSReturnCode::TS_ERROR,
+        }
+    })
+}
+
+/// # Safety
+/// As for `TSSslTicketKeyUpdate`.
+pub unsafe fn update_ticket_keys(data: *const c_char, len: c_int) -> TSReturnCode {
+    enter(|library| {
+        let len = usize::try_from(len).unwrap_or(0);
+        let data = match data.is_null() {
+            true => &[],
+            // SAFETY: the caller vouches for the pointer and its length.
+            false => unsafe { slice::from_raw_parts(data.cast::<u8>(), len) },
+        };
+        let keys = match KeySet::parse(data) {
+            Ok(keys) => keys,
+            Err(error) => {
+                log::error!(target: "ssl_session_ticket", "TSSslTicketKeyUpdate: {error}; the keys in force stay");
+                return TSReturnCode::TS_ERROR;
+            }
+        };
+        if keys.tail > 0 {
+            log::warn!(target: "ssl_session_ticket", "TSSslTicketKeyUpdate: the last {} bytes are not a whole key of {KEY_LEN} and are not used", keys.tail);
+        }
+        if keys.blanks > 0 {
+            log::warn!(target: "ssl_session_ticket", "TSSslTicketKeyUpdate: {} keys are all zero and are left out", keys.blanks);
+        }
+        library.tickets.replace(keys);
+        library.stats.count(Counter::TicketKeysRenewed);
+        TSReturnCode::TS_SUCCESS
+    })
+}
+
+/// Copies a valid ID; says what is wrong with any other. Reads no byte past its
+/// length: the struct may end with the memory that its owner has.
+///
+/// # Safety
+/// `id` is null or points to a length and, if that is valid, to as many bytes.
+unsafe fn read_id(function: &str, id: *const TSSslSessionID) -> Option<SessionId> {
+    if id.is_null() {
+        log::error!(target: "ssl.session_cache", "{function}: the session ID is NULL");
+        return None;
+    }
+    // SAFETY: the caller vouches for the length, and for the bytes once it is valid.
+    unsafe {
+        let len = (&raw const (*id).len).read_unaligned();
+        if len == 0 || len > crate::id::MAX_LEN {
+            log::error!(target: "ssl.session_cache", "{function}: the session ID has {len} bytes; it must have 1 to 32");
+            return None;
+        }
+        SessionId::new(slice::from_raw_parts((&raw const (*id).bytes).cast(), len))
+    }
+}

@@ -1,0 +1,39 @@
+//! Where panics end: at every function that C calls.
+
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a function that C called returns when it could not do its work.
+pub(crate) trait Fallback {
+    const FALLBACK: Self;
+}
+
+impl Fallback for () {
+    const FALLBACK: Self = ();
+}
+
+impl Fallback for c_int {
+    const FALLBACK: Self = 0;
+}
+
+impl<T> Fallback for *mut T {
+    const FALLBACK: Self = std::ptr::null_mut();
+}
+
+/// Runs `body`; a panic becomes the fallback instead of ending the host.
+pub(crate) fn guard<R: Fallback>(body: impl FnOnce() -> R) -> R {
+    // Unwind safe: what `body` shares with others is behind atomics, or behind
+    // locks that are taken again whatever happened under them.
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(R::FALLBACK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_the_fallback() {
+        assert_eq!(guard(|| -> c_int { panic!("expected in this test") }), 0);
+        assert_eq!(guard(|| 7), 7);
+    }
+}

@@ -1,0 +1,38 @@
+//! The TLS session cache and the session-ticket keys of Apache Traffic Server, as
+//! a C library for anyone who terminates TLS with OpenSSL.
+//!
+//! The layers, from the core outwards:
+//!
+//! * the core, without unsafe code and without OpenSSL: [`id`], [`entry`],
+//!   `policy` (what is evicted), [`cache`], [`config`], [`stats`], [`ticket`] (the
+//!   key ring), [`hooks`];
+//! * [`library`]: the one of each that a process has;
+//! * `sys`: the operating system; `tls`: OpenSSL;
+//! * [`ffi`]: the C functions, which only translate.
+
+#[cfg(not(any(panic = "unwind", doc)))]
+compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
+
+#[forbid(unsafe_code)]
+pub mod cache;
+#[forbid(unsafe_code)]
+pub mod config;
+#[forbid(unsafe_code)]
+pub mod entry;
+#[allow(non_camel_case_types, non_snake_case)] // The names are the C API's.
+pub mod ffi;
+mod guard;
+#[forbid(unsafe_code)]
+pub mod hooks;
+#[forbid(unsafe_code)]
+pub mod id;
+#[forbid(unsafe_code)]
+pub mod library;
+#[forbid(unsafe_code)]
+mod policy;
+#[forbid(unsafe_code)]
+pub mod stats;
+mod sys;
+#[forbid(unsafe_code)]
+pub mod ticket;
+mod tls;

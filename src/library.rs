@@ -1,0 +1,254 @@
+//! Everything that there is one of per process, and what the settings make of it.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::cache::{Cache, Frozen, Limits, Refused};
+use crate::config::{Config, FrozenConfig, Record, SetError, Source};
+use crate::entry::Lifetime;
+use crate::hooks::Hooks;
+use crate::id::SessionId;
+use crate::stats::{Counter, Stats};
+use crate::sys;
+use crate::ticket::KeyRing;
+
+/// The value of `proxy.config.ssl.session_cache` that stands for this cache.
+const OURS: i64 = 2;
+
+/// Why a session was not stored. What was cached before still is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// The cache is switched off.
+    Off,
+    /// Larger than a single session may be.
+    OverSessionLimit {
+        /// Bytes of DER.
+        len: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// The cache would not have it.
+    Refused(Refused),
+}
+
+impl fmt::Display for NotStored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => write!(f, "the session cache is switched off"),
+            Self::OverSessionLimit { len, max } => {
+                write!(f, "{len} bytes, and a session may have {max}")
+            }
+            Self::Refused(Refused::Expired) => write!(f, "the session has expired"),
+            Self::Refused(Refused::TooLarge) => write!(f, "larger than the whole cache may be"),
+            Self::Refused(Refused::Contention) => write!(f, "the shard is locked"),
+            Self::Refused(Refused::NoMemory) => write!(f, "no memory"),
+        }
+    }
+}
+
+/// The cache, the keys and the settings of this process.
+pub struct Library {
+    /// The settings. Change them through [`Library::set`].
+    pub config: Config,
+    /// The ticket keys.
+    pub tickets: KeyRing,
+    /// The session hooks.
+    pub hooks: Hooks,
+    /// The counters.
+    pub stats: Arc<Stats>,
+    /// Made at first use, so that settings made before that shape it.
+    cache: OnceLock<Cache>,
+}
+
+impl Library {
+    /// The one of this process. The first call reads the environment.
+    pub fn global() -> &'static Self {
+        LIBRARY.get().unwrap_or_else(|| {
+            let mut errors = Vec::new();
+            let library = make_once(&LIBRARY, || Self::new(&mut errors));
+            for (name, error) in errors {
+                log::error!(target: "ssl.session_cache", "environment: {name}: {error}; it keeps its default");
+            }
+            library
+        })
+    }
+
+    fn new(errors: &mut Vec<(&'static str, SetError)>) -> Self {
+        let config = Config::default();
+        for (name, value) in Config::overrides(|name| std::env::var(name).ok()) {
+            if let Err(error) = config.set(name, &value, Source::Environment) {
+                errors.push((name, error));
+            }
+        }
+        Self {
+            config,
+            tickets: KeyRing::default(),
+            hooks: Hooks::default(),
+            stats: Arc::default(),
+            cache: OnceLock::new(),
+        }
+    }
+
+    /// Whether sessions are cached here, not by OpenSSL and not nowhere.
+    pub fn caches(&self) -> bool {
+        self.config.int(Record::SessionCache) == OURS
+    }
+
+    /// Changes a setting by its record name, with effect from now on.
+    pub fn set(&self, name: &str, value: &str) -> Result<(), SetError> {
+        let record = self.config.set(name, value, Source::Call)?;
+        let Some(cache) = self.cache.get() else {
+            return Ok(());
+        };
+        match record {
+            Record::SessionCache if !self.caches() => cache.clear(),
+            Record::NumBuckets => {
+                log::warn!(target: "ssl.session_cache", "{name}: the cache is in use; its number of shards stays");
+            }
+            _ => self.apply(cache),
+        }
+        Ok(())
+    }
+
+    /// The DER of a session, as much of it as fits into `buffer`; returns the
+    /// size of all of it. `None`: no such session, or none is cached here.
+    pub fn copy_der(&self, id: &SessionId, buffer: &mut [MaybeUninit<u8>]) -> Option<usize> {
+        if !self.caches() {
+            return None;
+        }
+        self.cache().copy_der(id, sys::now(), buffer)
+    }
+
+    /// Calls `read` with the DER of a session, while no lock is held. `None`: no
+    /// such session, or none is cached here.
+    pub fn with_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        if !self.caches() {
+            return None;
+        }
+        self.cache().with_der(id, sys::now(), read)
+    }
+
+    /// Stores a session made at `time` (seconds since 1970) and good for
+    /// `timeout` seconds.
+    pub fn insert(
+        &self,
+        id: &SessionId,
+        der: &[u8],
+        time: i64,
+        timeout: i64,
+    ) -> Result<(), NotStored> {
+        if !self.caches() {
+            return Err(NotStored::Off);
+        }
+        let max = self.config.int(Record::MaxSessionBytes) as usize;
+        if der.len() > max {
+            self.stats.count(Counter::Refused);
+            let len = der.len();
+            return Err(NotStored::OverSessionLimit { len, max });
+        }
+        let now = sys::now();
+        let lifetime = Lifetime::new(time, timeout, now);
+        self.cache()
+            .insert(id, der, lifetime, now)
+            .map_err(NotStored::Refused)
+    }
+
+    /// Removes a session; `true` if there was one to remove. With the cache off
+    /// there is none.
+    pub fn remove(&self, id: &SessionId) -> bool {
+        self.caches() && self.cache().remove(id, sys::now())
+    }
+
+    /// Forgets every session.
+    pub fn clear(&self) {
+        if let Some(cache) = self.cache.get() {
+            cache.clear();
+        }
+    }
+
+    /// A counter, or a number of the moment, by its metric name.
+    pub fn stat(&self, name: &str) -> Option<u64> {
+        if let Some(counter) = Counter::by_name(name) {
+            return Some(self.stats.get(counter));
+        }
+        let of_cache: fn(&Cache) -> usize = match name {
+            "tssession.session_cache.entries" => Cache::entries,
+            "tssession.session_cache.bytes" => Cache::bytes,
+            _ => return None,
+        };
+        Some(self.cache.get().map_or(0, |cache| of_cache(cache) as u64))
+    }
+
+    fn cache(&self) -> &Cache {
+        self.cache.get().unwrap_or_else(|| {
+            let cache = make_once(&self.cache, || {
+                let shards = self.config.int(Record::NumBuckets) as usize;
+                Cache::new(self.limits(), shards, Arc::clone(&self.stats))
+            });
+            // Only now that the cache can be seen: a setting that changes in
+            // between is either read here or applied by who changes it.
+            self.apply(cache);
+            cache
+        })
+    }
+
+    fn limits(&self) -> Limits {
+        let entries = self.config.int(Record::Size) as usize;
+        Limits {
+            entries,
+            bytes: match self.config.int(Record::MaxBytes) {
+                0 => entries * 1024,
+                bytes => bytes as usize,
+            },
+        }
+    }
+
+    fn apply(&self, cache: &Cache) {
+        cache.set_timeout(self.config.int(Record::Timeout) as u32);
+        cache.set_skip_on_contention(self.config.int(Record::SkipOnContention) == 1);
+        cache.set_limits(self.limits(), sys::now());
+    }
+}
+
+static LIBRARY: OnceLock<Library> = OnceLock::new();
+
+/// Held while something is made that there is one of. `OnceLock` would do that
+/// itself, but a child forked in the middle of it would wait for the other thread
+/// for ever; this lock can be taken before a fork.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// What is in `place`, made now if it is empty. `make` must not call this again.
+pub(crate) fn make_once<T>(place: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
+    place.get().unwrap_or_else(|| {
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        place.get_or_init(make)
+    })
+}
+
+/// Takes every lock of the library, so that a `fork` finds none held by another thread.
+pub fn freeze() -> FrozenLibrary {
+    let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = LIBRARY.get();
+    FrozenLibrary {
+        cache: library.and_then(|library| library.cache.get().map(Cache::freeze)),
+        _config: library.map(|library| library.config.freeze()),
+        _making: making,
+    }
+}
+
+/// A library of which no lock is held by another thread.
+pub struct FrozenLibrary {
+    cache: Option<Frozen<'static>>,
+    _config: Option<FrozenConfig<'static>>,
+    _making: MutexGuard<'static, ()>,
+}
+
+impl FrozenLibrary {
+    /// Lets go in a forked child.
+    pub fn release_in_child(self) {
+        if let Some(cache) = self.cache {
+            cache.release_in_child();
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Session-ticket keys: a set that is read, checked and swapped as a whole.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwapOption, Guard};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Bytes of a key's name, which stands in clear at the start of a ticket.
+pub const NAME_LEN: usize = 16;
+/// Bytes of the HMAC-SHA256 secret, and as many of the AES-128-CBC key.
+pub const SECRET_LEN: usize = 16;
+/// Bytes of a whole key: name, HMAC secret, AES key.
+pub const KEY_LEN: usize = NAME_LEN + 2 * SECRET_LEN;
+
+type KeyBytes = [u8; KEY_LEN];
+
+/// One key of a [`KeySet`].
+#[derive(Clone, Copy)]
+pub struct TicketKey<'a>(&'a KeyBytes);
+
+impl<'a> TicketKey<'a> {
+    /// The name that tickets under this key begin with.
+    pub fn name(self) -> &'a [u8; NAME_LEN] {
+        self.0.first_chunk().expect("a key is longer than its name")
+    }
+
+    /// The HMAC-SHA256 secret.
+    pub fn hmac_secret(self) -> &'a [u8] {
+        &self.0[NAME_LEN..NAME_LEN + SECRET_LEN]
+    }
+
+    /// The AES-128-CBC key.
+    pub fn aes_key(self) -> &'a [u8] {
+        &self.0[NAME_LEN + SECRET_LEN..]
+    }
+
+    /// Whether anybody could forge a ticket under this key: its secrets are all zero.
+    fn is_blank(self) -> bool {
+        self.0[NAME_LEN..].iter().all(|byte| *byte == 0)
+    }
+}
+
+impl fmt::Debug for TicketKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketKey(..)")
+    }
+}
+
+/// Why a set of keys was refused; the keys in force stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// There is not one whole key.
+    TooShort,
+    /// The first key, the one that would encrypt, is all zero.
+    FirstIsBlank,
+    /// Two keys have one name but different secrets.
+    NameTwice,
+    /// The allocator had nothing left.
+    NoMemory,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort => write!(f, "not one whole key of {KEY_LEN} bytes"),
+            Self::FirstIsBlank => write!(f, "the first key's secrets are all zero"),
+            Self::NameTwice => write!(f, "two keys have the same name but different secrets"),
+            Self::NoMemory => write!(f, "no memory"),
+        }
+    }
+}
+
+/// Ticket keys in order. The first encrypts, all decrypt.
+///
+/// The bytes are copied once, stay where they are and are wiped at the end.
+pub struct KeySet {
+    keys: Box<[KeyBytes]>,
+    by_name: HashMap<[u8; NAME_LEN], usize>,
+    /// Whole keys that were given but left out because their secrets are all zero.
+    pub blanks: usize,
+    /// Bytes behind the last whole key, which were not used.
+    pub tail: usize,
+}
+
+impl KeySet {
+    /// Reads a run of 48-byte keys.
+    pub fn parse(data: &[u8]) -> Result<Self, KeyError> {
+        let (given, tail) = data.as_chunks::<KEY_LEN>();
+        let first = given.first().ok_or(KeyError::TooShort)?;
+        if TicketKey(first).is_blank() {
+            return Err(KeyError::FirstIsBlank);
+        }
+        let mut by_name = HashMap::<_, usize>::new();
+        by_name
+            .try_reserve(given.len())
+            .map_err(|_| KeyError::NoMemory)?;
+        let mut used = Vec::new();
+        used.try_reserve_exact(given.len())
+            .map_err(|_| KeyError::NoMemory)?;
+        let mut blanks = 0;
+        for (at, key) in given.iter().enumerate() {
+            if TicketKey(key).is_blank() {
+                blanks += 1;
+                continue;
+            }
+            match by_name.get(TicketKey(key).name()) {
+                Some(&earlier) if given[earlier] != *key => return Err(KeyError::NameTwice),
+                Some(_) => {}
+                None => {
+                    by_name.insert(*TicketKey(key).name(), at);
+                    used.push(at);
+                }
+            }
+        }
+        // Only now that the number is known are secrets copied: a vector that grows
+        // would leave some behind in the memory it moves out of.
+        let mut keys = vec![[0; KEY_LEN]; used.len()].into_boxed_slice();
+        for (at, (key, given_at)) in keys.iter_mut().zip(used).enumerate() {
+            key.copy_from_slice(&given[given_at]);
+            by_name.insert(*TicketKey(key).name(), at);
+        }
+        Ok(Self {
+            keys,
+            by_name,
+            blanks,
+            tail: tail.len(),
+        })
+    }
+
+    /// The key that encrypts.
+    pub fn first(&self) -> TicketKey<'_> {
+        TicketKey(&self.keys[0])
+    }
+
+    /// The key of this name, and whether it is the first.
+    pub fn find(&self, name: &[u8; NAME_LEN]) -> Option<(TicketKey<'_>, bool)> {
+        let at = *self.by_name.get(name)?;
+        Some((TicketKey(&self.keys[at]), at == 0))
+    }
+
+    /// How many keys there are; at least one.
+    pub fn count(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+impl Drop for KeySet {
+    fn drop(&mut self) {
+        self.keys.iter_mut().for_each(Zeroize::zeroize);
+    }
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeySet({} keys)", self.count())
+    }
+}
+
+/// The keys in force. Readers never wait for a writer, nor a writer for them.
+#[derive(Default)]
+pub struct KeyRing {
+    keys: ArcSwapOption<KeySet>,
+    generation: AtomicU64,
+}
+
+impl KeyRing {
+    /// Puts `keys` in force for every ticket from now on. The old ones are wiped
+    /// when the last handshake that is reading them lets go.
+    pub fn replace(&self, keys: KeySet) {
+        self.keys.store(Some(Arc::new(keys)));
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Fills an empty ring with what `random` makes. A set that comes in by
+    /// [`KeyRing::replace`] at the same time wins.
+    pub fn fill_if_empty(&self, random: impl FnOnce() -> Option<Zeroizing<KeyBytes>>) {
+        if self.current().is_some() {
+            return;
+        }
+        let Some(keys) = random().and_then(|bytes| KeySet::parse(bytes.as_slice()).ok()) else {
+            return;
+        };
+        let before = self
+            .keys
+            .compare_and_swap(&None::<Arc<KeySet>>, Some(Arc::new(keys)));
+        if before.is_none() {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The keys in force; `None` before any were given or made.
+    pub fn current(&self) -> Guard<Option<Arc<KeySet>>> {
+        self.keys.load()
+    }
+
+    /// How many times keys came into force.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key(name: u8, secret: u8) -> KeyBytes {
+        let mut key = [secret; KEY_LEN];
+        key[..NAME_LEN].fill(name);
+        key
+    }
+
+    fn parse(keys: &[KeyBytes]) -> Result<KeySet, KeyError> {
+        KeySet::parse(keys.as_flattened())
+    }
+
+    #[test]
+    fn the_first_encrypts_and_all_decrypt() {
+        let set = parse(&[key(1, 10), key(2, 20)]).unwrap();
+        assert_eq!(set.first().name(), &[1; 16]);
+        assert_eq!(set.first().hmac_secret(), &[10; 16]);
+        let (found, is_first) = set.find(&[2; 16]).unwrap();
+        assert_eq!((found.aes_key(), is_first), (&[20u8; 16][..], false));
+        assert!(set.find(&[1; 16]).unwrap().1);
+        assert!(set.find(&[3; 16]).is_none());
+    }
+
+    #[test]
+    fn the_parts_are_name_then_hmac_then_aes() {
+        let bytes: Vec<u8> = (1..=48).collect();
+        let set = KeySet::parse(&bytes).unwrap();
+        assert_eq!(set.first().name(), &bytes[..16]);
+        assert_eq!(set.first().hmac_secret(), &bytes[16..32]);
+        assert_eq!(set.first().aes_key(), &bytes[32..]);
+    }
+
+    #[test]
+    fn bad_sets_are_refused() {
+        assert_eq!(KeySet::parse(&[1; 47]).unwrap_err(), KeyError::TooShort);
+        assert_eq!(parse(&[]).unwrap_err(), KeyError::TooShort);
+        for name in [0, 7] {
+            let keys = [key(name, 0), key(1, 1)];
+            assert_eq!(parse(&keys).unwrap_err(), KeyError::FirstIsBlank);
+        }
+        let keys = [key(1, 1), key(2, 2), key(1, 3)];
+        assert_eq!(parse(&keys).unwrap_err(), KeyError::NameTwice);
+    }
+
+    #[test]
+    fn a_tail_and_blank_keys_are_left_out_and_reported() {
+        let mut data = parse_input(&[key(1, 1), key(0, 0), key(2, 2), key(9, 0)]);
+        data.extend([5; 47]);
+        let set = KeySet::parse(&data).unwrap();
+        assert_eq!((set.count(), set.blanks, set.tail), (2, 2, 47));
+        assert!(set.find(&[0; 16]).is_none() && set.find(&[9; 16]).is_none());
+        assert!(set.find(&[2; 16]).is_some());
+    }
+
+    fn parse_input(keys: &[KeyBytes]) -> Vec<u8> {
+        keys.as_flattened().to_vec()
+    }
+
+    #[test]
+    fn the_same_key_twice_counts_once() {
+        let set = parse(&[key(1, 1), key(1, 1), key(2, 2), key(1, 1)]).unwrap();
+        assert_eq!(set.count(), 2);
+    }
+
+    #[test]
+    fn given_keys_win_over_random_ones() {
+        let ring = KeyRing::default();
+        ring.fill_if_empty(|| None);
+        assert!(ring.current().is_none());
+        ring.fill_if_empty(|| {
+            ring.replace(parse(&[key(1, 1)]).unwrap());
+            Some(Zeroizing::new(key(9, 9)))
+        });
+        assert_eq!(ring.current().as_ref().unwrap().first().name(), &[1; 16]);
+        ring.fill_if_empty(|| unreachable!("the ring is not empty"));
+        assert_eq!(ring.generation(), 1);
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let set = parse(&[key(1, 77)]).unwrap();
+        let text = format!("{set:?} {:?}", set.first());
+        assert_eq!(text, "KeySet(1 keys) TicketKey(..)");
+    }
+
+    proptest! {
+        /// Few names and secrets, so that every kind of clash comes up.
+        #[test]
+        fn agrees_with_a_plain_reading(
+            given in proptest::collection::vec((0u8..4, 0u8..3), 0..8),
+            tail in 0usize..KEY_LEN,
+        ) {
+            let keys: Vec<KeyBytes> = given.iter().map(|&(name, secret)| key(name, secret)).collect();
+            let mut data = parse_input(&keys);
+            data.extend(vec![1; tail]);
+
+            let mut kept: Vec<(u8, u8)> = given.iter().copied().filter(|key| key.1 != 0).collect();
+            let clash = kept.iter().any(|a| kept.iter().any(|b| a.0 == b.0 && a.1 != b.1));
+            let mut seen = std::collections::HashSet::new();
+            kept.retain(|key| seen.insert(*key));
+
+            match KeySet::parse(&data) {
+                Err(KeyError::TooShort) => prop_assert!(given.is_empty()),
+                Err(KeyError::FirstIsBlank) => prop_assert_eq!(given[0].1, 0),
+                Err(KeyError::NameTwice) => prop_assert!(clash),
+                Err(KeyError::NoMemory) => prop_assert!(false),
+                Ok(set) => {
+                    prop_assert!(!clash && given[0].1 != 0);
+                    prop_assert_eq!(set.tail, tail);
+                    prop_assert_eq!(set.blanks, given.iter().filter(|key| key.1 == 0).count());
+                    prop_assert_eq!(set.count(), kept.len());
+                    prop_assert_eq!(set.first().name(), &[kept[0].0; 16]);
+                    for (at, &(name, secret)) in kept.iter().enumerate() {
+                        let (found, is_first) = set.find(&[name; 16]).unwrap();
+                        prop_assert_eq!(found.aes_key(), &[secret; 16][..]);
+                        prop_assert_eq!(is_first, at == 0);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(set) = KeySet::parse(&data) {
+                prop_assert!(set.count() + set.blanks <= data.len() / KEY_LEN);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What OpenSSL asks during a handshake.
+//!
+//! None of these fails a handshake: without a session, or without a key, the
+//! handshake is a full one.
+
+use std::ffi::{c_char, c_int, c_uchar};
+use std::{ptr, slice};
+
+use foreign_types::ForeignTypeRef;
+use openssl::ssl::SslSessionRef;
+use openssl_sys as ffi;
+use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, SSL, SSL_CTX, SSL_SESSION};
+
+use super::{ErrorQueue, OSSL_PARAM_construct_utf8_string, SSL_get_options, ensure_ticket_key};
+use crate::guard::guard;
+use crate::hooks::SessionEvent;
+use crate::id::SessionId;
+use crate::library::Library;
+use crate::stats::Counter;
+use crate::ticket::{NAME_LEN, TicketKey};
+
+/// From ssl.h.
+const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
+const IV_LEN: usize = 16;
+
+/// A handshake has made a session: store it.
+pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
+    // SAFETY: OpenSSL passes a live connection and session.
+    guard(|| unsafe {
+        if is_looked_up_by_id(ssl) {
+            let session = SslSessionRef::from_ptr(session);
+            let library = Library::global();
+            if let Some(id) = SessionId::new(session.id()) {
+                match super::store(library, &id, session) {
+                    Ok(()) => library.hooks.fire(SessionEvent::New, &id),
+                    Err(error) => {
+                        log::log!(target: "ssl.session_cache.insert", error.level(), "a new session is not cached: {error}");
+                    }
+                }
+            }
+        }
+    });
+    // The reference that OpenSSL took for us is not kept.
+    0
+}
+
+/// Whether a client of this connection will come back with a session ID, and not
+/// with a ticket that holds the session itself: in TLS 1.3 OpenSSL reports
+/// sessions of both kinds.
+///
+/// # Safety
+/// `ssl` is a live connection.
+unsafe fn is_looked_up_by_id(ssl: *const SSL) -> bool {
+    // SAFETY: the caller vouches for `ssl`.
+    unsafe {
+        if ffi::SSL_is_server(ssl) == 0 {
+            return false;
+        }
+        if ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION {
+            return true;
+        }
+        let options = SSL_get_options(ssl);
+        let single_use =
+            ffi::SSL_get_max_early_data(ssl) > 0 && options & SSL_OP_NO_ANTI_REPLAY == 0;
+        options & ffi::SSL_OP_NO_TICKET != 0 || single_use
+    }
+}
+
+/// A client has come with a session ID: find the session.
+pub unsafe extern "C" fn get_session(
+    _ssl: *mut SSL,
+    id: *const c_uchar,
+    len: c_int,
+    copy: *mut c_int,
+) -> *mut SSL_SESSION {
+    // SAFETY: OpenSSL passes `len` bytes of ID and a place for its answer.
+    guard(|| unsafe {
+        // The reference goes to OpenSSL, which is not to take another one.
+        *copy = 0;
+        let len = usize::try_from(len).unwrap_or(0);
+        let Some(id) = SessionId::new(slice::from_raw_parts(id, len)) else {
+            return ptr::null_mut();
+        };
+        let library = Library::global();
+        match super::find(library, &id) {
+            Some(session) if session.id() == id.as_bytes() => {
+                library.hooks.fire(SessionEvent::Get, &id);
+                super::into_raw(session)
+            }
+            Some(_) => {
+                log::debug!(target: "ssl.session_cache.get", "{id:?}: the session under this ID has another ID");
+                ptr::null_mut()
+            }
+            None => ptr::null_mut(),
+        }
+    })
+}
+
+/// A session has expired or its connection has failed: it may not be resumed.
+pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SESSION) {
+    guard(|| {
+        // SAFETY: OpenSSL passes a live session.
+        let session = unsafe { SslSessionRef::from_ptr(session) };
+        let library = Library::global();
+        if let Some(id) = SessionId::new(session.id()) {
+            if library.remove(&id) {
+                library.hooks.fire(SessionEvent::Remove, &id);
+            }
+        }
+    });
+}
+
+/// A ticket is to be encrypted (`encrypt` 1) or was presented (0).
+pub unsafe extern "C" fn ticket_key(
+    ssl: *mut SSL,
+    name: *mut c_uchar,
+    iv: *mut c_uchar,
+    cipher: *mut EVP_CIPHER_CTX,
+    mac: *mut EVP_MAC_CTX,
+    encrypt: c_int,
+) -> c_int {
+    // SAFETY: OpenSSL passes live objects, 16 bytes of name and 16 of initialization
+    // vector, both to be written when encrypting.
+    guard(|| unsafe {
+        let library = Library::global();
+        let name = &mut *name.cast::<[u8; NAME_LEN]>();
+        ensure_ticket_key(&library.tickets);
+        let keys = library.tickets.current();
+        let Some(keys) = keys.as_ref() else { return 0 };
+        if encrypt != 0 {
+            let _errors = ErrorQueue::keep();
+            if ffi::RAND_bytes(iv, IV_LEN as c_int) != 1 {
+                log::error!(target: "ssl_session_ticket", "no random bytes for a ticket");
+                return 0;
+            }
+            *name = *keys.first().name();
+            if !init(keys.first(), iv, cipher, mac, true) {
+                return 0;
+            }
+            library.stats.count(Counter::TicketCreated);
+            return 1;
+        }
+        let Some((key, is_first)) = keys.find(name) else {
+            library.stats.count(Counter::TicketNotFound);
+            return 0;
+        };
+        let _errors = ErrorQueue::keep();
+        if !init(key, iv, cipher, mac, false) {
+            return 0;
+        }
+        library.stats.count(Counter::TicketVerified);
+        if !is_first {
+            library.stats.count(Counter::TicketVerifiedOldKey);
+        }
+        // In TLS 1.3 a ticket is used once (RFC 8446, C.4), so each use earns a new one.
+        if is_first && ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION {
+            return 1;
+        }
+        library.stats.count(Counter::TicketRenewed);
+        2
+    })
+}
+
+/// Gives OpenSSL the key's two secrets.
+///
+/// # Safety
+/// `iv` points to 16 bytes, the contexts are live.
+unsafe fn init(
+    key: TicketKey<'_>,
+    iv: *const c_uchar,
+    cipher: *mut EVP_CIPHER_CTX,
+    mac: *mut EVP_MAC_CTX,
+    encrypt: bool,
+) -> bool {
+    let secret = key.hmac_secret();
+    // SAFETY: the parameters only live until they are used here, and OpenSSL only
+    // reads what their pointers name; a 16-byte key is what AES-128 takes.
+    unsafe {
+        let params = [
+            ffi::OSSL_PARAM_construct_octet_string(
+                c"key".as_ptr(),
+                secret.as_ptr().cast_mut().cast(),
+                secret.len(),
+            ),
+            OSSL_PARAM_construct_utf8_string(
+                c"digest".as_ptr(),
+                c"SHA256".as_ptr().cast::<c_char>().cast_mut(),
+                0,
+            ),
+            ffi::OSSL_PARAM_construct_end(),
+        ];
+        ffi::EVP_MAC_CTX_set_params(mac, params.as_ptr()) == 1
+            && ffi::EVP_CipherInit_ex(
+                cipher,
+                ffi::EVP_aes_128_cbc(),
+                ptr::null_mut(),
+                key.aes_key().as_ptr(),
+                iv,
+                c_int::from(encrypt),
+            ) == 1
+    }
+}

@@ -1,0 +1,145 @@
+//! OpenSSL: the only place that knows it.
+
+mod callbacks;
+mod context;
+mod session;
+
+pub use context::{attach, detach};
+pub use session::into_raw;
+
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_void};
+use std::fmt;
+
+use foreign_types::ForeignTypeRef;
+use openssl::ssl::{SslSession, SslSessionRef};
+use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION};
+use zeroize::Zeroizing;
+
+use crate::cache::Refused;
+use crate::id::SessionId;
+use crate::library::{Library, NotStored};
+use crate::ticket::{KEY_LEN, KeyRing};
+use session::Encoded;
+
+type NewSession = unsafe extern "C" fn(*mut SSL, *mut SSL_SESSION) -> c_int;
+type GetSession =
+    unsafe extern "C" fn(*mut SSL, *const c_uchar, c_int, *mut c_int) -> *mut SSL_SESSION;
+type RemoveSession = unsafe extern "C" fn(*mut SSL_CTX, *mut SSL_SESSION);
+type TicketKeys = unsafe extern "C" fn(
+    *mut SSL,
+    *mut c_uchar,
+    *mut c_uchar,
+    *mut EVP_CIPHER_CTX,
+    *mut EVP_MAC_CTX,
+    c_int,
+) -> c_int;
+
+// What OpenSSL 3 has and openssl-sys does not declare.
+unsafe extern "C" {
+    fn ERR_set_mark() -> c_int;
+    fn ERR_pop_to_mark() -> c_int;
+    fn CRYPTO_clear_free(ptr: *mut c_void, len: usize, file: *const c_char, line: c_int);
+    fn OSSL_PARAM_construct_utf8_string(
+        key: *const c_char,
+        buf: *mut c_char,
+        bsize: usize,
+    ) -> OSSL_PARAM;
+    fn SSL_get_options(ssl: *const SSL) -> u64;
+    fn SSL_CTX_sess_get_new_cb(ctx: *mut SSL_CTX) -> Option<NewSession>;
+    fn SSL_CTX_sess_get_get_cb(ctx: *mut SSL_CTX) -> Option<GetSession>;
+    fn SSL_CTX_sess_get_remove_cb(ctx: *mut SSL_CTX) -> Option<RemoveSession>;
+    fn SSL_CTX_get_timeout(ctx: *const SSL_CTX) -> c_long;
+    fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, timeout: c_long) -> c_long;
+    fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
+        ctx: *mut SSL_CTX,
+        callback: Option<TicketKeys>,
+    ) -> c_int;
+}
+
+/// Takes back, when dropped, what OpenSSL put on this thread's error queue since:
+/// the queue is the caller's, and its next `SSL_get_error` reads it.
+struct ErrorQueue;
+
+impl ErrorQueue {
+    fn keep() -> Self {
+        // SAFETY: touches this thread's error queue only.
+        unsafe { ERR_set_mark() };
+        Self
+    }
+}
+
+impl Drop for ErrorQueue {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { ERR_pop_to_mark() };
+    }
+}
+
+/// Looks a session up; the result is the caller's alone.
+pub fn find(library: &Library, id: &SessionId) -> Option<SslSession> {
+    library.with_der(id, session::decode).flatten()
+}
+
+/// Stores a session under an ID.
+pub fn store(
+    library: &Library,
+    id: &SessionId,
+    session: &SslSessionRef,
+) -> Result<(), StoreError> {
+    let der = Encoded::new(session).ok_or(StoreError::NotEncodable)?;
+    // SAFETY: a reference is to a live session.
+    let (time, timeout) = unsafe {
+        (
+            openssl_sys::SSL_SESSION_get_time(session.as_ptr()),
+            openssl_sys::SSL_SESSION_get_timeout(session.as_ptr()),
+        )
+    };
+    library
+        .insert(id, der.as_bytes(), time, timeout)
+        .map_err(StoreError::NotStored)
+}
+
+/// Why a session could not be stored.
+pub enum StoreError {
+    /// OpenSSL could not encode it.
+    NotEncodable,
+    /// The library did not take it.
+    NotStored(NotStored),
+}
+
+impl StoreError {
+    /// How much the operator wants to know of it: what comes with normal
+    /// operation is for debugging only.
+    pub fn level(&self) -> log::Level {
+        match self {
+            Self::NotStored(NotStored::Off)
+            | Self::NotStored(NotStored::Refused(Refused::Expired | Refused::Contention)) => {
+                log::Level::Debug
+            }
+            _ => log::Level::Warn,
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotEncodable => write!(f, "OpenSSL cannot encode it"),
+            Self::NotStored(reason) => reason.fmt(f),
+        }
+    }
+}
+
+/// Makes a random ticket key if there is none yet.
+fn ensure_ticket_key(ring: &KeyRing) {
+    ring.fill_if_empty(|| {
+        let _errors = ErrorQueue::keep();
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        // SAFETY: the pointer and the length are those of `key`.
+        let done = unsafe { openssl_sys::RAND_bytes(key.as_mut_ptr(), KEY_LEN as c_int) };
+        if done != 1 {
+            log::error!(target: "ssl_session_ticket", "no random bytes for a ticket key: no tickets are issued");
+        }
+        (done == 1).then_some(key)
+    });
+}

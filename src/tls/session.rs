@@ -1,0 +1,66 @@
+//! Sessions to DER and back.
+
+use std::ffi::{c_long, c_void};
+use std::mem;
+use std::ptr::{self, NonNull};
+
+use foreign_types::{ForeignType, ForeignTypeRef};
+use openssl::ssl::{SslSession, SslSessionRef};
+use openssl_sys::SSL_SESSION;
+
+use super::{CRYPTO_clear_free, ErrorQueue};
+
+/// The DER bytes of a session, in memory of OpenSSL's. Wiped when dropped.
+pub struct Encoded {
+    bytes: NonNull<u8>,
+    len: usize,
+}
+
+impl Encoded {
+    /// Encodes a session. `None` if OpenSSL cannot: a session without a cipher, or
+    /// no memory.
+    pub fn new(session: &SslSessionRef) -> Option<Self> {
+        let _errors = ErrorQueue::keep();
+        let mut bytes = ptr::null_mut();
+        // SAFETY: the session is live; given a null pointer, OpenSSL allocates and
+        // sets it.
+        let len = unsafe { openssl_sys::i2d_SSL_SESSION(session.as_ptr(), &mut bytes) };
+        let len = usize::try_from(len).ok().filter(|len| *len > 0)?;
+        let bytes = NonNull::new(bytes)?;
+        Some(Self { bytes, len })
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: OpenSSL wrote `len` bytes there, which nobody else knows of.
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Encoded {
+    fn drop(&mut self) {
+        let bytes = self.bytes.as_ptr().cast::<c_void>();
+        // SAFETY: this is the memory that OpenSSL allocated in `new`; the file name
+        // may be null.
+        unsafe { CRYPTO_clear_free(bytes, self.len, ptr::null(), 0) };
+    }
+}
+
+/// Gives the session's one reference away, to C.
+pub fn into_raw(session: SslSession) -> *mut SSL_SESSION {
+    let raw = session.as_ptr();
+    mem::forget(session);
+    raw
+}
+
+/// Makes a session of DER bytes, which is the caller's alone.
+pub fn decode(der: &[u8]) -> Option<SslSession> {
+    let _errors = ErrorQueue::keep();
+    let mut start = der.as_ptr();
+    let len = c_long::try_from(der.len()).ok()?;
+    // SAFETY: `start` and `len` are those of `der`; the result is null or one
+    // reference to a new session.
+    unsafe {
+        let session = openssl_sys::d2i_SSL_SESSION(ptr::null_mut(), &mut start, len);
+        (!session.is_null()).then(|| SslSession::from_ptr(session))
+    }
+}
