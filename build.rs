@@ -46,7 +46,10 @@ fn main() {
     for (name, text) in [("ts.h", ts(&root)), ("ssl_session_cache.h", host(&root))] {
         fs::write(dir.join(name), text).expect("OUT_DIR is writable");
     }
+    // For the tests: what was generated, and what to compile C for.
     println!("cargo::rustc-env=TSSESSION_HEADERS={}", dir.display());
+    let target = env::var("TARGET").expect("set by cargo");
+    println!("cargo::rustc-env=TSSESSION_TARGET={target}");
 }
 
 /// `<ts/ts.h>`.

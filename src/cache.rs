@@ -18,17 +18,15 @@
 //!    takes them all in ascending order. While it holds one it calls no code
 //!    but this crate's, and an entry that leaves is wiped and freed after the
 //!    unlock.
-//! 4. Locks are only ever *tried*, again and again, never parked upon: a parked
-//!    thread is registered in a table that a forked child inherits without the
-//!    thread, and the child would wait for it for ever.
+//! 4. Locks are only ever *tried*, again and again, never parked upon, so that
+//!    [`Cache::freeze`] makes a fork safe (see [`crate::wait`]).
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use ahash::RandomState;
-use crossbeam_utils::{Backoff, CachePadded};
+use crossbeam_utils::CachePadded;
 use dashmap::{DashMap, RwLockReadGuard, RwLockWriteGuard, SharedValue};
 use hashbrown::raw::RawTable;
 use smallvec::SmallVec;
@@ -38,6 +36,7 @@ use crate::entry::{Entry, Lifetime, Now};
 use crate::id::SessionId;
 use crate::policy::Order;
 use crate::stats::{Counter, Stats};
+use crate::wait::Wait;
 
 type Table = RawTable<(SessionId, SharedValue<Entry>)>;
 
@@ -77,6 +76,19 @@ pub enum Refused {
     Contention,
     /// The allocator had nothing left.
     NoMemory,
+}
+
+/// Who may be evicted from a shard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    /// A session that was not used lately, if the shard has at least its share of
+    /// all: so shards stay alike in size, and a lonely session is not evicted for
+    /// being alone.
+    ColdOfFairShare,
+    /// A session that was not used lately.
+    Cold,
+    /// Any session: room must be made.
+    Any,
 }
 
 /// What belongs to one shard besides its table.
@@ -234,7 +246,7 @@ impl Cache {
         let home = self.map.determine_shard(hash as usize);
 
         let mut first_try = true;
-        let backoff = Backoff::new();
+        let mut wait = Wait::default();
         loop {
             if der.len() > self.max_bytes.load(Ordering::SeqCst) {
                 return Err(Refused::TooLarge);
@@ -256,20 +268,17 @@ impl Cache {
                     leaving.extend(shard.put(self, hash, *id, entry));
                     return Ok(());
                 }
-                // Evict here while this shard has its share of the entries, so that
-                // all stay alike in size; elsewhere otherwise.
-                if shard.order.len() * self.lanes.len()
-                    < self.used.entries.load(Ordering::Relaxed)
-                {
+                // Here if possible: then one lock does for both.
+                let Some(entry) = shard.evict(self, now, Victim::ColdOfFairShare) else {
                     break;
-                }
-                leaving.extend(shard.evict(self, now));
+                };
+                leaving.push(entry);
             }
             drop(shard);
             drop(leaving);
             if !self.evict_anywhere(now) {
                 // Another thread has reserved the room and not used it yet.
-                backoff.snooze();
+                wait.a_little();
             }
         }
     }
@@ -299,18 +308,39 @@ impl Cache {
     /// Takes the shards' locks for writing, one at a time.
     pub fn clear(&self) {
         for index in 0..self.lanes.len() {
-            let mut shard = self.write(index);
-            *shard.order = Order::default();
-            let table = std::mem::take(&mut *shard.table);
-            drop(shard);
-            let mut bytes = 0;
-            let entries = table.len();
-            for (_, entry) in table {
-                bytes += entry.get().der().len();
-            }
-            self.release(entries, bytes);
-            self.stats.add(Counter::Cleared, entries as u64);
+            self.clear_shard(self.write(index));
         }
+    }
+
+    /// [`Cache::clear`] for the end of the process: passes over shards that stay
+    /// locked, because the thread that holds the lock may never run again.
+    pub fn clear_at_exit(&self) {
+        let mut wait = Wait::default();
+        for index in 0..self.lanes.len() {
+            loop {
+                if let Some(shard) = self.try_write(index) {
+                    self.clear_shard(shard);
+                    break;
+                }
+                if wait.is_long() {
+                    break;
+                }
+                wait.a_little();
+            }
+        }
+    }
+
+    fn clear_shard(&self, mut shard: Shard<'_>) {
+        *shard.order = Order::default();
+        let table = std::mem::take(&mut *shard.table);
+        drop(shard);
+        let mut bytes = 0;
+        let entries = table.len();
+        for (_, entry) in table {
+            bytes += entry.get().der().len();
+        }
+        self.release(entries, bytes);
+        self.stats.add(Counter::Cleared, entries as u64);
     }
 
     /// Changes the bounds, evicting what is too much.
@@ -318,10 +348,10 @@ impl Cache {
         self.max_entries
             .store(limits.entries.max(1), Ordering::SeqCst);
         self.max_bytes.store(limits.bytes, Ordering::SeqCst);
-        let backoff = Backoff::new();
+        let mut wait = Wait::default();
         while self.is_over_limits() {
             if !self.evict_anywhere(now) {
-                backoff.snooze();
+                wait.a_little();
             }
         }
     }
@@ -380,13 +410,15 @@ impl Cache {
 
     /// Makes room in the next shard that has any to give; `false` when none has.
     fn evict_anywhere(&self, now: Now) -> bool {
-        for _ in 0..self.lanes.len() {
-            let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
-            let mut shard = self.write(index);
-            let left = shard.evict(self, now);
-            drop(shard);
-            if left.is_some() {
-                return true;
+        for victim in [Victim::ColdOfFairShare, Victim::Cold, Victim::Any] {
+            for _ in 0..self.lanes.len() {
+                let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
+                let mut shard = self.write(index);
+                let left = shard.evict(self, now, victim);
+                drop(shard);
+                if left.is_some() {
+                    return true;
+                }
             }
         }
         false
@@ -509,28 +541,6 @@ fn add_within(used: &AtomicUsize, n: usize, max: &AtomicUsize) -> bool {
     }
 }
 
-/// Waiting for a lock without parking (see the module's fourth invariant).
-#[derive(Default)]
-struct Wait {
-    backoff: Backoff,
-}
-
-impl Wait {
-    fn is_long(&self) -> bool {
-        self.backoff.is_completed()
-    }
-
-    fn a_little(&mut self) {
-        if self.is_long() {
-            // The holder has lost its core, or is of lower priority: yielding
-            // alone might never let it run.
-            std::thread::sleep(Duration::from_micros(50));
-        } else {
-            self.backoff.snooze();
-        }
-    }
-}
-
 /// A shard locked for writing, with its eviction order.
 struct Shard<'a> {
     // Unlocked before the table: whoever gets the table finds the order free.
@@ -617,15 +627,19 @@ impl Shard<'_> {
     }
 
     /// Takes out one entry to make room: an expired one, else the policy's victim.
-    fn evict(&mut self, cache: &Cache, now: Now) -> Option<Entry> {
+    fn evict(&mut self, cache: &Cache, now: Now, whom: Victim) -> Option<Entry> {
         if let Some(entry) = self.take_expired(cache, now) {
             return Some(entry);
         }
+        let share = self.order.len() * cache.lanes.len();
+        if whom == Victim::ColdOfFairShare && share < cache.entries() {
+            return None;
+        }
         let Self { order, table } = self;
         let victim = order.victim(|hash, slot| {
-            table
-                .get_mut(hash, |(_, entry)| entry.get().slot == slot)
-                .is_some_and(|(_, entry)| entry.get_mut().take_visited())
+            let entry = table.get_mut(hash, |(_, entry)| entry.get().slot == slot);
+            let used = entry.is_some_and(|(_, entry)| entry.get_mut().take_visited());
+            used && whom != Victim::Any
         })?;
         cache.stats.count(Counter::Evicted);
         self.take_slot(cache, victim)

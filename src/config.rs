@@ -290,12 +290,18 @@ mod tests {
         let config = Config::default();
         let set = |name: &str, value: &str| config.set(name, value, Source::Call);
         let size = "proxy.config.ssl.session_cache.size";
-        assert_eq!(set("proxy.config.ssl.session_cache.siz", "1"), Err(SetError::UnknownName));
+        assert_eq!(
+            set("proxy.config.ssl.session_cache.siz", "1"),
+            Err(SetError::UnknownName)
+        );
         for bad in ["", " ", "K", "ten", "1.5", "0x10", "1k", "--1", "9999999T"] {
             assert_eq!(set(size, bad), Err(SetError::NotANumber), "{bad:?}");
         }
         for bad in ["0", "-1", "2G"] {
-            assert!(matches!(set(size, bad), Err(SetError::OutOfRange { .. })), "{bad:?}");
+            assert!(
+                matches!(set(size, bad), Err(SetError::OutOfRange { .. })),
+                "{bad:?}"
+            );
         }
         assert_eq!(config.int(Record::Size), 102_400);
         assert_eq!(set(size, " 4K "), Ok(Record::Size));
@@ -312,7 +318,10 @@ mod tests {
         for (name, value) in Config::overrides(variables) {
             config.set(name, &value, Source::Environment).unwrap();
         }
-        assert_eq!(config.set(name, "70", Source::Call), Err(SetError::Overruled));
+        assert_eq!(
+            config.set(name, "70", Source::Call),
+            Err(SetError::Overruled)
+        );
         assert_eq!(config.int_if_set(Record::Timeout), Some(60));
         assert_eq!(config.int_if_set(Record::Size), None);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 
 use crate::id::SessionId;
 
@@ -31,36 +31,48 @@ struct Hook {
 /// the list as it was when it began.
 #[derive(Default)]
 pub struct Hooks {
-    list: ArcSwap<Vec<Arc<Hook>>>,
+    /// `None` as long as it is empty.
+    list: ArcSwapOption<Vec<Arc<Hook>>>,
 }
 
 impl Hooks {
     /// Adds a hook at the end of the list; one with the same key stays as it is.
     pub fn add(&self, key: HookKey, call: Box<Call>) {
         let hook = Arc::new(Hook { key, call });
-        self.list.rcu(|list| {
-            let mut list = Vec::clone(list);
+        self.change(|list| {
             if !list.iter().any(|other| other.key == key) {
                 list.push(Arc::clone(&hook));
             }
-            list
         });
     }
 
     /// Takes a hook off the list; `false` if it is not on it.
     pub fn remove(&self, key: HookKey) -> bool {
-        let before = self.list.rcu(|list| {
-            let mut list = Vec::clone(list);
-            list.retain(|hook| hook.key != key);
-            list
-        });
-        before.iter().any(|hook| hook.key == key)
+        let before = self.change(|list| list.retain(|hook| hook.key != key));
+        before.is_some_and(|list| list.iter().any(|hook| hook.key == key))
+    }
+
+    /// Puts a changed copy in the list's place; returns the list as it was. Where two
+    /// threads do that at once, `change` is called again.
+    fn change(&self, change: impl Fn(&mut Vec<Arc<Hook>>)) -> Option<Arc<Vec<Arc<Hook>>>> {
+        self.list.rcu(|list| {
+            let mut list = list.as_deref().cloned().unwrap_or_default();
+            change(&mut list);
+            (!list.is_empty()).then(|| Arc::new(list))
+        })
+    }
+
+    /// Takes all hooks off the list.
+    pub fn clear(&self) {
+        self.list.store(None);
     }
 
     /// Calls every hook, in the order they were added. Hold no lock.
     pub fn fire(&self, event: SessionEvent, id: &SessionId) {
-        for hook in self.list.load().iter() {
-            (hook.call)(event, id);
+        if let Some(list) = self.list.load().as_deref() {
+            for hook in list {
+                (hook.call)(event, id);
+            }
         }
     }
 }

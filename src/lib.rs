@@ -21,6 +21,8 @@ pub mod config;
 pub mod entry;
 #[allow(non_camel_case_types, non_snake_case)] // The names are the C API's.
 pub mod ffi;
+#[forbid(unsafe_code)]
+mod gate;
 mod guard;
 #[forbid(unsafe_code)]
 pub mod hooks;
@@ -32,7 +34,11 @@ pub mod library;
 mod policy;
 #[forbid(unsafe_code)]
 pub mod stats;
+#[forbid(unsafe_code)]
+mod stripe;
 mod sys;
 #[forbid(unsafe_code)]
 pub mod ticket;
 mod tls;
+#[forbid(unsafe_code)]
+mod wait;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::cache::{Cache, Frozen, Limits, Refused};
 use crate::config::{Config, FrozenConfig, Record, SetError, Source};
 use crate::entry::Lifetime;
+use crate::gate::{self, Closed};
 use crate::hooks::Hooks;
 use crate::id::SessionId;
 use crate::stats::{Counter, Stats};
@@ -226,13 +227,27 @@ pub(crate) fn make_once<T>(place: &OnceLock<T>, make: impl FnOnce() -> T) -> &T 
     })
 }
 
+/// Wipes what is secret, for the end of the process or of the library's time in it.
+/// Threads may still be inside: they find an empty cache.
+pub fn wipe_at_exit() {
+    if let Some(library) = LIBRARY.get() {
+        library.hooks.clear();
+        library.tickets.clear();
+        if let Some(cache) = library.cache.get() {
+            cache.clear_at_exit();
+        }
+    }
+}
+
 /// Takes every lock of the library, so that a `fork` finds none held by another thread.
 pub fn freeze() -> FrozenLibrary {
     let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let library = LIBRARY.get();
+    let gate = gate::close();
     FrozenLibrary {
-        cache: library.and_then(|library| library.cache.get().map(Cache::freeze)),
         _config: library.map(|library| library.config.freeze()),
+        cache: library.and_then(|library| library.cache.get().map(Cache::freeze)),
+        _gate: gate,
         _making: making,
     }
 }
@@ -241,6 +256,8 @@ pub fn freeze() -> FrozenLibrary {
 pub struct FrozenLibrary {
     cache: Option<Frozen<'static>>,
     _config: Option<FrozenConfig<'static>>,
+    _gate: Closed,
+    // Last to go: it keeps a second thread that forks out of all the others.
     _making: MutexGuard<'static, ()>,
 }
 

@@ -105,22 +105,21 @@ impl Order {
     }
 
     /// The session to evict, as hash and slot; it stays in the order until
-    /// [`Order::remove`]. `spare` is asked for each candidate and must stop
-    /// saying yes at the second question at the latest, which taking the
-    /// "used" flag does.
+    /// [`Order::remove`]. `spare` is asked for each candidate, and that once at
+    /// most: `None` when it spared all.
     pub(crate) fn victim(&mut self, mut spare: impl FnMut(u64, u32) -> bool) -> Option<(u64, u32)> {
-        let mut slot = self.hand;
-        loop {
-            if slot == NIL {
-                slot = self.oldest;
+        for _ in 0..self.len {
+            if self.hand == NIL {
+                self.hand = self.oldest;
             }
-            let node = self.nodes.get(slot as usize)?;
-            if !spare(node.hash, slot) {
-                self.hand = slot;
-                return Some((node.hash, slot));
+            let slot = self.hand;
+            let Node { hash, newer, .. } = self.nodes[slot as usize];
+            if !spare(hash, slot) {
+                return Some((hash, slot));
             }
-            slot = node.newer;
+            self.hand = newer;
         }
+        None
     }
 }
 
@@ -146,18 +145,18 @@ mod tests {
         }
 
         fn victim(&mut self) -> Option<u64> {
-            if self.items.is_empty() {
-                return None;
+            for _ in 0..self.items.len() {
+                let at = match self.hand {
+                    Some(hash) => self.items.iter().position(|item| item.0 == hash).unwrap(),
+                    None => 0,
+                };
+                if !std::mem::take(&mut self.items[at].1) {
+                    self.hand = Some(self.items[at].0);
+                    return self.hand;
+                }
+                self.hand = self.items.get(at + 1).map(|item| item.0);
             }
-            let mut at = match self.hand {
-                Some(hash) => self.items.iter().position(|item| item.0 == hash).unwrap(),
-                None => 0,
-            };
-            while std::mem::take(&mut self.items[at].1) {
-                at = (at + 1) % self.items.len();
-            }
-            self.hand = Some(self.items[at].0);
-            self.hand
+            None
         }
     }
 
@@ -202,11 +201,14 @@ mod tests {
                         order.remove(slots.remove(&hash).unwrap());
                     }
                     Op::Evict => {
-                        let mut flags: std::collections::HashMap<u64, bool> =
-                            model.items.iter().copied().collect();
-                        let got = order.victim(|hash, _| std::mem::take(flags.get_mut(&hash).unwrap()));
+                        let flags = |model: &Model| -> std::collections::HashMap<u64, bool> {
+                            model.items.iter().copied().collect()
+                        };
+                        let mut used = flags(&model);
+                        let got = order.victim(|hash, _| std::mem::take(used.get_mut(&hash).unwrap()));
                         let want = model.victim();
                         prop_assert_eq!(got.map(|v| v.0), want);
+                        prop_assert_eq!(used, flags(&model), "asked the same sessions");
                         if let Some((hash, slot)) = got {
                             prop_assert_eq!(slots[&hash], slot);
                             order.remove(slot);

@@ -1,12 +1,10 @@
 //! Counters, spread over cache lines so that threads do not fight for them.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// Enough for 64 cores: two threads share a stripe only by chance.
-const STRIPES: usize = 64;
+use crate::stripe;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +108,7 @@ pub struct Stats {
 impl Default for Stats {
     fn default() -> Self {
         Self {
-            stripes: (0..STRIPES)
+            stripes: (0..stripe::COUNT)
                 .map(|_| CachePadded::new([const { AtomicU64::new(0) }; COUNTERS]))
                 .collect(),
         }
@@ -125,7 +123,7 @@ impl Stats {
 
     /// Counts several.
     pub fn add(&self, counter: Counter, n: u64) {
-        self.stripes[stripe()][counter as usize].fetch_add(n, Ordering::Relaxed);
+        self.stripes[stripe::mine()][counter as usize].fetch_add(n, Ordering::Relaxed);
     }
 
     /// The sum over all threads. Reading while others count gives a value
@@ -136,20 +134,6 @@ impl Stats {
             .map(|stripe| stripe[counter as usize].load(Ordering::Relaxed))
             .fold(0, u64::wrapping_add)
     }
-}
-
-/// This thread's stripe, dealt out in turn.
-fn stripe() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    STRIPE.with(|stripe| {
-        if stripe.get() == usize::MAX {
-            stripe.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
-        }
-        stripe.get()
-    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 
 use crate::entry::Now;
+use crate::guard::guard;
 use crate::library::{self, FrozenLibrary};
 
 /// The time on both clocks. Coarse clocks: they are read without a system call
@@ -81,6 +82,15 @@ extern "C" fn register_fork_handlers() {
         );
     }
 }
+
+extern "C" fn wipe_at_exit() {
+    guard(library::wipe_at_exit);
+}
+
+/// Run by the loader at exit, or when it unloads the library.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_EXIT: extern "C" fn() = wipe_at_exit;
 
 /// Run by the loader, before any thread can be inside the library.
 #[used]

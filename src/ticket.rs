@@ -174,6 +174,11 @@ impl KeyRing {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Wipes the keys, for the end of the process.
+    pub fn clear(&self) {
+        self.keys.store(None);
+    }
+
     /// Fills an empty ring with what `random` makes. A set that comes in by
     /// [`KeyRing::replace`] at the same time wins.
     pub fn fill_if_empty(&self, random: impl FnOnce() -> Option<Zeroizing<KeyBytes>>) {

@@ -6,9 +6,7 @@ use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use super::enter;
-use super::types::{
-    TSCont, TSEvent, TSEventFunc, TSReturnCode, TSSslContext, TSSslSessionID,
-};
+use super::types::{TSCont, TSEvent, TSEventFunc, TSReturnCode, TSSslContext, TSSslSessionID};
 use crate::config::SetError;
 use crate::hooks::{HookKey, SessionEvent};
 use crate::id::SessionId;

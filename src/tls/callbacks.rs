@@ -11,7 +11,7 @@ use openssl::ssl::SslSessionRef;
 use openssl_sys as ffi;
 use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, SSL, SSL_CTX, SSL_SESSION};
 
-use super::{ErrorQueue, OSSL_PARAM_construct_utf8_string, SSL_get_options, ensure_ticket_key};
+use super::{OSSL_PARAM_construct_utf8_string, SSL_get_options, Visit, ensure_ticket_key};
 use crate::guard::guard;
 use crate::hooks::SessionEvent;
 use crate::id::SessionId;
@@ -128,13 +128,9 @@ pub unsafe extern "C" fn ticket_key(
         let keys = library.tickets.current();
         let Some(keys) = keys.as_ref() else { return 0 };
         if encrypt != 0 {
-            let _errors = ErrorQueue::keep();
-            if ffi::RAND_bytes(iv, IV_LEN as c_int) != 1 {
-                log::error!(target: "ssl_session_ticket", "no random bytes for a ticket");
-                return 0;
-            }
+            let iv_bytes = slice::from_raw_parts_mut(iv, IV_LEN);
             *name = *keys.first().name();
-            if !init(keys.first(), iv, cipher, mac, true) {
+            if !super::fill_with_random(iv_bytes) || !init(keys.first(), iv, cipher, mac, true) {
                 return 0;
             }
             library.stats.count(Counter::TicketCreated);
@@ -144,7 +140,6 @@ pub unsafe extern "C" fn ticket_key(
             library.stats.count(Counter::TicketNotFound);
             return 0;
         };
-        let _errors = ErrorQueue::keep();
         if !init(key, iv, cipher, mac, false) {
             return 0;
         }
@@ -172,6 +167,7 @@ unsafe fn init(
     mac: *mut EVP_MAC_CTX,
     encrypt: bool,
 ) -> bool {
+    let _visit = Visit::begin();
     let secret = key.hmac_secret();
     // SAFETY: the parameters only live until they are used here, and OpenSSL only
     // reads what their pointers name; a 16-byte key is what AES-128 takes.

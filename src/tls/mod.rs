@@ -16,6 +16,7 @@ use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SES
 use zeroize::Zeroizing;
 
 use crate::cache::Refused;
+use crate::gate;
 use crate::id::SessionId;
 use crate::library::{Library, NotStored};
 use crate::ticket::{KEY_LEN, KeyRing};
@@ -56,19 +57,23 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// Takes back, when dropped, what OpenSSL put on this thread's error queue since:
-/// the queue is the caller's, and its next `SSL_get_error` reads it.
-struct ErrorQueue;
+/// A visit to OpenSSL. At its end, what OpenSSL put on this thread's error queue
+/// since is taken back: the queue is the caller's, whose next `SSL_get_error`
+/// reads it. Meanwhile the process is not forked. Visits do not nest.
+struct Visit {
+    _inside: gate::Inside,
+}
 
-impl ErrorQueue {
-    fn keep() -> Self {
+impl Visit {
+    fn begin() -> Self {
+        let inside = gate::enter();
         // SAFETY: touches this thread's error queue only.
         unsafe { ERR_set_mark() };
-        Self
+        Self { _inside: inside }
     }
 }
 
-impl Drop for ErrorQueue {
+impl Drop for Visit {
     fn drop(&mut self) {
         // SAFETY: as above.
         unsafe { ERR_pop_to_mark() };
@@ -81,11 +86,7 @@ pub fn find(library: &Library, id: &SessionId) -> Option<SslSession> {
 }
 
 /// Stores a session under an ID.
-pub fn store(
-    library: &Library,
-    id: &SessionId,
-    session: &SslSessionRef,
-) -> Result<(), StoreError> {
+pub fn store(library: &Library, id: &SessionId, session: &SslSessionRef) -> Result<(), StoreError> {
     let der = Encoded::new(session).ok_or(StoreError::NotEncodable)?;
     // SAFETY: a reference is to a live session.
     let (time, timeout) = unsafe {
@@ -133,13 +134,19 @@ impl fmt::Display for StoreError {
 /// Makes a random ticket key if there is none yet.
 fn ensure_ticket_key(ring: &KeyRing) {
     ring.fill_if_empty(|| {
-        let _errors = ErrorQueue::keep();
         let mut key = Zeroizing::new([0; KEY_LEN]);
-        // SAFETY: the pointer and the length are those of `key`.
-        let done = unsafe { openssl_sys::RAND_bytes(key.as_mut_ptr(), KEY_LEN as c_int) };
-        if done != 1 {
-            log::error!(target: "ssl_session_ticket", "no random bytes for a ticket key: no tickets are issued");
-        }
-        (done == 1).then_some(key)
+        fill_with_random(key.as_mut_slice()).then_some(key)
     });
+}
+
+/// `false`, and a line in the log, when OpenSSL has no random bytes.
+fn fill_with_random(bytes: &mut [u8]) -> bool {
+    let visit = Visit::begin();
+    // SAFETY: the pointer and the length are those of `bytes`.
+    let done = unsafe { openssl_sys::RAND_bytes(bytes.as_mut_ptr(), bytes.len() as c_int) };
+    drop(visit);
+    if done != 1 {
+        log::error!(target: "ssl_session_ticket", "no random bytes: no ticket is issued");
+    }
+    done == 1
 }

@@ -8,7 +8,7 @@ use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ssl::{SslSession, SslSessionRef};
 use openssl_sys::SSL_SESSION;
 
-use super::{CRYPTO_clear_free, ErrorQueue};
+use super::{CRYPTO_clear_free, Visit};
 
 /// The DER bytes of a session, in memory of OpenSSL's. Wiped when dropped.
 pub struct Encoded {
@@ -20,7 +20,7 @@ impl Encoded {
     /// Encodes a session. `None` if OpenSSL cannot: a session without a cipher, or
     /// no memory.
     pub fn new(session: &SslSessionRef) -> Option<Self> {
-        let _errors = ErrorQueue::keep();
+        let _visit = Visit::begin();
         let mut bytes = ptr::null_mut();
         // SAFETY: the session is live; given a null pointer, OpenSSL allocates and
         // sets it.
@@ -54,7 +54,7 @@ pub fn into_raw(session: SslSession) -> *mut SSL_SESSION {
 
 /// Makes a session of DER bytes, which is the caller's alone.
 pub fn decode(der: &[u8]) -> Option<SslSession> {
-    let _errors = ErrorQueue::keep();
+    let _visit = Visit::begin();
     let mut start = der.as_ptr();
     let len = c_long::try_from(der.len()).ok()?;
     // SAFETY: `start` and `len` are those of `der`; the result is null or one

@@ -1,0 +1,61 @@
+# make demo    builds all and shows real clients resuming
+# make test    builds all and runs every test
+# make lint    formatting, clippy, shell scripts
+# make header  copies the generated headers to include/
+# make clean
+
+CARGO ?= cargo
+CC ?= cc
+CFLAGS ?= -O2 -g
+WARNINGS = -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror
+
+release = target/release
+demo = target/demo
+# Where the loader finds the library under its SONAME.
+lib = target/demo/lib
+
+all: $(demo)/host $(demo)/plugin.so
+
+.PHONY: all demo test lint header clean deps deps-test FORCE
+
+deps:
+	@tools/deps.sh demo
+
+deps-test:
+	@tools/deps.sh test
+
+# Cargo knows what to build again.
+$(release)/libtssession.so: deps FORCE
+	$(CARGO) build --release --locked
+
+$(lib)/libtssession.so: $(release)/libtssession.so
+	mkdir -p $(lib)
+	ln -sf $(abspath $<) $(lib)/libtssession.so.0
+	ln -sf libtssession.so.0 $@
+
+$(demo)/host: examples/host.c $(lib)/libtssession.so
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< -lssl -lcrypto -ldl
+
+$(demo)/plugin.so: examples/plugin.c $(lib)/libtssession.so
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -fPIC -shared -o $@ $< -L$(lib) -ltssession -lssl -lcrypto
+
+demo: all
+	@echo
+	@LD_LIBRARY_PATH=$(lib) examples/demo.sh $(demo)/host $(demo)/plugin.so
+
+# First the whole suite with the debug build, whose arithmetic is checked, then the C
+# programs again with what is shipped.
+test: deps-test all
+	$(CARGO) test --locked
+	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+header:
+	$(CARGO) build --locked
+	cp "$$(ls -td target/debug/build/tssession-*/out/include/ts | head -n 1)"/*.h include/ts/
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,64 @@
+/** @file
+
+  How the C tests check: a failed check prints what and where, the program goes
+  on, and its exit status is 1 in the end.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int check_failures;
+
+#define CHECK(condition)                                                          \
+  do {                                                                            \
+    if (!(condition)) {                                                           \
+      check_failures++;                                                           \
+      fprintf(stderr, "%s:%d: %s: not so\n", __FILE__, __LINE__, #condition);     \
+    }                                                                             \
+  } while (0)
+
+#define CHECK_INT(actual, expected)                                                          \
+  do {                                                                                       \
+    long long check_actual   = (long long)(actual);                                          \
+    long long check_expected = (long long)(expected);                                        \
+    if (check_actual != check_expected) {                                                    \
+      check_failures++;                                                                      \
+      fprintf(stderr, "%s:%d: %s is %lld, not %lld (%s)\n", __FILE__, __LINE__, #actual,     \
+              check_actual, check_expected, #expected);                                      \
+    }                                                                                        \
+  } while (0)
+
+/* For what must hold for the rest of the test to make sense. */
+#define REQUIRE(condition)                                                             \
+  do {                                                                                 \
+    if (!(condition)) {                                                                \
+      fprintf(stderr, "%s:%d: %s: not so, giving up\n", __FILE__, __LINE__, #condition); \
+      exit(2);                                                                         \
+    }                                                                                  \
+  } while (0)
+
+static inline int
+check_result(void)
+{
+  if (check_failures != 0) {
+    fprintf(stderr, "%d checks failed\n", check_failures);
+  }
+  return check_failures != 0;
+}
+
+/* A number of repetitions, lowered where the runner is slow (valgrind). */
+static inline int
+check_scaled(int count)
+{
+  const char *percent = getenv("CHECK_SCALE");
+  int scaled          = percent == NULL ? count : count * atoi(percent) / 100;
+  return scaled > 0 ? scaled : 1;
+}
+
+#endif /* CHECK_H */

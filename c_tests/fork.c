@@ -1,0 +1,104 @@
+/** @file
+
+  A process forks while its threads are inside the library. The child has none of
+  them, and no lock that they held.
+
+  OpenSSL has locks of its own that it does not release in a child. The library
+  holds the fork off while it is inside OpenSSL; for its own visits the host must
+  do the same, as this one does when it frees a session.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+#define IDS 16
+
+static SSL_SESSION *session;
+static atomic_int running = 1;
+static pthread_mutex_t in_openssl = PTHREAD_MUTEX_INITIALIZER;
+
+/* Few IDs, so that there is always somebody in a lock or waiting for one. */
+static void
+use_all_functions(unsigned long number)
+{
+  char buffer[1000];
+  char key[48];
+  int len           = (int)sizeof(buffer);
+  TSSslSessionID id = api_numbered_id(number % IDS);
+
+  memset(key, (int)(number % 100) + 1, sizeof(key));
+  CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+  TSSslSessionGetBuffer(&id, buffer, &len);
+  SSL_SESSION *copy = (SSL_SESSION *)TSSslSessionGet(&id);
+  pthread_mutex_lock(&in_openssl);
+  SSL_SESSION_free(copy);
+  pthread_mutex_unlock(&in_openssl);
+  if (number % 7 == 0) {
+    CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
+  }
+  if (number % 11 == 0) {
+    TSSslTicketKeyUpdate(key, sizeof(key));
+    CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", number % 2 ? "10" : "20"), TS_SUCCESS);
+  }
+}
+
+static void *
+hammer(void *arg)
+{
+  for (unsigned long i = (unsigned long)arg; atomic_load(&running); i++) {
+    use_all_functions(i);
+  }
+  return NULL;
+}
+
+int
+main(void)
+{
+  pthread_t threads[4];
+
+  api_open();
+  session = tls_session(0);
+  for (size_t i = 0; i < 4; i++) {
+    REQUIRE(pthread_create(&threads[i], NULL, hammer, (void *)i) == 0);
+  }
+  for (int i = check_scaled(300); i > 0; i--) {
+    pthread_mutex_lock(&in_openssl);
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    pthread_mutex_unlock(&in_openssl);
+    if (child == 0) {
+      /* A child that waits for ever is ended by this, and seen below. */
+      alarm(20);
+      for (unsigned long n = 0; n < 3 * IDS; n++) {
+        use_all_functions(n * 77);
+      }
+      TSSslSessionCacheClear();
+      CHECK_INT(api_stat(STAT_ENTRIES), 0);
+      if (check_failures == 0) {
+        /* Not _exit: valgrind would report what the lost threads owned. */
+        execl("/bin/true", "true", (char *)NULL);
+      }
+      _exit(1);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (check_failures > 0) {
+      break;
+    }
+  }
+  atomic_store(&running, 0);
+  for (size_t i = 0; i < 4; i++) {
+    pthread_join(threads[i], NULL);
+  }
+  SSL_SESSION_free(session);
+  return check_result();
+}

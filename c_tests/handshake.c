@@ -1,0 +1,355 @@
+/** @file
+
+  Attached contexts: what handshakes store, find and remove, and what the hooks
+  are told of it.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <unistd.h>
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+static struct {
+  int gets;
+  int news;
+  int removes;
+  TSSslSessionID last;
+} seen;
+
+static int
+note_event(TSCont contp, TSEvent event, void *edata)
+{
+  CHECK(contp == (TSCont)&seen);
+  seen.last = *(TSSslSessionID *)edata;
+  CHECK(seen.last.len >= 1 && seen.last.len <= 32);
+  seen.gets += event == TS_EVENT_SSL_SESSION_GET;
+  seen.news += event == TS_EVENT_SSL_SESSION_NEW;
+  seen.removes += event == TS_EVENT_SSL_SESSION_REMOVE;
+
+  /* No lock is held: every function may be called from here. */
+  int len     = 0;
+  int present = TSSslSessionGetBuffer(&seen.last, NULL, &len) > 0;
+  CHECK_INT(present, event != TS_EVENT_SSL_SESSION_REMOVE);
+  return 0;
+}
+
+static void
+expect_events(int gets, int news, int removes)
+{
+  CHECK_INT(seen.gets, gets);
+  CHECK_INT(seen.news, news);
+  CHECK_INT(seen.removes, removes);
+  memset(&seen, 0, sizeof(seen));
+}
+
+static void
+set(const char *name, const char *value)
+{
+  REQUIRE(TSSslSessionCacheConfigSet(name, value) == TS_SUCCESS);
+}
+
+static SSL_CTX *
+attached(SSL_CTX *server)
+{
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  return server;
+}
+
+static SSL_CTX *
+client_without_tickets(void)
+{
+  SSL_CTX *client = tls_client(TLS1_2_VERSION);
+  SSL_CTX_set_options(client, SSL_OP_NO_TICKET);
+  return client;
+}
+
+static TSSslSessionID
+id_of(SSL_SESSION *session)
+{
+  unsigned int len           = 0;
+  const unsigned char *bytes = SSL_SESSION_get_id(session, &len);
+  TSSslSessionID id          = api_id(len, 0);
+  memcpy(id.bytes, bytes, len);
+  return id;
+}
+
+/* TLS 1.2 with session IDs, whatever the server asks of the client. */
+static void
+check_session_ids(SSL_CTX *server, SSL_CTX *client)
+{
+  SSL_SESSION *session = NULL;
+  attached(attached(server));
+  memset(&seen, 0, sizeof(seen));
+
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  TSSslSessionID id = id_of(session);
+  CHECK(seen.last.len == id.len && memcmp(seen.last.bytes, id.bytes, id.len) == 0);
+  expect_events(0, 1, 0);
+  long long hits = api_stat(STAT_HIT);
+  for (int i = 0; i < 3; i++) {
+    CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  }
+  /* One lookup of the handshake's and one of the hook's each time. */
+  CHECK_INT(api_stat(STAT_HIT), hits + 6);
+  expect_events(3, 0, 0);
+
+  /* A copy under another ID is not handed to a handshake that asks for that ID. */
+  SSL_SESSION *copy = (SSL_SESSION *)TSSslSessionGet(&id);
+  REQUIRE(copy != NULL);
+  unsigned char other_id[32] = {42};
+  SSL_SESSION *other         = SSL_SESSION_dup(copy);
+  CHECK_INT(SSL_SESSION_set1_id(other, other_id, sizeof(other_id)), 1);
+  CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)other), TS_SUCCESS);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  expect_events(0, 1, 0);
+  CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)copy), TS_SUCCESS);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  expect_events(1, 0, 0);
+  SSL_SESSION_free(other);
+  SSL_SESSION_free(copy);
+
+  /* A fatal alert: never again. */
+  CHECK_INT(tls_visit(server, client, session, TLS_FATAL, NULL), 1);
+  expect_events(1, 0, 1);
+  CHECK(TSSslSessionGet(&id) == NULL);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  expect_events(0, 1, 0);
+  SSL_SESSION_free(session);
+
+  /* Freed without a shutdown: OpenSSL says that it must not be resumed. */
+  CHECK_INT(tls_visit(server, client, NULL, TLS_DROP, &session), 0);
+  expect_events(0, 1, 1);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  expect_events(0, 1, 0);
+  SSL_SESSION_free(session);
+
+  /* Removed by a call, which fires no event. */
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  id = id_of(session);
+  memset(&seen, 0, sizeof(seen));
+  SSL_SESSION *kept = (SSL_SESSION *)TSSslSessionGet(&id);
+  CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  expect_events(0, 1, 0);
+
+  /* Inserted by a call, which fires none either. */
+  CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)kept), TS_SUCCESS);
+  expect_events(0, 0, 0);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  expect_events(1, 0, 0);
+  SSL_SESSION_free(kept);
+
+  /* Another context, attached too, shares the cache. OpenSSL checks that it may
+     have the session (the session ID context). */
+  SSL_CTX *sharing = attached(tls_server(TLS1_2_VERSION));
+  CHECK_INT(tls_visit(sharing, client, session, TLS_CLEAN, NULL), 1);
+  SSL_CTX *apart = tls_server(TLS1_2_VERSION);
+  CHECK_INT(SSL_CTX_set_session_id_context(apart, (const unsigned char *)"apart", 5), 1);
+  CHECK_INT(tls_visit(attached(apart), client, session, TLS_CLEAN, NULL), 0);
+  SSL_CTX_free(sharing);
+  SSL_CTX_free(apart);
+
+  SSL_SESSION_free(session);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
+/* TLS 1.3 with tickets: the ticket is the session, nothing is stored. */
+static void
+check_tls13_tickets(void)
+{
+  SSL_CTX *server      = attached(tls_server(TLS1_3_VERSION));
+  SSL_CTX *client      = tls_client(TLS1_3_VERSION);
+  SSL_SESSION *session = NULL;
+  long long created    = api_stat(STAT_CREATED);
+  long long entries    = api_stat(STAT_ENTRIES);
+
+  memset(&seen, 0, sizeof(seen));
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(api_stat(STAT_CREATED), created + 2);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  CHECK_INT(api_stat(STAT_ENTRIES), entries);
+  expect_events(0, 0, 0);
+  SSL_SESSION_free(session);
+
+  /* How many tickets. */
+  set("proxy.config.ssl.server.session_ticket.number", "3");
+  attached(server);
+  created = api_stat(STAT_CREATED);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
+  CHECK_INT(api_stat(STAT_CREATED), created + 3);
+  set("proxy.config.ssl.server.session_ticket.number", "2");
+
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
+/* TLS 1.3 with tickets off: the ticket is an ID, the session is in the cache. */
+static void
+check_tls13_stateful(void)
+{
+  set("proxy.config.ssl.server.session_ticket.enable", "0");
+  SSL_CTX *server      = attached(tls_server(TLS1_3_VERSION));
+  SSL_CTX *client      = tls_client(TLS1_3_VERSION);
+  SSL_SESSION *session = NULL;
+  long long created    = api_stat(STAT_CREATED);
+
+  memset(&seen, 0, sizeof(seen));
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  expect_events(0, 2, 0);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  CHECK_INT(seen.gets, 1);
+  CHECK_INT(seen.removes, 0);
+  CHECK_INT(api_stat(STAT_CREATED), created);
+
+  CHECK_INT(tls_visit(server, client, session, TLS_FATAL, NULL), 1);
+  CHECK(seen.removes > 0);
+  SSL_SESSION_free(session);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  TSSslSessionCacheClear();
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+
+  /* The host's own choice of no tickets stays when the record is 1 again. */
+  set("proxy.config.ssl.server.session_ticket.enable", "1");
+  attached(server);
+  CHECK_INT(SSL_CTX_get_options(server) & SSL_OP_NO_TICKET, 0);
+  SSL_CTX *own_choice = tls_server(TLS1_3_VERSION);
+  SSL_CTX_set_options(own_choice, SSL_OP_NO_TICKET);
+  attached(own_choice);
+  CHECK((SSL_CTX_get_options(own_choice) & SSL_OP_NO_TICKET) != 0);
+
+  SSL_SESSION_free(session);
+  SSL_CTX_free(own_choice);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
+static int
+hosts_new(SSL *ssl, SSL_SESSION *session)
+{
+  (void)ssl;
+  (void)session;
+  return 0;
+}
+
+static void
+check_detach(void)
+{
+  SSL_CTX *server      = tls_server(TLS1_2_VERSION);
+  SSL_CTX *client      = client_without_tickets();
+  SSL_SESSION *session = NULL;
+
+  CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
+
+  SSL_CTX_set_session_cache_mode(server, SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_AUTO_CLEAR);
+  SSL_CTX_sess_set_new_cb(server, hosts_new);
+  SSL_CTX_set_timeout(server, 1234);
+  SSL_CTX_set_num_tickets(server, 5);
+  SSL_CTX_sess_set_cache_size(server, 99);
+  set("proxy.config.ssl.session_cache.timeout", "77");
+  attached(server);
+  CHECK_INT(SSL_CTX_get_timeout(server), 77);
+  CHECK_INT(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL);
+  CHECK(SSL_CTX_sess_get_new_cb(server) != hosts_new);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  attached(server);
+  set("proxy.config.ssl.session_cache.timeout", "0");
+
+  CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(SSL_CTX_get_timeout(server), 1234);
+  CHECK_INT(SSL_CTX_get_num_tickets(server), 5);
+  CHECK_INT(SSL_CTX_sess_get_cache_size(server), 99);
+  CHECK_INT(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_AUTO_CLEAR);
+  CHECK(SSL_CTX_sess_get_new_cb(server) == hosts_new);
+  CHECK(SSL_CTX_sess_get_get_cb(server) == NULL);
+  CHECK(SSL_CTX_sess_get_remove_cb(server) == NULL);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+
+  /* And attached again it finds the session that it left in the cache. */
+  attached(server);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+
+  SSL_SESSION_free(session);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
+/* proxy.config.ssl.session_cache, auto_clear and timeout, as attached contexts see them. */
+static void
+check_modes(void)
+{
+  SSL_CTX *server      = tls_server(TLS1_2_VERSION);
+  SSL_CTX *client      = client_without_tickets();
+  SSL_SESSION *session = NULL;
+
+  set("proxy.config.ssl.session_cache", "0");
+  attached(server);
+  CHECK_INT(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_OFF);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  SSL_SESSION_free(session);
+
+  set("proxy.config.ssl.session_cache", "1");
+  set("proxy.config.ssl.session_cache.auto_clear", "0");
+  attached(server);
+  CHECK_INT(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_AUTO_CLEAR);
+  set("proxy.config.ssl.session_cache.auto_clear", "1");
+  set("proxy.config.ssl.session_cache.size", "55");
+  attached(server);
+  CHECK_INT(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_SERVER);
+  CHECK_INT(SSL_CTX_sess_get_cache_size(server), 55);
+  memset(&seen, 0, sizeof(seen));
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  expect_events(0, 0, 0);
+  SSL_SESSION_free(session);
+
+  set("proxy.config.ssl.session_cache", "2");
+  attached(server);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+
+  /* Switched off in mid-traffic, with the callbacks still there. */
+  set("proxy.config.ssl.session_cache", "0");
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  set("proxy.config.ssl.session_cache", "2");
+  SSL_SESSION_free(session);
+
+  set("proxy.config.ssl.session_cache.timeout", "1");
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  sleep(2);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  set("proxy.config.ssl.session_cache.timeout", "0");
+
+  SSL_SESSION_free(session);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
+int
+main(void)
+{
+  api_open();
+  CHECK_INT(TSSslSessionHookAdd(note_event, (TSCont)&seen), TS_SUCCESS);
+  CHECK_INT(TSSslSessionHookAdd(note_event, (TSCont)&seen), TS_SUCCESS);
+
+  check_session_ids(tls_server(TLS1_2_VERSION), client_without_tickets());
+  SSL_CTX *certified = client_without_tickets();
+  tls_give_certificate(certified, 3000);
+  check_session_ids(tls_server_with_client_certificates(TLS1_2_VERSION), certified);
+  check_tls13_tickets();
+  check_tls13_stateful();
+  check_detach();
+  check_modes();
+
+  memset(&seen, 0, sizeof(seen));
+  CHECK_INT(TSSslSessionHookRemove(note_event, (TSCont)&seen), TS_SUCCESS);
+  CHECK_INT(TSSslSessionHookRemove(note_event, (TSCont)&seen), TS_ERROR);
+  check_detach();
+  expect_events(0, 0, 0);
+  return check_result();
+}

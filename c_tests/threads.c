@@ -1,0 +1,274 @@
+/** @file
+
+  Eight threads of mixed calls. Whatever they do to each other: a session that
+  comes out is one that went in under that ID, whole; the bounds hold at every
+  moment; the counters add up in the end; and with waiting switched off, what
+  was refused has changed nothing.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+#define THREADS 8
+#define IDS 64
+#define VARIANTS 4
+#define SIZE 40
+#define MAX_BYTES 30000
+
+static SSL_SESSION *variants[IDS][VARIANTS];
+static unsigned char *ders[IDS][VARIANTS];
+static int lens[IDS][VARIANTS];
+static atomic_int failures;
+static atomic_int running = 1;
+
+#define THREAD_CHECK(condition)                                              \
+  do {                                                                       \
+    if (!(condition) && atomic_fetch_add(&failures, 1) < 10) {               \
+      fprintf(stderr, "%s:%d: %s: not so\n", __FILE__, __LINE__, #condition); \
+    }                                                                        \
+  } while (0)
+
+/* xorshift: every thread has a number sequence of its own. */
+static unsigned
+next(unsigned *state)
+{
+  *state ^= *state << 13;
+  *state ^= *state >> 17;
+  *state ^= *state << 5;
+  return *state;
+}
+
+static void
+make_variants(void)
+{
+  SSL_SESSION *base = tls_session(0);
+  for (int i = 0; i < IDS; i++) {
+    for (int v = 0; v < VARIANTS; v++) {
+      TSSslSessionID id    = api_numbered_id((unsigned long)i);
+      SSL_SESSION *session = SSL_SESSION_dup(base);
+      /* Of different lengths, and different all over. */
+      char filler[600];
+      memset(filler, 'a' + v, sizeof(filler));
+      REQUIRE(SSL_SESSION_set1_id(session, (const unsigned char *)id.bytes, 32) == 1);
+      REQUIRE(SSL_SESSION_set1_ticket_appdata(session, filler, (size_t)(10 + 190 * v)) == 1);
+      variants[i][v] = session;
+      ders[i][v]     = tls_der(session, &lens[i][v]);
+    }
+  }
+  SSL_SESSION_free(base);
+}
+
+static int
+is_a_variant(int i, const char *der, int len)
+{
+  for (int v = 0; v < VARIANTS; v++) {
+    if (len == lens[i][v] && memcmp(der, ders[i][v], (size_t)len) == 0) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
+static void *
+mixed_calls(void *arg)
+{
+  unsigned state = 2463534242u + (unsigned)(size_t)arg;
+  char buffer[2000];
+
+  for (int n = check_scaled(100000); n > 0; n--) {
+    int i             = (int)(next(&state) % IDS);
+    int v             = (int)(next(&state) % VARIANTS);
+    TSSslSessionID id = api_numbered_id((unsigned long)i);
+    switch (next(&state) % 10) {
+    case 0:
+    case 1:
+    case 2: {
+      int len    = (int)sizeof(buffer);
+      int needed = TSSslSessionGetBuffer(&id, buffer, &len);
+      THREAD_CHECK(needed == len);
+      THREAD_CHECK(needed == 0 || is_a_variant(i, buffer, len));
+      break;
+    }
+    case 3:
+    case 4: {
+      SSL_SESSION *session = (SSL_SESSION *)TSSslSessionGet(&id);
+      if (session != NULL) {
+        int len            = 0;
+        unsigned char *der = tls_der(session, &len);
+        THREAD_CHECK(is_a_variant(i, (const char *)der, len));
+        OPENSSL_free(der);
+        SSL_SESSION_set_timeout(session, 1);
+        SSL_SESSION_free(session);
+      }
+      break;
+    }
+    case 5:
+    case 6:
+    case 7:
+      THREAD_CHECK(TSSslSessionInsert(&id, (TSSslSession)variants[i][v]) == TS_SUCCESS);
+      break;
+    case 8:
+      THREAD_CHECK(TSSslSessionRemove(&id) == TS_SUCCESS);
+      break;
+    default:
+      if (next(&state) % 1000 == 0) {
+        TSSslSessionCacheClear();
+      }
+      if (next(&state) % 100 == 0) {
+        char key[48];
+        memset(key, 'k', sizeof(key));
+        TSSslTicketKeyUpdate(key, sizeof(key));
+      }
+    }
+  }
+  return NULL;
+}
+
+static void *
+watch_bounds(void *arg)
+{
+  (void)arg;
+  while (atomic_load(&running)) {
+    THREAD_CHECK(api_stat(STAT_ENTRIES) <= SIZE);
+    THREAD_CHECK(api_stat(STAT_BYTES) <= MAX_BYTES);
+  }
+  return NULL;
+}
+
+static void
+check_mixed_calls(void)
+{
+  pthread_t threads[THREADS];
+  pthread_t watcher;
+
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", "40"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheConfigSet("tssession.session_cache.max_bytes", "30000"), TS_SUCCESS);
+  REQUIRE(pthread_create(&watcher, NULL, watch_bounds, NULL) == 0);
+  for (size_t i = 0; i < THREADS; i++) {
+    REQUIRE(pthread_create(&threads[i], NULL, mixed_calls, (void *)i) == 0);
+  }
+  for (size_t i = 0; i < THREADS; i++) {
+    pthread_join(threads[i], NULL);
+  }
+  atomic_store(&running, 0);
+  pthread_join(watcher, NULL);
+
+  int entries = 0;
+  int bytes   = 0;
+  for (int i = 0; i < IDS; i++) {
+    char buffer[2000];
+    int len           = (int)sizeof(buffer);
+    TSSslSessionID id = api_numbered_id((unsigned long)i);
+    if (TSSslSessionGetBuffer(&id, buffer, &len) > 0) {
+      CHECK(is_a_variant(i, buffer, len));
+      entries++;
+      bytes += len;
+    }
+  }
+  CHECK_INT(api_stat(STAT_ENTRIES), entries);
+  CHECK_INT(api_stat(STAT_BYTES), bytes);
+  CHECK_INT(api_stat(STAT_NEW) - api_stat(STAT_REPLACED) - api_stat(STAT_REMOVED) - api_stat(STAT_EVICTION) -
+              api_stat(STAT_EXPIRED) - api_stat(STAT_CLEARED),
+            entries);
+  CHECK_INT(api_stat(STAT_REFUSED), 0);
+}
+
+/* With skip on: each thread has IDs of its own and knows what it stored last. */
+static atomic_int refusals;
+static int stored[IDS];
+
+static void *
+insert_own(void *arg)
+{
+  int thread     = (int)(size_t)arg;
+  unsigned state = 88172645u + (unsigned)thread;
+  char buffer[2000];
+
+  for (int n = check_scaled(20000); n > 0; n--) {
+    int i             = thread + THREADS * (int)(next(&state) % (IDS / THREADS));
+    int v             = (int)(next(&state) % VARIANTS);
+    TSSslSessionID id = api_numbered_id((unsigned long)i);
+    int len           = (int)sizeof(buffer);
+    if (next(&state) % 16 == 0) {
+      THREAD_CHECK(TSSslSessionRemove(&id) == TS_SUCCESS);
+      stored[i] = -1;
+    }
+    if (TSSslSessionInsert(&id, (TSSslSession)variants[i][v]) == TS_SUCCESS) {
+      stored[i] = v;
+    } else {
+      atomic_fetch_add(&refusals, 1);
+    }
+    /* A lookup may miss on contention, but never finds anything else. */
+    int needed = TSSslSessionGetBuffer(&id, buffer, &len);
+    if (needed > 0) {
+      int v_now = stored[i];
+      THREAD_CHECK(v_now >= 0 && len == lens[i][v_now] && memcmp(buffer, ders[i][v_now], (size_t)len) == 0);
+    }
+  }
+  return NULL;
+}
+
+static void
+check_skip(void)
+{
+  pthread_t threads[THREADS];
+  long long contention = api_stat(STAT_CONTENTION);
+  time_t start         = time(NULL);
+
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", "1000"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheConfigSet("tssession.session_cache.max_bytes", "0"), TS_SUCCESS);
+  const char *skip = "proxy.config.ssl.session_cache.skip_cache_on_bucket_contention";
+  CHECK_INT(TSSslSessionCacheConfigSet(skip, "1"), TS_SUCCESS);
+  TSSslSessionCacheClear();
+  memset(stored, 0xff, sizeof(stored));
+
+  /* A lock is rarely met: go on until it was, which must not take a minute. */
+  do {
+    for (size_t i = 0; i < THREADS; i++) {
+      REQUIRE(pthread_create(&threads[i], NULL, insert_own, (void *)i) == 0);
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+      pthread_join(threads[i], NULL);
+    }
+  } while (getenv("CHECK_SCALE") == NULL && atomic_load(&refusals) == 0 && time(NULL) - start < 60);
+
+  CHECK_INT(TSSslSessionCacheConfigSet(skip, "0"), TS_SUCCESS);
+  if (getenv("CHECK_SCALE") == NULL) {
+    CHECK(atomic_load(&refusals) > 0);
+    CHECK(api_stat(STAT_CONTENTION) > contention);
+  }
+  CHECK_INT(api_stat(STAT_REFUSED), atomic_load(&refusals));
+  for (int i = 0; i < IDS; i++) {
+    char buffer[2000];
+    int len           = (int)sizeof(buffer);
+    TSSslSessionID id = api_numbered_id((unsigned long)i);
+    int needed        = TSSslSessionGetBuffer(&id, buffer, &len);
+    int v             = stored[i];
+    CHECK_INT(needed, v < 0 ? 0 : lens[i][v]);
+    CHECK(v < 0 || memcmp(buffer, ders[i][v], (size_t)len) == 0);
+  }
+}
+
+int
+main(void)
+{
+  api_open();
+  make_variants();
+  check_mixed_calls();
+  check_skip();
+  for (int i = 0; i < IDS; i++) {
+    for (int v = 0; v < VARIANTS; v++) {
+      SSL_SESSION_free(variants[i][v]);
+      OPENSSL_free(ders[i][v]);
+    }
+  }
+  check_failures += atomic_load(&failures);
+  return check_result();
+}

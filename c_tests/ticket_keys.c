@@ -1,0 +1,291 @@
+/** @file
+
+  TSSslTicketKeyUpdate, seen from the tickets that real clients hold.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+/* The level at which the function tells whether it did its work. */
+#define TS_SSL_SESSION_API 9
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+#define KEY 48
+
+/* A key whose name is one letter, 16 times. */
+static void
+put_key(char *to, char name, char secret)
+{
+  memset(to, name, 16);
+  memset(to + 16, secret, 32);
+}
+
+static TSReturnCode
+update(const char *names)
+{
+  char keys[8 * KEY];
+  int count = (int)strlen(names);
+  for (int i = 0; i < count; i++) {
+    put_key(keys + i * KEY, names[i], (char)(names[i] + 1));
+  }
+  TSReturnCode result = TSSslTicketKeyUpdate(keys, count * KEY);
+  /* The data was copied. */
+  memset(keys, 0, sizeof(keys));
+  return result;
+}
+
+/* The letter that names the key of a session's ticket; 0 if the name is something else. */
+static char
+key_of(SSL_SESSION *session)
+{
+  const unsigned char *ticket = NULL;
+  size_t len                  = 0;
+  SSL_SESSION_get0_ticket(session, &ticket, &len);
+  if (ticket == NULL || len < 16) {
+    return 0;
+  }
+  for (int i = 1; i < 16; i++) {
+    if (ticket[i] != ticket[0]) {
+      return 0;
+    }
+  }
+  return (char)ticket[0];
+}
+
+static SSL_CTX *server;
+static SSL_CTX *client;
+
+static SSL_SESSION *
+new_ticket(void)
+{
+  SSL_SESSION *session = NULL;
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  REQUIRE(session != NULL);
+  return session;
+}
+
+/* Comes back with a ticket and keeps the one that it gets: 1 resumed, 0 not. */
+static int
+come_back(SSL_SESSION **ticket)
+{
+  SSL_SESSION *next = NULL;
+  int resumed       = tls_visit(server, client, *ticket, TLS_CLEAN, &next);
+  REQUIRE(next != NULL);
+  SSL_SESSION_free(*ticket);
+  *ticket = next;
+  return resumed;
+}
+
+/* The same session, its ticket under another name. */
+static SSL_SESSION *
+rename_key(SSL_SESSION *session, char to)
+{
+  int len                     = 0;
+  unsigned char *der          = tls_der(session, &len);
+  const unsigned char *ticket = NULL;
+  size_t ticket_len           = 0;
+  SSL_SESSION_get0_ticket(session, &ticket, &ticket_len);
+  for (int i = 0; i + (int)ticket_len <= len; i++) {
+    if (memcmp(der + i, ticket, ticket_len) == 0) {
+      memset(der + i, to, 16);
+      break;
+    }
+  }
+  const unsigned char *start = der;
+  SSL_SESSION *renamed       = d2i_SSL_SESSION(NULL, &start, len);
+  REQUIRE(renamed != NULL);
+  CHECK_INT(key_of(renamed), to);
+  OPENSSL_free(der);
+  return renamed;
+}
+
+static void
+check_keys(int version)
+{
+  int tls13 = version == TLS1_3_VERSION;
+  server    = tls_server(version);
+  client    = tls_client(version);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+
+  /* In force when the call returns: the first encrypts. */
+  CHECK_INT(update("ab"), TS_SUCCESS);
+  SSL_SESSION *ticket = new_ticket();
+  CHECK_INT(key_of(ticket), 'a');
+  CHECK_INT(come_back(&ticket), 1);
+
+  /* Every key decrypts; a ticket with another than the first is renewed. */
+  CHECK_INT(update("ba"), TS_SUCCESS);
+  long long renewed = api_stat(STAT_RENEWED);
+  long long old     = api_stat(STAT_OLD_KEY);
+  CHECK_INT(come_back(&ticket), 1);
+  CHECK_INT(key_of(ticket), 'b');
+  CHECK_INT(api_stat(STAT_RENEWED), renewed + 1);
+  CHECK_INT(api_stat(STAT_OLD_KEY), old + 1);
+
+  /* With the first key there is a fresh ticket in TLS 1.3 only. */
+  CHECK_INT(come_back(&ticket), 1);
+  CHECK_INT(api_stat(STAT_RENEWED), renewed + 1 + tls13);
+  CHECK_INT(api_stat(STAT_OLD_KEY), old + 1);
+
+  /* Gone: a full handshake, not a failed one. */
+  CHECK_INT(update("c"), TS_SUCCESS);
+  long long not_found = api_stat(STAT_NOT_FOUND);
+  CHECK_INT(come_back(&ticket), 0);
+  CHECK_INT(api_stat(STAT_NOT_FOUND), not_found + 1);
+  CHECK_INT(key_of(ticket), 'c');
+
+  /* Refused, and the keys in force stay: nothing whole... */
+  char keys[4 * KEY];
+  put_key(keys, 'x', 'y');
+  const int lengths[] = {0, -1, -KEY, INT_MIN, 1, KEY - 1};
+  for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+    CHECK_INT(TSSslTicketKeyUpdate(keys, lengths[i]), TS_ERROR);
+  }
+  CHECK_INT(TSSslTicketKeyUpdate(NULL, KEY), TS_ERROR);
+  CHECK_INT(TSSslTicketKeyUpdate(NULL, 0), TS_ERROR);
+  /* ... the first key all zero... */
+  memset(keys, 0, KEY);
+  CHECK_INT(TSSslTicketKeyUpdate(keys, KEY), TS_ERROR);
+  put_key(keys + KEY, 'x', 'y');
+  CHECK_INT(TSSslTicketKeyUpdate(keys, 2 * KEY), TS_ERROR);
+  put_key(keys, 'x', 0);
+  CHECK_INT(TSSslTicketKeyUpdate(keys, KEY), TS_ERROR);
+  /* ... two keys of one name but different secrets. */
+  put_key(keys, 'x', 'y');
+  put_key(keys + KEY, 'z', 'y');
+  put_key(keys + 2 * KEY, 'x', 'y');
+  keys[2 * KEY + 47] = 'q';
+  CHECK_INT(TSSslTicketKeyUpdate(keys, 3 * KEY), TS_ERROR);
+  CHECK_INT(come_back(&ticket), 1);
+  CHECK_INT(key_of(ticket), 'c');
+
+  /* A tail is not used. */
+  put_key(keys, 'd', 'e');
+  put_key(keys + KEY, 'c', 'c' + 1);
+  put_key(keys + 2 * KEY, 'f', 'g');
+  CHECK_INT(TSSslTicketKeyUpdate(keys, 3 * KEY - 1), TS_SUCCESS);
+  CHECK_INT(come_back(&ticket), 1);
+  CHECK_INT(key_of(ticket), 'd');
+  SSL_SESSION *cut_off = rename_key(ticket, 'f');
+  not_found            = api_stat(STAT_NOT_FOUND);
+  CHECK_INT(come_back(&cut_off), 0);
+  CHECK_INT(api_stat(STAT_NOT_FOUND), not_found + 1);
+  SSL_SESSION_free(cut_off);
+
+  /* A later key of zeros is left out: a ticket that names it finds no key. */
+  memset(keys + KEY, 0, KEY);
+  CHECK_INT(TSSslTicketKeyUpdate(keys, 3 * KEY), TS_SUCCESS);
+  CHECK_INT(come_back(&ticket), 1);
+  SSL_SESSION *forged = rename_key(ticket, 0);
+  not_found           = api_stat(STAT_NOT_FOUND);
+  CHECK_INT(come_back(&forged), 0);
+  CHECK_INT(api_stat(STAT_NOT_FOUND), not_found + 1);
+  SSL_SESSION_free(forged);
+
+  /* A ticket under a known name that another secret made: a full handshake. */
+  SSL_SESSION *wrong = rename_key(ticket, 'f');
+  not_found          = api_stat(STAT_NOT_FOUND);
+  CHECK_INT(come_back(&wrong), 0);
+  CHECK_INT(api_stat(STAT_NOT_FOUND), not_found);
+  SSL_SESSION_free(wrong);
+
+  /* The same key twice, as plugins pass it at start. */
+  CHECK_INT(update("dd"), TS_SUCCESS);
+  old = api_stat(STAT_OLD_KEY);
+  CHECK_INT(come_back(&ticket), 1);
+  CHECK_INT(api_stat(STAT_OLD_KEY), old);
+
+  /* Every attached context has the same keys. */
+  SSL_CTX *first = server;
+  server         = tls_server(version);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(come_back(&ticket), 1);
+  CHECK_INT(update("g"), TS_SUCCESS);
+  CHECK_INT(come_back(&ticket), 0);
+  CHECK_INT(key_of(ticket), 'g');
+  SSL_CTX_free(server);
+  server = first;
+  CHECK_INT(come_back(&ticket), 1);
+
+  SSL_SESSION_free(ticket);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
+static atomic_int rotating = 1;
+
+static void *
+rotate(void *arg)
+{
+  (void)arg;
+  /* The key before stays for one more round, as a rotation should. */
+  char names[3] = "ab";
+  while (atomic_load(&rotating)) {
+    CHECK_INT(update(names), TS_SUCCESS);
+    names[1] = names[0];
+    names[0] = (char)(names[0] == 'z' ? 'a' : names[0] + 1);
+  }
+  return NULL;
+}
+
+/* Mid-traffic: whether it is resumed or not, no handshake fails. */
+static void
+check_rotation_in_traffic(int version)
+{
+  server = tls_server(version);
+  client = tls_client(version);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(update("a"), TS_SUCCESS);
+
+  pthread_t rotator;
+  atomic_store(&rotating, 1);
+  REQUIRE(pthread_create(&rotator, NULL, rotate, NULL) == 0);
+  SSL_SESSION *ticket = new_ticket();
+  for (int i = check_scaled(300); i > 0; i--) {
+    CHECK(come_back(&ticket) >= 0);
+  }
+  atomic_store(&rotating, 0);
+  pthread_join(rotator, NULL);
+  CHECK_INT(update("a"), TS_SUCCESS);
+
+  SSL_SESSION_free(ticket);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
+int
+main(void)
+{
+  api_open();
+
+  /* Before any key was given there is a random one, for all contexts. */
+  server              = tls_server(TLS1_2_VERSION);
+  client              = tls_client(TLS1_2_VERSION);
+  SSL_CTX *second     = tls_server(TLS1_2_VERSION);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)second), TS_SUCCESS);
+  SSL_SESSION *ticket = new_ticket();
+  CHECK_INT(key_of(ticket), 0);
+  CHECK_INT(come_back(&ticket), 1);
+  SSL_CTX_free(server);
+  server = second;
+  CHECK_INT(come_back(&ticket), 1);
+  CHECK_INT(api_stat(STAT_KEYS_RENEWED), 0);
+  CHECK_INT(api_stat(STAT_CREATED), 1);
+  CHECK_INT(api_stat(STAT_VERIFIED), 2);
+  SSL_SESSION_free(ticket);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+
+  check_keys(TLS1_2_VERSION);
+  check_keys(TLS1_3_VERSION);
+  check_rotation_in_traffic(TLS1_2_VERSION);
+  check_rotation_in_traffic(TLS1_3_VERSION);
+  return check_result();
+}

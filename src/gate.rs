@@ -1,0 +1,66 @@
+//! Holds a fork off while a thread is inside OpenSSL on the library's behalf.
+//!
+//! OpenSSL has locks of its own (decoding a session takes one of the whole process),
+//! and nothing releases those in a forked child. So nobody may be in there when
+//! the fork happens.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::stripe;
+use crate::wait::Wait;
+
+static INSIDE: [CachePadded<AtomicUsize>; stripe::COUNT] =
+    [const { CachePadded::new(AtomicUsize::new(0)) }; stripe::COUNT];
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// A thread on the inside, until this is dropped. Not to be entered twice by one thread:
+/// the second time it would wait for a fork that waits for the first.
+pub(crate) struct Inside {
+    /// The thread must be the one that entered: its stripe is counted down.
+    _this_thread: PhantomData<*const ()>,
+}
+
+pub(crate) fn enter() -> Inside {
+    let inside = &INSIDE[stripe::mine()];
+    let mut wait = Wait::default();
+    loop {
+        // Whoever enters counts first and looks at the gate then; whoever closes it
+        // does it the other way round, so one of the two sees the other.
+        inside.fetch_add(1, Ordering::SeqCst);
+        if !CLOSED.load(Ordering::SeqCst) {
+            return Inside {
+                _this_thread: PhantomData,
+            };
+        }
+        inside.fetch_sub(1, Ordering::SeqCst);
+        wait.a_little();
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE[stripe::mine()].fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// A closed gate with nobody inside, until this is dropped. Only one thread may close
+/// it at a time.
+pub(crate) struct Closed(());
+
+pub(crate) fn close() -> Closed {
+    CLOSED.store(true, Ordering::SeqCst);
+    let mut wait = Wait::default();
+    while INSIDE.iter().any(|n| n.load(Ordering::SeqCst) != 0) {
+        wait.a_little();
+    }
+    Closed(())
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        CLOSED.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,88 @@
+//! The library under test, and the C compilers.
+
+#![allow(dead_code)] // Each test file uses a part.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+pub const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder for what this test file makes.
+pub fn scratch() -> &'static Path {
+    static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
+    SCRATCH.get_or_init(|| {
+        let name = env::current_exe().unwrap();
+        let name = name.file_stem().unwrap();
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    })
+}
+
+/// The library: the one of this build, or `$TSSESSION_LIB`.
+pub fn library() -> PathBuf {
+    match env::var_os("TSSESSION_LIB") {
+        Some(path) => path.into(),
+        // Where cargo leaves what a test depends on.
+        None => env::current_exe()
+            .unwrap()
+            .with_file_name("libtssession.so"),
+    }
+}
+
+/// A folder in which the library has the names that the linker and the loader
+/// look for.
+pub fn library_dir() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = scratch().join("lib");
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        for name in ["libtssession.so", "libtssession.so.0"] {
+            symlink(library(), dir.join(name)).unwrap();
+        }
+        dir
+    })
+}
+
+/// The C or C++ compiler that the `cc` crate finds for this machine.
+pub fn compiler(cpp: bool) -> Command {
+    cc::Build::new()
+        .cpp(cpp)
+        .cargo_metadata(false)
+        .target(env!("TSSESSION_TARGET"))
+        .host(env!("TSSESSION_TARGET"))
+        .opt_level(1)
+        .debug(true)
+        .get_compiler()
+        .to_command()
+}
+
+/// Runs a command; its output, which is shown if it fails.
+pub fn run(command: &mut Command) -> Output {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; tools/deps.sh test installs it"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    output
+}
+
+/// What a command prints.
+pub fn stdout<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> String {
+    String::from_utf8(run(Command::new(program).args(args)).stdout).unwrap()
+}

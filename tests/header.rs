@@ -1,0 +1,142 @@
+//! The headers: up to date, and fit for every compiler, language level and order.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{WARNINGS, root, run, scratch};
+
+#[test]
+fn the_committed_headers_are_those_of_the_source() {
+    for name in ["ts.h", "ssl_session_cache.h"] {
+        let generated = fs::read_to_string(Path::new(env!("TSSESSION_HEADERS")).join(name));
+        let committed = fs::read_to_string(root().join("include/ts").join(name));
+        assert!(
+            generated.unwrap() == committed.unwrap(),
+            "include/ts/{name} is stale: run `make header` and commit"
+        );
+    }
+}
+
+const TS: &str = "#include <ts/ts.h>\n";
+const HOST: &str = "#include <ts/ssl_session_cache.h>\n";
+
+/// Calls everything, so that the declarations are used as well as read.
+const USE: &str = r"
+int use(void);
+int use(void)
+{
+  TSSslSessionID id = {1, {0}};
+  int len = 0;
+  return TSSslSessionGetBuffer(&id, 0, &len) + (TSSslSessionGet(&id) == 0) + (int)TSSslSessionRemove(&id);
+}
+";
+
+fn compile(compiler: &str, std: &str, api: &str, includes: &[&str], text: &str) {
+    let name = format!("{compiler}-{std}-{api}-{}", includes.join(" ").len());
+    let cpp = std.starts_with("c++");
+    let source = scratch()
+        .join(name)
+        .with_extension(if cpp { "cc" } else { "c" });
+    fs::write(&source, text).unwrap();
+    run(Command::new(compiler)
+        .args(WARNINGS)
+        .args(["-fsyntax-only", &format!("-std={std}")])
+        .arg(format!("-DTS_SSL_SESSION_API={api}"))
+        .args(includes)
+        .arg(source));
+}
+
+fn compile_everywhere(compiler: &str, standards: &[&str], apis: &[&str]) {
+    let include = root().join("include");
+    let include = ["-I", include.to_str().unwrap()];
+    for std in standards {
+        for api in apis {
+            for order in [
+                format!("{TS}{HOST}{USE}"),
+                format!("{HOST}{TS}{USE}"),
+                format!("{TS}{TS}{HOST}{HOST}{USE}"),
+                format!("{HOST}{USE}"),
+                format!("{TS}{USE}"),
+            ] {
+                compile(compiler, std, api, &include, &order);
+            }
+        }
+    }
+}
+
+#[test]
+fn c_with_gcc() {
+    compile_everywhere("gcc", &["c99", "c11", "c17"], &["8", "9"]);
+}
+
+#[test]
+fn c_with_clang() {
+    compile_everywhere("clang", &["c99", "c11", "c17"], &["8", "9"]);
+}
+
+#[test]
+fn cxx_with_gcc() {
+    compile_everywhere("g++", &["c++11", "c++20"], &["8", "9", "10"]);
+}
+
+#[test]
+fn cxx_with_clang() {
+    compile_everywhere("clang++", &["c++11", "c++20"], &["8", "9", "10"]);
+}
+
+#[test]
+fn the_level_is_8_unless_chosen_and_others_do_not_exist() {
+    let include = root().join("include");
+    let preprocess = |defines: &[&str]| {
+        let source = scratch().join("level.c");
+        fs::write(&source, format!("{TS}int level = TS_SSL_SESSION_API;\n")).unwrap();
+        Command::new("gcc")
+            .args(["-E", "-I"])
+            .arg(&include)
+            .args(defines)
+            .arg(source)
+            .output()
+            .unwrap()
+    };
+    let text = String::from_utf8(preprocess(&[]).stdout).unwrap();
+    assert!(text.contains("int level = 8;"));
+    assert!(text.contains("void TSSslTicketKeyUpdate(char *ticketData, int ticketDataLength);"));
+    for bad in ["7", "10", "11"] {
+        let output = preprocess(&[&format!("-DTS_SSL_SESSION_API={bad}")]);
+        assert!(!output.status.success(), "level {bad} in C");
+    }
+}
+
+/// `<ts/ts.h>` may be the one of ATS itself: then it comes first on the path.
+#[test]
+fn beside_the_header_of_ats() {
+    assert!(
+        Path::new("/usr/include/ts/apidefs.h").exists(),
+        "ATS's headers are missing: tools/deps.sh test installs them"
+    );
+    let include = root().join("include");
+    let include = ["-idirafter", include.to_str().unwrap()];
+    let text = r"
+#include <ts/ssl_session_cache.h>
+#ifndef TS_VERSION_MAJOR
+#error this is not the header of ATS
+#endif
+TSReturnCode use(TSSslContext ctx, TSEventFunc func, TSCont contp);
+TSReturnCode use(TSSslContext ctx, TSEventFunc func, TSCont contp)
+{
+  return TSSslSessionCacheAttach(ctx) == TS_SUCCESS ? TSSslSessionHookAdd(func, contp) : TS_ERROR;
+}
+";
+    // Not c99 and c++11 with -Wpedantic: that header does not stand them.
+    for (compiler, std) in [
+        ("gcc", "gnu11"),
+        ("clang", "gnu11"),
+        ("g++", "c++17"),
+        ("clang++", "c++17"),
+    ] {
+        compile(compiler, std, "9", &include, text);
+    }
+}

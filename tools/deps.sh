@@ -1,0 +1,39 @@
+#!/bin/sh
+# Installs what the build (demo) or the tests (test) need beyond Rust, a C compiler and
+# make, or says in one line what to install. Does nothing where all is there.
+#
+# SPDX-License-Identifier: Apache-2.0
+set -eu
+
+missing=
+need() { # PACKAGE CHECK...
+  package=$1
+  shift
+  "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+
+need pkg-config command -v pkg-config
+# OpenSSL 3: its headers and libraries, and the client of the demo.
+need libssl-dev sh -c 'echo "#include <openssl/core.h>" | cc -E -xc -'
+need openssl command -v openssl
+if [ "${1:-demo}" = test ]; then
+  need g++ command -v g++
+  need clang command -v clang++
+  need binutils command -v nm
+  need valgrind command -v valgrind
+  # A client that is not OpenSSL.
+  need gnutls-bin command -v gnutls-cli
+  # ATS's own headers, which ours are compiled beside.
+  need trafficserver-dev test -f /usr/include/ts/apidefs.h
+fi
+
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  echo "installing:$missing" >&2
+  apt-get update -qq
+  # shellcheck disable=SC2086 # a list of words
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+else
+  echo "please install first: sudo apt-get install$missing" >&2
+  exit 1
+fi
