@@ -154,8 +154,9 @@ impl Cache {
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<usize> {
         self.counted(self.find(id, now, |der| {
-            let fits = der.len().min(buffer.len());
-            buffer[..fits].write_copy_of_slice(&der[..fits]);
+            for (to, from) in buffer.iter_mut().zip(der) {
+                to.write(*from);
+            }
             der.len()
         }))
     }
@@ -453,10 +454,10 @@ impl Cache {
     fn read(&self, index: usize) -> Option<RwLockReadGuard<'_, Table>> {
         let lock = &self.map.shards()[index];
         let writers = &self.lanes[index].writers_waiting;
-        if writers.load(Ordering::Relaxed) == 0 {
-            if let Some(table) = lock.try_read() {
-                return Some(table);
-            }
+        if writers.load(Ordering::Relaxed) == 0
+            && let Some(table) = lock.try_read()
+        {
+            return Some(table);
         }
         self.stats.count(Counter::Contention);
         if self.skip_on_contention.load(Ordering::Relaxed) {
@@ -466,10 +467,10 @@ impl Cache {
         loop {
             wait.a_little();
             // A writer that is let pass needs a moment, not for ever.
-            if writers.load(Ordering::Relaxed) == 0 || wait.is_long() {
-                if let Some(table) = lock.try_read() {
-                    return Some(table);
-                }
+            if (writers.load(Ordering::Relaxed) == 0 || wait.is_long())
+                && let Some(table) = lock.try_read()
+            {
+                return Some(table);
             }
         }
     }

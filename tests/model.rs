@@ -95,6 +95,7 @@ proptest! {
         for (round, op) in ops.into_iter().enumerate() {
             let evicted = stats.get(Counter::Evicted);
             let mut room_needed = false;
+            let mut may_evict_itself = false;
             match op {
                 Op::Insert { id, len, age, timeout } => {
                     let bytes = der(id, len, round);
@@ -106,7 +107,8 @@ proptest! {
                         prop_assert_eq!(result, Err(Refused::TooLarge));
                     } else {
                         prop_assert_eq!(result, Ok(()));
-                        model.entries.insert(id, (bytes.clone(), lifetime));
+                        // Room for a replacement may be made by evicting what it replaces.
+                        may_evict_itself = model.entries.insert(id, (bytes.clone(), lifetime)).is_some();
                         // What was stored is there at once, whatever had to go for it.
                         prop_assert_eq!(read(&cache, id, model.now), Some(bytes));
                         let total: usize = model.entries.values().map(|(der, _)| der.len()).sum();
@@ -177,7 +179,7 @@ proptest! {
                 }
             }
             let evicted = stats.get(Counter::Evicted) - evicted;
-            prop_assert_eq!(lost, evicted);
+            prop_assert!(lost == evicted || may_evict_itself && lost + 1 == evicted);
             prop_assert!(room_needed || evicted == 0);
             let alive = (0..IDS).filter(|id| model.is_alive(*id)).count();
             prop_assert!(alive <= cache.entries());

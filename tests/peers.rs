@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{WARNINGS, compiler, library_dir, root, run, scratch};
 
@@ -15,7 +16,9 @@ struct Host {
 impl Host {
     fn start(environment: &[(&str, &str)]) -> Self {
         let examples = root().join("examples");
-        let dir = scratch().join(format!("host-{}", environment.len()));
+        // Tests run side by side.
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let dir = scratch().join(STARTED.fetch_add(1, Ordering::Relaxed).to_string());
         std::fs::create_dir_all(&dir).unwrap();
         let (host, plugin) = (dir.join("host"), dir.join("plugin.so"));
         let compile = |name: &str| {

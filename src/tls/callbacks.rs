@@ -102,10 +102,10 @@ pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SE
         // SAFETY: OpenSSL passes a live session.
         let session = unsafe { SslSessionRef::from_ptr(session) };
         let library = Library::global();
-        if let Some(id) = SessionId::new(session.id()) {
-            if library.remove(&id) {
-                library.hooks.fire(SessionEvent::Remove, &id);
-            }
+        if let Some(id) = SessionId::new(session.id())
+            && library.remove(&id)
+        {
+            library.hooks.fire(SessionEvent::Remove, &id);
         }
     });
 }
