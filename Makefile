@@ -1,6 +1,6 @@
 # make demo    builds all and shows real clients resuming
 # make test    builds all and runs every test
-# make lint    formatting, clippy, shell scripts
+# make lint    formatting, clippy with warnings denied, shell scripts
 # make header  copies the generated headers to include/
 # make clean
 
@@ -52,6 +52,8 @@ test: deps-test all
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	shellcheck .ci/run tools/deps.sh examples/demo.sh
+	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.c
 
 header:
 	$(CARGO) build --locked

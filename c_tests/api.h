@@ -20,23 +20,23 @@
 
 #include "check.h"
 
-#define API_FUNCTIONS(F)        \
-  F(TSSslSessionGet)            \
-  F(TSSslSessionGetBuffer)      \
-  F(TSSslSessionInsert)         \
-  F(TSSslSessionRemove)         \
-  F(TSSslTicketKeyUpdate)       \
-  F(TSSslSessionCacheAttach)    \
-  F(TSSslSessionCacheDetach)    \
-  F(TSSslSessionCacheConfigSet) \
-  F(TSSslSessionCacheStatGet)   \
-  F(TSSslSessionHookAdd)        \
-  F(TSSslSessionHookRemove)     \
+#define API_FUNCTIONS(F)                                                                                               \
+  F(TSSslSessionGet)                                                                                                   \
+  F(TSSslSessionGetBuffer)                                                                                             \
+  F(TSSslSessionInsert)                                                                                                \
+  F(TSSslSessionRemove)                                                                                                \
+  F(TSSslTicketKeyUpdate)                                                                                              \
+  F(TSSslSessionCacheAttach)                                                                                           \
+  F(TSSslSessionCacheDetach)                                                                                           \
+  F(TSSslSessionCacheConfigSet)                                                                                        \
+  F(TSSslSessionCacheStatGet)                                                                                          \
+  F(TSSslSessionHookAdd)                                                                                               \
+  F(TSSslSessionHookRemove)                                                                                            \
   F(TSSslSessionCacheClear)
 
 #define API_POINTER(name) __typeof__(&name) name;
-#define API_LOOK_UP(name)                        \
-  REQUIRE((found = dlsym(library, #name)) != NULL); \
+#define API_LOOK_UP(name)                                                                                              \
+  REQUIRE((found = dlsym(library, #name)) != NULL);                                                                    \
   memcpy(&api.name, &found, sizeof(found));
 
 static struct {

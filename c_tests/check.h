@@ -15,32 +15,32 @@
 
 static int check_failures;
 
-#define CHECK(condition)                                                          \
-  do {                                                                            \
-    if (!(condition)) {                                                           \
-      check_failures++;                                                           \
-      fprintf(stderr, "%s:%d: %s: not so\n", __FILE__, __LINE__, #condition);     \
-    }                                                                             \
+#define CHECK(condition)                                                                                               \
+  do {                                                                                                                 \
+    if (!(condition)) {                                                                                                \
+      check_failures++;                                                                                                \
+      fprintf(stderr, "%s:%d: %s: not so\n", __FILE__, __LINE__, #condition);                                          \
+    }                                                                                                                  \
   } while (0)
 
-#define CHECK_INT(actual, expected)                                                          \
-  do {                                                                                       \
-    long long check_actual   = (long long)(actual);                                          \
-    long long check_expected = (long long)(expected);                                        \
-    if (check_actual != check_expected) {                                                    \
-      check_failures++;                                                                      \
-      fprintf(stderr, "%s:%d: %s is %lld, not %lld (%s)\n", __FILE__, __LINE__, #actual,     \
-              check_actual, check_expected, #expected);                                      \
-    }                                                                                        \
+#define CHECK_INT(actual, expected)                                                                                    \
+  do {                                                                                                                 \
+    long long check_actual   = (long long)(actual);                                                                    \
+    long long check_expected = (long long)(expected);                                                                  \
+    if (check_actual != check_expected) {                                                                              \
+      check_failures++;                                                                                                \
+      fprintf(stderr, "%s:%d: %s is %lld, not %lld (%s)\n", __FILE__, __LINE__, #actual, check_actual, check_expected, \
+              #expected);                                                                                              \
+    }                                                                                                                  \
   } while (0)
 
 /* For what must hold for the rest of the test to make sense. */
-#define REQUIRE(condition)                                                             \
-  do {                                                                                 \
-    if (!(condition)) {                                                                \
-      fprintf(stderr, "%s:%d: %s: not so, giving up\n", __FILE__, __LINE__, #condition); \
-      exit(2);                                                                         \
-    }                                                                                  \
+#define REQUIRE(condition)                                                                                             \
+  do {                                                                                                                 \
+    if (!(condition)) {                                                                                                \
+      fprintf(stderr, "%s:%d: %s: not so, giving up\n", __FILE__, __LINE__, #condition);                               \
+      exit(2);                                                                                                         \
+    }                                                                                                                  \
   } while (0)
 
 static inline int

@@ -22,7 +22,7 @@
 #define IDS 16
 
 static SSL_SESSION *session;
-static atomic_int running = 1;
+static atomic_int running         = 1;
 static pthread_mutex_t in_openssl = PTHREAD_MUTEX_INITIALIZER;
 
 /* Few IDs, so that there is always somebody in a lock or waiting for one. */

@@ -60,11 +60,11 @@ expect_queue(int count, const char *after)
 }
 
 /* Runs a statement with 0, 1 and 3 errors in the queue. */
-#define KEEPS_QUEUE(statement)                    \
-  for (int count = 0; count <= 3; count += 1 + (count == 1)) { \
-    fill_queue(count);                            \
-    statement;                                    \
-    expect_queue(count, #statement);              \
+#define KEEPS_QUEUE(statement)                                                                                         \
+  for (int count = 0; count <= 3; count += 1 + (count == 1)) {                                                         \
+    fill_queue(count);                                                                                                 \
+    statement;                                                                                                         \
+    expect_queue(count, #statement);                                                                                   \
   }
 
 int
@@ -95,8 +95,8 @@ main(void)
 
   SSL_CTX *ctx = tls_server(TLS1_2_VERSION);
   char buffer[100];
-  int len                     = 100;
-  char keys[96]               = {1};
+  int len                    = 100;
+  char keys[96]              = {1};
   SSL_SESSION *not_encodable = SSL_SESSION_new();
   fill_queue(0);
   KEEPS_QUEUE(SSL_SESSION_free((SSL_SESSION *)TSSslSessionGet(&id)))

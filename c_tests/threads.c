@@ -28,11 +28,11 @@ static int lens[IDS][VARIANTS];
 static atomic_int failures;
 static atomic_int running = 1;
 
-#define THREAD_CHECK(condition)                                              \
-  do {                                                                       \
-    if (!(condition) && atomic_fetch_add(&failures, 1) < 10) {               \
-      fprintf(stderr, "%s:%d: %s: not so\n", __FILE__, __LINE__, #condition); \
-    }                                                                        \
+#define THREAD_CHECK(condition)                                                                                        \
+  do {                                                                                                                 \
+    if (!(condition) && atomic_fetch_add(&failures, 1) < 10) {                                                         \
+      fprintf(stderr, "%s:%d: %s: not so\n", __FILE__, __LINE__, #condition);                                          \
+    }                                                                                                                  \
   } while (0)
 
 /* xorshift: every thread has a number sequence of its own. */

@@ -265,9 +265,9 @@ main(void)
   api_open();
 
   /* Before any key was given there is a random one, for all contexts. */
-  server              = tls_server(TLS1_2_VERSION);
-  client              = tls_client(TLS1_2_VERSION);
-  SSL_CTX *second     = tls_server(TLS1_2_VERSION);
+  server          = tls_server(TLS1_2_VERSION);
+  client          = tls_client(TLS1_2_VERSION);
+  SSL_CTX *second = tls_server(TLS1_2_VERSION);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)second), TS_SUCCESS);
   SSL_SESSION *ticket = new_ticket();

@@ -140,3 +140,32 @@ TSReturnCode use(TSSslContext ctx, TSEventFunc func, TSCont contp)
         compile(compiler, std, "9", &include, text);
     }
 }
+
+/// What README shows of C compiles as it stands there.
+#[test]
+fn the_examples_in_readme() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut blocks = readme
+        .split("```c\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap());
+    let plugin = blocks.next().unwrap();
+    let host = blocks.next().unwrap();
+    assert!(blocks.next().is_none());
+    for (name, text) in [
+        ("plugin", format!("#include <unistd.h>\n{plugin}")),
+        (
+            "host",
+            format!(
+                "#include <dlfcn.h>\n{HOST}void use(void *);\nvoid use(void *ssl_ctx)\n{{\n{host}}}\n"
+            ),
+        ),
+    ] {
+        let source = scratch().join(format!("readme-{name}.c"));
+        fs::write(&source, text).unwrap();
+        run(Command::new("gcc")
+            .args(["-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I"])
+            .arg(root().join("include"))
+            .arg(source));
+    }
+}

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the build (demo) or the tests (test) need beyond Rust, a C compiler and
-# make, or says in one line what to install. Does nothing where all is there.
+# Installs what the build (demo), the tests (test) or the linters (lint) need beyond
+# Rust, a C compiler and make, or says in one line what to install. Does nothing where
+# all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -16,7 +17,8 @@ need pkg-config command -v pkg-config
 # OpenSSL 3: its headers and libraries, and the client of the demo.
 need libssl-dev sh -c 'echo "#include <openssl/core.h>" | cc -E -xc -'
 need openssl command -v openssl
-if [ "${1:-demo}" = test ]; then
+case ${1:-demo} in
+test)
   need g++ command -v g++
   need clang command -v clang++
   need binutils command -v nm
@@ -25,7 +27,12 @@ if [ "${1:-demo}" = test ]; then
   need gnutls-bin command -v gnutls-cli
   # ATS's own headers, which ours are compiled beside.
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
-fi
+  ;;
+lint)
+  need shellcheck command -v shellcheck
+  need clang-format command -v clang-format
+  ;;
+esac
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
