@@ -37,9 +37,15 @@ use_all_functions(unsigned long number)
   memset(key, (int)(number % 100) + 1, sizeof(key));
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   TSSslSessionGetBuffer(&id, buffer, &len);
-  SSL_SESSION *copy = (SSL_SESSION *)TSSslSessionGet(&id);
+  /* Most of the time in OpenSSL, that is. */
+  SSL_SESSION *copies[20];
+  for (int i = 0; i < 20; i++) {
+    copies[i] = (SSL_SESSION *)TSSslSessionGet(&id);
+  }
   pthread_mutex_lock(&in_openssl);
-  SSL_SESSION_free(copy);
+  for (int i = 0; i < 20; i++) {
+    SSL_SESSION_free(copies[i]);
+  }
   pthread_mutex_unlock(&in_openssl);
   if (number % 7 == 0) {
     CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);

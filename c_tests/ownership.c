@@ -119,6 +119,15 @@ main(void)
   KEEPS_QUEUE(TSSslSessionCacheConfigSet("no.such.record", "1"))
   KEEPS_QUEUE(TSSslSessionCacheClear())
 
+  /* A mark that the caller has set is the one that he comes back to. */
+  fill_queue(1);
+  ERR_set_mark();
+  ERR_raise(ERR_LIB_USER, 12);
+  SSL_SESSION_free((SSL_SESSION *)TSSslSessionGet(&id));
+  CHECK_INT(TSSslSessionInsert(&id, opaque), TS_SUCCESS);
+  CHECK_INT(ERR_pop_to_mark(), 1);
+  expect_queue(1, "a mark");
+
   /* The last reference is the one that we hold. */
   SSL_SESSION_free(session);
   CHECK_INT(freed, 1);
