@@ -111,6 +111,11 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
   SSL_SESSION_free(other);
   SSL_SESSION_free(copy);
 
+  /* The client hangs up: no reason why it should not come back. */
+  CHECK_INT(tls_visit(server, client, session, TLS_HANG_UP, NULL), 1);
+  CHECK_INT(tls_visit(server, client, session, TLS_HANG_UP, NULL), 1);
+  expect_events(2, 0, 0);
+
   /* A fatal alert: never again. */
   CHECK_INT(tls_visit(server, client, session, TLS_FATAL, NULL), 1);
   expect_events(1, 0, 1);
@@ -205,6 +210,7 @@ check_tls13_stateful(void)
   CHECK_INT(seen.removes, 0);
   CHECK_INT(api_stat(STAT_CREATED), created);
 
+  CHECK_INT(tls_visit(server, client, session, TLS_HANG_UP, NULL), 1);
   CHECK_INT(tls_visit(server, client, session, TLS_FATAL, NULL), 1);
   CHECK(seen.removes > 0);
   SSL_SESSION_free(session);

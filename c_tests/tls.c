@@ -175,6 +175,14 @@ tls_end(struct tls_connection *connection, enum tls_ending ending)
     SSL_shutdown(connection->client);
     SSL_shutdown(connection->server);
     break;
+  case TLS_HANG_UP:
+    BIO_shutdown_wr(SSL_get_wbio(connection->client));
+    CHECK(SSL_read(connection->server, &byte, 1) <= 0);
+    CHECK_INT(ERR_GET_REASON(ERR_peek_last_error()), SSL_R_UNEXPECTED_EOF_WHILE_READING);
+    ERR_clear_error();
+    SSL_shutdown(connection->server);
+    ERR_clear_error();
+    break;
   case TLS_DROP:
     break;
   case TLS_FATAL: {

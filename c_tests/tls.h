@@ -14,9 +14,10 @@
 
 /* How a connection ends. */
 enum tls_ending {
-  TLS_CLEAN, /* close_notify both ways */
-  TLS_DROP,  /* the server frees it without a word */
-  TLS_FATAL  /* the client sends a broken record, the server a fatal alert */
+  TLS_CLEAN,   /* close_notify both ways */
+  TLS_HANG_UP, /* the client closes without a word, and the server reads that */
+  TLS_DROP,    /* the server frees it without a word */
+  TLS_FATAL    /* the client sends a broken record, the server a fatal alert */
 };
 
 struct tls_connection {

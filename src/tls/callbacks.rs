@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_int, c_uchar};
 use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::SslSessionRef;
+use openssl::ssl::{SslSessionRef, SslVersion};
 use openssl_sys as ffi;
 use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, SSL, SSL_CTX, SSL_SESSION};
 
@@ -21,6 +21,9 @@ use crate::ticket::{NAME_LEN, TicketKey};
 
 /// From ssl.h.
 const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
+/// From err.h and sslerr.h.
+const ERR_LIB_SSL: c_int = 20;
+const SSL_R_UNEXPECTED_EOF_WHILE_READING: c_int = 294;
 const IV_LEN: usize = 16;
 
 /// A handshake has made a session: store it.
@@ -96,11 +99,15 @@ pub unsafe extern "C" fn get_session(
     })
 }
 
-/// A session has expired or its connection has failed: it may not be resumed.
+/// A session has expired or its connection has failed: it may not be resumed, unless
+/// all that happened is that the client has gone.
 pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SESSION) {
     guard(|| {
         // SAFETY: OpenSSL passes a live session.
         let session = unsafe { SslSessionRef::from_ptr(session) };
+        if client_hung_up(session) {
+            return;
+        }
         let library = Library::global();
         if let Some(id) = SessionId::new(session.id())
             && library.remove(&id)
@@ -108,6 +115,20 @@ pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SE
             library.hooks.fire(SessionEvent::Remove, &id);
         }
     });
+}
+
+/// Whether OpenSSL gives a session up because the client closed the connection without
+/// a close_notify. From OpenSSL 3 on that counts as a fatal error, but from TLS 1.1
+/// on such a session may be resumed (RFC 5246, 7.2.1), and many clients just go.
+///
+/// OpenSSL queues the error before it sends the alert, and removes the session
+/// while it sends it.
+fn client_hung_up(session: &SslSessionRef) -> bool {
+    // SAFETY: reads this thread's error queue.
+    let error = unsafe { ffi::ERR_peek_last_error() };
+    ffi::ERR_GET_LIB(error) == ERR_LIB_SSL
+        && ffi::ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING
+        && session.protocol_version() != SslVersion::TLS1
 }
 
 /// A ticket is to be encrypted (`encrypt` 1) or was presented (0).
