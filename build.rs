@@ -38,6 +38,9 @@ fn main() {
     println!("cargo::rerun-if-changed=cbindgen.toml");
     println!("cargo::rerun-if-changed=src/ffi");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libtssession.so.{SOVERSION}");
+    // dlclose must not unmap functions that an SSL_CTX, a thread's end or the end of the
+    // process will still call.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
 
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));

@@ -178,6 +178,28 @@ main(void)
   CHECK_INT(count_present(0, 1000), 0);
   CHECK_INT(count_present(1000, 3000), 2000);
 
+  /* They go before any other does, wherever they stand. */
+  TSSslSessionCacheClear();
+  set_number(RECORD ".size", 100);
+  SSL_SESSION_set_time(session, (long)time(NULL));
+  for (unsigned long i = 0; i < 100; i++) {
+    int short_lived = i >= 20;
+    SSL_SESSION_set_timeout(session, short_lived ? 2 : 1000);
+    CHECK_INT(insert(i), TS_SUCCESS);
+  }
+  SSL_SESSION_set_timeout(session, 1000);
+  sleep(3);
+  long long evicted = api_stat(STAT_EVICTION);
+  for (unsigned long i = 100; i < 160; i++) {
+    CHECK_INT(insert(i), TS_SUCCESS);
+  }
+  CHECK(api_stat(STAT_EVICTION) - evicted <= 2);
+  CHECK(count_present(0, 20) + count_present(100, 160) >= 78);
+  CHECK(api_stat(STAT_ENTRIES) < 90);
+  set_number(RECORD ".size", 102400);
+  TSSslSessionCacheClear();
+  CHECK_INT(insert(2999), TS_SUCCESS);
+
   /* The configured timeout counts where it is shorter, also for what is cached. */
   CHECK(is_present(2999));
   set_number(RECORD ".timeout", 3);

@@ -20,6 +20,7 @@
 #include "tls.h"
 
 #define IDS 16
+#define THREADS 8
 
 static SSL_SESSION *session;
 static atomic_int running         = 1;
@@ -52,6 +53,7 @@ use_all_functions(unsigned long number)
   }
   if (number % 11 == 0) {
     TSSslTicketKeyUpdate(key, sizeof(key));
+    TSSslSessionCacheClear();
     CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", number % 2 ? "10" : "20"), TS_SUCCESS);
   }
 }
@@ -68,11 +70,11 @@ hammer(void *arg)
 int
 main(void)
 {
-  pthread_t threads[4];
+  pthread_t threads[THREADS];
 
   api_open();
   session = tls_session(0);
-  for (size_t i = 0; i < 4; i++) {
+  for (size_t i = 0; i < THREADS; i++) {
     REQUIRE(pthread_create(&threads[i], NULL, hammer, (void *)i) == 0);
   }
   for (int i = check_scaled(300); i > 0; i--) {
@@ -88,6 +90,16 @@ main(void)
       }
       TSSslSessionCacheClear();
       CHECK_INT(api_stat(STAT_ENTRIES), 0);
+      CHECK_INT(api_stat(STAT_BYTES), 0);
+      /* And it can do the same. */
+      pid_t grandchild = fork();
+      if (grandchild == 0) {
+        use_all_functions(1);
+        execl("/bin/true", "true", (char *)NULL);
+      }
+      int grandchild_status = 1;
+      CHECK_INT(waitpid(grandchild, &grandchild_status, 0), grandchild);
+      CHECK_INT(grandchild_status, 0);
       if (check_failures == 0) {
         /* Not _exit: valgrind would report what the lost threads owned. */
         execl("/bin/true", "true", (char *)NULL);
@@ -102,7 +114,7 @@ main(void)
     }
   }
   atomic_store(&running, 0);
-  for (size_t i = 0; i < 4; i++) {
+  for (size_t i = 0; i < THREADS; i++) {
     pthread_join(threads[i], NULL);
   }
   SSL_SESSION_free(session);

@@ -19,6 +19,9 @@ static struct {
   TSSslSessionID last;
 } seen;
 
+/* Whether the sessions now are taken out of the cache when they are fetched. */
+static int single_use;
+
 static int
 note_event(TSCont contp, TSEvent event, void *edata)
 {
@@ -32,7 +35,8 @@ note_event(TSCont contp, TSEvent event, void *edata)
   /* No lock is held: every function may be called from here. */
   int len     = 0;
   int present = TSSslSessionGetBuffer(&seen.last, NULL, &len) > 0;
-  CHECK_INT(present, event != TS_EVENT_SSL_SESSION_REMOVE);
+  int used_up = event == TS_EVENT_SSL_SESSION_GET && single_use;
+  CHECK_INT(present, event != TS_EVENT_SSL_SESSION_REMOVE && !used_up);
   return 0;
 }
 
@@ -233,6 +237,68 @@ check_tls13_stateful(void)
   SSL_CTX_free(client);
 }
 
+/* TLS 1.3 with early data: each session once, so that nobody can replay it. */
+static void
+check_single_use(void)
+{
+  SSL_CTX *server      = tls_server(TLS1_3_VERSION);
+  SSL_CTX *client      = tls_client(TLS1_3_VERSION);
+  SSL_SESSION *session = NULL;
+  SSL_SESSION *next    = NULL;
+
+  single_use = 1;
+  SSL_CTX_set_max_early_data(server, 1000);
+  attached(server);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  memset(&seen, 0, sizeof(seen));
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, &next), 1);
+  CHECK_INT(seen.gets, 1);
+  CHECK_INT(seen.removes, 1);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 1);
+  CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 0);
+  single_use = 0;
+  SSL_SESSION_free(session);
+  SSL_SESSION_free(next);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
+/* A context that demands a client certificate does not resume what another one
+   made without, although both have the same session ID context. */
+static void
+check_demanded_certificates(int version)
+{
+  SSL_CTX *open_to_all = tls_server(version);
+  SSL_CTX *demanding   = tls_server_with_client_certificates(version);
+  SSL_CTX *client      = tls_client(version);
+  SSL_SESSION *session = NULL;
+
+  SSL_CTX_set_options(open_to_all, SSL_OP_NO_TICKET);
+  SSL_CTX_set_options(demanding, SSL_OP_NO_TICKET);
+  attached(open_to_all);
+  attached(demanding);
+  CHECK_INT(tls_visit(open_to_all, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(open_to_all, client, session, TLS_CLEAN, NULL), 1);
+  tls_give_certificate(client, 0);
+  CHECK_INT(tls_visit(demanding, client, session, TLS_CLEAN, NULL), 0);
+  SSL_SESSION_free(session);
+  CHECK_INT(tls_visit(demanding, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(demanding, client, session, TLS_CLEAN, NULL), 1);
+  SSL_SESSION_free(session);
+
+  /* Without any session ID context there is no resuming, and no failing either. */
+  SSL_CTX_set_session_id_context(open_to_all, NULL, 0);
+  SSL_CTX_set_session_id_context(demanding, NULL, 0);
+  CHECK_INT(tls_visit(open_to_all, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(demanding, client, session, TLS_CLEAN, NULL), 0);
+
+  SSL_SESSION_free(session);
+  SSL_CTX_free(open_to_all);
+  SSL_CTX_free(demanding);
+  SSL_CTX_free(client);
+}
+
 static int
 hosts_new(SSL *ssl, SSL_SESSION *session)
 {
@@ -275,6 +341,23 @@ check_detach(void)
   CHECK(SSL_CTX_sess_get_remove_cb(server) == NULL);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
 
+  /* What the host sets while it is attached stays, through another attach too. */
+  attached(server);
+  SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
+  SSL_CTX_set_num_tickets(server, 1);
+  SSL_CTX_set_timeout(server, 60);
+  attached(server);
+  CHECK((SSL_CTX_get_options(server) & SSL_OP_NO_TICKET) != 0);
+  CHECK_INT(SSL_CTX_get_timeout(server), 60);
+  /* But a record that was set counts more as long as it is attached. */
+  CHECK_INT(SSL_CTX_get_num_tickets(server), 2);
+  CHECK(SSL_CTX_sess_get_get_cb(server) != NULL);
+  CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
+  CHECK((SSL_CTX_get_options(server) & SSL_OP_NO_TICKET) != 0);
+  CHECK_INT(SSL_CTX_get_num_tickets(server), 1);
+  CHECK_INT(SSL_CTX_get_timeout(server), 60);
+  CHECK(SSL_CTX_sess_get_new_cb(server) == hosts_new);
+
   /* And attached again it finds the session that it left in the cache. */
   attached(server);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
@@ -294,7 +377,7 @@ check_modes(void)
 
   set("proxy.config.ssl.session_cache", "0");
   attached(server);
-  CHECK_INT(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_OFF);
+  CHECK_INT(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_OFF | SSL_SESS_CACHE_NO_INTERNAL);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   SSL_SESSION_free(session);
@@ -312,6 +395,11 @@ check_modes(void)
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
   expect_events(0, 0, 0);
+
+  /* Off is off, also for the sessions that OpenSSL itself has cached. */
+  set("proxy.config.ssl.session_cache", "0");
+  attached(server);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   SSL_SESSION_free(session);
 
   set("proxy.config.ssl.session_cache", "2");
@@ -349,6 +437,9 @@ main(void)
   check_session_ids(tls_server_with_client_certificates(TLS1_2_VERSION), certified);
   check_tls13_tickets();
   check_tls13_stateful();
+  check_single_use();
+  check_demanded_certificates(TLS1_2_VERSION);
+  check_demanded_certificates(TLS1_3_VERSION);
   check_detach();
   check_modes();
 

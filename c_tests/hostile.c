@@ -6,7 +6,10 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
+#include <errno.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -33,6 +36,52 @@ bad_len_at_page_end(size_t len)
   char *start = page_end - sizeof(len);
   memcpy(start, &len, sizeof(len));
   return (const TSSslSessionID *)(const void *)start;
+}
+
+/* What logging and waiting could do to a host: nothing. */
+static void
+check_process_state(void)
+{
+  /* Nobody reads stderr any more. */
+  int ends[2];
+  int stderr_before = dup(STDERR_FILENO);
+  REQUIRE(stderr_before >= 0 && pipe(ends) == 0);
+  close(ends[0]);
+  dup2(ends[1], STDERR_FILENO);
+  close(ends[1]);
+  errno = 1234;
+  CHECK(TSSslSessionGet(NULL) == NULL);
+  int errno_after = errno;
+  sigset_t pending;
+  sigpending(&pending);
+  dup2(stderr_before, STDERR_FILENO);
+  close(stderr_before);
+  CHECK_INT(errno_after, 1234);
+  CHECK_INT(sigismember(&pending, SIGPIPE), 0);
+}
+
+/* Cancelled while it logs, a thread ends after the call, not in it. */
+static void *
+be_cancelled(void *arg)
+{
+  pthread_cancel(pthread_self());
+  TSSslSessionGet(NULL);
+  *(int *)arg = 1;
+  pthread_testcancel();
+  *(int *)arg = 2;
+  return NULL;
+}
+
+static void
+check_cancel(void)
+{
+  pthread_t thread;
+  int got_to   = 0;
+  void *result = NULL;
+  REQUIRE(pthread_create(&thread, NULL, be_cancelled, &got_to) == 0);
+  REQUIRE(pthread_join(thread, &result) == 0);
+  CHECK(result == PTHREAD_CANCELED);
+  CHECK_INT(got_to, 1);
 }
 
 static int
@@ -119,6 +168,9 @@ main(void)
   CHECK_INT(TSSslSessionHookAdd(NULL, NULL), TS_ERROR);
   CHECK_INT(TSSslSessionHookRemove(NULL, NULL), TS_ERROR);
   CHECK_INT(TSSslSessionHookRemove(ignore_event, NULL), TS_ERROR);
+
+  check_process_state();
+  check_cancel();
 
   /* A flood of bad calls does not fill the disk: the runner counts the lines. */
   for (int i = 0; i < 10000; i++) {

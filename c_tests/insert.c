@@ -107,6 +107,13 @@ main(void)
   CHECK(holds(&id, one));
   SSL_SESSION_free(empty);
 
+  /* Refused: one that OpenSSL encodes but could not read back (no version). */
+  SSL_SESSION *unversioned = SSL_SESSION_dup(one);
+  CHECK_INT(SSL_SESSION_set_protocol_version(unversioned, 0), 1);
+  CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)unversioned), TS_ERROR);
+  CHECK(holds(&id, one));
+  SSL_SESSION_free(unversioned);
+
   /* Refused: larger than the limit. Accepted up to 16 KiB, and to what is set. */
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)larger), TS_ERROR);
   CHECK(holds(&id, one));

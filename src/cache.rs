@@ -11,7 +11,8 @@
 //!
 //! 1. `used.entries` and `used.bytes` are reserved *before* an entry is put into a
 //!    table and released *after* it was taken out, so what the tables hold never
-//!    exceeds the limits.
+//!    exceeds the limits. Both happen under the lock of that table's shard: who has
+//!    all locks sees numbers that are true.
 //! 2. A lane's order changes only under its shard's write lock, and names exactly
 //!    the entries of that shard.
 //! 3. A thread holds at most one shard lock, except in [`Cache::freeze`], which
@@ -22,7 +23,7 @@
 //!    [`Cache::freeze`] makes a fork safe (see [`crate::wait`]).
 
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::RandomState;
@@ -36,12 +37,12 @@ use crate::entry::{Entry, Lifetime, Now};
 use crate::id::SessionId;
 use crate::policy::Order;
 use crate::stats::{Counter, Stats};
-use crate::wait::Wait;
+use crate::wait::{Patience, Wait};
 
 type Table = RawTable<(SessionId, SharedValue<Entry>)>;
 
-/// How many expired sessions an insert clears away at most, so that what has
-/// expired goes faster than new sessions come, and no insert pays for all.
+/// How many expired sessions an insert clears away at most, here and in another shard, so
+/// that what has expired goes faster than new sessions come, and no insert pays for all.
 const REAP_PER_INSERT: usize = 2;
 
 /// How many sessions an insert evicts before it lets others at the shard.
@@ -99,6 +100,9 @@ struct Lane {
     /// Writers waiting for the shard. Readers let them pass, or a crowd of
     /// readers could keep a writer out for good.
     writers_waiting: AtomicU32,
+    /// What [`Order::earliest_end`] was at the last unlock: tells without a lock whether
+    /// there may be something to clear away.
+    earliest_end: AtomicI64,
 }
 
 #[derive(Default)]
@@ -267,6 +271,8 @@ impl Cache {
                 let old_len = shard.der_len(hash, id);
                 if self.reserve(old_len, der.len()) {
                     leaving.extend(shard.put(self, hash, *id, entry));
+                    drop(shard);
+                    self.reap_next_shard(now);
                     return Ok(());
                 }
                 // Here if possible: then one lock does for both.
@@ -289,19 +295,35 @@ impl Cache {
     /// Takes the shard's lock for writing and waits for it, whatever is set
     /// for contention.
     pub fn remove(&self, id: &SessionId, now: Now) -> bool {
+        self.take(id, now).is_some()
+    }
+
+    /// Removes a session and calls `read` with its DER, so that of several callers one
+    /// gets it. `None`: no such session, or it has expired.
+    ///
+    /// Takes the shard's lock for writing, and calls `read` without it.
+    pub fn take_der<R>(
+        &self,
+        id: &SessionId,
+        now: Now,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Option<R> {
+        let taken = self.take(id, now);
+        self.counted(taken.map(|entry| read(entry.der())))
+    }
+
+    fn take(&self, id: &SessionId, now: Now) -> Option<Entry> {
         let hash = self.hash(id);
         let mut shard = self.write(self.map.determine_shard(hash as usize));
         let removed = shard.take(self, hash, |key, _| key == id);
         drop(shard);
-        let Some(entry) = removed else {
-            return false;
-        };
+        let entry = removed?;
         let expired = entry.lifetime().is_over(now, self.timeout());
         self.stats.count(match expired {
             true => Counter::Expired,
             false => Counter::Removed,
         });
-        !expired
+        (!expired).then_some(entry)
     }
 
     /// Forgets every session and gives the memory back.
@@ -332,16 +354,16 @@ impl Cache {
     }
 
     fn clear_shard(&self, mut shard: Shard<'_>) {
-        *shard.order = Order::default();
+        let order = std::mem::take(&mut *shard.order);
         let table = std::mem::take(&mut *shard.table);
+        let lens = order.iter().map(|(hash, slot)| {
+            let entry = table.get(hash, |(_, entry)| entry.get().slot == slot);
+            entry.map_or(0, |(_, entry)| entry.get().der().len())
+        });
+        self.release(order.len(), lens.sum());
+        self.stats.add(Counter::Cleared, order.len() as u64);
         drop(shard);
-        let mut bytes = 0;
-        let entries = table.len();
-        for (_, entry) in table {
-            bytes += entry.get().der().len();
-        }
-        self.release(entries, bytes);
-        self.stats.add(Counter::Cleared, entries as u64);
+        drop(table);
     }
 
     /// Changes the bounds, evicting what is too much.
@@ -358,8 +380,20 @@ impl Cache {
     }
 
     /// Seconds after which a session is over whatever it says itself; 0: never.
+    ///
+    /// Takes the shards' locks for writing, one at a time.
     pub fn set_timeout(&self, seconds: u32) {
-        self.timeout.store(seconds, Ordering::Relaxed);
+        if self.timeout.swap(seconds, Ordering::SeqCst) == seconds {
+            return;
+        }
+        for index in 0..self.lanes.len() {
+            let mut shard = self.write(index);
+            let Shard { order, table, .. } = &mut shard;
+            order.set_ends(|hash, slot| {
+                let entry = table.get(hash, |(_, entry)| entry.get().slot == slot);
+                entry.map_or(0, |(_, entry)| entry.get().lifetime().end(seconds))
+            });
+        }
     }
 
     /// Whether lookups and inserts give up on a locked shard instead of waiting.
@@ -377,12 +411,14 @@ impl Cache {
         self.used.bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes every lock, so that a `fork` finds none held by another thread.
-    pub fn freeze(&self) -> Frozen<'_> {
-        Frozen {
+    /// Takes every lock, so that a `fork` finds none held by another thread; `None` when
+    /// one of them cannot be had.
+    pub(crate) fn freeze(&self, patience: Patience) -> Option<Frozen<'_>> {
+        let shards = (0..self.lanes.len()).map(|i| patience.wait_for(|| self.try_write(i)));
+        Some(Frozen {
+            _shards: shards.collect::<Option<_>>()?,
             cache: self,
-            _shards: (0..self.lanes.len()).map(|i| self.write(i)).collect(),
-        }
+        })
     }
 
     fn timeout(&self) -> u32 {
@@ -406,6 +442,19 @@ impl Cache {
         drop(shard);
         if expired.is_some() {
             self.stats.count(Counter::Expired);
+        }
+    }
+
+    /// Clears away a few expired sessions in another shard, so that one that nobody
+    /// inserts into does not keep them.
+    fn reap_next_shard(&self, now: Now) {
+        let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
+        if now.wall < self.lanes[index].earliest_end.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut leaving = Leaving::new();
+        if let Some(mut shard) = self.try_write(index) {
+            shard.reap(self, now, &mut leaving);
         }
     }
 
@@ -511,6 +560,7 @@ impl Cache {
         Some(Shard {
             order: order.unwrap_or_else(PoisonError::into_inner),
             table,
+            lane: &self.lanes[index],
         })
     }
 }
@@ -547,6 +597,14 @@ struct Shard<'a> {
     // Unlocked before the table: whoever gets the table finds the order free.
     order: MutexGuard<'a, Order>,
     table: RwLockWriteGuard<'a, Table>,
+    lane: &'a Lane,
+}
+
+impl Drop for Shard<'_> {
+    fn drop(&mut self) {
+        let earliest = self.order.earliest_end();
+        self.lane.earliest_end.store(earliest, Ordering::Relaxed);
+    }
 }
 
 impl Shard<'_> {
@@ -567,7 +625,7 @@ impl Shard<'_> {
     /// Stores an entry for which room was reserved; returns the one it replaces.
     fn put(&mut self, cache: &Cache, hash: u64, id: SessionId, mut entry: Entry) -> Option<Entry> {
         let len = entry.der().len();
-        entry.slot = self.order.push(hash);
+        entry.slot = self.order.push(hash, entry.lifetime().end(cache.timeout()));
         let old = self.table.get_mut(hash, |(key, _)| *key == id);
         let Some((_, place)) = old else {
             self.table
@@ -604,26 +662,17 @@ impl Shard<'_> {
         self.take(cache, hash, |_, entry| entry.slot == slot)
     }
 
-    /// Takes out the oldest entry if it has expired.
+    /// Takes out an entry that has expired.
     fn take_expired(&mut self, cache: &Cache, now: Now) -> Option<Entry> {
-        let (hash, slot) = self.order.oldest()?;
-        let (_, oldest) = self
-            .table
-            .get(hash, |(_, entry)| entry.get().slot == slot)?;
-        if !oldest.get().lifetime().is_over(now, cache.timeout()) {
-            return None;
-        }
+        let expired = self.order.expired(now.wall)?;
         cache.stats.count(Counter::Expired);
-        self.take_slot(cache, (hash, slot))
+        self.take_slot(cache, expired)
     }
 
     /// Clears away a few expired entries.
     fn reap(&mut self, cache: &Cache, now: Now, leaving: &mut Leaving) {
         for _ in 0..REAP_PER_INSERT {
-            let Some(entry) = self.take_expired(cache, now) else {
-                break;
-            };
-            leaving.push(entry);
+            leaving.extend(self.take_expired(cache, now));
         }
     }
 
@@ -636,7 +685,7 @@ impl Shard<'_> {
         if whom == Victim::ColdOfFairShare && share < cache.entries() {
             return None;
         }
-        let Self { order, table } = self;
+        let Self { order, table, .. } = self;
         let victim = order.victim(|hash, slot| {
             let entry = table.get_mut(hash, |(_, entry)| entry.get().slot == slot);
             let used = entry.is_some_and(|(_, entry)| entry.get_mut().take_visited());
@@ -648,7 +697,7 @@ impl Shard<'_> {
 }
 
 /// All locks of a cache, held by one thread until this is dropped.
-pub struct Frozen<'a> {
+pub(crate) struct Frozen<'a> {
     cache: &'a Cache,
     _shards: Vec<Shard<'a>>,
 }
@@ -656,7 +705,7 @@ pub struct Frozen<'a> {
 impl Frozen<'_> {
     /// Releases the locks in a forked child, where the threads that waited
     /// for them do not exist.
-    pub fn release_in_child(self) {
+    pub(crate) fn release_in_child(self) {
         for lane in &self.cache.lanes {
             lane.writers_waiting.store(0, Ordering::Relaxed);
         }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::library::unless_locked;
+
 /// A setting. The order is that of the table `RECORDS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -163,7 +165,7 @@ pub struct Config {
 }
 
 /// A configuration that nobody can change at the moment.
-pub struct FrozenConfig<'a> {
+pub(crate) struct FrozenConfig<'a> {
     _texts: MutexGuard<'a, Texts>,
 }
 
@@ -252,11 +254,10 @@ impl Config {
         texts[record as usize].clone()
     }
 
-    /// Holds back every setter until the result is dropped.
-    pub fn freeze(&self) -> FrozenConfig<'_> {
-        FrozenConfig {
-            _texts: self.texts.lock().unwrap_or_else(PoisonError::into_inner),
-        }
+    /// Holds back every setter until the result is dropped; `None` if one is at work.
+    pub(crate) fn try_freeze(&self) -> Option<FrozenConfig<'_>> {
+        let _texts = unless_locked(self.texts.try_lock())?;
+        Some(FrozenConfig { _texts })
     }
 }
 

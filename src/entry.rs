@@ -32,26 +32,36 @@ impl Lifetime {
     /// A session dated in the future (a peer with a fast clock) counts from now.
     /// A negative timeout is none at all.
     pub fn new(time: i64, timeout: i64, now: Now) -> Self {
-        let wall_start = time.min(now.wall);
+        let timeout = timeout.max(0);
+        let seconds = u32::try_from(timeout).unwrap_or(u32::MAX);
+        // More seconds than fit: what is cut off, is cut off at the start.
+        let start = time.saturating_add(timeout - i64::from(seconds));
+        let wall_start = start.min(now.wall);
         let age = now.wall.saturating_sub(wall_start);
         Self {
             wall_start,
             up_start: now.up.saturating_sub(age),
-            seconds: u32::try_from(timeout.max(0)).unwrap_or(u32::MAX),
+            seconds,
         }
+    }
+
+    /// The second of the wall clock at which it is over at the latest.
+    pub(crate) fn end(&self, limit: u32) -> i64 {
+        self.wall_start.saturating_add(self.seconds(limit))
+    }
+
+    fn seconds(&self, limit: u32) -> i64 {
+        i64::from(match limit {
+            0 => self.seconds,
+            limit => limit.min(self.seconds),
+        })
     }
 
     /// Whether the session is past its own timeout, or past `limit` seconds
     /// where that is shorter (0: no limit).
     pub fn is_over(&self, now: Now, limit: u32) -> bool {
-        let seconds = match limit {
-            0 => self.seconds,
-            limit => limit.min(self.seconds),
-        };
-        let seconds = i64::from(seconds);
         // The two clocks tick at different moments, so the second one gets a second's grace.
-        now.wall.saturating_sub(self.wall_start) >= seconds
-            || now.up.saturating_sub(self.up_start) > seconds
+        now.wall >= self.end(limit) || now.up.saturating_sub(self.up_start) > self.seconds(limit)
     }
 }
 
@@ -173,7 +183,16 @@ mod tests {
     }
 
     #[test]
+    fn a_session_from_long_ago_with_a_huge_timeout_ends_when_it_says() {
+        let life = Lifetime::new(-5_000_000_000, 5_001_000_100, NOW);
+        assert!(!life.is_over(later(99), 0));
+        assert!(life.is_over(later(100), 0));
+    }
+
+    #[test]
     fn a_huge_timeout_does_not_overflow() {
+        assert!(Lifetime::new(i64::MIN, 1, NOW).is_over(NOW, 0));
+        assert!(!Lifetime::new(i64::MAX, i64::MAX, NOW).is_over(NOW, 0));
         let life = Lifetime::new(NOW.wall, i64::MAX, NOW);
         assert!(!life.is_over(later(1_000_000_000), 0));
     }

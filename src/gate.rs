@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::stripe;
-use crate::wait::Wait;
+use crate::wait::{Patience, Wait};
 
 static INSIDE: [CachePadded<AtomicUsize>; stripe::COUNT] =
     [const { CachePadded::new(AtomicUsize::new(0)) }; stripe::COUNT];
@@ -50,13 +50,24 @@ impl Drop for Inside {
 /// it at a time.
 pub(crate) struct Closed(());
 
-pub(crate) fn close() -> Closed {
+pub(crate) fn close(patience: Patience) -> Option<Closed> {
+    let closed = Closed(());
     CLOSED.store(true, Ordering::SeqCst);
-    let mut wait = Wait::default();
-    while INSIDE.iter().any(|n| n.load(Ordering::SeqCst) != 0) {
-        wait.a_little();
+    patience.wait_for(|| {
+        let empty = INSIDE.iter().all(|n| n.load(Ordering::SeqCst) == 0);
+        empty.then_some(())
+    })?;
+    Some(closed)
+}
+
+impl Closed {
+    /// Opens it in a forked child. A thread that was on its way out again, having found
+    /// the gate closed, is counted for ever otherwise.
+    pub(crate) fn open_in_child(self) {
+        for inside in &INSIDE {
+            inside.store(0, Ordering::SeqCst);
+        }
     }
-    Closed(())
 }
 
 impl Drop for Closed {

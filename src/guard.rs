@@ -3,6 +3,8 @@
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::sys::Errno;
+
 /// What a function that C called returns when it could not do its work.
 pub(crate) trait Fallback {
     const FALLBACK: Self;
@@ -20,8 +22,10 @@ impl<T> Fallback for *mut T {
     const FALLBACK: Self = std::ptr::null_mut();
 }
 
-/// Runs `body`; a panic becomes the fallback instead of ending the host.
+/// Runs `body`; a panic becomes the fallback instead of ending the host, and errno
+/// stays as it is.
 pub(crate) fn guard<R: Fallback>(body: impl FnOnce() -> R) -> R {
+    let _errno = Errno::keep();
     // Unwind safe: what `body` shares with others is behind atomics, or behind
     // locks that are taken again whatever happened under them.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(R::FALLBACK)

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::time::Duration;
 
 use crate::cache::{Cache, Frozen, Limits, Refused};
 use crate::config::{Config, FrozenConfig, Record, SetError, Source};
@@ -13,6 +14,7 @@ use crate::id::SessionId;
 use crate::stats::{Counter, Stats};
 use crate::sys;
 use crate::ticket::KeyRing;
+use crate::wait::Patience;
 
 /// The value of `proxy.config.ssl.session_cache` that stands for this cache.
 const OURS: i64 = 2;
@@ -60,6 +62,8 @@ pub struct Library {
     pub stats: Arc<Stats>,
     /// Made at first use, so that settings made before that shape it.
     cache: OnceLock<Cache>,
+    /// Held while a setting is changed and applied: what was set last is in force.
+    setting: Mutex<()>,
 }
 
 impl Library {
@@ -77,7 +81,7 @@ impl Library {
 
     fn new(errors: &mut Vec<(&'static str, SetError)>) -> Self {
         let config = Config::default();
-        for (name, value) in Config::overrides(|name| std::env::var(name).ok()) {
+        for (name, value) in Config::overrides(environment) {
             if let Err(error) = config.set(name, &value, Source::Environment) {
                 errors.push((name, error));
             }
@@ -88,6 +92,7 @@ impl Library {
             hooks: Hooks::default(),
             stats: Arc::default(),
             cache: OnceLock::new(),
+            setting: Mutex::new(()),
         }
     }
 
@@ -98,16 +103,20 @@ impl Library {
 
     /// Changes a setting by its record name, with effect from now on.
     pub fn set(&self, name: &str, value: &str) -> Result<(), SetError> {
+        let setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = self.caches();
         let record = self.config.set(name, value, Source::Call)?;
         let Some(cache) = self.cache.get() else {
             return Ok(());
         };
-        match record {
-            Record::SessionCache if !self.caches() => cache.clear(),
-            Record::NumBuckets => {
-                log::warn!(target: "ssl.session_cache", "{name}: the cache is in use; its number of shards stays");
-            }
-            _ => self.apply(cache),
+        // Off and on again: an insert that was under way has come too late.
+        if cached != self.caches() {
+            cache.clear();
+        }
+        self.apply(cache);
+        drop(setting);
+        if record == Record::NumBuckets {
+            log::warn!(target: "ssl.session_cache", "{name}: the cache is in use; its number of shards stays");
         }
         Ok(())
     }
@@ -128,6 +137,14 @@ impl Library {
             return None;
         }
         self.cache().with_der(id, sys::now(), read)
+    }
+
+    /// Removes a session and calls `read` with its DER: of several callers, one gets it.
+    pub fn take_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        if !self.caches() {
+            return None;
+        }
+        self.cache().take_der(id, sys::now(), read)
     }
 
     /// Stores a session made at `time` (seconds since 1970) and good for
@@ -187,8 +204,8 @@ impl Library {
                 let shards = self.config.int(Record::NumBuckets) as usize;
                 Cache::new(self.limits(), shards, Arc::clone(&self.stats))
             });
-            // Only now that the cache can be seen: a setting that changes in
-            // between is either read here or applied by who changes it.
+            // A setting that changed since is applied now, or by who changes it.
+            let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
             self.apply(cache);
             cache
         })
@@ -239,16 +256,43 @@ pub fn wipe_at_exit() {
     }
 }
 
+fn environment(name: &str) -> Option<String> {
+    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
+}
+
 /// Takes every lock of the library, so that a `fork` finds none held by another thread.
-pub fn freeze() -> FrozenLibrary {
-    let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    let library = LIBRARY.get();
-    let gate = gate::close();
-    FrozenLibrary {
-        _config: library.map(|library| library.config.freeze()),
-        cache: library.and_then(|library| library.cache.get().map(Cache::freeze)),
-        _gate: gate,
+///
+/// `None` if that takes a second. Then this thread is inside the library itself, in a
+/// signal handler that forks; its child may call `exec`, but not the library.
+pub fn freeze() -> Option<FrozenLibrary> {
+    let patience = Patience::of(Duration::from_secs(1));
+    let making = patience.wait_for(|| unless_locked(MAKING.try_lock()))?;
+    let gate = gate::close(patience)?;
+    let mut frozen = FrozenLibrary {
+        cache: None,
+        _config: None,
+        _setting: None,
+        gate,
         _making: making,
+    };
+    if let Some(library) = LIBRARY.get() {
+        frozen._setting = Some(patience.wait_for(|| unless_locked(library.setting.try_lock()))?);
+        frozen._config = Some(patience.wait_for(|| library.config.try_freeze())?);
+        if let Some(cache) = library.cache.get() {
+            frozen.cache = Some(cache.freeze(patience)?);
+        }
+    }
+    Some(frozen)
+}
+
+/// The guard, unless somebody else has it. What a panic left behind is in order here.
+pub(crate) fn unless_locked<'a, T>(
+    result: Result<MutexGuard<'a, T>, TryLockError<MutexGuard<'a, T>>>,
+) -> Option<MutexGuard<'a, T>> {
+    match result {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 
@@ -256,7 +300,8 @@ pub fn freeze() -> FrozenLibrary {
 pub struct FrozenLibrary {
     cache: Option<Frozen<'static>>,
     _config: Option<FrozenConfig<'static>>,
-    _gate: Closed,
+    _setting: Option<MutexGuard<'static, ()>>,
+    gate: Closed,
     // Last to go: it keeps a second thread that forks out of all the others.
     _making: MutexGuard<'static, ()>,
 }
@@ -267,5 +312,6 @@ impl FrozenLibrary {
         if let Some(cache) = self.cache {
             cache.release_in_child();
         }
+        self.gate.open_in_child();
     }
 }

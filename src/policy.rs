@@ -1,4 +1,5 @@
-//! Which session leaves when the cache is full: SIEVE, one order per shard.
+//! Which session leaves when the cache is full: one that has expired, else the one that
+//! SIEVE picks. There is one order per shard.
 //!
 //! Sessions stand in the order of their arrival. A hand walks from the oldest to
 //! the newest; a session that was used since the hand last came by is spared,
@@ -12,9 +13,12 @@
 /// No node: the end of the list.
 const NIL: u32 = u32::MAX;
 
+#[derive(Clone, Copy)]
 struct Node {
     /// Finds the entry again: the table is searched for this hash and the slot.
     hash: u64,
+    /// The second at which the session is over.
+    end: i64,
     newer: u32,
     older: u32,
 }
@@ -25,6 +29,10 @@ pub(crate) struct Order {
     newest: u32,
     oldest: u32,
     hand: u32,
+    /// Where the search for expired sessions goes on.
+    search: u32,
+    /// No session is over before this second.
+    earliest_end: i64,
     /// Unused nodes, chained through `older`.
     free: u32,
     len: usize,
@@ -37,6 +45,8 @@ impl Default for Order {
             newest: NIL,
             oldest: NIL,
             hand: NIL,
+            search: NIL,
+            earliest_end: i64::MAX,
             free: NIL,
             len: 0,
         }
@@ -56,9 +66,11 @@ impl Order {
 
     /// Adds a session as the newest and returns the slot that names it until
     /// it is removed.
-    pub(crate) fn push(&mut self, hash: u64) -> u32 {
+    pub(crate) fn push(&mut self, hash: u64, end: i64) -> u32 {
+        self.earliest_end = self.earliest_end.min(end);
         let node = Node {
             hash,
+            end,
             newer: NIL,
             older: self.newest,
         };
@@ -83,8 +95,10 @@ impl Order {
     /// Takes a session out of the order.
     pub(crate) fn remove(&mut self, slot: u32) {
         let Node { newer, older, .. } = self.nodes[slot as usize];
-        if self.hand == slot {
-            self.hand = newer;
+        for cursor in [&mut self.hand, &mut self.search] {
+            if *cursor == slot {
+                *cursor = newer;
+            }
         }
         match newer {
             NIL => self.newest = older,
@@ -99,9 +113,57 @@ impl Order {
         self.len -= 1;
     }
 
-    /// The session that came first, as hash and slot.
-    pub(crate) fn oldest(&self) -> Option<(u64, u32)> {
-        (self.oldest != NIL).then(|| (self.nodes[self.oldest as usize].hash, self.oldest))
+    /// A second before which no session is over.
+    pub(crate) fn earliest_end(&self) -> i64 {
+        self.earliest_end
+    }
+
+    /// A session that is over, as hash and slot; it stays in the order until
+    /// [`Order::remove`]. Goes through all of them only when one may be: then once, and
+    /// not again before the next one's time has come.
+    pub(crate) fn expired(&mut self, now: i64) -> Option<(u64, u32)> {
+        if now < self.earliest_end {
+            return None;
+        }
+        let mut earliest = i64::MAX;
+        for _ in 0..self.len {
+            if self.search == NIL {
+                self.search = self.oldest;
+            }
+            let slot = self.search;
+            let Node {
+                hash, end, newer, ..
+            } = self.nodes[slot as usize];
+            if end <= now {
+                return Some((hash, slot));
+            }
+            earliest = earliest.min(end);
+            self.search = newer;
+        }
+        self.earliest_end = earliest;
+        None
+    }
+
+    /// All sessions, the oldest first, as hash and slot.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
+        let mut slot = self.oldest;
+        std::iter::from_fn(move || {
+            let node = self.nodes.get(slot as usize)?;
+            let this = (node.hash, slot);
+            slot = node.newer;
+            Some(this)
+        })
+    }
+
+    /// Sets the end of every session anew.
+    pub(crate) fn set_ends(&mut self, mut end_of: impl FnMut(u64, u32) -> i64) {
+        self.earliest_end = i64::MAX;
+        let mut slot = self.oldest;
+        while let Some(node) = self.nodes.get_mut(slot as usize) {
+            node.end = end_of(node.hash, slot);
+            self.earliest_end = self.earliest_end.min(node.end);
+            slot = node.newer;
+        }
     }
 
     /// The session to evict, as hash and slot; it stays in the order until
@@ -127,11 +189,13 @@ impl Order {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     /// The same policy, written as plainly as possible: oldest first.
     #[derive(Default)]
     struct Model {
         items: Vec<(u64, bool)>,
+        ends: HashMap<u64, i64>,
         hand: Option<u64>,
     }
 
@@ -162,18 +226,22 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Op {
-        Push,
+        Push(i64),
         Hit(usize),
         Remove(usize),
         Evict,
+        Expire(i64),
+        Shorten(i64),
     }
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
-            3 => Just(Op::Push),
+            3 => (0i64..50).prop_map(Op::Push),
             2 => any::<usize>().prop_map(Op::Hit),
             1 => any::<usize>().prop_map(Op::Remove),
             2 => Just(Op::Evict),
+            2 => (0i64..50).prop_map(Op::Expire),
+            1 => (0i64..50).prop_map(Op::Shorten),
         ]
     }
 
@@ -182,14 +250,31 @@ mod tests {
         fn behaves_like_the_plain_version(ops in proptest::collection::vec(op(), 0..200)) {
             let mut order = Order::default();
             let mut model = Model::default();
-            let mut slots = std::collections::HashMap::new();
+            let mut slots = HashMap::new();
             let mut most = 0;
             for (hash, op) in ops.into_iter().enumerate() {
                 let hash = hash as u64;
                 match op {
-                    Op::Push => {
-                        slots.insert(hash, order.push(hash));
+                    Op::Push(end) => {
+                        slots.insert(hash, order.push(hash, end));
                         model.items.push((hash, false));
+                        model.ends.insert(hash, end);
+                    }
+                    Op::Expire(now) => {
+                        // All that are over, each once, in whatever order.
+                        while let Some((hash, slot)) = order.expired(now) {
+                            prop_assert_eq!(slots.remove(&hash), Some(slot));
+                            prop_assert!(model.ends[&hash] <= now);
+                            model.remove(hash);
+                            order.remove(slot);
+                        }
+                        prop_assert!(model.items.iter().all(|item| model.ends[&item.0] > now));
+                    }
+                    Op::Shorten(end) => {
+                        for known in model.ends.values_mut() {
+                            *known = end.min(*known);
+                        }
+                        order.set_ends(|hash, _| model.ends[&hash]);
                     }
                     Op::Hit(n) if !model.items.is_empty() => {
                         let at = n % model.items.len();
@@ -201,7 +286,7 @@ mod tests {
                         order.remove(slots.remove(&hash).unwrap());
                     }
                     Op::Evict => {
-                        let flags = |model: &Model| -> std::collections::HashMap<u64, bool> {
+                        let flags = |model: &Model| -> HashMap<u64, bool> {
                             model.items.iter().copied().collect()
                         };
                         let mut used = flags(&model);
@@ -220,7 +305,10 @@ mod tests {
                 }
                 most = most.max(model.items.len());
                 prop_assert_eq!(order.len(), model.items.len());
-                prop_assert_eq!(order.oldest().map(|o| o.0), model.items.first().map(|i| i.0));
+                let earliest = model.items.iter().map(|item| model.ends[&item.0]).min();
+                prop_assert!(order.earliest_end() <= earliest.unwrap_or(i64::MAX));
+                let listed: Vec<u64> = order.iter().map(|item| item.0).collect();
+                prop_assert_eq!(listed, model.items.iter().map(|item| item.0).collect::<Vec<_>>());
                 prop_assert!(order.nodes.len() <= most, "freed nodes are used again");
             }
         }

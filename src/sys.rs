@@ -1,8 +1,10 @@
 //! What the library asks of the operating system.
 
 use std::cell::Cell;
-use std::ffi::c_void;
-use std::mem::ManuallyDrop;
+use std::ffi::c_int;
+use std::mem::{self, ManuallyDrop};
+use std::ptr;
+use std::time::Duration;
 
 use crate::entry::Now;
 use crate::guard::guard;
@@ -29,36 +31,98 @@ fn seconds(clock: libc::clockid_t) -> i64 {
 }
 
 /// Writes a line to stderr in one piece and without a lock: another thread may
-/// have held one when this process was forked.
+/// have held one when this process was forked. If nobody reads stderr any more, the
+/// signal that the kernel sends is not for the host to die of.
 pub fn write_stderr(line: &[u8]) {
-    // SAFETY: the pointer and the length are those of `line`. A failure (stderr
-    // closed, or a short write) has nobody to tell.
-    unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+    let _stays = NoCancel::begin();
+    // SAFETY: the sets are initialized before they are read; the pointer and the
+    // length are those of `line`. A failure has nobody to tell.
+    unsafe {
+        let mut pipe = mem::zeroed();
+        let mut before = mem::zeroed();
+        let mut pending = mem::zeroed();
+        libc::sigemptyset(&mut pipe);
+        libc::sigaddset(&mut pipe, libc::SIGPIPE);
+        libc::sigpending(&mut pending);
+        let was_pending = libc::sigismember(&pending, libc::SIGPIPE) == 1;
+        libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut before);
+        let written = libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+        if written < 0 && *libc::__errno_location() == libc::EPIPE && !was_pending {
+            let at_once = mem::zeroed();
+            libc::sigtimedwait(&pipe, ptr::null_mut(), &at_once);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
+    }
 }
 
-/// Keeps this library in memory until the process ends, whatever `dlclose` says:
-/// OpenSSL now holds pointers to its functions.
-pub fn pin() {
-    // SAFETY: `info` is written to before it is read, which the result of `dladdr`
-    // tells; its file name lives as long as the library, which this code is in.
-    // RTLD_NOLOAD loads nothing; the handle is not closed on purpose.
-    unsafe {
-        let mut info: libc::Dl_info = std::mem::zeroed();
-        if libc::dladdr(pin as fn() as *const c_void, &mut info) != 0 {
-            let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-            libc::dlopen(info.dli_fname, flags);
-        }
+/// Lets another thread run for a moment.
+pub fn nap() {
+    let _stays = NoCancel::begin();
+    std::thread::sleep(Duration::from_micros(50));
+}
+
+unsafe extern "C" {
+    /// From pthread.h; the libc crate has it for other systems only.
+    fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
+}
+
+/// The value on Linux with both glibc and musl.
+const PTHREAD_CANCEL_DISABLE: c_int = 1;
+
+/// Holds the cancellation of this thread off until dropped: around every call that it
+/// could happen in, because a cancelled thread unwinds in a way that Rust ends the
+/// process for.
+pub struct NoCancel {
+    before: c_int,
+}
+
+impl NoCancel {
+    pub fn begin() -> Self {
+        let mut before = 0;
+        // SAFETY: sets this thread's state and writes the old one to `before`.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &mut before) };
+        Self { before }
+    }
+}
+
+impl Drop for NoCancel {
+    fn drop(&mut self) {
+        // SAFETY: as above; the old state may be thrown away.
+        unsafe { pthread_setcancelstate(self.before, ptr::null_mut()) };
+    }
+}
+
+/// Gives the host its errno back when dropped: in a callback it is about to read what
+/// its own last call left there.
+pub struct Errno {
+    before: c_int,
+}
+
+impl Errno {
+    pub fn keep() -> Self {
+        // SAFETY: the location is this thread's own.
+        let before = unsafe { *libc::__errno_location() };
+        Self { before }
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { *libc::__errno_location() = self.before };
     }
 }
 
 thread_local! {
-    /// Held from before a fork to after it. ManuallyDrop, so that the thread needs no
-    /// destructor, which would keep the library loaded.
+    /// Held from before a fork to after it. ManuallyDrop: there is nothing to do at the
+    /// end of the thread.
     static FROZEN: Cell<Option<ManuallyDrop<FrozenLibrary>>> = const { Cell::new(None) };
 }
 
 extern "C" fn before_fork() {
-    FROZEN.set(Some(ManuallyDrop::new(library::freeze())));
+    // The first use in a thread may wait for the loader: not with every lock held.
+    FROZEN.set(None);
+    FROZEN.set(library::freeze().map(ManuallyDrop::new));
 }
 
 extern "C" fn after_fork_in_parent() {
@@ -87,7 +151,7 @@ extern "C" fn wipe_at_exit() {
     guard(library::wipe_at_exit);
 }
 
-/// Run by the loader at exit, or when it unloads the library.
+/// Run by the loader at exit.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static AT_EXIT: extern "C" fn() = wipe_at_exit;

@@ -117,13 +117,15 @@ impl KeySet {
         }
         // Only now that the number is known are secrets copied: a vector that grows
         // would leave some behind in the memory it moves out of.
-        let mut keys = vec![[0; KEY_LEN]; used.len()].into_boxed_slice();
-        for (at, (key, given_at)) in keys.iter_mut().zip(used).enumerate() {
-            key.copy_from_slice(&given[given_at]);
-            by_name.insert(*TicketKey(key).name(), at);
+        let mut keys = Vec::new();
+        keys.try_reserve_exact(used.len())
+            .map_err(|_| KeyError::NoMemory)?;
+        for (at, given_at) in used.into_iter().enumerate() {
+            keys.extend_from_slice(&given[given_at..=given_at]);
+            by_name.insert(*TicketKey(&keys[at]).name(), at);
         }
         Ok(Self {
-            keys,
+            keys: keys.into_boxed_slice(),
             by_name,
             blanks,
             tail: tail.len(),

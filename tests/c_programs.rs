@@ -122,6 +122,14 @@ fn host_names() {
     execute_in_valgrind(program);
 }
 
+/// It closes the library, so it cannot be linked.
+#[test]
+fn unload() {
+    let program = compile("unload.c", Reach::Dlopen, &[]);
+    execute(Command::new(&program));
+    execute_in_valgrind(program);
+}
+
 #[test]
 fn types_of_api_9() {
     let program = compile("types.c", Reach::Link, &["-DTS_SSL_SESSION_API=9"]);

@@ -2,6 +2,7 @@
 //! errors to stderr.
 
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,18 +11,18 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use crate::library::make_once;
 use crate::sys;
 
-/// How many lines one place in the code writes at once, and one more for each
+/// How many lines of one kind are written at once, and one more for each
 /// second after that. A flood of bad calls must not fill the operator's disk.
 const BURST: u32 = 100;
 
-/// How many places are told apart.
-const PLACES: usize = 64;
+/// How many kinds of line are told apart.
+const KINDS: usize = 1024;
 
 /// Installs the logger, once. In a Rust program that has one, nothing changes.
 pub(super) fn install() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     static LOGGER: Stderr = Stderr {
-        places: [const { AtomicU64::new(0) }; PLACES],
+        kinds: [const { AtomicU64::new(0) }; KINDS],
     };
     make_once(&INSTALLED, || {
         if log::set_logger(&LOGGER).is_ok() {
@@ -31,13 +32,13 @@ pub(super) fn install() {
 }
 
 struct Stderr {
-    places: [AtomicU64; PLACES],
+    kinds: [AtomicU64; KINDS],
 }
 
-/// What is known of a place, in the 64 bits of its atomic. The default is for
-/// a place that has written nothing yet.
+/// What is known of a kind, in the 64 bits of its atomic. The default is for one that
+/// has written nothing yet.
 #[derive(Clone, Copy, Default)]
-struct Place {
+struct Kind {
     /// The second of the last line.
     second: u32,
     /// Lines that it has used up.
@@ -46,7 +47,7 @@ struct Place {
     hidden: u32,
 }
 
-impl Place {
+impl Kind {
     fn unpack(bits: u64) -> Self {
         Self {
             second: (bits >> 32) as u32,
@@ -78,14 +79,14 @@ impl Place {
 }
 
 impl Stderr {
-    /// Whether a line of this place is shown, and how many were not before it.
-    fn admit(&self, place: u32, second: u32) -> Option<u32> {
-        let before = self.places[place as usize % PLACES]
+    /// Whether a line of this kind is shown, and how many were not before it.
+    fn admit(&self, kind: u64, second: u32) -> Option<u32> {
+        let before = self.kinds[kind as usize % KINDS]
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
-                Some(Place::unpack(bits).next(second).0.pack())
+                Some(Kind::unpack(bits).next(second).0.pack())
             })
             .unwrap_or_default();
-        let before = Place::unpack(before);
+        let before = Kind::unpack(before);
         before.next(second).1.then_some(before.hidden)
     }
 }
@@ -99,10 +100,6 @@ impl Log for Stderr {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let place = record.line().unwrap_or(0);
-        let Some(hidden) = self.admit(place, sys::now().up as u32) else {
-            return;
-        };
         let mut line = String::with_capacity(160);
         let _ = write!(
             line,
@@ -111,6 +108,14 @@ impl Log for Stderr {
             record.target(),
             record.args()
         );
+        // A kind is a place in the code and the function that got there: the line as far
+        // as the colon behind that.
+        let function = line.split(": ").nth(2).unwrap_or_default();
+        let mut kind = DefaultHasher::new();
+        (record.file(), record.line(), function).hash(&mut kind);
+        let Some(hidden) = self.admit(kind.finish(), sys::now().up as u32) else {
+            return;
+        };
         if hidden > 0 {
             let _ = write!(line, " ({hidden} more like this were not shown)");
         }
@@ -129,7 +134,7 @@ mod tests {
 
     fn logger() -> Stderr {
         Stderr {
-            places: [const { AtomicU64::new(0) }; PLACES],
+            kinds: [const { AtomicU64::new(0) }; KINDS],
         }
     }
 
@@ -153,12 +158,12 @@ mod tests {
 
     #[test]
     fn what_was_not_shown_is_counted_without_an_end() {
-        let full = Place {
+        let full = Kind {
             second: u32::MAX,
             used: BURST as u8,
             hidden: 0xff_ffff,
         };
-        let (next, shown) = Place::unpack(full.pack()).next(u32::MAX);
+        let (next, shown) = Kind::unpack(full.pack()).next(u32::MAX);
         assert_eq!((next.pack(), shown), (full.pack(), false));
     }
 }

@@ -11,7 +11,10 @@ use openssl::ssl::{SslSessionRef, SslVersion};
 use openssl_sys as ffi;
 use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, SSL, SSL_CTX, SSL_SESSION};
 
-use super::{OSSL_PARAM_construct_utf8_string, SSL_get_options, Visit, ensure_ticket_key};
+use super::{
+    OSSL_PARAM_construct_utf8_string, SSL_SESSION_get0_id_context, SSL_SESSION_get0_peer,
+    SSL_get_options, Visit, ensure_ticket_key,
+};
 use crate::guard::guard;
 use crate::hooks::SessionEvent;
 use crate::id::SessionId;
@@ -56,27 +59,36 @@ pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -
 unsafe fn is_looked_up_by_id(ssl: *const SSL) -> bool {
     // SAFETY: the caller vouches for `ssl`.
     unsafe {
-        if ffi::SSL_is_server(ssl) == 0 {
-            return false;
-        }
-        if ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION {
-            return true;
-        }
-        let options = SSL_get_options(ssl);
-        let single_use =
-            ffi::SSL_get_max_early_data(ssl) > 0 && options & SSL_OP_NO_ANTI_REPLAY == 0;
-        options & ffi::SSL_OP_NO_TICKET != 0 || single_use
+        ffi::SSL_is_server(ssl) == 1
+            && (ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION
+                || SSL_get_options(ssl) & ffi::SSL_OP_NO_TICKET != 0
+                || is_single_use(ssl))
+    }
+}
+
+/// Whether a session of this connection may be resumed once only: it may carry early
+/// data, and OpenSSL is to see that nobody replays those (RFC 8446, 8).
+///
+/// # Safety
+/// `ssl` is a live connection.
+unsafe fn is_single_use(ssl: *const SSL) -> bool {
+    // SAFETY: the caller vouches for `ssl`.
+    unsafe {
+        ffi::SSL_version(ssl) == ffi::TLS1_3_VERSION
+            && ffi::SSL_get_max_early_data(ssl) > 0
+            && SSL_get_options(ssl) & SSL_OP_NO_ANTI_REPLAY == 0
     }
 }
 
 /// A client has come with a session ID: find the session.
 pub unsafe extern "C" fn get_session(
-    _ssl: *mut SSL,
+    ssl: *mut SSL,
     id: *const c_uchar,
     len: c_int,
     copy: *mut c_int,
 ) -> *mut SSL_SESSION {
-    // SAFETY: OpenSSL passes `len` bytes of ID and a place for its answer.
+    // SAFETY: OpenSSL passes a live connection, `len` bytes of ID and a place for its
+    // answer.
     guard(|| unsafe {
         // The reference goes to OpenSSL, which is not to take another one.
         *copy = 0;
@@ -85,18 +97,48 @@ pub unsafe extern "C" fn get_session(
             return ptr::null_mut();
         };
         let library = Library::global();
-        match super::find(library, &id) {
-            Some(session) if session.id() == id.as_bytes() => {
-                library.hooks.fire(SessionEvent::Get, &id);
-                super::into_raw(session)
-            }
-            Some(_) => {
-                log::debug!(target: "ssl.session_cache.get", "{id:?}: the session under this ID has another ID");
-                ptr::null_mut()
-            }
-            None => ptr::null_mut(),
+        let single_use = is_single_use(ssl);
+        let session = match single_use {
+            true => super::take(library, &id),
+            false => super::find(library, &id),
+        };
+        let Some(session) = session else {
+            return ptr::null_mut();
+        };
+        if session.id() != id.as_bytes() || !may_resume(ssl, &session) {
+            log::debug!(target: "ssl.session_cache.get", "{id:?}: not for this connection");
+            return ptr::null_mut();
         }
+        library.hooks.fire(SessionEvent::Get, &id);
+        if single_use {
+            // OpenSSL resumes it only if it can take it out of the context's own cache:
+            // this is how it sees to it that of two connections one resumes.
+            ffi::SSL_CTX_add_session(ffi::SSL_get_SSL_CTX(ssl), session.as_ptr());
+            library.hooks.fire(SessionEvent::Remove, &id);
+        }
+        super::into_raw(session)
     })
+}
+
+/// Whether the rules for client certificates allow this connection to resume this
+/// session, which another context with other rules may have made.
+///
+/// # Safety
+/// `ssl` is a live connection.
+unsafe fn may_resume(ssl: *const SSL, session: &SslSessionRef) -> bool {
+    // SAFETY: the caller vouches for `ssl`; the session is live.
+    unsafe {
+        let mode = ffi::SSL_get_verify_mode(ssl);
+        let mut context_len = 0;
+        SSL_SESSION_get0_id_context(session.as_ptr(), &mut context_len);
+        // A session without a context, OpenSSL does not refuse but fails the handshake.
+        let unplaced = mode & ffi::SSL_VERIFY_PEER != 0 && context_len == 0;
+        // Nor does it ask whether a session has the certificate that is demanded.
+        let demanded = ffi::SSL_VERIFY_PEER | ffi::SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+        let uncertified =
+            mode & demanded == demanded && SSL_SESSION_get0_peer(session.as_ptr()).is_null();
+        !unplaced && !uncertified
+    }
 }
 
 /// A session has expired or its connection has failed: it may not be resumed, unless

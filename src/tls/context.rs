@@ -14,15 +14,16 @@ use super::{
 };
 use crate::config::Record;
 use crate::library::{Library, make_once};
-use crate::sys;
 
 /// From ssl.h; openssl-sys has the setter's number only.
 const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
 /// From crypto.h.
 const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 
-/// What the host had set before the first attach; the context carries it.
-struct Before {
+/// Everything in a context that attaching may change, but for the ticket-key callback,
+/// which OpenSSL does not tell.
+#[derive(Clone, Copy)]
+struct Settings {
     mode: c_long,
     cache_size: c_long,
     timeout: c_long,
@@ -33,31 +34,43 @@ struct Before {
     remove: Option<RemoveSession>,
 }
 
+/// What an attached context carries.
+struct Attached {
+    /// What the host wants: as it was, or as the host has set it since.
+    hosts: Settings,
+    /// What was set for the library.
+    ours: Settings,
+}
+
 /// Wires a context to the library, as the settings say at this moment.
 ///
 /// # Safety
 /// `ctx` is a live `SSL_CTX` that no other thread changes meanwhile.
 pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), &'static str> {
     let index = ex_index().ok_or("OpenSSL gives out no index for context data")?;
-    // SAFETY: the caller vouches for `ctx`; what is stored under `index` is a `Before`
-    // of ours or null.
+    ensure_ticket_key(&library.tickets);
+    // SAFETY: the caller vouches for `ctx`; what is stored under `index` is an `Attached`
+    // of ours or null. The callback is of the type asked for.
     unsafe {
-        let mut before = ffi::SSL_CTX_get_ex_data(ctx, index).cast::<Before>();
-        if before.is_null() {
-            before = Box::into_raw(Box::new(Before::of(ctx)));
-            if ffi::SSL_CTX_set_ex_data(ctx, index, before.cast()) != 1 {
-                drop(Box::from_raw(before));
+        let mut attached = ffi::SSL_CTX_get_ex_data(ctx, index).cast::<Attached>();
+        if attached.is_null() {
+            let hosts = Settings::of(ctx);
+            attached = Box::into_raw(Box::new(Attached { hosts, ours: hosts }));
+            if ffi::SSL_CTX_set_ex_data(ctx, index, attached.cast()) != 1 {
+                drop(Box::from_raw(attached));
                 return Err("OpenSSL does not take context data");
             }
         }
-        sys::pin();
-        apply(library, ctx, &*before);
+        let attached = &mut *attached;
+        attached.learn_from(Settings::of(ctx));
+        attached.ours = attached.hosts.adapted(library);
+        attached.ours.put(ctx);
+        SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, Some(callbacks::ticket_key));
     }
     Ok(())
 }
 
-/// Gives a context back as it was before [`attach`]; one that is not attached
-/// stays as it is.
+/// Gives a context back as the host wants it; one that is not attached stays as it is.
 ///
 /// # Safety
 /// As for [`attach`].
@@ -65,77 +78,85 @@ pub unsafe fn detach(ctx: *mut SSL_CTX) {
     let Some(index) = ex_index() else { return };
     // SAFETY: as in `attach`. The box is taken back after the context forgot it.
     unsafe {
-        let before = ffi::SSL_CTX_get_ex_data(ctx, index).cast::<Before>();
-        if before.is_null() {
+        let attached = ffi::SSL_CTX_get_ex_data(ctx, index).cast::<Attached>();
+        if attached.is_null() {
             return;
         }
         ffi::SSL_CTX_set_ex_data(ctx, index, ptr::null_mut());
-        let before = Box::from_raw(before);
-        set_mode(ctx, before.mode);
-        ffi::SSL_CTX_sess_set_new_cb(ctx, before.new);
-        ffi::SSL_CTX_sess_set_get_cb(ctx, before.get);
-        ffi::SSL_CTX_sess_set_remove_cb(ctx, before.remove);
-        before.restore_limits(ctx);
+        let mut attached = Box::from_raw(attached);
+        attached.learn_from(Settings::of(ctx));
+        attached.hosts.put(ctx);
         SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, None);
     }
 }
 
-/// # Safety
-/// As for [`attach`].
-unsafe fn apply(library: &Library, ctx: *mut SSL_CTX, before: &Before) {
-    let config = &library.config;
-    let mut mode = match config.int(Record::SessionCache) {
-        0 => ffi::SSL_SESS_CACHE_OFF,
-        1 => ffi::SSL_SESS_CACHE_SERVER,
-        _ => ffi::SSL_SESS_CACHE_SERVER | ffi::SSL_SESS_CACHE_NO_INTERNAL,
-    };
-    if config.int(Record::AutoClear) == 0 {
-        mode |= ffi::SSL_SESS_CACHE_NO_AUTO_CLEAR;
-    }
-    let ours = library.caches();
-    ensure_ticket_key(&library.tickets);
-    // SAFETY: the caller vouches for `ctx`; the callbacks are of the types asked for
-    // and stay in memory, because the library was pinned.
-    unsafe {
-        set_mode(ctx, mode);
-        ffi::SSL_CTX_sess_set_new_cb(ctx, ours.then_some(callbacks::new_session as NewSession));
-        ffi::SSL_CTX_sess_set_get_cb(ctx, ours.then_some(callbacks::get_session as GetSession));
-        ffi::SSL_CTX_sess_set_remove_cb(
-            ctx,
-            ours.then_some(callbacks::remove_session as RemoveSession),
+impl Attached {
+    /// Whatever is not as we have set it, the host has set since.
+    fn learn_from(&mut self, now: Settings) {
+        fn learn<T: Copy, K: PartialEq>(hosts: &mut T, ours: T, now: T, key: impl Fn(T) -> K) {
+            if key(now) != key(ours) {
+                *hosts = now;
+            }
+        }
+        let Self { hosts, ours } = self;
+        learn(&mut hosts.mode, ours.mode, now.mode, |x| x);
+        learn(
+            &mut hosts.cache_size,
+            ours.cache_size,
+            now.cache_size,
+            |x| x,
         );
-        before.restore_limits(ctx);
-        if !ours {
-            set_cache_size(ctx, config.int(Record::Size) as c_long);
-        }
-        let timeout = config.int(Record::Timeout);
-        if timeout > 0 {
-            SSL_CTX_set_timeout(ctx, timeout as c_long);
-        }
-        if let Some(number) = config.int_if_set(Record::TicketNumber) {
-            ffi::SSL_CTX_set_num_tickets(ctx, number as usize);
-        }
-        if config.int(Record::TicketEnable) == 0 {
-            ffi::SSL_CTX_set_options(ctx, ffi::SSL_OP_NO_TICKET);
-        }
-        SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, Some(callbacks::ticket_key));
+        learn(&mut hosts.timeout, ours.timeout, now.timeout, |x| x);
+        learn(&mut hosts.tickets, ours.tickets, now.tickets, |x| x);
+        learn(&mut hosts.no_ticket, ours.no_ticket, now.no_ticket, |x| x);
+        // By address: one function may have two, which at worst is "set by the host".
+        learn(&mut hosts.new, ours.new, now.new, |x| x.map(|f| f as usize));
+        learn(&mut hosts.get, ours.get, now.get, |x| x.map(|f| f as usize));
+        learn(&mut hosts.remove, ours.remove, now.remove, |x| {
+            x.map(|f| f as usize)
+        });
     }
 }
 
-impl Before {
+impl Settings {
+    /// What the library's settings make of the host's.
+    fn adapted(self, library: &Library) -> Self {
+        let config = &library.config;
+        let ours = library.caches();
+        let mut mode = match config.int(Record::SessionCache) {
+            // Off is not enough: OpenSSL would still look for the sessions it has.
+            0 => ffi::SSL_SESS_CACHE_OFF | ffi::SSL_SESS_CACHE_NO_INTERNAL,
+            1 => ffi::SSL_SESS_CACHE_SERVER,
+            _ => ffi::SSL_SESS_CACHE_SERVER | ffi::SSL_SESS_CACHE_NO_INTERNAL,
+        };
+        if config.int(Record::AutoClear) == 0 {
+            mode |= ffi::SSL_SESS_CACHE_NO_AUTO_CLEAR;
+        }
+        let timeout = config.int(Record::Timeout) as c_long;
+        let tickets = config.int_if_set(Record::TicketNumber);
+        Self {
+            mode,
+            cache_size: match ours {
+                true => self.cache_size,
+                false => config.int(Record::Size) as c_long,
+            },
+            timeout: if timeout > 0 { timeout } else { self.timeout },
+            tickets: tickets.map_or(self.tickets, |number| number as usize),
+            no_ticket: self.no_ticket || config.int(Record::TicketEnable) == 0,
+            new: ours.then_some(callbacks::new_session as NewSession),
+            get: ours.then_some(callbacks::get_session as GetSession),
+            remove: ours.then_some(callbacks::remove_session as RemoveSession),
+        }
+    }
+
     /// # Safety
     /// As for [`attach`].
     unsafe fn of(ctx: *mut SSL_CTX) -> Self {
         // SAFETY: the caller vouches for `ctx`; all of these only read.
         unsafe {
             Self {
-                mode: ffi::SSL_CTX_ctrl(ctx, SSL_CTRL_GET_SESS_CACHE_MODE, 0, ptr::null_mut()),
-                cache_size: ffi::SSL_CTX_ctrl(
-                    ctx,
-                    ffi::SSL_CTRL_GET_SESS_CACHE_SIZE,
-                    0,
-                    ptr::null_mut(),
-                ),
+                mode: control(ctx, SSL_CTRL_GET_SESS_CACHE_MODE, 0),
+                cache_size: control(ctx, ffi::SSL_CTRL_GET_SESS_CACHE_SIZE, 0),
                 timeout: SSL_CTX_get_timeout(ctx),
                 tickets: ffi::SSL_CTX_get_num_tickets(ctx),
                 no_ticket: ffi::SSL_CTX_get_options(ctx) & ffi::SSL_OP_NO_TICKET != 0,
@@ -146,58 +167,39 @@ impl Before {
         }
     }
 
-    /// Gives `ctx` back the host's numbers and options.
-    ///
     /// # Safety
     /// As for [`attach`].
-    unsafe fn restore_limits(&self, ctx: *mut SSL_CTX) {
-        // SAFETY: the caller vouches for `ctx`.
+    unsafe fn put(&self, ctx: *mut SSL_CTX) {
+        // SAFETY: the caller vouches for `ctx`; the callbacks are of the types asked for
+        // and stay in memory, because the library is never unloaded.
         unsafe {
-            set_cache_size(ctx, self.cache_size);
+            control(ctx, ffi::SSL_CTRL_SET_SESS_CACHE_MODE, self.mode);
+            control(ctx, ffi::SSL_CTRL_SET_SESS_CACHE_SIZE, self.cache_size);
             SSL_CTX_set_timeout(ctx, self.timeout);
             ffi::SSL_CTX_set_num_tickets(ctx, self.tickets);
-            if !self.no_ticket {
-                ffi::SSL_CTX_clear_options(ctx, ffi::SSL_OP_NO_TICKET);
-            }
+            match self.no_ticket {
+                true => ffi::SSL_CTX_set_options(ctx, ffi::SSL_OP_NO_TICKET),
+                false => ffi::SSL_CTX_clear_options(ctx, ffi::SSL_OP_NO_TICKET),
+            };
+            ffi::SSL_CTX_sess_set_new_cb(ctx, self.new);
+            ffi::SSL_CTX_sess_set_get_cb(ctx, self.get);
+            ffi::SSL_CTX_sess_set_remove_cb(ctx, self.remove);
         }
     }
 }
 
 /// # Safety
 /// As for [`attach`].
-unsafe fn set_mode(ctx: *mut SSL_CTX, mode: c_long) {
-    // SAFETY: the caller vouches for `ctx`.
-    unsafe {
-        ffi::SSL_CTX_ctrl(
-            ctx,
-            ffi::SSL_CTRL_SET_SESS_CACHE_MODE,
-            mode,
-            ptr::null_mut(),
-        )
-    };
+unsafe fn control(ctx: *mut SSL_CTX, command: c_int, value: c_long) -> c_long {
+    // SAFETY: the caller vouches for `ctx`; the commands used take a number only.
+    unsafe { ffi::SSL_CTX_ctrl(ctx, command, value, ptr::null_mut()) }
 }
 
-/// # Safety
-/// As for [`attach`].
-unsafe fn set_cache_size(ctx: *mut SSL_CTX, size: c_long) {
-    // SAFETY: the caller vouches for `ctx`.
-    unsafe {
-        ffi::SSL_CTX_ctrl(
-            ctx,
-            ffi::SSL_CTRL_SET_SESS_CACHE_SIZE,
-            size,
-            ptr::null_mut(),
-        )
-    };
-}
-
-/// The index under which a context carries its `Before`.
+/// The index under which a context carries its `Attached`.
 fn ex_index() -> Option<c_int> {
     static INDEX: OnceLock<c_int> = OnceLock::new();
     let index = *make_once(&INDEX, || {
-        // Its free function is called as long as there are contexts.
-        sys::pin();
-        // SAFETY: `free_before` is of the type asked for and stays in memory.
+        // SAFETY: `free_attached` is of the type asked for and stays in memory.
         unsafe {
             ffi::CRYPTO_get_ex_new_index(
                 CRYPTO_EX_INDEX_SSL_CTX,
@@ -205,7 +207,7 @@ fn ex_index() -> Option<c_int> {
                 ptr::null_mut(),
                 None,
                 None,
-                Some(free_before),
+                Some(free_attached),
             )
         }
     });
@@ -213,17 +215,17 @@ fn ex_index() -> Option<c_int> {
 }
 
 /// Called by OpenSSL at the end of every context.
-unsafe extern "C" fn free_before(
+unsafe extern "C" fn free_attached(
     _ctx: *mut c_void,
-    before: *mut c_void,
+    attached: *mut c_void,
     _data: *mut ffi::CRYPTO_EX_DATA,
     _index: c_int,
     _long: c_long,
     _arg: *mut c_void,
 ) {
-    if !before.is_null() {
+    if !attached.is_null() {
         // SAFETY: what is stored under our index is a box from `attach`, and the
         // context is not used any more.
-        drop(unsafe { Box::from_raw(before.cast::<Before>()) });
+        drop(unsafe { Box::from_raw(attached.cast::<Attached>()) });
     }
 }

@@ -7,18 +7,19 @@ mod session;
 pub use context::{attach, detach};
 pub use session::into_raw;
 
-use std::ffi::{c_char, c_int, c_long, c_uchar, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 use std::fmt;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSession, SslSessionRef};
-use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION};
+use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION, X509};
 use zeroize::Zeroizing;
 
 use crate::cache::Refused;
 use crate::gate;
 use crate::id::SessionId;
 use crate::library::{Library, NotStored};
+use crate::sys;
 use crate::ticket::{KEY_LEN, KeyRing};
 use session::Encoded;
 
@@ -46,6 +47,9 @@ unsafe extern "C" {
         bsize: usize,
     ) -> OSSL_PARAM;
     fn SSL_get_options(ssl: *const SSL) -> u64;
+    fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut X509;
+    fn SSL_SESSION_get0_id_context(session: *const SSL_SESSION, len: *mut c_uint)
+    -> *const c_uchar;
     fn SSL_CTX_sess_get_new_cb(ctx: *mut SSL_CTX) -> Option<NewSession>;
     fn SSL_CTX_sess_get_get_cb(ctx: *mut SSL_CTX) -> Option<GetSession>;
     fn SSL_CTX_sess_get_remove_cb(ctx: *mut SSL_CTX) -> Option<RemoveSession>;
@@ -83,6 +87,11 @@ impl Drop for Visit {
 /// Looks a session up; the result is the caller's alone.
 pub fn find(library: &Library, id: &SessionId) -> Option<SslSession> {
     library.with_der(id, session::decode).flatten()
+}
+
+/// Takes a session out of the cache; of several callers, one gets it.
+fn take(library: &Library, id: &SessionId) -> Option<SslSession> {
+    library.take_der(id, session::decode).flatten()
 }
 
 /// Stores a session under an ID.
@@ -142,6 +151,7 @@ fn ensure_ticket_key(ring: &KeyRing) {
 /// `false`, and a line in the log, when OpenSSL has no random bytes.
 fn fill_with_random(bytes: &mut [u8]) -> bool {
     let visit = Visit::begin();
+    let _stays = sys::NoCancel::begin();
     // SAFETY: the pointer and the length are those of `bytes`.
     let done = unsafe { openssl_sys::RAND_bytes(bytes.as_mut_ptr(), bytes.len() as c_int) };
     drop(visit);

@@ -1,6 +1,6 @@
 //! Sessions to DER and back.
 
-use std::ffi::{c_long, c_void};
+use std::ffi::{c_int, c_long, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
 
@@ -10,6 +10,10 @@ use openssl_sys::SSL_SESSION;
 
 use super::{CRYPTO_clear_free, Visit};
 
+/// From ssl3.h and dtls1.h: the first byte of every version of TLS, and of DTLS.
+const SSL3_VERSION_MAJOR: c_int = 0x03;
+const DTLS1_VERSION_MAJOR: c_int = 0xfe;
+
 /// The DER bytes of a session, in memory of OpenSSL's. Wiped when dropped.
 pub struct Encoded {
     bytes: NonNull<u8>,
@@ -17,9 +21,15 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Encodes a session. `None` if OpenSSL cannot: a session without a cipher, or
-    /// no memory.
+    /// Encodes a session. `None` if OpenSSL cannot: a session without a cipher or a
+    /// version, or no memory.
     pub fn new(session: &SslSessionRef) -> Option<Self> {
+        // OpenSSL encodes a session that has no version yet, and then cannot read it.
+        // SAFETY: the session is live.
+        let version = unsafe { openssl_sys::SSL_SESSION_get_protocol_version(session.as_ptr()) };
+        if ![SSL3_VERSION_MAJOR, DTLS1_VERSION_MAJOR].contains(&(version >> 8)) {
+            return None;
+        }
         let _visit = Visit::begin();
         let mut bytes = ptr::null_mut();
         // SAFETY: the session is live; given a null pointer, OpenSSL allocates and
