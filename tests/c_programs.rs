@@ -68,11 +68,16 @@ fn execute(command: Command) -> Output {
     output
 }
 
+fn suppressions() -> String {
+    format!("--suppressions={}/c_tests/valgrind.supp", root().display())
+}
+
 fn execute_in_valgrind(program: PathBuf) {
     let mut command = Command::new("valgrind");
     command
         .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
         .args(["--errors-for-leak-kinds=definite,indirect,possible"])
+        .arg(suppressions())
         .env("CHECK_SCALE", "2")
         .arg(program);
     execute(command);
