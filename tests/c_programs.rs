@@ -127,6 +127,14 @@ fn host_names() {
     execute_in_valgrind(program);
 }
 
+/// Not under valgrind, whose own copies of memory it would search.
+#[test]
+fn wipe() {
+    for reach in [Reach::Link, Reach::Dlopen] {
+        execute(Command::new(compile("wipe.c", reach, &[])));
+    }
+}
+
 /// It closes the library, so it cannot be linked.
 #[test]
 fn unload() {
