@@ -56,8 +56,7 @@ lint:
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.c
 
 header:
-	$(CARGO) build --locked
-	cp "$$(ls -td target/debug/build/tssession-*/out/include/ts | head -n 1)"/*.h include/ts/
+	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers
 
 clean:
 	$(CARGO) clean

@@ -32,6 +32,8 @@
   F(TSSslSessionCacheStatGet)                                                                                          \
   F(TSSslSessionHookAdd)                                                                                               \
   F(TSSslSessionHookRemove)                                                                                            \
+  F(TSSslSessionInsertBuffer)                                                                                          \
+  F(TSSslTicketKeyFileLoad)                                                                                            \
   F(TSSslSessionCacheClear)
 
 #define API_POINTER(name) __typeof__(&name) name;
@@ -66,6 +68,8 @@ api_open(void)
 #define TSSslSessionCacheStatGet api.TSSslSessionCacheStatGet
 #define TSSslSessionHookAdd api.TSSslSessionHookAdd
 #define TSSslSessionHookRemove api.TSSslSessionHookRemove
+#define TSSslSessionInsertBuffer api.TSSslSessionInsertBuffer
+#define TSSslTicketKeyFileLoad api.TSSslTicketKeyFileLoad
 #define TSSslSessionCacheClear api.TSSslSessionCacheClear
 
 #else

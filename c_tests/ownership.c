@@ -95,6 +95,7 @@ main(void)
 
   SSL_CTX *ctx = tls_server(TLS1_2_VERSION);
   char buffer[100];
+  char garbage[100]          = "0 is how a session begins, but it does not go on like this";
   int len                    = 100;
   char keys[96]              = {1};
   SSL_SESSION *not_encodable = SSL_SESSION_new();
@@ -109,6 +110,8 @@ main(void)
   KEEPS_QUEUE(TSSslSessionInsert(&id, NULL))
   KEEPS_QUEUE(TSSslSessionInsert(&id, (TSSslSession)not_encodable))
   KEEPS_QUEUE(TSSslSessionInsert(&id, (TSSslSession)larger))
+  KEEPS_QUEUE(TSSslSessionInsertBuffer(&id, garbage, sizeof(garbage)))
+  KEEPS_QUEUE(TSSslTicketKeyFileLoad("/no/such/file"))
   KEEPS_QUEUE(TSSslSessionRemove(&id))
   KEEPS_QUEUE(TSSslSessionRemove(NULL))
   KEEPS_QUEUE(TSSslTicketKeyUpdate(keys, 48))

@@ -5,7 +5,7 @@
 //!
 //! * the core, without unsafe code and without OpenSSL: [`id`], [`entry`],
 //!   `policy` (what is evicted), [`cache`], [`config`], [`stats`], [`ticket`] (the
-//!   key ring), [`hooks`];
+//!   key ring), `key_file`, [`hooks`];
 //! * [`library`]: the one of each that a process has;
 //! * `sys`: the operating system; `tls`: OpenSSL;
 //! * [`ffi`]: the C functions, which only translate.
@@ -28,6 +28,8 @@ mod guard;
 pub mod hooks;
 #[forbid(unsafe_code)]
 pub mod id;
+#[forbid(unsafe_code)]
+pub mod key_file;
 #[forbid(unsafe_code)]
 pub mod library;
 #[forbid(unsafe_code)]

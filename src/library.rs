@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use crate::entry::Lifetime;
 use crate::gate::{self, Closed};
 use crate::hooks::Hooks;
 use crate::id::SessionId;
+use crate::key_file::{FileError, KeyFile, Stamp};
 use crate::stats::{Counter, Stats};
 use crate::sys;
-use crate::ticket::KeyRing;
+use crate::ticket::{KEY_LEN, KeyError, KeyRing, KeySet};
 use crate::wait::Patience;
 
 /// The value of `proxy.config.ssl.session_cache` that stands for this cache.
@@ -50,6 +52,27 @@ impl fmt::Display for NotStored {
     }
 }
 
+/// Why the keys of a file are not in force; those that were, still are.
+#[derive(Debug)]
+pub enum KeyFileError {
+    /// No file is configured.
+    NoneSet,
+    /// The file could not be read.
+    File(PathBuf, FileError),
+    /// Its content is not a set of keys: already logged.
+    Logged,
+}
+
+impl fmt::Display for KeyFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoneSet => write!(f, "no file of ticket keys is configured"),
+            Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Logged => write!(f, "not a set of ticket keys"),
+        }
+    }
+}
+
 /// The cache, the keys and the settings of this process.
 pub struct Library {
     /// The settings. Change them through [`Library::set`].
@@ -62,8 +85,9 @@ pub struct Library {
     pub stats: Arc<Stats>,
     /// Made at first use, so that settings made before that shape it.
     cache: OnceLock<Cache>,
-    /// Held while a setting is changed and applied: what was set last is in force.
-    setting: Mutex<()>,
+    /// Held while a setting is changed and applied: what was set last is in force. In it
+    /// is the key file that was read last.
+    setting: Mutex<Option<Stamp>>,
 }
 
 impl Library {
@@ -92,7 +116,7 @@ impl Library {
             hooks: Hooks::default(),
             stats: Arc::default(),
             cache: OnceLock::new(),
-            setting: Mutex::new(()),
+            setting: Mutex::new(None),
         }
     }
 
@@ -176,6 +200,55 @@ impl Library {
     /// there is none.
     pub fn remove(&self, id: &SessionId) -> bool {
         self.caches() && self.cache().remove(id, sys::now())
+    }
+
+    /// Puts a set of ticket keys in force, and logs what is wrong with it under the name
+    /// of where it came from.
+    pub fn update_ticket_keys(&self, origin: &str, data: &[u8]) -> Result<(), KeyError> {
+        let keys = KeySet::parse(data).inspect_err(|error| {
+            log::error!(target: "ssl_session_ticket", "{origin}: {error}; the keys in force stay");
+        })?;
+        if keys.tail > 0 {
+            log::warn!(target: "ssl_session_ticket", "{origin}: the last {} bytes are not a whole key of {KEY_LEN} and are not used", keys.tail);
+        }
+        if keys.blanks > 0 {
+            log::warn!(target: "ssl_session_ticket", "{origin}: {} keys are all zero and are left out", keys.blanks);
+        }
+        self.tickets.replace(keys);
+        self.stats.count(Counter::TicketKeysRenewed);
+        Ok(())
+    }
+
+    /// Puts the ticket keys of a file in force, or of the configured one, unless that is
+    /// the file that was read last and it has not changed since.
+    pub fn load_ticket_keys(&self, path: Option<&Path>) -> Result<(), KeyFileError> {
+        let path = match path {
+            Some(path) => path.to_owned(),
+            None => self.key_file().ok_or(KeyFileError::NoneSet)?,
+        };
+        let origin = format!("ticket keys in {}", path.display());
+        let unreadable = |error| KeyFileError::File(path.clone(), error);
+        let mut last = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = KeyFile::open(&path).map_err(unreadable)?;
+        let stamp = file.stamp();
+        if last.as_ref() == Some(&stamp) {
+            return Ok(());
+        }
+        if file.is_open_to_others() {
+            log::warn!(target: "ssl_session_ticket", "{origin}: others than the owner may read or write the file");
+        }
+        let content = file.read().map_err(unreadable)?;
+        self.update_ticket_keys(&origin, &content)
+            .map_err(|_| KeyFileError::Logged)?;
+        *last = Some(stamp);
+        Ok(())
+    }
+
+    /// The configured file of ticket keys.
+    pub fn key_file(&self) -> Option<PathBuf> {
+        let file = self.config.text(Record::TicketKeyFile)?;
+        let folder = self.config.text(Record::CertPath).unwrap_or_default();
+        Some(Path::new(&folder).join(file))
     }
 
     /// Forgets every session.
@@ -300,7 +373,7 @@ pub(crate) fn unless_locked<'a, T>(
 pub struct FrozenLibrary {
     cache: Option<Frozen<'static>>,
     _config: Option<FrozenConfig<'static>>,
-    _setting: Option<MutexGuard<'static, ()>>,
+    _setting: Option<MutexGuard<'static, Option<Stamp>>>,
     gate: Closed,
     // Last to go: it keeps a second thread that forks out of all the others.
     _making: MutexGuard<'static, ()>,

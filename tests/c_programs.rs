@@ -115,7 +115,7 @@ macro_rules! programs {
 }
 
 programs! {
-    types get get_buffer insert remove ticket_keys ownership hostile cache environment
+    types get get_buffer insert insert_buffer remove ticket_keys key_file ownership hostile cache environment
     handshake threads fork
 }
 
@@ -185,6 +185,23 @@ fn bad_input_is_logged() {
     }
     let lines = stderr.lines().count();
     assert!(lines < 400, "{lines} lines for some 10000 bad calls");
+}
+
+/// What is wrong with a file of ticket keys is said, with its name.
+#[test]
+fn a_bad_key_file_is_logged() {
+    let output = execute(Command::new(compile("key_file.c", Reach::Link, &["-DLOG"])));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for line in [
+        "no file of ticket keys is configured",
+        "/other: others than the owner may read or write the file",
+        "/absent: No such file or directory",
+        "/fifo: not a regular file",
+        "/short: not one whole key of 48 bytes",
+        "/blank: the first key's secrets are all zero",
+    ] {
+        assert!(stderr.contains(line), "{line:?} is missing in\n{stderr}");
+    }
 }
 
 /// The settings of the environment that are not valid are named.

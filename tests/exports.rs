@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use common::{library, stdout};
 
-const EXPORTS: [&str; 17] = [
+const EXPORTS: [&str; 19] = [
     "TSSslSessionCacheAttach",
     "TSSslSessionCacheClear",
     "TSSslSessionCacheConfigSet",
@@ -17,7 +17,9 @@ const EXPORTS: [&str; 17] = [
     "TSSslSessionHookAdd",
     "TSSslSessionHookRemove",
     "TSSslSessionInsert",
+    "TSSslSessionInsertBuffer",
     "TSSslSessionRemove",
+    "TSSslTicketKeyFileLoad",
     "TSSslTicketKeyUpdate",
     "_Z15TSSslSessionGetPK14TSSslSessionID",
     "_Z18TSSslSessionInsertPK14TSSslSessionIDP17tsapi_ssl_sessionP13tsapi_ssl_obj",

@@ -21,15 +21,20 @@ extern "C" {
 /**
  * Attaches an SSL_CTX to the session cache and to the ticket keys: sets its
  * session callbacks, session cache mode and ticket-key callback as the settings
- * say at this moment. Attaching it again applies the settings again.
+ * say at this moment. Attaching it again applies the settings again; what the
+ * host has set in between stays, but where a setting of the library says
+ * otherwise. An attached context is a server's: sessions of clients are not
+ * cached.
  *
  * Call it when the context is set up, before connections use it: OpenSSL does
- * not guard a context against changes while it is in use. The library stays
- * loaded from the first call on, whatever dlclose says.
+ * not guard a context against changes while it is in use.
  *
- * The context remains the host's, and so does its session ID context: a server
- * that asks for client certificates must set one
- * (SSL_CTX_set_session_id_context), or OpenSSL resumes none of its sessions.
+ * All attached contexts share the cache and the ticket keys. What keeps their
+ * sessions apart is the session ID context, which remains the host's to set
+ * (SSL_CTX_set_session_id_context): contexts that ask for client certificates
+ * must have one, and contexts whose rules for clients differ must have
+ * different ones. Otherwise a ticket that one of them gave to a client without
+ * a certificate is resumed by another that demands one, or fails the handshake.
  *
  * The result is TS_ERROR when ctx is NULL or OpenSSL is out of memory.
  */
@@ -37,8 +42,9 @@ TSReturnCode TSSslSessionCacheAttach(TSSslContext ctx);
 
 /**
  * Takes off again what TSSslSessionCacheAttach has set: the context gets back the
- * session callbacks, modes and numbers that it had before. Its ticket-key
- * callback becomes NULL, because OpenSSL does not tell what it was.
+ * session callbacks, modes and numbers that it had before, or that the host has
+ * set since. Its ticket-key callback becomes NULL, because OpenSSL does not tell
+ * what it was.
  *
  * A context that is not attached stays as it is, and the result is TS_SUCCESS.
  * It is TS_ERROR when ctx is NULL. A context need not be detached before
@@ -85,7 +91,8 @@ TSReturnCode TSSslSessionCacheStatGet(const char *name, int64_t *value);
  * It is called on the thread of the handshake, which waits for it, and holds no
  * lock: it may call every function of the library. Calls of the library's
  * functions call no hook, so a plugin that inserts what it was told of does not
- * hear of it again. A C++ exception must not leave it.
+ * hear of it again. A C++ exception, pthread_exit and the cancellation of the
+ * thread must not leave it.
  *
  * Adding the same func and contp again changes nothing. The result is TS_ERROR
  * when func is NULL; that is logged. Any thread may call it at any time.
@@ -102,6 +109,34 @@ TSReturnCode TSSslSessionHookAdd(TSEventFunc func, TSCont contp);
  * the function itself included.
  */
 TSReturnCode TSSslSessionHookRemove(TSEventFunc func, TSCont contp);
+
+/**
+ * Inserts a session into the cache from its DER bytes, as TSSslSessionGetBuffer
+ * gives them, here or in another process. The bytes are copied.
+ *
+ * The result is that of TSSslSessionInsert. It is also TS_ERROR, and logged, when
+ * buffer is NULL or its len bytes are not exactly one whole session. Any thread
+ * may call it at any time. No hook is called.
+ */
+TSReturnCode TSSslSessionInsertBuffer(const TSSslSessionID *sessionid, const char *buffer, int len);
+
+/**
+ * Puts the ticket keys of a file in force: a run of 48-byte keys as for
+ * TSSslTicketKeyUpdate, and with the same rules. With a NULL path it is the file
+ * that proxy.config.ssl.server.ticket_key.filename names, in the folder
+ * proxy.config.ssl.server.cert.path if the name is relative; the first attach
+ * reads that file too.
+ *
+ * The most recent update wins, from a file or by TSSslTicketKeyUpdate. A file
+ * that has not changed since it was read, and was the last one to be read, is
+ * not read again: the keys in force stay, and the result is TS_SUCCESS.
+ *
+ * The result is TS_ERROR, an error is logged and the keys in force stay when no
+ * file is configured, it cannot be read or is not a regular file, or its content
+ * is refused. A file that others than its owner may read or write earns a
+ * warning. Any thread may call it at any time.
+ */
+TSReturnCode TSSslTicketKeyFileLoad(const char *path);
 
 /**
  * Forgets every session, wipes it and gives its memory back. Ticket keys stay.

@@ -142,6 +142,9 @@ extern "C" {
  * ID is not valid (an error is logged), or when the cache is off.
  *
  * Any thread may call it at any time. OpenSSL's error queue stays as it is.
+ * Where proxy.config.ssl.session_cache.skip_cache_on_bucket_contention is 1, it
+ * also finds nothing when its part of the cache is locked; so does
+ * TSSslSessionGetBuffer.
  */
 TSSslSession TSSslSessionGet(const TSSslSessionID *sessionid);
 

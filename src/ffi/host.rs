@@ -3,13 +3,17 @@
 //! The doc comments are the text of `<ts/ssl_session_cache.h>`.
 
 use std::borrow::Cow;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::enter;
+use super::sessions::{bytes, read_id, stored};
 use super::types::{TSCont, TSEvent, TSEventFunc, TSReturnCode, TSSslContext, TSSslSessionID};
 use crate::config::SetError;
 use crate::hooks::{HookKey, SessionEvent};
 use crate::id::SessionId;
+use crate::library::KeyFileError;
 use crate::tls;
 
 /// Attaches an SSL_CTX to the session cache and to the ticket keys: sets its
@@ -209,6 +213,66 @@ pub unsafe extern "C" fn TSSslSessionHookRemove(func: TSEventFunc, contp: TSCont
         _ => {
             log::error!(target: "ssl.session_cache", "TSSslSessionHookRemove: there is no such hook");
             TSReturnCode::TS_ERROR
+        }
+    })
+}
+
+/// Inserts a session into the cache from its DER bytes, as TSSslSessionGetBuffer
+/// gives them, here or in another process. The bytes are copied.
+///
+/// The result is that of TSSslSessionInsert. It is also TS_ERROR, and logged, when
+/// buffer is NULL or its len bytes are not exactly one whole session. Any thread
+/// may call it at any time. No hook is called.
+///
+/// # Safety
+/// `sessionid` as for `TSSslSessionGet`; `buffer` is null or has `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionInsertBuffer(
+    sessionid: *const TSSslSessionID,
+    buffer: *const c_char,
+    len: c_int,
+) -> TSReturnCode {
+    const NAME: &str = "TSSslSessionInsertBuffer";
+    enter(|library| {
+        // SAFETY: passed on to the caller.
+        let (id, der) = unsafe { (read_id(NAME, sessionid), bytes(buffer, len)) };
+        match id {
+            Some(id) => stored(NAME, tls::store_der(library, &id, der)),
+            None => TSReturnCode::TS_ERROR,
+        }
+    })
+}
+
+/// Puts the ticket keys of a file in force: a run of 48-byte keys as for
+/// TSSslTicketKeyUpdate, and with the same rules. With a NULL path it is the file
+/// that proxy.config.ssl.server.ticket_key.filename names, in the folder
+/// proxy.config.ssl.server.cert.path if the name is relative; the first attach
+/// reads that file too.
+///
+/// The most recent update wins, from a file or by TSSslTicketKeyUpdate. A file
+/// that has not changed since it was read, and was the last one to be read, is
+/// not read again: the keys in force stay, and the result is TS_SUCCESS.
+///
+/// The result is TS_ERROR, an error is logged and the keys in force stay when no
+/// file is configured, it cannot be read or is not a regular file, or its content
+/// is refused. A file that others than its owner may read or write earns a
+/// warning. Any thread may call it at any time.
+///
+/// # Safety
+/// `path` is null or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturnCode {
+    enter(|library| {
+        // SAFETY: passed on to the caller.
+        let path = (!path.is_null()).then(|| unsafe { CStr::from_ptr(path) });
+        let path = path.map(|path| Path::new(OsStr::from_bytes(path.to_bytes())));
+        match library.load_ticket_keys(path) {
+            Ok(()) => TSReturnCode::TS_SUCCESS,
+            Err(KeyFileError::Logged) => TSReturnCode::TS_ERROR,
+            Err(error) => {
+                log::error!(target: "ssl_session_ticket", "TSSslTicketKeyFileLoad: {error}; the keys in force stay");
+                TSReturnCode::TS_ERROR
+            }
         }
     })
 }

@@ -10,9 +10,7 @@ use openssl::ssl::SslSessionRef;
 use super::enter;
 use super::types::{TSReturnCode, TSSslSession, TSSslSessionID};
 use crate::id::SessionId;
-use crate::stats::Counter;
-use crate::ticket::{KEY_LEN, KeySet};
-use crate::tls;
+use crate::tls::{self, StoreError};
 
 /// # Safety
 /// As for `TSSslSessionGet`.
@@ -74,14 +72,19 @@ pub unsafe fn insert(id: *const TSSslSessionID, session: TSSslSession) -> TSRetu
         }
         // SAFETY: the caller vouches for the session, which stays theirs.
         let session = unsafe { SslSessionRef::from_ptr(session.cast()) };
-        match tls::store(library, &id, session) {
-            Ok(()) => TSReturnCode::TS_SUCCESS,
-            Err(error) => {
-                log::log!(target: "ssl.session_cache.insert", error.level(), "TSSslSessionInsert: not stored: {error}");
-                TSReturnCode::TS_ERROR
-            }
-        }
+        stored("TSSslSessionInsert", tls::store(library, &id, session))
     })
+}
+
+/// The result of an insert for C, and for the log if it failed.
+pub(super) fn stored(function: &str, result: Result<(), StoreError>) -> TSReturnCode {
+    match result {
+        Ok(()) => TSReturnCode::TS_SUCCESS,
+        Err(error) => {
+            log::log!(target: "ssl.session_cache.insert", error.level(), "{function}: not stored: {error}");
+            TSReturnCode::TS_ERROR
+        }
+    }
 }
 
 /// # Safety
@@ -104,29 +107,25 @@ pub unsafe fn remove(id: *const TSSslSessionID) -> TSReturnCode {
 /// As for `TSSslTicketKeyUpdate`.
 pub unsafe fn update_ticket_keys(data: *const c_char, len: c_int) -> TSReturnCode {
     enter(|library| {
-        let len = usize::try_from(len).unwrap_or(0);
-        let data = match data.is_null() {
-            true => &[],
-            // SAFETY: the caller vouches for the pointer and its length.
-            false => unsafe { slice::from_raw_parts(data.cast::<u8>(), len) },
-        };
-        let keys = match KeySet::parse(data) {
-            Ok(keys) => keys,
-            Err(error) => {
-                log::error!(target: "ssl_session_ticket", "TSSslTicketKeyUpdate: {error}; the keys in force stay");
-                return TSReturnCode::TS_ERROR;
-            }
-        };
-        if keys.tail > 0 {
-            log::warn!(target: "ssl_session_ticket", "TSSslTicketKeyUpdate: the last {} bytes are not a whole key of {KEY_LEN} and are not used", keys.tail);
+        // SAFETY: the caller vouches for the pointer and its length.
+        let data = unsafe { bytes(data, len) };
+        match library.update_ticket_keys("TSSslTicketKeyUpdate", data) {
+            Ok(()) => TSReturnCode::TS_SUCCESS,
+            Err(_) => TSReturnCode::TS_ERROR,
         }
-        if keys.blanks > 0 {
-            log::warn!(target: "ssl_session_ticket", "TSSslTicketKeyUpdate: {} keys are all zero and are left out", keys.blanks);
-        }
-        library.tickets.replace(keys);
-        library.stats.count(Counter::TicketKeysRenewed);
-        TSReturnCode::TS_SUCCESS
     })
+}
+
+/// The bytes that a pointer and a length name; none for NULL or a negative length.
+///
+/// # Safety
+/// `data` is null or has `len` bytes, which nobody changes as long as the result lives.
+pub(super) unsafe fn bytes<'a>(data: *const c_char, len: c_int) -> &'a [u8] {
+    match (data.is_null(), usize::try_from(len)) {
+        // SAFETY: passed on to the caller.
+        (false, Ok(len)) => unsafe { slice::from_raw_parts(data.cast(), len) },
+        _ => &[],
+    }
 }
 
 /// Copies a valid ID; says what is wrong with any other. Reads no byte past its
@@ -134,7 +133,7 @@ pub unsafe fn update_ticket_keys(data: *const c_char, len: c_int) -> TSReturnCod
 ///
 /// # Safety
 /// `id` is null or points to a length and, if that is valid, to as many bytes.
-unsafe fn read_id(function: &str, id: *const TSSslSessionID) -> Option<SessionId> {
+pub(super) unsafe fn read_id(function: &str, id: *const TSSslSessionID) -> Option<SessionId> {
     if id.is_null() {
         log::error!(target: "ssl.session_cache", "{function}: the session ID is NULL");
         return None;

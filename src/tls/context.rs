@@ -48,6 +48,13 @@ struct Attached {
 /// `ctx` is a live `SSL_CTX` that no other thread changes meanwhile.
 pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), &'static str> {
     let index = ex_index().ok_or("OpenSSL gives out no index for context data")?;
+    // Before the first key there is the file, if one is configured.
+    if library.tickets.current().is_none()
+        && library.key_file().is_some()
+        && let Err(error) = library.load_ticket_keys(None)
+    {
+        log::error!(target: "ssl_session_ticket", "ticket keys: {error}; a random key is used");
+    }
     ensure_ticket_key(&library.tickets);
     // SAFETY: the caller vouches for `ctx`; what is stored under `index` is an `Attached`
     // of ours or null. The callback is of the type asked for.

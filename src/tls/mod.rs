@@ -97,6 +97,21 @@ fn take(library: &Library, id: &SessionId) -> Option<SslSession> {
 /// Stores a session under an ID.
 pub fn store(library: &Library, id: &SessionId, session: &SslSessionRef) -> Result<(), StoreError> {
     let der = Encoded::new(session).ok_or(StoreError::NotEncodable)?;
+    insert(library, id, session, der.as_bytes())
+}
+
+/// Stores the DER bytes of one session, just as they are, under an ID.
+pub fn store_der(library: &Library, id: &SessionId, der: &[u8]) -> Result<(), StoreError> {
+    let session = session::decode(der).ok_or(StoreError::NotASession)?;
+    insert(library, id, &session, der)
+}
+
+fn insert(
+    library: &Library,
+    id: &SessionId,
+    session: &SslSessionRef,
+    der: &[u8],
+) -> Result<(), StoreError> {
     // SAFETY: a reference is to a live session.
     let (time, timeout) = unsafe {
         (
@@ -105,7 +120,7 @@ pub fn store(library: &Library, id: &SessionId, session: &SslSessionRef) -> Resu
         )
     };
     library
-        .insert(id, der.as_bytes(), time, timeout)
+        .insert(id, der, time, timeout)
         .map_err(StoreError::NotStored)
 }
 
@@ -113,6 +128,8 @@ pub fn store(library: &Library, id: &SessionId, session: &SslSessionRef) -> Resu
 pub enum StoreError {
     /// OpenSSL could not encode it.
     NotEncodable,
+    /// The bytes are not those of exactly one session.
+    NotASession,
     /// The library did not take it.
     NotStored(NotStored),
 }
@@ -135,6 +152,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotEncodable => write!(f, "OpenSSL cannot encode it"),
+            Self::NotASession => write!(f, "not exactly one whole session"),
             Self::NotStored(reason) => reason.fmt(f),
         }
     }

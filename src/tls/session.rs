@@ -62,15 +62,18 @@ pub fn into_raw(session: SslSession) -> *mut SSL_SESSION {
     raw
 }
 
-/// Makes a session of DER bytes, which is the caller's alone.
+/// Makes a session of DER bytes, which is the caller's alone. `None` if they are not
+/// exactly one session.
 pub fn decode(der: &[u8]) -> Option<SslSession> {
     let _visit = Visit::begin();
     let mut start = der.as_ptr();
     let len = c_long::try_from(der.len()).ok()?;
     // SAFETY: `start` and `len` are those of `der`; the result is null or one
     // reference to a new session.
-    unsafe {
+    let session = unsafe {
         let session = openssl_sys::d2i_SSL_SESSION(ptr::null_mut(), &mut start, len);
         (!session.is_null()).then(|| SslSession::from_ptr(session))
-    }
+    };
+    // It is behind the last byte that was used.
+    session.filter(|_| start == der.as_ptr_range().end)
 }

@@ -1,0 +1,137 @@
+/** @file
+
+  Ticket keys from files and from calls: the most recent update wins.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+#define KEY 48
+
+static char folder[] = "/tmp/tssession-keys-XXXXXX";
+static SSL_CTX *server;
+static SSL_CTX *client;
+
+static const char *
+in_folder(const char *name)
+{
+  static char path[256];
+  snprintf(path, sizeof(path), "%s/%s", folder, name);
+  return path;
+}
+
+/* A file with keys that are named by one letter each. */
+static void
+write_keys(const char *name, const char *letters, size_t len, mode_t mode)
+{
+  char keys[8 * KEY] = {0};
+  for (size_t i = 0; letters[i] != '\0'; i++) {
+    memset(keys + i * KEY, letters[i], KEY);
+  }
+  int file = open(in_folder(name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  REQUIRE(file >= 0 && write(file, keys, len) == (ssize_t)len && fchmod(file, mode) == 0);
+  close(file);
+}
+
+static void
+update(char letter)
+{
+  char key[KEY];
+  memset(key, letter, sizeof(key));
+  TSSslTicketKeyUpdate(key, sizeof(key));
+}
+
+/* The letter of the key that a new ticket is encrypted with. */
+static int
+key_in_force(void)
+{
+  SSL_SESSION *session        = NULL;
+  const unsigned char *ticket = NULL;
+  size_t len                  = 0;
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  SSL_SESSION_get0_ticket(session, &ticket, &len);
+  int letter = len > 16 && ticket[0] == ticket[15] ? ticket[0] : 0;
+  SSL_SESSION_free(session);
+  return letter;
+}
+
+int
+main(void)
+{
+  api_open();
+  REQUIRE(mkdtemp(folder) != NULL);
+  server = tls_server(TLS1_2_VERSION);
+  client = tls_client(TLS1_2_VERSION);
+
+  /* None configured. */
+  CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_ERROR);
+
+  /* The configured one is there from the first attach on. */
+  write_keys("keys", "a", KEY, 0600);
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.cert.path", folder), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.ticket_key.filename", "keys"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(key_in_force(), 'a');
+  CHECK_INT(api_stat(STAT_KEYS_RENEWED), 1);
+
+  /* Not changed: not read again, by any name for it that was used before. */
+  CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("keys")), TS_SUCCESS);
+  CHECK_INT(api_stat(STAT_KEYS_RENEWED), 1);
+
+  /* A call wins, and a reload of the file as it was does not bring back the old keys. */
+  update('b');
+  CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("keys")), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(key_in_force(), 'b');
+
+  /* A file that has changed wins. */
+  usleep(20000);
+  write_keys("keys", "ca", 2 * KEY, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
+  CHECK_INT(key_in_force(), 'c');
+  CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
+
+  /* And so does another file; one that others can read is used, with a warning. */
+  write_keys("other", "d", KEY, 0644);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
+  CHECK_INT(key_in_force(), 'd');
+
+  /* Refused, and the keys in force stay. */
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("absent")), TS_ERROR);
+  CHECK_INT(TSSslTicketKeyFileLoad(""), TS_ERROR);
+  CHECK_INT(TSSslTicketKeyFileLoad(folder), TS_ERROR);
+  CHECK_INT(TSSslTicketKeyFileLoad("/dev/zero"), TS_ERROR);
+  REQUIRE(mkfifo(in_folder("fifo"), 0600) == 0);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("fifo")), TS_ERROR);
+  write_keys("short", "e", KEY - 1, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("short")), TS_ERROR);
+  write_keys("empty", "", 0, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("empty")), TS_ERROR);
+  write_keys("blank", "", KEY, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("blank")), TS_ERROR);
+  CHECK_INT(key_in_force(), 'd');
+
+  /* What was refused is read again when it is in order. */
+  usleep(20000);
+  write_keys("short", "e", KEY, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("short")), TS_SUCCESS);
+  CHECK_INT(key_in_force(), 'e');
+
+  static const char *const names[] = {"keys", "other", "fifo", "short", "empty", "blank"};
+  for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    CHECK_INT(unlink(in_folder(names[i])), 0);
+  }
+  CHECK_INT(rmdir(folder), 0);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+  return check_result();
+}
