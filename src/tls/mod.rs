@@ -96,7 +96,7 @@ fn take(library: &Library, id: &SessionId) -> Option<SslSession> {
 
 /// Stores a session under an ID.
 pub fn store(library: &Library, id: &SessionId, session: &SslSessionRef) -> Result<(), StoreError> {
-    let der = Encoded::new(session).ok_or(StoreError::NotEncodable)?;
+    let der = Encoded::new(session).ok_or(StoreError::Unencodable)?;
     insert(library, id, session, der.as_bytes())
 }
 
@@ -127,7 +127,7 @@ fn insert(
 /// Why a session could not be stored.
 pub enum StoreError {
     /// OpenSSL could not encode it.
-    NotEncodable,
+    Unencodable,
     /// The bytes are not those of exactly one session.
     NotASession,
     /// The library did not take it.
@@ -151,7 +151,7 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotEncodable => write!(f, "OpenSSL cannot encode it"),
+            Self::Unencodable => write!(f, "OpenSSL cannot encode it"),
             Self::NotASession => write!(f, "not exactly one whole session"),
             Self::NotStored(reason) => reason.fmt(f),
         }
