@@ -37,7 +37,9 @@ use_all_functions(unsigned long number)
 
   memset(key, (int)(number % 100) + 1, sizeof(key));
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
-  TSSslSessionGetBuffer(&id, buffer, &len);
+  if (TSSslSessionGetBuffer(&id, buffer, &len) > 0) {
+    CHECK_INT(TSSslSessionInsertBuffer(&id, buffer, len), TS_SUCCESS);
+  }
   /* Most of the time in OpenSSL, that is. */
   SSL_SESSION *copies[20];
   for (int i = 0; i < 20; i++) {

@@ -237,6 +237,18 @@ check_tls13_stateful(void)
   SSL_CTX_free(client);
 }
 
+/* SNI in its earliest form: the connection goes on with another context. */
+static SSL_CTX *switch_to;
+
+static int
+switch_context(SSL *ssl, int *alert, void *arg)
+{
+  (void)alert;
+  (void)arg;
+  CHECK(SSL_set_SSL_CTX(ssl, switch_to) == switch_to);
+  return SSL_CLIENT_HELLO_SUCCESS;
+}
+
 /* TLS 1.3 with early data: each session once, so that nobody can replay it. */
 static void
 check_single_use(void)
@@ -257,6 +269,20 @@ check_single_use(void)
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 1);
   CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 0);
+  SSL_SESSION_free(session);
+  SSL_SESSION_free(next);
+
+  /* OpenSSL asks the context that the connection began with. */
+  switch_to = tls_server(TLS1_3_VERSION);
+  SSL_CTX_set_max_early_data(switch_to, 1000);
+  attached(switch_to);
+  SSL_CTX_set_client_hello_cb(server, switch_context, NULL);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, &next), 1);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  CHECK_INT(SSL_CTX_sess_number(server), 0);
+  CHECK_INT(SSL_CTX_sess_number(switch_to), 0);
+  SSL_CTX_free(switch_to);
   single_use = 0;
   SSL_SESSION_free(session);
   SSL_SESSION_free(next);
@@ -357,6 +383,12 @@ check_detach(void)
   CHECK_INT(SSL_CTX_get_num_tickets(server), 1);
   CHECK_INT(SSL_CTX_get_timeout(server), 60);
   CHECK(SSL_CTX_sess_get_new_cb(server) == hosts_new);
+
+  /* A bit that the host adds to the mode is the host's, and no other. */
+  attached(server);
+  SSL_CTX_set_session_cache_mode(server, SSL_CTX_get_session_cache_mode(server) | SSL_SESS_CACHE_CLIENT);
+  CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_BOTH | SSL_SESS_CACHE_NO_AUTO_CLEAR);
 
   /* And attached again it finds the session that it left in the cache. */
   attached(server);

@@ -64,8 +64,12 @@ check_process_state(void)
 static void *
 be_cancelled(void *arg)
 {
+  TSSslSessionID id = api_numbered_id(1);
   pthread_cancel(pthread_self());
   TSSslSessionGet(NULL);
+  TSSslTicketKeyFileLoad("/etc/passwd");
+  TSSslTicketKeyFileLoad("/no/such/file");
+  TSSslSessionInsertBuffer(&id, "0", 1);
   *(int *)arg = 1;
   pthread_testcancel();
   *(int *)arg = 2;

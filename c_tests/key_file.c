@@ -94,7 +94,6 @@ main(void)
   CHECK_INT(key_in_force(), 'b');
 
   /* A file that has changed wins. */
-  usleep(20000);
   write_keys("keys", "ca", 2 * KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
   CHECK_INT(key_in_force(), 'c');
@@ -103,6 +102,14 @@ main(void)
   /* And so does another file; one that others can read is used, with a warning. */
   write_keys("other", "d", KEY, 0644);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
+  CHECK_INT(key_in_force(), 'd');
+
+  /* The configured one has not changed meanwhile; nor has it by another name. */
+  CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
+  char target[256];
+  snprintf(target, sizeof(target), "%s", in_folder("keys"));
+  REQUIRE(symlink(target, in_folder("link")) == 0);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
   CHECK_INT(key_in_force(), 'd');
 
   /* Refused, and the keys in force stay. */
@@ -121,12 +128,11 @@ main(void)
   CHECK_INT(key_in_force(), 'd');
 
   /* What was refused is read again when it is in order. */
-  usleep(20000);
   write_keys("short", "e", KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("short")), TS_SUCCESS);
   CHECK_INT(key_in_force(), 'e');
 
-  static const char *const names[] = {"keys", "other", "fifo", "short", "empty", "blank"};
+  static const char *const names[] = {"keys", "other", "fifo", "short", "empty", "blank", "link"};
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
     CHECK_INT(unlink(in_folder(names[i])), 0);
   }

@@ -1,9 +1,10 @@
 //! Where panics end: at every function that C calls.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::sys::Errno;
+use crate::sys::{Errno, NoCancel};
 
 /// What a function that C called returns when it could not do its work.
 pub(crate) trait Fallback {
@@ -22,13 +23,40 @@ impl<T> Fallback for *mut T {
     const FALLBACK: Self = std::ptr::null_mut();
 }
 
-/// Runs `body`; a panic becomes the fallback instead of ending the host, and errno
-/// stays as it is.
+/// Runs `body`; a panic becomes the fallback instead of ending the host, errno stays as
+/// it is, and the thread is not cancelled in there.
 pub(crate) fn guard<R: Fallback>(body: impl FnOnce() -> R) -> R {
     let _errno = Errno::keep();
+    let _stays = NoCancel::begin();
+    let _inside = Inside::enter();
     // Unwind safe: what `body` shares with others is behind atomics, or behind
     // locks that are taken again whatever happened under them.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(R::FALLBACK)
+}
+
+thread_local! {
+    /// How many calls of C's this thread is in: more than one inside a hook.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+/// Whether C has called into the library on this thread and waits for the result.
+pub(crate) fn is_inside() -> bool {
+    DEPTH.get() > 0
 }
 
 #[cfg(test)]

@@ -1,31 +1,60 @@
 //! A file of ticket keys.
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
+use std::hash::BuildHasher;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
 /// More than any set of keys takes; a larger file is something else.
 const MAX_LEN: u64 = 1 << 20;
 
-/// A file as it was when it was opened: another stamp, another content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file as it was when it was read.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Stamp {
-    path: PathBuf,
     device: u64,
     inode: u64,
     modified: (i64, i64),
     len: u64,
+    /// Tells a rewrite that came within one tick of the file system's clock.
+    digest: u64,
+}
+
+/// The files that were read, each as it was then.
+#[derive(Default)]
+pub struct FilesRead {
+    stamps: Vec<Stamp>,
+    hasher: RandomState,
+}
+
+/// Of how many files that is remembered.
+const MAX_STAMPS: usize = 64;
+
+impl FilesRead {
+    /// Whether the file is as it was when it was read last.
+    pub fn is_unchanged(&self, stamp: &Stamp) -> bool {
+        self.stamps.contains(stamp)
+    }
+
+    /// Remembers it, in place of what the same file was before.
+    pub fn remember(&mut self, stamp: Stamp) {
+        let file = (stamp.device, stamp.inode);
+        self.stamps.retain(|old| (old.device, old.inode) != file);
+        if self.stamps.len() == MAX_STAMPS {
+            self.stamps.remove(0);
+        }
+        self.stamps.push(stamp);
+    }
 }
 
 /// An open key file.
 pub struct KeyFile {
     file: File,
     metadata: Metadata,
-    path: PathBuf,
 }
 
 /// Why a file was not read.
@@ -64,20 +93,15 @@ impl KeyFile {
         if metadata.len() > MAX_LEN {
             return Err(FileError::TooLarge);
         }
-        let path = path.to_owned();
-        Ok(Self {
-            file,
-            metadata,
-            path,
-        })
+        Ok(Self { file, metadata })
     }
 
-    /// Taken before the content is read: who writes to the file meanwhile gives it
-    /// another one.
-    pub fn stamp(&self) -> Stamp {
+    /// The file with this content, at the time when it was opened: who writes to it
+    /// meanwhile gives it another stamp.
+    pub fn stamp(&self, content: &[u8], read: &FilesRead) -> Stamp {
         let metadata = &self.metadata;
         Stamp {
-            path: self.path.clone(),
+            digest: read.hasher.hash_one(content),
             device: metadata.dev(),
             inode: metadata.ino(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
@@ -91,7 +115,7 @@ impl KeyFile {
     }
 
     /// The content, wiped when dropped.
-    pub fn read(mut self) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    pub fn read(&mut self) -> Result<Zeroizing<Vec<u8>>, FileError> {
         // Room for all of it: a vector that grows leaves a copy behind.
         let mut content = Zeroizing::new(vec![0; self.metadata.len() as usize]);
         let mut len = 0;
@@ -114,28 +138,56 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_change_of_any_kind_gives_another_stamp() {
+    fn only_a_change_makes_a_file_new() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys");
+        let mut read = FilesRead::default();
+        let mut is_new = |path: &Path| {
+            let mut file = KeyFile::open(path).unwrap();
+            let content = file.read().unwrap();
+            let stamp = file.stamp(&content, &read);
+            let is_new = !read.is_unchanged(&stamp);
+            read.remember(stamp);
+            is_new
+        };
+        let set_modified =
+            |path: &Path, time| File::open(path).unwrap().set_modified(time).unwrap();
+
         fs::write(&path, [1; 48]).unwrap();
-        let stamp = || KeyFile::open(&path).unwrap().stamp();
-        let first = stamp();
-        assert_eq!(first, stamp());
+        assert!(is_new(&path) && !is_new(&path));
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
 
-        File::open(&path)
-            .unwrap()
-            .set_modified(std::time::SystemTime::now() + std::time::Duration::from_nanos(1_000_000))
-            .unwrap();
-        let touched = stamp();
-        assert_ne!(first, touched);
+        // By another name it is the same file.
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(!is_new(&link));
 
-        // Another file of the same size and time.
+        set_modified(&path, modified + std::time::Duration::from_nanos(1));
+        assert!(is_new(&path) && !is_new(&path));
+
+        // Another content, with the same size and time.
+        fs::write(&path, [2; 48]).unwrap();
+        set_modified(&path, modified);
+        assert!(is_new(&path));
+
+        // Another file, with the same content, size and time; and then the first again.
         let other = dir.path().join("other");
         fs::write(&other, [2; 48]).unwrap();
-        let modified = fs::metadata(&path).unwrap().modified().unwrap();
-        File::open(&other).unwrap().set_modified(modified).unwrap();
-        fs::rename(&other, &path).unwrap();
-        assert_ne!(touched, stamp());
+        set_modified(&other, modified);
+        assert!(is_new(&other) && !is_new(&path));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut read = FilesRead::default();
+        for i in 0..MAX_STAMPS + 10 {
+            let path = dir.path().join(i.to_string());
+            fs::write(&path, [1]).unwrap();
+            let stamp = KeyFile::open(&path).unwrap().stamp(&[1], &read);
+            read.remember(stamp);
+        }
+        assert_eq!(read.stamps.len(), MAX_STAMPS);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! * the core, without unsafe code and without OpenSSL: [`id`], [`entry`],
 //!   `policy` (what is evicted), [`cache`], [`config`], [`stats`], [`ticket`] (the
-//!   key ring), `key_file`, [`hooks`];
+//!   key ring), [`key_file`], [`hooks`];
 //! * [`library`]: the one of each that a process has;
 //! * `sys`: the operating system; `tls`: OpenSSL;
 //! * [`ffi`]: the C functions, which only translate.

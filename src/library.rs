@@ -10,9 +10,10 @@ use crate::cache::{Cache, Frozen, Limits, Refused};
 use crate::config::{Config, FrozenConfig, Record, SetError, Source};
 use crate::entry::Lifetime;
 use crate::gate::{self, Closed};
+use crate::guard;
 use crate::hooks::Hooks;
 use crate::id::SessionId;
-use crate::key_file::{FileError, KeyFile, Stamp};
+use crate::key_file::{FileError, FilesRead, KeyFile};
 use crate::stats::{Counter, Stats};
 use crate::sys;
 use crate::ticket::{KEY_LEN, KeyError, KeyRing, KeySet};
@@ -86,8 +87,8 @@ pub struct Library {
     /// Made at first use, so that settings made before that shape it.
     cache: OnceLock<Cache>,
     /// Held while a setting is changed and applied: what was set last is in force. In it
-    /// is the key file that was read last.
-    setting: Mutex<Option<Stamp>>,
+    /// are the key files that were read.
+    setting: Mutex<FilesRead>,
 }
 
 impl Library {
@@ -116,7 +117,7 @@ impl Library {
             hooks: Hooks::default(),
             stats: Arc::default(),
             cache: OnceLock::new(),
-            setting: Mutex::new(None),
+            setting: Mutex::default(),
         }
     }
 
@@ -219,8 +220,8 @@ impl Library {
         Ok(())
     }
 
-    /// Puts the ticket keys of a file in force, or of the configured one, unless that is
-    /// the file that was read last and it has not changed since.
+    /// Puts the ticket keys of a file in force, or of the configured one, unless the file
+    /// has not changed since it was read.
     pub fn load_ticket_keys(&self, path: Option<&Path>) -> Result<(), KeyFileError> {
         let path = match path {
             Some(path) => path.to_owned(),
@@ -228,19 +229,19 @@ impl Library {
         };
         let origin = format!("ticket keys in {}", path.display());
         let unreadable = |error| KeyFileError::File(path.clone(), error);
-        let mut last = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = KeyFile::open(&path).map_err(unreadable)?;
-        let stamp = file.stamp();
-        if last.as_ref() == Some(&stamp) {
+        let mut read = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = KeyFile::open(&path).map_err(unreadable)?;
+        let content = file.read().map_err(unreadable)?;
+        let stamp = file.stamp(&content, &read);
+        if read.is_unchanged(&stamp) {
             return Ok(());
         }
         if file.is_open_to_others() {
             log::warn!(target: "ssl_session_ticket", "{origin}: others than the owner may read or write the file");
         }
-        let content = file.read().map_err(unreadable)?;
         self.update_ticket_keys(&origin, &content)
             .map_err(|_| KeyFileError::Logged)?;
-        *last = Some(stamp);
+        read.remember(stamp);
         Ok(())
     }
 
@@ -335,10 +336,15 @@ fn environment(name: &str) -> Option<String> {
 
 /// Takes every lock of the library, so that a `fork` finds none held by another thread.
 ///
-/// `None` if that takes a second. Then this thread is inside the library itself, in a
-/// signal handler that forks; its child may call `exec`, but not the library.
+/// `None` if that takes too long: when this thread was inside the library itself, and
+/// forks in a signal handler that has interrupted it. Its child may call `exec`, but
+/// not the library.
 pub fn freeze() -> Option<FrozenLibrary> {
-    let patience = Patience::of(Duration::from_secs(1));
+    let patience = Patience::of(Duration::from_secs(match guard::is_inside() {
+        true => 1,
+        // For another thread that forks, or reads a file of keys.
+        false => 30,
+    }));
     let making = patience.wait_for(|| unless_locked(MAKING.try_lock()))?;
     let gate = gate::close(patience)?;
     let mut frozen = FrozenLibrary {
@@ -373,7 +379,7 @@ pub(crate) fn unless_locked<'a, T>(
 pub struct FrozenLibrary {
     cache: Option<Frozen<'static>>,
     _config: Option<FrozenConfig<'static>>,
-    _setting: Option<MutexGuard<'static, Option<Stamp>>>,
+    _setting: Option<MutexGuard<'static, FilesRead>>,
     gate: Closed,
     // Last to go: it keeps a second thread that forks out of all the others.
     _making: MutexGuard<'static, ()>,

@@ -34,7 +34,6 @@ fn seconds(clock: libc::clockid_t) -> i64 {
 /// have held one when this process was forked. If nobody reads stderr any more, the
 /// signal that the kernel sends is not for the host to die of.
 pub fn write_stderr(line: &[u8]) {
-    let _stays = NoCancel::begin();
     // SAFETY: the sets are initialized before they are read; the pointer and the
     // length are those of `line`. A failure has nobody to tell.
     unsafe {
@@ -57,7 +56,6 @@ pub fn write_stderr(line: &[u8]) {
 
 /// Lets another thread run for a moment.
 pub fn nap() {
-    let _stays = NoCancel::begin();
     std::thread::sleep(Duration::from_micros(50));
 }
 
@@ -69,9 +67,9 @@ unsafe extern "C" {
 /// The value on Linux with both glibc and musl.
 const PTHREAD_CANCEL_DISABLE: c_int = 1;
 
-/// Holds the cancellation of this thread off until dropped: around every call that it
-/// could happen in, because a cancelled thread unwinds in a way that Rust ends the
-/// process for.
+/// Holds the cancellation of this thread off until dropped. It could happen wherever the
+/// library writes, reads or waits, and a cancelled thread unwinds in a way that Rust
+/// ends the process for.
 pub struct NoCancel {
     before: c_int,
 }
@@ -120,6 +118,7 @@ thread_local! {
 }
 
 extern "C" fn before_fork() {
+    let _stays = NoCancel::begin();
     // The first use in a thread may wait for the loader: not with every lock held.
     FROZEN.set(None);
     FROZEN.set(library::freeze().map(ManuallyDrop::new));

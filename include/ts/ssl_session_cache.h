@@ -128,8 +128,8 @@ TSReturnCode TSSslSessionInsertBuffer(const TSSslSessionID *sessionid, const cha
  * reads that file too.
  *
  * The most recent update wins, from a file or by TSSslTicketKeyUpdate. A file
- * that has not changed since it was read, and was the last one to be read, is
- * not read again: the keys in force stay, and the result is TS_SUCCESS.
+ * that has not changed since it was read never brings old keys back: the keys in
+ * force stay, and the result is TS_SUCCESS. To return to its keys, touch it.
  *
  * The result is TS_ERROR, an error is logged and the keys in force stay when no
  * file is configured, it cannot be read or is not a regular file, or its content

@@ -13,7 +13,7 @@ use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, SSL, SSL_CTX, SSL_SESSION};
 
 use super::{
     OSSL_PARAM_construct_utf8_string, SSL_SESSION_get0_id_context, SSL_SESSION_get0_peer,
-    SSL_get_options, Visit, ensure_ticket_key,
+    SSL_get_options, Visit, context, ensure_ticket_key,
 };
 use crate::guard::guard;
 use crate::hooks::SessionEvent;
@@ -98,7 +98,9 @@ pub unsafe extern "C" fn get_session(
         };
         let library = Library::global();
         let single_use = is_single_use(ssl);
+        let first_context = context::of_connection(ssl);
         let session = match single_use {
+            true if first_context.is_null() => None,
             true => super::take(library, &id),
             false => super::find(library, &id),
         };
@@ -107,13 +109,17 @@ pub unsafe extern "C" fn get_session(
         };
         if session.id() != id.as_bytes() || !may_resume(ssl, &session) {
             log::debug!(target: "ssl.session_cache.get", "{id:?}: not for this connection");
+            super::session::free(session);
             return ptr::null_mut();
         }
         library.hooks.fire(SessionEvent::Get, &id);
         if single_use {
-            // OpenSSL resumes it only if it can take it out of the context's own cache:
-            // this is how it sees to it that of two connections one resumes.
-            ffi::SSL_CTX_add_session(ffi::SSL_get_SSL_CTX(ssl), session.as_ptr());
+            // OpenSSL resumes it only if it can take it out of the own cache of the context
+            // that the connection began with: this is how it sees to it that of two
+            // connections one resumes.
+            let visit = Visit::begin();
+            ffi::SSL_CTX_add_session(first_context, session.as_ptr());
+            drop(visit);
             library.hooks.fire(SessionEvent::Remove, &id);
         }
         super::into_raw(session)

@@ -5,12 +5,12 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use openssl_sys as ffi;
-use openssl_sys::SSL_CTX;
+use openssl_sys::{SSL, SSL_CTX};
 
 use super::{
-    GetSession, NewSession, RemoveSession, SSL_CTX_get_timeout, SSL_CTX_sess_get_get_cb,
-    SSL_CTX_sess_get_new_cb, SSL_CTX_sess_get_remove_cb, SSL_CTX_set_timeout,
-    SSL_CTX_set_tlsext_ticket_key_evp_cb, callbacks, ensure_ticket_key,
+    CRYPTO_set_ex_data, GetSession, NewSession, RemoveSession, SSL_CTX_get_timeout,
+    SSL_CTX_sess_get_get_cb, SSL_CTX_sess_get_new_cb, SSL_CTX_sess_get_remove_cb,
+    SSL_CTX_set_timeout, SSL_CTX_set_tlsext_ticket_key_evp_cb, callbacks, ensure_ticket_key,
 };
 use crate::config::Record;
 use crate::library::{Library, make_once};
@@ -18,6 +18,7 @@ use crate::library::{Library, make_once};
 /// From ssl.h; openssl-sys has the setter's number only.
 const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
 /// From crypto.h.
+const CRYPTO_EX_INDEX_SSL: c_int = 0;
 const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 
 /// Everything in a context that attaching may change, but for the ticket-key callback,
@@ -47,7 +48,9 @@ struct Attached {
 /// # Safety
 /// `ctx` is a live `SSL_CTX` that no other thread changes meanwhile.
 pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), &'static str> {
-    let index = ex_index().ok_or("OpenSSL gives out no index for context data")?;
+    let index = indexes()
+        .ok_or("OpenSSL gives out no index for its objects")?
+        .context;
     // Before the first key there is the file, if one is configured.
     if library.tickets.current().is_none()
         && library.key_file().is_some()
@@ -82,7 +85,9 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), &'stati
 /// # Safety
 /// As for [`attach`].
 pub unsafe fn detach(ctx: *mut SSL_CTX) {
-    let Some(index) = ex_index() else { return };
+    let Some(Indexes { context: index, .. }) = indexes() else {
+        return;
+    };
     // SAFETY: as in `attach`. The box is taken back after the context forgot it.
     unsafe {
         let attached = ffi::SSL_CTX_get_ex_data(ctx, index).cast::<Attached>();
@@ -106,7 +111,9 @@ impl Attached {
             }
         }
         let Self { hosts, ours } = self;
-        learn(&mut hosts.mode, ours.mode, now.mode, |x| x);
+        // The mode bit by bit: a host adds one to what it finds there.
+        let changed = ours.mode ^ now.mode;
+        hosts.mode = hosts.mode & !changed | now.mode & changed;
         learn(
             &mut hosts.cache_size,
             ours.cache_size,
@@ -202,23 +209,70 @@ unsafe fn control(ctx: *mut SSL_CTX, command: c_int, value: c_long) -> c_long {
     unsafe { ffi::SSL_CTX_ctrl(ctx, command, value, ptr::null_mut()) }
 }
 
-/// The index under which a context carries its `Attached`.
-fn ex_index() -> Option<c_int> {
-    static INDEX: OnceLock<c_int> = OnceLock::new();
-    let index = *make_once(&INDEX, || {
-        // SAFETY: `free_attached` is of the type asked for and stays in memory.
-        unsafe {
-            ffi::CRYPTO_get_ex_new_index(
-                CRYPTO_EX_INDEX_SSL_CTX,
-                0,
-                ptr::null_mut(),
-                None,
-                None,
-                Some(free_attached),
+/// The context that a connection began with, whatever SNI made of it since; null for a
+/// connection from before the first attach. That is the one whose callbacks and session
+/// cache OpenSSL uses, and it does not tell.
+///
+/// # Safety
+/// `ssl` is a live connection.
+pub unsafe fn of_connection(ssl: *const SSL) -> *mut SSL_CTX {
+    match indexes() {
+        // SAFETY: the caller vouches for `ssl`; what is stored there is null or a context
+        // that the connection keeps alive.
+        Some(indexes) => unsafe { ffi::SSL_get_ex_data(ssl, indexes.connection).cast() },
+        None => ptr::null_mut(),
+    }
+}
+
+/// Where objects of OpenSSL's carry something of ours.
+#[derive(Clone, Copy)]
+struct Indexes {
+    /// A context its `Attached`.
+    context: c_int,
+    /// A connection the context that it began with.
+    connection: c_int,
+}
+
+fn indexes() -> Option<Indexes> {
+    static INDEXES: OnceLock<Option<Indexes>> = OnceLock::new();
+    *make_once(&INDEXES, || {
+        // SAFETY: the functions are of the types asked for and stay in memory.
+        let (context, connection) = unsafe {
+            (
+                new_index(CRYPTO_EX_INDEX_SSL_CTX, None, Some(free_attached)),
+                new_index(CRYPTO_EX_INDEX_SSL, Some(note_context), None),
             )
-        }
-    });
-    (index >= 0).then_some(index)
+        };
+        (context >= 0 && connection >= 0).then_some(Indexes {
+            context,
+            connection,
+        })
+    })
+}
+
+/// # Safety
+/// The functions stay valid as long as there are objects of the class.
+unsafe fn new_index(
+    class: c_int,
+    new: Option<ffi::CRYPTO_EX_new>,
+    free: Option<ffi::CRYPTO_EX_free>,
+) -> c_int {
+    // SAFETY: passed on to the caller.
+    unsafe { ffi::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), new, None, free) }
+}
+
+/// Called by OpenSSL at the beginning of every connection.
+unsafe extern "C" fn note_context(
+    ssl: *mut c_void,
+    _none: *mut c_void,
+    data: *mut ffi::CRYPTO_EX_DATA,
+    index: c_int,
+    _long: c_long,
+    _arg: *mut c_void,
+) {
+    // SAFETY: OpenSSL passes the new connection and its data; the connection holds a
+    // reference to the context.
+    unsafe { CRYPTO_set_ex_data(data, index, ffi::SSL_get_SSL_CTX(ssl.cast()).cast()) };
 }
 
 /// Called by OpenSSL at the end of every context.

@@ -12,14 +12,15 @@ use std::fmt;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSession, SslSessionRef};
-use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION, X509};
+use openssl_sys::{
+    CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION, X509,
+};
 use zeroize::Zeroizing;
 
 use crate::cache::Refused;
 use crate::gate;
 use crate::id::SessionId;
 use crate::library::{Library, NotStored};
-use crate::sys;
 use crate::ticket::{KEY_LEN, KeyRing};
 use session::Encoded;
 
@@ -46,6 +47,7 @@ unsafe extern "C" {
         buf: *mut c_char,
         bsize: usize,
     ) -> OSSL_PARAM;
+    fn CRYPTO_set_ex_data(data: *mut CRYPTO_EX_DATA, index: c_int, value: *mut c_void) -> c_int;
     fn SSL_get_options(ssl: *const SSL) -> u64;
     fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut X509;
     fn SSL_SESSION_get0_id_context(session: *const SSL_SESSION, len: *mut c_uint)
@@ -103,7 +105,9 @@ pub fn store(library: &Library, id: &SessionId, session: &SslSessionRef) -> Resu
 /// Stores the DER bytes of one session, just as they are, under an ID.
 pub fn store_der(library: &Library, id: &SessionId, der: &[u8]) -> Result<(), StoreError> {
     let session = session::decode(der).ok_or(StoreError::NotASession)?;
-    insert(library, id, &session, der)
+    let result = insert(library, id, &session, der);
+    session::free(session);
+    result
 }
 
 fn insert(
@@ -169,7 +173,6 @@ fn ensure_ticket_key(ring: &KeyRing) {
 /// `false`, and a line in the log, when OpenSSL has no random bytes.
 fn fill_with_random(bytes: &mut [u8]) -> bool {
     let visit = Visit::begin();
-    let _stays = sys::NoCancel::begin();
     // SAFETY: the pointer and the length are those of `bytes`.
     let done = unsafe { openssl_sys::RAND_bytes(bytes.as_mut_ptr(), bytes.len() as c_int) };
     drop(visit);

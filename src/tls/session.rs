@@ -62,6 +62,12 @@ pub fn into_raw(session: SslSession) -> *mut SSL_SESSION {
     raw
 }
 
+/// Ends a session; OpenSSL takes a lock of the whole process for that.
+pub fn free(session: SslSession) {
+    let _visit = Visit::begin();
+    drop(session);
+}
+
 /// Makes a session of DER bytes, which is the caller's alone. `None` if they are not
 /// exactly one session.
 pub fn decode(der: &[u8]) -> Option<SslSession> {
