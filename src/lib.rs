@@ -10,6 +10,9 @@
 //! * `sys`: the operating system; `tls`: OpenSSL;
 //! * [`ffi`]: the C functions, which only translate.
 
+// The documentation is read by whoever works on the library.
+#![allow(rustdoc::private_intra_doc_links)]
+
 #[cfg(not(any(panic = "unwind", doc)))]
 compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
 
