@@ -24,7 +24,8 @@
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use ahash::RandomState;
 use crossbeam_utils::CachePadded;
@@ -37,7 +38,7 @@ use crate::entry::{Entry, Lifetime, Now};
 use crate::id::SessionId;
 use crate::policy::Order;
 use crate::stats::{Counter, Stats};
-use crate::wait::{Patience, Wait};
+use crate::wait::{Patience, Wait, lock};
 
 type Table = RawTable<(SessionId, SharedValue<Entry>)>;
 
@@ -338,17 +339,10 @@ impl Cache {
     /// [`Cache::clear`] for the end of the process: passes over shards that stay
     /// locked, because the thread that holds the lock may never run again.
     pub fn clear_at_exit(&self) {
-        let mut wait = Wait::default();
+        let patience = Patience::of(Duration::from_millis(10));
         for index in 0..self.lanes.len() {
-            loop {
-                if let Some(shard) = self.try_write(index) {
-                    self.clear_shard(shard);
-                    break;
-                }
-                if wait.is_long() {
-                    break;
-                }
-                wait.a_little();
+            if let Some(shard) = patience.wait_for(|| self.try_write(index)) {
+                self.clear_shard(shard);
             }
         }
     }
@@ -356,10 +350,9 @@ impl Cache {
     fn clear_shard(&self, mut shard: Shard<'_>) {
         let order = std::mem::take(&mut *shard.order);
         let table = std::mem::take(&mut *shard.table);
-        let lens = order.iter().map(|(hash, slot)| {
-            let entry = table.get(hash, |(_, entry)| entry.get().slot == slot);
-            entry.map_or(0, |(_, entry)| entry.get().der().len())
-        });
+        let lens = order
+            .iter()
+            .map(|(hash, slot)| entry_at(&table, hash, slot).map_or(0, |entry| entry.der().len()));
         self.release(order.len(), lens.sum());
         self.stats.add(Counter::Cleared, order.len() as u64);
         drop(shard);
@@ -390,8 +383,7 @@ impl Cache {
             let mut shard = self.write(index);
             let Shard { order, table, .. } = &mut shard;
             order.set_ends(|hash, slot| {
-                let entry = table.get(hash, |(_, entry)| entry.get().slot == slot);
-                entry.map_or(0, |(_, entry)| entry.get().lifetime().end(seconds))
+                entry_at(table, hash, slot).map_or(0, |entry| entry.lifetime().end(seconds))
             });
         }
     }
@@ -556,11 +548,11 @@ impl Cache {
 
     fn try_write(&self, index: usize) -> Option<Shard<'_>> {
         let table = self.map.shards()[index].try_write()?;
-        let order = self.lanes[index].order.lock();
+        let lane = &self.lanes[index];
         Some(Shard {
-            order: order.unwrap_or_else(PoisonError::into_inner),
+            order: lock(&lane.order),
             table,
-            lane: &self.lanes[index],
+            lane,
         })
     }
 }
@@ -573,6 +565,12 @@ impl Drop for DerCopy {
     fn drop(&mut self) {
         self.0.as_mut_slice().zeroize();
     }
+}
+
+/// The entry that the eviction order names so.
+fn entry_at(table: &Table, hash: u64, slot: u32) -> Option<&Entry> {
+    let (_, entry) = table.get(hash, |(_, entry)| entry.get().slot == slot)?;
+    Some(entry.get())
 }
 
 /// Adds `n` to `used` if that stays within `max`.

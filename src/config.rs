@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-use crate::library::unless_locked;
+use crate::wait::{lock, try_lock};
 
 /// A setting. The order is that of the table `RECORDS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,7 +221,7 @@ impl Config {
         };
         let slot = &self.values[*record as usize];
         // One setter at a time, so that source and value belong together.
-        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts = lock(&self.texts);
         if slot.source.load(Ordering::Relaxed) > source as u8 {
             return Err(SetError::Overruled);
         }
@@ -250,13 +250,13 @@ impl Config {
 
     /// The value of a text record.
     pub fn text(&self, record: Record) -> Option<String> {
-        let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts = lock(&self.texts);
         texts[record as usize].clone()
     }
 
     /// Holds back every setter until the result is dropped; `None` if one is at work.
     pub(crate) fn try_freeze(&self) -> Option<FrozenConfig<'_>> {
-        let _texts = unless_locked(self.texts.try_lock())?;
+        let _texts = try_lock(&self.texts)?;
         Some(FrozenConfig { _texts })
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use crate::cache::{Cache, Frozen, Limits, Refused};
@@ -17,7 +17,7 @@ use crate::key_file::{FileError, FilesRead, KeyFile};
 use crate::stats::{Counter, Stats};
 use crate::sys;
 use crate::ticket::{KEY_LEN, KeyError, KeyRing, KeySet};
-use crate::wait::Patience;
+use crate::wait::{Patience, lock, try_lock};
 
 /// The value of `proxy.config.ssl.session_cache` that stands for this cache.
 const OURS: i64 = 2;
@@ -128,7 +128,7 @@ impl Library {
 
     /// Changes a setting by its record name, with effect from now on.
     pub fn set(&self, name: &str, value: &str) -> Result<(), SetError> {
-        let setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        let setting = lock(&self.setting);
         let cached = self.caches();
         let record = self.config.set(name, value, Source::Call)?;
         let Some(cache) = self.cache.get() else {
@@ -149,27 +149,18 @@ impl Library {
     /// The DER of a session, as much of it as fits into `buffer`; returns the
     /// size of all of it. `None`: no such session, or none is cached here.
     pub fn copy_der(&self, id: &SessionId, buffer: &mut [MaybeUninit<u8>]) -> Option<usize> {
-        if !self.caches() {
-            return None;
-        }
-        self.cache().copy_der(id, sys::now(), buffer)
+        self.cache_if_on()?.copy_der(id, sys::now(), buffer)
     }
 
     /// Calls `read` with the DER of a session, while no lock is held. `None`: no
     /// such session, or none is cached here.
     pub fn with_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        if !self.caches() {
-            return None;
-        }
-        self.cache().with_der(id, sys::now(), read)
+        self.cache_if_on()?.with_der(id, sys::now(), read)
     }
 
     /// Removes a session and calls `read` with its DER: of several callers, one gets it.
     pub fn take_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        if !self.caches() {
-            return None;
-        }
-        self.cache().take_der(id, sys::now(), read)
+        self.cache_if_on()?.take_der(id, sys::now(), read)
     }
 
     /// Stores a session made at `time` (seconds since 1970) and good for
@@ -181,9 +172,7 @@ impl Library {
         time: i64,
         timeout: i64,
     ) -> Result<(), NotStored> {
-        if !self.caches() {
-            return Err(NotStored::Off);
-        }
+        let cache = self.cache_if_on().ok_or(NotStored::Off)?;
         let max = self.config.int(Record::MaxSessionBytes) as usize;
         if der.len() > max {
             self.stats.count(Counter::Refused);
@@ -192,7 +181,7 @@ impl Library {
         }
         let now = sys::now();
         let lifetime = Lifetime::new(time, timeout, now);
-        self.cache()
+        cache
             .insert(id, der, lifetime, now)
             .map_err(NotStored::Refused)
     }
@@ -200,7 +189,8 @@ impl Library {
     /// Removes a session; `true` if there was one to remove. With the cache off
     /// there is none.
     pub fn remove(&self, id: &SessionId) -> bool {
-        self.caches() && self.cache().remove(id, sys::now())
+        self.cache_if_on()
+            .is_some_and(|cache| cache.remove(id, sys::now()))
     }
 
     /// Puts a set of ticket keys in force, and logs what is wrong with it under the name
@@ -229,7 +219,7 @@ impl Library {
         };
         let origin = format!("ticket keys in {}", path.display());
         let unreadable = |error| KeyFileError::File(path.clone(), error);
-        let mut read = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = lock(&self.setting);
         let mut file = KeyFile::open(&path).map_err(unreadable)?;
         let content = file.read().map_err(unreadable)?;
         let stamp = file.stamp(&content, &read);
@@ -272,6 +262,10 @@ impl Library {
         Some(self.cache.get().map_or(0, |cache| of_cache(cache) as u64))
     }
 
+    fn cache_if_on(&self) -> Option<&Cache> {
+        self.caches().then(|| self.cache())
+    }
+
     fn cache(&self) -> &Cache {
         self.cache.get().unwrap_or_else(|| {
             let cache = make_once(&self.cache, || {
@@ -279,7 +273,7 @@ impl Library {
                 Cache::new(self.limits(), shards, Arc::clone(&self.stats))
             });
             // A setting that changed since is applied now, or by who changes it.
-            let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+            let _setting = lock(&self.setting);
             self.apply(cache);
             cache
         })
@@ -313,12 +307,12 @@ static MAKING: Mutex<()> = Mutex::new(());
 /// What is in `place`, made now if it is empty. `make` must not call this again.
 pub(crate) fn make_once<T>(place: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
     place.get().unwrap_or_else(|| {
-        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _making = lock(&MAKING);
         place.get_or_init(make)
     })
 }
 
-/// Wipes what is secret, for the end of the process or of the library's time in it.
+/// Wipes what is secret, for the end of the process.
 /// Threads may still be inside: they find an empty cache.
 pub fn wipe_at_exit() {
     if let Some(library) = LIBRARY.get() {
@@ -345,7 +339,7 @@ pub fn freeze() -> Option<FrozenLibrary> {
         // For another thread that forks, or reads a file of keys.
         false => 30,
     }));
-    let making = patience.wait_for(|| unless_locked(MAKING.try_lock()))?;
+    let making = patience.wait_for(|| try_lock(&MAKING))?;
     let gate = gate::close(patience)?;
     let mut frozen = FrozenLibrary {
         cache: None,
@@ -355,24 +349,13 @@ pub fn freeze() -> Option<FrozenLibrary> {
         _making: making,
     };
     if let Some(library) = LIBRARY.get() {
-        frozen._setting = Some(patience.wait_for(|| unless_locked(library.setting.try_lock()))?);
+        frozen._setting = Some(patience.wait_for(|| try_lock(&library.setting))?);
         frozen._config = Some(patience.wait_for(|| library.config.try_freeze())?);
         if let Some(cache) = library.cache.get() {
             frozen.cache = Some(cache.freeze(patience)?);
         }
     }
     Some(frozen)
-}
-
-/// The guard, unless somebody else has it. What a panic left behind is in order here.
-pub(crate) fn unless_locked<'a, T>(
-    result: Result<MutexGuard<'a, T>, TryLockError<MutexGuard<'a, T>>>,
-) -> Option<MutexGuard<'a, T>> {
-    match result {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
 }
 
 /// A library of which no lock is held by another thread.

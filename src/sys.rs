@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::mem::{self, ManuallyDrop};
 use std::ptr;
-use std::time::Duration;
 
 use crate::entry::Now;
 use crate::guard::guard;
@@ -52,11 +51,6 @@ pub fn write_stderr(line: &[u8]) {
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
     }
-}
-
-/// Lets another thread run for a moment.
-pub fn nap() {
-    std::thread::sleep(Duration::from_micros(50));
 }
 
 unsafe extern "C" {
@@ -135,8 +129,8 @@ extern "C" fn after_fork_in_child() {
 }
 
 extern "C" fn register_fork_handlers() {
-    // SAFETY: the three functions have the type asked for and stay valid: libc drops
-    // them when it unloads the library that registered them.
+    // SAFETY: the three functions have the type asked for and stay valid: the library is
+    // never unloaded.
     unsafe {
         libc::pthread_atfork(
             Some(before_fork),

@@ -3,11 +3,10 @@
 //! A parked thread is registered in a table that a forked child inherits without
 //! the thread; who only looks again and again leaves nothing behind.
 
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::Backoff;
-
-use crate::sys;
 
 /// Waits a little longer each time.
 #[derive(Default)]
@@ -25,7 +24,7 @@ impl Wait {
         if self.is_long() {
             // The other thread has lost its core, or is of lower priority: yielding
             // alone might never let it run.
-            sys::nap();
+            std::thread::sleep(Duration::from_micros(50));
         } else {
             self.backoff.snooze();
         }
@@ -60,5 +59,19 @@ impl Patience {
             }
             wait.a_little();
         }
+    }
+}
+
+/// Locks a mutex of which everybody leaves the content in order, a panic included.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// [`lock`], unless somebody else has it.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }

@@ -98,9 +98,8 @@ pub unsafe extern "C" fn get_session(
         };
         let library = Library::global();
         let single_use = is_single_use(ssl);
-        let first_context = context::of_connection(ssl);
         let session = match single_use {
-            true if first_context.is_null() => None,
+            true if context::of_connection(ssl).is_null() => None,
             true => super::take(library, &id),
             false => super::find(library, &id),
         };
@@ -118,7 +117,7 @@ pub unsafe extern "C" fn get_session(
             // that the connection began with: this is how it sees to it that of two
             // connections one resumes.
             let visit = Visit::begin();
-            ffi::SSL_CTX_add_session(first_context, session.as_ptr());
+            ffi::SSL_CTX_add_session(context::of_connection(ssl), session.as_ptr());
             drop(visit);
             library.hooks.fire(SessionEvent::Remove, &id);
         }
