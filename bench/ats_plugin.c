@@ -1,0 +1,111 @@
+/** @file
+
+  The same measurements inside the real traffic_server: its own session functions first
+  measured against those of libtssession, loaded into the same process.
+
+    ats_plugin.so OUT LIBRARY [REPETITIONS [ROW]]
+
+  Appends JSON lines to OUT, writes "passed" to OUT.done, and ends the process.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include "measure.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <ts/ts.h>
+
+static char out[4096];
+static char library_path[4096];
+static struct measure_plan plan = {
+  .where       = "ats",
+  .repetitions = 7,
+  .slice_us    = 20000,
+  .capacity    = 102400,
+  .threads     = 2,
+};
+
+struct job {
+  void (*body)(void *);
+  void *argument;
+};
+
+static void *
+run_job(void *argument)
+{
+  struct job job = *(struct job *)argument;
+  free(argument);
+  job.body(job.argument);
+  return NULL;
+}
+
+/* The session functions need a thread that belongs to the host. */
+static void
+start_thread(void (*body)(void *), void *argument)
+{
+  struct job *job = malloc(sizeof(*job));
+  job->body       = body;
+  job->argument   = argument;
+  TSThreadCreate(run_job, job);
+}
+
+static void
+measure(void *unused)
+{
+  struct candidate candidates[2];
+  char done[4200];
+  void *library = dlopen(library_path, RTLD_NOW | RTLD_LOCAL);
+
+  (void)unused;
+  if (library == NULL || !candidate_find(&candidates[0], "tssession", library) ||
+      !candidate_find(&candidates[1], "ATS", RTLD_DEFAULT)) {
+    fprintf(stderr, "%s\n", dlerror());
+    exit(1);
+  }
+  if (candidates[0].get_buffer == candidates[1].get_buffer) {
+    fprintf(stderr, "the candidates are the same\n");
+    exit(1);
+  }
+  if (plan.only == NULL) {
+    measure_memory(&candidates[1], &plan, out);
+    measure_memory(&candidates[0], &plan, out);
+  }
+  measure_speed(candidates, 2, &plan, out);
+  snprintf(done, sizeof(done), "%s.done", out);
+  FILE *file = fopen(done, "w");
+  if (file == NULL || fputs("passed\n", file) < 0 || fclose(file) != 0) {
+    perror(done);
+  }
+  /* What the host does at exit is not what is measured here. */
+  _exit(0);
+}
+
+static int
+ports_are_ready(TSCont continuation, TSEvent event, void *data)
+{
+  (void)continuation, (void)event, (void)data;
+  start_thread(measure, NULL);
+  return 0;
+}
+
+void
+TSPluginInit(int argc, const char *argv[])
+{
+  TSPluginRegistrationInfo info = {
+    .plugin_name = "tssession_bench", .vendor_name = "tssession", .support_email = "-"};
+  if (TSPluginRegister(&info) != TS_SUCCESS || argc < 3) {
+    TSError("usage: ats_plugin.so OUT LIBRARY [REPETITIONS [ROW]]");
+    exit(1);
+  }
+  snprintf(out, sizeof(out), "%s", argv[1]);
+  snprintf(library_path, sizeof(library_path), "%s", argv[2]);
+  plan.repetitions  = argc > 3 ? atoi(argv[3]) : plan.repetitions;
+  plan.only         = argc > 4 ? strdup(argv[4]) : NULL;
+  plan.start_thread = start_thread;
+  TSLifecycleHookAdd(TS_LIFECYCLE_PORTS_READY_HOOK, TSContCreate(ports_are_ready, NULL));
+}
