@@ -72,8 +72,7 @@ measure(void *unused)
     exit(1);
   }
   if (plan.only == NULL) {
-    measure_memory(&candidates[1], &plan, out);
-    measure_memory(&candidates[0], &plan, out);
+    measure_memory(candidates, 2, &plan, out);
   }
   measure_speed(candidates, 2, &plan, out);
   snprintf(done, sizeof(done), "%s.done", out);

@@ -109,7 +109,7 @@ main(int argc, char **argv)
     pid_t child = fork();
     if (child == 0) {
       struct candidate candidate = load(argv[i]);
-      measure_memory(&candidate, &plan, out);
+      measure_memory(&candidate, 1, &plan, out);
       _exit(0);
     }
     if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {

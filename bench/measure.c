@@ -427,10 +427,10 @@ free_world(struct world *world)
 }
 
 static struct worker *
-make_workers(const struct world *world)
+make_workers(const struct world *world, int count)
 {
-  struct worker *workers = calloc((size_t)world->plan->threads, sizeof(*workers));
-  for (int i = 0; i < world->plan->threads; i++) {
+  struct worker *workers = calloc((size_t)count, sizeof(*workers));
+  for (int i = 0; i < count; i++) {
     workers[i].world      = world;
     workers[i].number     = i;
     workers[i].random     = (uint64_t)i + 1;
@@ -444,9 +444,9 @@ make_workers(const struct world *world)
 }
 
 static void
-free_workers(struct worker *workers, int threads)
+free_workers(struct worker *workers, int count)
 {
-  for (int i = 0; i < threads; i++) {
+  for (int i = 0; i < count; i++) {
     for (int j = 0; j < BATCH; j++) {
       SSL_SESSION_free(workers[i].pool[j]);
     }
@@ -458,7 +458,7 @@ static void
 measure_rows(const struct candidate *candidates, int count, struct world *world, bool full)
 {
   const struct measure_plan *plan = world->plan;
-  struct worker *workers          = make_workers(world);
+  struct worker *workers          = make_workers(world, plan->threads);
   static double values[MAX_CANDIDATES][MAX_REPETITIONS];
   char chart[64], title[128];
 
@@ -517,7 +517,7 @@ measure_latency(const struct candidate *candidates, int count, struct world *wor
   } percentiles[] = {{"median", 0.5}, {"99 %", 0.99}, {"99.9 %", 0.999}, {"99.99 %", 0.9999}};
   enum { LOOKUPS = 400000, PERCENTILES = 4 };
   static double values[MAX_CANDIDATES][PERCENTILES][MAX_REPETITIONS];
-  struct worker *workers = make_workers(world);
+  struct worker *workers = make_workers(world, 2);
   double *times          = malloc(sizeof(double) * LOOKUPS);
   const int repetitions  = world->plan->repetitions;
 
@@ -555,7 +555,7 @@ measure_latency(const struct candidate *candidates, int count, struct world *wor
     }
   }
   free(times);
-  free_workers(workers, world->plan->threads);
+  free_workers(workers, 2);
 }
 
 void
@@ -592,32 +592,35 @@ resident(void)
 }
 
 void
-measure_memory(const struct candidate *candidate, const struct measure_plan *plan, const char *path)
+measure_memory(const struct candidate *candidates, int count, const struct measure_plan *plan, const char *path)
 {
   enum { SESSIONS = 90000 };
-  struct world *world    = make_world(plan, SESSIONS, path);
-  struct worker *workers = make_workers(world);
-  char title[]           = "resident memory per session of 90000";
-  double before, filled, removed;
+  static const char title[] = "resident memory per session of 90000";
+  struct world *world       = make_world(plan, SESSIONS, path);
+  struct worker *workers    = make_workers(world, 1);
+  double before[MAX_CANDIDATES];
 
-  /* What is there whether there are sessions or not is not theirs. */
-  fill(candidate, workers, 1);
-  empty(candidate, world);
-  before = resident();
-  fill(candidate, workers, SESSIONS);
-  filled = resident();
-  empty(candidate, world);
-  removed        = resident();
-  double value[] = {(filled - before) / SESSIONS};
-  double left[]  = {(removed - before) / SESSIONS};
-  report(world, "memory", title, "filled", candidate->name, value, 1, "bytes");
-  report(world, "memory", title, "after all were removed", candidate->name, left, 1, "bytes");
-  if (candidate->clear != NULL) {
-    fill(candidate, workers, SESSIONS);
-    candidate->clear();
-    left[0] = (resident() - before) / SESSIONS;
-    report(world, "memory", title, "after Clear", candidate->name, left, 1, "bytes");
+  for (int c = 0; c < count; c++) {
+    /* What is there whether there are sessions or not is not theirs. */
+    fill(&candidates[c], workers, 1);
+    before[c] = resident();
+    fill(&candidates[c], workers, SESSIONS);
+    double value = (resident() - before[c]) / SESSIONS;
+    report(world, "memory", title, "filled", candidates[c].name, &value, 1, "bytes");
   }
-  free_workers(workers, plan->threads);
+  for (int c = 0; c < count; c++) {
+    double filled = resident();
+    empty(&candidates[c], world);
+    double value = (filled - resident()) / SESSIONS;
+    report(world, "memory", title, "given back after all were removed", candidates[c].name, &value, 1, "bytes");
+    if (candidates[c].clear != NULL) {
+      fill(&candidates[c], workers, SESSIONS);
+      filled = resident();
+      candidates[c].clear();
+      value = (filled - resident()) / SESSIONS;
+      report(world, "memory", title, "given back after Clear", candidates[c].name, &value, 1, "bytes");
+    }
+  }
+  free_workers(workers, 1);
   free_world(world);
 }

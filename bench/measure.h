@@ -53,7 +53,8 @@ bool candidate_find(struct candidate *candidate, const char *name, void *library
    status 1, after a message, where a candidate does not do what it should. */
 void measure_speed(const struct candidate *candidates, int count, const struct measure_plan *plan, const char *path);
 
-/* Resident bytes per session, and what is left of them after all were removed. */
-void measure_memory(const struct candidate *candidate, const struct measure_plan *plan, const char *path);
+/* Resident bytes per session, and how many of them the system gets back. What one
+   candidate gives back to the allocator is used by the next, so all are filled first. */
+void measure_memory(const struct candidate *candidates, int count, const struct measure_plan *plan, const char *path);
 
 #endif /* MEASURE_H */

@@ -32,15 +32,17 @@ use crossbeam_utils::CachePadded;
 use dashmap::{DashMap, RwLockReadGuard, RwLockWriteGuard, SharedValue};
 use hashbrown::raw::RawTable;
 use smallvec::SmallVec;
-use zeroize::Zeroize;
 
 use crate::entry::{Entry, Lifetime, Now};
 use crate::id::SessionId;
 use crate::policy::Order;
 use crate::stats::{Counter, Stats};
+use crate::sys;
 use crate::wait::{Patience, Wait, lock};
 
-type Table = RawTable<(SessionId, SharedValue<Entry>)>;
+/// The key is the hash of the session ID, which is in the entry: a table that grows need
+/// not look at its entries.
+type Table = RawTable<(u64, SharedValue<Entry>)>;
 
 /// How many expired sessions an insert clears away at most, here and in another shard, so
 /// that what has expired goes faster than new sessions come, and no insert pays for all.
@@ -53,6 +55,14 @@ const EVICT_PER_LOCK: usize = 4;
 /// declared before the shard is locked and so happens after it is unlocked.
 /// Holds those cleared away, evicted and replaced without an allocation.
 type Leaving = SmallVec<[Entry; REAP_PER_INSERT + EVICT_PER_LOCK + 1]>;
+
+/// A table with room for more than this many sessions, and for eight times those that it
+/// has, is exchanged for a smaller one.
+const SMALL_TABLE: usize = 64;
+
+/// When the sessions have become half of what they were, that much DER at least must have
+/// gone for the memory to be worth a search for what the system can have back.
+const WORTH_GIVING_BACK: usize = 256 * 1024;
 
 /// A shard is worth having from about this many entries on: an eviction order
 /// over a handful of sessions cannot tell which of them are in use.
@@ -110,11 +120,13 @@ struct Lane {
 struct Usage {
     entries: CachePadded<AtomicUsize>,
     bytes: CachePadded<AtomicUsize>,
+    /// Half of the most bytes there were since memory was last given back.
+    half_of_most: CachePadded<AtomicUsize>,
 }
 
 /// A bounded, thread-safe map from session ID to DER bytes.
 pub struct Cache {
-    map: DashMap<SessionId, Entry, RandomState>,
+    map: DashMap<u64, Entry, RandomState>,
     lanes: Box<[CachePadded<Lane>]>,
     used: Usage,
     max_entries: AtomicUsize,
@@ -155,15 +167,29 @@ impl Cache {
     pub fn copy_der(
         &self,
         id: &SessionId,
-        now: Now,
+        now: impl Fn() -> Now,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<usize> {
-        self.counted(self.find(id, now, |der| {
-            for (to, from) in buffer.iter_mut().zip(der) {
-                to.write(*from);
-            }
-            der.len()
-        }))
+        self.counted(self.find(id, now, |der| copy_to(buffer, der)))
+    }
+
+    /// [`Cache::copy_der`] if that can be done without waiting, allocating or freeing:
+    /// otherwise `None`, and nothing is counted.
+    pub fn copy_der_at_once(
+        &self,
+        id: &SessionId,
+        now: impl Fn() -> Now,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Option<Option<usize>> {
+        let hash = self.hash(id);
+        let table = self.try_read(self.map.determine_shard(hash as usize))?;
+        let found = self.look(&table, hash, id, now, |der| copy_to(buffer, der));
+        drop(table);
+        match found {
+            Look::Found(len) => Some(self.counted(Some(len))),
+            Look::Absent => Some(self.counted(None)),
+            Look::Expired => None,
+        }
     }
 
     /// Calls `read` with a copy of the session's DER that is wiped afterwards.
@@ -173,12 +199,12 @@ impl Cache {
     pub fn with_der<R>(
         &self,
         id: &SessionId,
-        now: Now,
+        now: impl Fn() -> Now,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Option<R> {
         let mut copy = DerCopy::default();
         loop {
-            let needed = self.find(id, now, |der| {
+            let needed = self.find(id, &now, |der| {
                 let fits = der.len() <= copy.0.capacity();
                 if fits {
                     copy.0.extend_from_slice(der);
@@ -204,18 +230,45 @@ impl Cache {
         found
     }
 
-    fn find<R>(&self, id: &SessionId, now: Now, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    fn find<R>(
+        &self,
+        id: &SessionId,
+        now: impl Fn() -> Now,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Option<R> {
         let hash = self.hash(id);
         let shard = self.map.determine_shard(hash as usize);
         let table = self.read(shard)?;
-        let entry = table.get(hash, |(key, _)| key == id)?.1.get();
-        if entry.lifetime().is_over(now, self.timeout()) {
-            drop(table);
-            self.reap(shard, hash, id, now);
-            return None;
+        let found = self.look(&table, hash, id, &now, read);
+        drop(table);
+        match found {
+            Look::Found(result) => Some(result),
+            Look::Absent => None,
+            Look::Expired => {
+                self.reap(shard, hash, id, now());
+                None
+            }
+        }
+    }
+
+    /// Looks into a shard that is locked. The clock is read when there is need to.
+    fn look<R>(
+        &self,
+        table: &Table,
+        hash: u64,
+        id: &SessionId,
+        now: impl Fn() -> Now,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Look<R> {
+        let Some((_, entry)) = table.get(hash, |(_, entry)| entry.get().is(id)) else {
+            return Look::Absent;
+        };
+        let entry = entry.get();
+        if entry.lifetime().is_over(now(), self.timeout()) {
+            return Look::Expired;
         }
         entry.touch();
-        Some(read(entry.der()))
+        Look::Found(read(entry.der()))
     }
 
     /// Stores a session under `id`, in place of the one that is there.
@@ -247,7 +300,7 @@ impl Cache {
         if lifetime.is_over(now, self.timeout()) {
             return Err(Refused::Expired);
         }
-        let entry = Entry::new(der, lifetime).ok_or(Refused::NoMemory)?;
+        let entry = Entry::new(id, der, lifetime).ok_or(Refused::NoMemory)?;
         let hash = self.hash(id);
         let home = self.map.determine_shard(hash as usize);
 
@@ -266,14 +319,15 @@ impl Cache {
                 self.write(home)
             };
             first_try = false;
-            shard.reserve_memory(self)?;
+            shard.reserve_memory()?;
             shard.reap(self, now, &mut leaving);
             for _ in 0..EVICT_PER_LOCK {
                 let old_len = shard.der_len(hash, id);
                 if self.reserve(old_len, der.len()) {
-                    leaving.extend(shard.put(self, hash, *id, entry));
+                    leaving.extend(shard.put(self, hash, id, entry));
                     drop(shard);
                     self.reap_next_shard(now);
+                    self.note_growth();
                     return Ok(());
                 }
                 // Here if possible: then one lock does for both.
@@ -316,7 +370,7 @@ impl Cache {
     fn take(&self, id: &SessionId, now: Now) -> Option<Entry> {
         let hash = self.hash(id);
         let mut shard = self.write(self.map.determine_shard(hash as usize));
-        let removed = shard.take(self, hash, |key, _| key == id);
+        let removed = shard.take(self, hash, |entry| entry.is(id));
         drop(shard);
         let entry = removed?;
         let expired = entry.lifetime().is_over(now, self.timeout());
@@ -393,6 +447,29 @@ impl Cache {
         self.skip_on_contention.store(skip, Ordering::Relaxed);
     }
 
+    /// Whether so much has left since it was last said so that the allocator should give
+    /// memory back to the system. Who is told so sees to it.
+    pub fn has_shrunk(&self) -> bool {
+        let half = &self.used.half_of_most;
+        let before = half.load(Ordering::Relaxed);
+        before >= WORTH_GIVING_BACK && self.bytes() < before && {
+            let now = self.bytes() / 2;
+            let swapped = half.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed);
+            swapped.is_ok()
+        }
+    }
+
+    /// Remembers how large the cache has been, for [`Cache::has_shrunk`].
+    fn note_growth(&self) {
+        let half = &self.used.half_of_most;
+        let now = self.bytes() / 2;
+        let before = half.load(Ordering::Relaxed);
+        // In steps: this is written rarely, and read by every thread.
+        if now > before + before / 16 {
+            half.fetch_max(now, Ordering::Relaxed);
+        }
+    }
+
     /// How many sessions there are, expired ones that were not reclaimed yet included.
     pub fn entries(&self) -> usize {
         self.used.entries.load(Ordering::Relaxed)
@@ -428,8 +505,8 @@ impl Cache {
             return;
         };
         let timeout = self.timeout();
-        let expired = shard.take(self, hash, |key, entry| {
-            key == id && entry.lifetime().is_over(now, timeout)
+        let expired = shard.take(self, hash, |entry| {
+            entry.is(id) && entry.lifetime().is_over(now, timeout)
         });
         drop(shard);
         if expired.is_some() {
@@ -491,15 +568,22 @@ impl Cache {
             || self.used.bytes.load(Ordering::SeqCst) > self.max_bytes.load(Ordering::SeqCst)
     }
 
+    /// The shard's table for reading, unless it is locked or a writer waits for it.
+    fn try_read(&self, index: usize) -> Option<RwLockReadGuard<'_, Table>> {
+        let writers = &self.lanes[index].writers_waiting;
+        if writers.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        self.map.shards()[index].try_read()
+    }
+
     /// The shard's table for reading; `None`: locked, and waiting is switched off.
     fn read(&self, index: usize) -> Option<RwLockReadGuard<'_, Table>> {
-        let lock = &self.map.shards()[index];
-        let writers = &self.lanes[index].writers_waiting;
-        if writers.load(Ordering::Relaxed) == 0
-            && let Some(table) = lock.try_read()
-        {
+        if let Some(table) = self.try_read(index) {
             return Some(table);
         }
+        let lock = &self.map.shards()[index];
+        let writers = &self.lanes[index].writers_waiting;
         self.stats.count(Counter::Contention);
         if self.skip_on_contention.load(Ordering::Relaxed) {
             return lock.try_read();
@@ -557,13 +641,29 @@ impl Cache {
     }
 }
 
+/// What a lookup comes upon.
+enum Look<R> {
+    Found(R),
+    Absent,
+    /// To be cleared away.
+    Expired,
+}
+
+/// Copies as much as fits, and returns how much there is.
+fn copy_to(buffer: &mut [MaybeUninit<u8>], der: &[u8]) -> usize {
+    for (to, from) in buffer.iter_mut().zip(der) {
+        to.write(*from);
+    }
+    der.len()
+}
+
 /// A session's DER on its way to its reader: most fit without an allocation.
 #[derive(Default)]
 struct DerCopy(SmallVec<[u8; 1024]>);
 
 impl Drop for DerCopy {
     fn drop(&mut self) {
-        self.0.as_mut_slice().zeroize();
+        sys::wipe(&mut self.0);
     }
 }
 
@@ -607,13 +707,13 @@ impl Drop for Shard<'_> {
 
 impl Shard<'_> {
     fn der_len(&self, hash: u64, id: &SessionId) -> Option<usize> {
-        let (_, entry) = self.table.get(hash, |(key, _)| key == id)?;
+        let (_, entry) = self.table.get(hash, |(_, entry)| entry.get().is(id))?;
         Some(entry.get().der().len())
     }
 
     /// Makes sure that [`Shard::put`] allocates nothing.
-    fn reserve_memory(&mut self, cache: &Cache) -> Result<(), Refused> {
-        let table = self.table.try_reserve(1, |(key, _)| cache.hash(key));
+    fn reserve_memory(&mut self) -> Result<(), Refused> {
+        let table = self.table.try_reserve(1, |(hash, _)| *hash);
         match table.is_ok() && self.order.reserve() {
             true => Ok(()),
             false => Err(Refused::NoMemory),
@@ -621,15 +721,13 @@ impl Shard<'_> {
     }
 
     /// Stores an entry for which room was reserved; returns the one it replaces.
-    fn put(&mut self, cache: &Cache, hash: u64, id: SessionId, mut entry: Entry) -> Option<Entry> {
+    fn put(&mut self, cache: &Cache, hash: u64, id: &SessionId, mut entry: Entry) -> Option<Entry> {
         let len = entry.der().len();
         entry.slot = self.order.push(hash, entry.lifetime().end(cache.timeout()));
-        let old = self.table.get_mut(hash, |(key, _)| *key == id);
+        let old = self.table.get_mut(hash, |(_, old)| old.get().is(id));
         let Some((_, place)) = old else {
-            self.table
-                .insert(hash, (id, SharedValue::new(entry)), |(key, _)| {
-                    cache.hash(key)
-                });
+            let place = (hash, SharedValue::new(entry));
+            self.table.insert(hash, place, |(hash, _)| *hash);
             return None;
         };
         let old = std::mem::replace(place.get_mut(), entry);
@@ -641,23 +739,43 @@ impl Shard<'_> {
     }
 
     /// Takes out the entry with this hash that `is_it` accepts.
-    fn take(
-        &mut self,
-        cache: &Cache,
-        hash: u64,
-        mut is_it: impl FnMut(&SessionId, &Entry) -> bool,
-    ) -> Option<Entry> {
+    fn take(&mut self, cache: &Cache, hash: u64, is_it: impl Fn(&Entry) -> bool) -> Option<Entry> {
         let (_, entry) = self
             .table
-            .remove_entry(hash, |(key, entry)| is_it(key, entry.get()))?;
+            .remove_entry(hash, |(_, entry)| is_it(entry.get()))?;
         let entry = entry.into_inner();
         self.order.remove(entry.slot);
         cache.release(1, entry.der().len());
+        self.shrink();
         Some(entry)
     }
 
+    /// Exchanges a table and an order that have become far too large, if there is memory
+    /// for smaller ones.
+    fn shrink(&mut self) {
+        let room = self.table.len() * 2;
+        let capacity = self.table.capacity();
+        if capacity <= SMALL_TABLE || capacity < room * 4 {
+            return;
+        }
+        let Ok(mut small) = Table::try_with_capacity(room) else {
+            return;
+        };
+        let Self { order, table, .. } = self;
+        let done = order.shrink(room, |hash, slot, new_slot| {
+            let taken = table.remove_entry(hash, |(_, entry)| entry.get().slot == slot);
+            if let Some((hash, mut entry)) = taken {
+                entry.get_mut().slot = new_slot;
+                small.insert(hash, (hash, entry), |(hash, _)| *hash);
+            }
+        });
+        if done {
+            **table = small;
+        }
+    }
+
     fn take_slot(&mut self, cache: &Cache, (hash, slot): (u64, u32)) -> Option<Entry> {
-        self.take(cache, hash, |_, entry| entry.slot == slot)
+        self.take(cache, hash, |entry| entry.slot == slot)
     }
 
     /// Takes out an entry that has expired.

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use zeroize::Zeroize;
+use crate::id::{self, SessionId};
+use crate::sys;
 
 /// A moment on both clocks, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,9 @@ pub struct Now {
     /// The monotonic clock: it keeps counting when somebody sets the wall clock back.
     pub up: i64,
 }
+
+/// A [`Lifetime`] in an entry.
+type LifetimeBytes = [u8; 20];
 
 /// When a session was made and for how many seconds it is good.
 ///
@@ -57,6 +61,23 @@ impl Lifetime {
         })
     }
 
+    fn to_bytes(self) -> LifetimeBytes {
+        let mut bytes = LifetimeBytes::default();
+        bytes[..8].copy_from_slice(&self.wall_start.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&self.up_start.to_ne_bytes());
+        bytes[16..].copy_from_slice(&self.seconds.to_ne_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &LifetimeBytes) -> Self {
+        let long = |at: usize| i64::from_ne_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        Self {
+            wall_start: long(0),
+            up_start: long(8),
+            seconds: u32::from_ne_bytes(bytes[16..].try_into().expect("4 bytes")),
+        }
+    }
+
     /// Whether the session is past its own timeout, or past `limit` seconds
     /// where that is shorter (0: no limit).
     pub fn is_over(&self, now: Now, limit: u32) -> bool {
@@ -67,33 +88,48 @@ impl Lifetime {
 
 /// What the cache keeps for one session ID.
 pub(crate) struct Entry {
-    der: Box<[u8]>,
-    lifetime: Lifetime,
+    /// The lifetime, the ID and the DER bytes: one allocation for all that a lookup reads,
+    /// and next to nothing in the table, where free places cost memory too.
+    bytes: Box<[u8]>,
     /// The entry's place in its shard's eviction order.
     pub(crate) slot: u32,
     visited: AtomicBool,
 }
 
+const ID: usize = size_of::<LifetimeBytes>();
+const ID_LEN: usize = ID + id::MAX_LEN;
+const DER: usize = ID_LEN + 1;
+
 impl Entry {
     /// Copies the DER bytes; `None` when there is no memory for them.
-    pub(crate) fn new(der: &[u8], lifetime: Lifetime) -> Option<Self> {
-        let mut copy = Vec::new();
-        copy.try_reserve_exact(der.len()).ok()?;
-        copy.extend_from_slice(der);
+    pub(crate) fn new(id: &SessionId, der: &[u8], lifetime: Lifetime) -> Option<Self> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(DER + der.len()).ok()?;
+        bytes.extend_from_slice(&lifetime.to_bytes());
+        let (padded, len) = id.padded();
+        bytes.extend_from_slice(padded);
+        bytes.push(len);
+        bytes.extend_from_slice(der);
         Some(Self {
-            der: copy.into_boxed_slice(),
-            lifetime,
+            bytes: bytes.into_boxed_slice(),
             slot: 0,
             visited: AtomicBool::new(false),
         })
     }
 
-    pub(crate) fn der(&self) -> &[u8] {
-        &self.der
+    /// Whether it is stored under this ID.
+    pub(crate) fn is(&self, id: &SessionId) -> bool {
+        let padded = self.bytes[ID..ID_LEN].first_chunk();
+        padded.is_some_and(|padded| id.is(padded, self.bytes[ID_LEN]))
     }
 
-    pub(crate) fn lifetime(&self) -> &Lifetime {
-        &self.lifetime
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.bytes[DER..]
+    }
+
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        let bytes = self.bytes.first_chunk();
+        Lifetime::from_bytes(bytes.expect("an entry begins with its lifetime"))
     }
 
     /// Notes a hit. Readers share the entry, so the flag is only written when
@@ -112,15 +148,15 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.der.zeroize();
+        sys::wipe(&mut self.bytes);
     }
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
-            .field("der_len", &self.der.len())
-            .field("lifetime", &self.lifetime)
+            .field("der_len", &self.der().len())
+            .field("lifetime", &self.lifetime())
             .finish_non_exhaustive()
     }
 }
@@ -198,8 +234,19 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_keeps_what_it_is_given() {
+        let id = SessionId::new(&[1, 2, 3]).unwrap();
+        let life = Lifetime::new(NOW.wall - 7, 100, NOW);
+        let entry = Entry::new(&id, b"some der", life).unwrap();
+        assert!(entry.is(&id) && !entry.is(&SessionId::new(&[1, 2, 3, 0]).unwrap()));
+        assert_eq!(entry.der(), b"some der");
+        assert_eq!(entry.lifetime(), life);
+    }
+
+    #[test]
     fn debug_shows_no_der() {
-        let entry = Entry::new(b"secret", Lifetime::new(0, 1, NOW)).unwrap();
+        let id = SessionId::new(&[1]).unwrap();
+        let entry = Entry::new(&id, b"secret", Lifetime::new(0, 1, NOW)).unwrap();
         let text = format!("{entry:?}");
         assert!(text.contains("der_len: 6") && !text.contains("115"));
     }

@@ -149,18 +149,38 @@ impl Library {
     /// The DER of a session, as much of it as fits into `buffer`; returns the
     /// size of all of it. `None`: no such session, or none is cached here.
     pub fn copy_der(&self, id: &SessionId, buffer: &mut [MaybeUninit<u8>]) -> Option<usize> {
-        self.cache_if_on()?.copy_der(id, sys::now(), buffer)
+        self.cache_if_on()?.copy_der(id, sys::now, buffer)
+    }
+
+    /// [`Library::copy_der`] if that can be done without waiting, allocating or freeing.
+    pub fn copy_der_at_once(
+        &self,
+        id: &SessionId,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Option<Option<usize>> {
+        match self.caches() {
+            true => self.cache.get()?.copy_der_at_once(id, sys::now, buffer),
+            false => None,
+        }
+    }
+
+    /// The library of this process if it is there already.
+    pub fn if_made() -> Option<&'static Self> {
+        LIBRARY.get()
     }
 
     /// Calls `read` with the DER of a session, while no lock is held. `None`: no
     /// such session, or none is cached here.
     pub fn with_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        self.cache_if_on()?.with_der(id, sys::now(), read)
+        self.cache_if_on()?.with_der(id, sys::now, read)
     }
 
     /// Removes a session and calls `read` with its DER: of several callers, one gets it.
     pub fn take_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        self.cache_if_on()?.take_der(id, sys::now(), read)
+        let cache = self.cache_if_on()?;
+        let result = cache.take_der(id, sys::now(), read);
+        give_back(cache);
+        result
     }
 
     /// Stores a session made at `time` (seconds since 1970) and good for
@@ -181,16 +201,20 @@ impl Library {
         }
         let now = sys::now();
         let lifetime = Lifetime::new(time, timeout, now);
-        cache
-            .insert(id, der, lifetime, now)
-            .map_err(NotStored::Refused)
+        let result = cache.insert(id, der, lifetime, now);
+        // It may have cleared away more than it stored.
+        give_back(cache);
+        result.map_err(NotStored::Refused)
     }
 
     /// Removes a session; `true` if there was one to remove. With the cache off
     /// there is none.
     pub fn remove(&self, id: &SessionId) -> bool {
-        self.cache_if_on()
-            .is_some_and(|cache| cache.remove(id, sys::now()))
+        self.cache_if_on().is_some_and(|cache| {
+            let removed = cache.remove(id, sys::now());
+            give_back(cache);
+            removed
+        })
     }
 
     /// Puts a set of ticket keys in force, and logs what is wrong with it under the name
@@ -246,6 +270,7 @@ impl Library {
     pub fn clear(&self) {
         if let Some(cache) = self.cache.get() {
             cache.clear();
+            give_back(cache);
         }
     }
 
@@ -294,6 +319,14 @@ impl Library {
         cache.set_timeout(self.config.int(Record::Timeout) as u32);
         cache.set_skip_on_contention(self.config.int(Record::SkipOnContention) == 1);
         cache.set_limits(self.limits(), sys::now());
+        give_back(cache);
+    }
+}
+
+/// Gives memory back to the system where it has become worth the time.
+fn give_back(cache: &Cache) {
+    if cache.has_shrunk() {
+        sys::trim_heap();
     }
 }
 

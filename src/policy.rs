@@ -64,6 +64,31 @@ impl Order {
         self.free != NIL || self.nodes.try_reserve(1).is_ok()
     }
 
+    /// Frees what was allocated for more than `room` sessions, of which there may be so many
+    /// at most. `renamed` is told each session's hash, slot and new slot; `false` when there
+    /// is no memory to do it with: then nothing has changed.
+    pub(crate) fn shrink(&mut self, room: usize, mut renamed: impl FnMut(u64, u32, u32)) -> bool {
+        let mut small = Self::default();
+        if small.nodes.try_reserve_exact(room).is_err() {
+            return false;
+        }
+        for (hash, slot) in self.iter() {
+            let new_slot = small.push(hash, self.nodes[slot as usize].end);
+            for (old, new) in [
+                (self.hand, &mut small.hand),
+                (self.search, &mut small.search),
+            ] {
+                if old == slot {
+                    *new = new_slot;
+                }
+            }
+            renamed(hash, slot, new_slot);
+        }
+        small.earliest_end = self.earliest_end;
+        *self = small;
+        true
+    }
+
     /// Adds a session as the newest and returns the slot that names it until
     /// it is removed.
     pub(crate) fn push(&mut self, hash: u64, end: i64) -> u32 {
@@ -232,6 +257,7 @@ mod tests {
         Evict,
         Expire(i64),
         Shorten(i64),
+        Shrink,
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -242,6 +268,7 @@ mod tests {
             2 => Just(Op::Evict),
             2 => (0i64..50).prop_map(Op::Expire),
             1 => (0i64..50).prop_map(Op::Shorten),
+            1 => Just(Op::Shrink),
         ]
     }
 
@@ -275,6 +302,14 @@ mod tests {
                             *known = end.min(*known);
                         }
                         order.set_ends(|hash, _| model.ends[&hash]);
+                    }
+                    Op::Shrink => {
+                        let len = order.len();
+                        let done = order.shrink(len, |hash, slot, new_slot| {
+                            assert_eq!(slots.insert(hash, new_slot), Some(slot));
+                        });
+                        prop_assert!(done && order.nodes.len() == len);
+                        most = len;
                     }
                     Op::Hit(n) if !model.items.is_empty() => {
                         let at = n % model.items.len();

@@ -29,6 +29,24 @@ fn seconds(clock: libc::clockid_t) -> i64 {
     time.tv_sec
 }
 
+/// Overwrites what is no longer needed, and is not optimized away.
+///
+/// For session data: the `zeroize` crate, which wipes keys, goes byte by byte.
+pub fn wipe(bytes: &mut [u8]) {
+    // SAFETY: the pointer and the length are those of `bytes`.
+    unsafe { libc::explicit_bzero(bytes.as_mut_ptr().cast(), bytes.len()) };
+}
+
+/// Has the allocator return free pages to the system, which glibc's does by itself at the
+/// very end of the heap only. Takes milliseconds.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: may be called at any time; it takes the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Writes a line to stderr in one piece and without a lock: another thread may
 /// have held one when this process was forked. If nobody reads stderr any more, the
 /// signal that the kernel sends is not for the host to die of.

@@ -10,7 +10,7 @@ mod sessions;
 pub mod ts;
 pub mod types;
 
-use crate::guard::{Fallback, guard};
+use crate::guard::{Fallback, guard, quick};
 use crate::library::Library;
 use types::TSReturnCode;
 

@@ -7,9 +7,10 @@ use std::{ptr, slice};
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::SslSessionRef;
 
-use super::enter;
 use super::types::{TSReturnCode, TSSslSession, TSSslSessionID};
+use super::{enter, quick};
 use crate::id::SessionId;
+use crate::library::Library;
 use crate::tls::{self, StoreError};
 
 /// # Safety
@@ -32,30 +33,75 @@ pub unsafe fn get_buffer(
     buffer: *mut c_char,
     len_ptr: *mut c_int,
 ) -> c_int {
+    // SAFETY: the caller vouches for the pointers.
+    let at_once = quick(|| unsafe { get_buffer_at_once(id, buffer, len_ptr) });
+    if let Some(needed) = at_once {
+        return needed;
+    }
     enter(|library| {
         if len_ptr.is_null() {
             log::error!(target: "ssl.session_cache.get", "TSSslSessionGetBuffer: len_ptr is NULL");
             return 0;
         }
-        // SAFETY: the caller vouches for the pointers. `buffer` may be uninitialized,
-        // and is only made into a slice when it is not null.
-        let (id, space) = unsafe {
-            let space = match buffer.is_null() {
-                true => &mut [],
-                false => {
-                    let len = usize::try_from(len_ptr.read_unaligned()).unwrap_or(0);
-                    slice::from_raw_parts_mut(buffer.cast::<MaybeUninit<u8>>(), len)
-                }
-            };
-            (read_id("TSSslSessionGetBuffer", id), space)
-        };
-        let needed = id.and_then(|id| library.copy_der(&id, space)).unwrap_or(0);
-        let stored = needed.min(space.len());
-        // No session is larger than a c_int counts: the limit is 16 MiB at most.
         // SAFETY: as above.
-        unsafe { len_ptr.write_unaligned(stored as c_int) };
-        needed as c_int
+        unsafe {
+            let space = space(buffer, len_ptr);
+            let id = read_id("TSSslSessionGetBuffer", id);
+            let needed = id.and_then(|id| library.copy_der(&id, space));
+            answer(len_ptr, space.len(), needed)
+        }
     })
+}
+
+/// [`get_buffer`] where all is as it nearly always is; otherwise `None`, and nothing
+/// has happened.
+///
+/// # Safety
+/// As for `TSSslSessionGetBuffer`.
+unsafe fn get_buffer_at_once(
+    id: *const TSSslSessionID,
+    buffer: *mut c_char,
+    len_ptr: *mut c_int,
+) -> Option<c_int> {
+    if id.is_null() || len_ptr.is_null() {
+        return None;
+    }
+    let library = Library::if_made()?;
+    // SAFETY: the caller vouches for the pointers.
+    unsafe {
+        let id = copy_id(id).ok()?;
+        let space = space(buffer, len_ptr);
+        let needed = library.copy_der_at_once(&id, space)?;
+        Some(answer(len_ptr, space.len(), needed))
+    }
+}
+
+/// Where the bytes of a session go to.
+///
+/// # Safety
+/// `len_ptr` points to a number; `buffer` is null or has as many bytes, which may be
+/// uninitialized, and which nobody else uses as long as the result lives.
+unsafe fn space<'a>(buffer: *mut c_char, len_ptr: *const c_int) -> &'a mut [MaybeUninit<u8>] {
+    if buffer.is_null() {
+        return &mut [];
+    }
+    // SAFETY: the caller vouches for the pointers.
+    unsafe {
+        let len = usize::try_from(len_ptr.read_unaligned()).unwrap_or(0);
+        slice::from_raw_parts_mut(buffer.cast(), len)
+    }
+}
+
+/// What the caller is told of a session that needs so many bytes, or of none.
+///
+/// # Safety
+/// `len_ptr` may be written to.
+unsafe fn answer(len_ptr: *mut c_int, space: usize, needed: Option<usize>) -> c_int {
+    let needed = needed.unwrap_or(0);
+    // No session is larger than a c_int counts: the limit is 16 MiB at most.
+    // SAFETY: the caller vouches for the pointer.
+    unsafe { len_ptr.write_unaligned(needed.min(space) as c_int) };
+    needed as c_int
 }
 
 /// # Safety
@@ -128,23 +174,36 @@ pub(super) unsafe fn bytes<'a>(data: *const c_char, len: c_int) -> &'a [u8] {
     }
 }
 
-/// Copies a valid ID; says what is wrong with any other. Reads no byte past its
-/// length: the struct may end with the memory that its owner has.
+/// Copies a valid ID; says what is wrong with any other.
 ///
 /// # Safety
-/// `id` is null or points to a length and, if that is valid, to as many bytes.
+/// `id` is null or as for [`copy_id`].
 pub(super) unsafe fn read_id(function: &str, id: *const TSSslSessionID) -> Option<SessionId> {
     if id.is_null() {
         log::error!(target: "ssl.session_cache", "{function}: the session ID is NULL");
         return None;
     }
+    // SAFETY: the caller vouches for the pointer.
+    unsafe { copy_id(id) }
+        .inspect_err(|len| {
+            log::error!(target: "ssl.session_cache", "{function}: the session ID has {len} bytes; it must have 1 to 32");
+        })
+        .ok()
+}
+
+/// Copies a valid ID, or returns the length that makes it none. Reads no byte past its
+/// length: the struct may end with the memory that its owner has.
+///
+/// # Safety
+/// `id` points to a length and, if that is valid, to as many bytes.
+unsafe fn copy_id(id: *const TSSslSessionID) -> Result<SessionId, usize> {
     // SAFETY: the caller vouches for the length, and for the bytes once it is valid.
     unsafe {
         let len = (&raw const (*id).len).read_unaligned();
-        if len == 0 || len > crate::id::MAX_LEN {
-            log::error!(target: "ssl.session_cache", "{function}: the session ID has {len} bytes; it must have 1 to 32");
-            return None;
+        if len > crate::id::MAX_LEN {
+            return Err(len);
         }
-        SessionId::new(slice::from_raw_parts((&raw const (*id).bytes).cast(), len))
+        let bytes = slice::from_raw_parts((&raw const (*id).bytes).cast(), len);
+        SessionId::new(bytes).ok_or(len)
     }
 }

@@ -3,6 +3,7 @@
 mod callbacks;
 mod context;
 mod session;
+mod template;
 
 pub use context::{attach, detach};
 pub use session::into_raw;
@@ -49,6 +50,17 @@ unsafe extern "C" {
     ) -> OSSL_PARAM;
     fn CRYPTO_set_ex_data(data: *mut CRYPTO_EX_DATA, index: c_int, value: *mut c_void) -> c_int;
     fn SSL_get_options(ssl: *const SSL) -> u64;
+    fn SSL_SESSION_dup(session: *const SSL_SESSION) -> *mut SSL_SESSION;
+    fn SSL_SESSION_get_ex_data(session: *const SSL_SESSION, index: c_int) -> *mut c_void;
+    fn SSL_SESSION_set1_id(session: *mut SSL_SESSION, id: *const c_uchar, len: c_uint) -> c_int;
+    fn SSL_SESSION_set_time(session: *mut SSL_SESSION, time: c_long) -> c_long;
+    fn SSL_SESSION_set_timeout(session: *mut SSL_SESSION, timeout: c_long) -> c_long;
+    fn SSL_SESSION_set1_master_key(
+        session: *mut SSL_SESSION,
+        key: *const c_uchar,
+        len: usize,
+    ) -> c_int;
+    fn SSL_SESSION_set1_hostname(session: *mut SSL_SESSION, name: *const c_char) -> c_int;
     fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut X509;
     fn SSL_SESSION_get0_id_context(session: *const SSL_SESSION, len: *mut c_uint)
     -> *const c_uchar;
@@ -88,12 +100,12 @@ impl Drop for Visit {
 
 /// Looks a session up; the result is the caller's alone.
 pub fn find(library: &Library, id: &SessionId) -> Option<SslSession> {
-    library.with_der(id, session::decode).flatten()
+    library.with_der(id, session::restore).flatten()
 }
 
 /// Takes a session out of the cache; of several callers, one gets it.
 fn take(library: &Library, id: &SessionId) -> Option<SslSession> {
-    library.take_der(id, session::decode).flatten()
+    library.take_der(id, session::restore).flatten()
 }
 
 /// Stores a session under an ID.

@@ -8,6 +8,7 @@ use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ssl::{SslSession, SslSessionRef};
 use openssl_sys::SSL_SESSION;
 
+use super::template::{Parts, Templates};
 use super::{CRYPTO_clear_free, Visit};
 
 /// From ssl3.h and dtls1.h: the first byte of every version of TLS, and of DTLS.
@@ -66,6 +67,19 @@ pub fn into_raw(session: SslSession) -> *mut SSL_SESSION {
 pub fn free(session: SslSession) {
     let _visit = Visit::begin();
     drop(session);
+}
+
+/// Makes a session of DER bytes that were checked when they were stored.
+pub fn restore(der: &[u8]) -> Option<SslSession> {
+    let Some(parts) = Parts::of(der) else {
+        return decode(der);
+    };
+    let templates = Templates::global();
+    templates.make(&parts).or_else(|| {
+        let session = decode(der)?;
+        templates.learn(&parts, &session);
+        Some(session)
+    })
 }
 
 /// Makes a session of DER bytes, which is the caller's alone. `None` if they are not
