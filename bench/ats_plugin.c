@@ -95,8 +95,7 @@ ports_are_ready(TSCont continuation, TSEvent event, void *data)
 void
 TSPluginInit(int argc, const char *argv[])
 {
-  TSPluginRegistrationInfo info = {
-    .plugin_name = "tssession_bench", .vendor_name = "tssession", .support_email = "-"};
+  TSPluginRegistrationInfo info = {.plugin_name = "tssession_bench", .vendor_name = "tssession", .support_email = "-"};
   if (TSPluginRegister(&info) != TS_SUCCESS || argc < 3) {
     TSError("usage: ats_plugin.so OUT LIBRARY [REPETITIONS [ROW]]");
     exit(1);

@@ -62,7 +62,7 @@ load(char *argument)
     fprintf(stderr, "%s\n", dlerror());
     exit(2);
   }
-  *equals = '=';
+  *equals        = '=';
   candidate.name = strndup(argument, (size_t)(equals - argument));
   return candidate;
 }

@@ -79,9 +79,9 @@ id_number(uint64_t n)
 bool
 candidate_find(struct candidate *candidate, const char *name, void *library)
 {
-  void *found[] = {dlsym(library, "TSSslSessionGet"), dlsym(library, "TSSslSessionGetBuffer"),
-                   dlsym(library, "TSSslSessionInsert"), dlsym(library, "TSSslSessionRemove"),
-                   dlsym(library, "TSSslSessionCacheClear")};
+  void *found[]   = {dlsym(library, "TSSslSessionGet"), dlsym(library, "TSSslSessionGetBuffer"),
+                     dlsym(library, "TSSslSessionInsert"), dlsym(library, "TSSslSessionRemove"),
+                     dlsym(library, "TSSslSessionCacheClear")};
   candidate->name = name;
   memcpy(&candidate->get, &found[0], sizeof(void *));
   memcpy(&candidate->get_buffer, &found[1], sizeof(void *));
@@ -298,7 +298,7 @@ static double
 run_row(struct worker *workers, int threads, const struct candidate *candidate, const struct row *row)
 {
   int ready = 0, go = 0, done = 0;
-  double nanoseconds = 0;
+  double nanoseconds  = 0;
   uint64_t operations = 0, hits = 0;
 
   for (int i = 0; i < threads; i++) {
@@ -395,7 +395,7 @@ make_world(const struct measure_plan *plan, int sessions, const char *path)
   }
   for (int i = 0; i < sessions; i++) {
     world->ids[i] = id_number((uint64_t)i);
-    sums[i] = sum += 1.0 / (i + 1);
+    sums[i]       = sum += 1.0 / (i + 1);
   }
   for (uint32_t i = 0; i < SEQUENCE; i++) {
     double point = sum * (double)(next_random(&random) >> 11) * 0x1p-53;
@@ -499,7 +499,7 @@ struct inserter {
 static void
 insert_until_stopped(void *argument)
 {
-  struct inserter *inserter = argument;
+  struct inserter *inserter   = argument;
   static const struct row row = {"insert", INSERT, FRESH, 0, true};
   inserter->worker.row        = &row;
   while (!__atomic_load_n(&inserter->stop, __ATOMIC_SEQ_CST)) {
@@ -527,7 +527,7 @@ measure_latency(const struct candidate *candidates, int count, struct world *wor
   for (int repetition = 0; repetition < repetitions; repetition++) {
     for (int c = 0; c < count; c++) {
       progress("GetBuffer latency", candidates[c].name);
-      struct inserter inserter = {.worker = workers[1]};
+      struct inserter inserter  = {.worker = workers[1]};
       inserter.worker.candidate = &candidates[c];
       world->plan->start_thread(insert_until_stopped, &inserter);
       for (int i = 0; i < LOOKUPS; i++) {

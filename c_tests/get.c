@@ -43,10 +43,88 @@ get_change_free(void *arg)
   return NULL;
 }
 
+/* The server's session of a real handshake. */
+static SSL_SESSION *
+made_by(SSL_CTX *server, SSL_CTX *client)
+{
+  struct tls_connection connection;
+  REQUIRE(tls_connect(server, client, NULL, &connection) == 0);
+  SSL_SESSION *session = SSL_get1_session(connection.server);
+  tls_end(&connection, TLS_CLEAN);
+  return session;
+}
+
+static int
+choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *len, const unsigned char *in, unsigned in_len,
+                void *arg)
+{
+  (void)ssl, (void)in_len, (void)arg;
+  *out = in + 1;
+  *len = in[0];
+  return SSL_TLSEXT_ERR_OK;
+}
+
+static int
+accept_name(SSL *ssl, int *alert, void *arg)
+{
+  (void)ssl, (void)alert, (void)arg;
+  return SSL_TLSEXT_ERR_OK;
+}
+
+/* Every bit of `kind` is something that a session may have. Of each kind three sessions,
+   each fetched twice: the later ones may be made in another way than the first, and are
+   what they were all the same. */
+enum { TICKETS = 1, NO_MASTER_SECRET_EXTENSION = 2, NAME = 4, PROTOCOL = 8, CERTIFICATE = 16, KINDS = 32 };
+
+static void
+sessions_of_a_kind(int version, int kind)
+{
+  SSL_CTX *server = kind & CERTIFICATE ? tls_server_with_client_certificates(version) : tls_server(version);
+  SSL_CTX *client = tls_client(version);
+  if ((kind & TICKETS) == 0) {
+    SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
+  }
+  if (kind & NO_MASTER_SECRET_EXTENSION) {
+    SSL_CTX_set_options(server, SSL_OP_NO_EXTENDED_MASTER_SECRET);
+  }
+  if (kind & NAME) {
+    SSL_CTX_set_tlsext_servername_callback(server, accept_name);
+  }
+  if (kind & PROTOCOL) {
+    SSL_CTX_set_alpn_select_cb(server, choose_protocol, NULL);
+    CHECK_INT(SSL_CTX_set_alpn_protos(client, (const unsigned char *)"\x02h2", 3), 0);
+  }
+  if (kind & CERTIFICATE) {
+    tls_give_certificate(client, 100);
+  }
+  for (int i = 0; i < 3; i++) {
+    TSSslSessionID id    = api_numbered_id(1000 + i);
+    SSL_SESSION *session = made_by(server, client);
+    SSL_SESSION_set_timeout(session, 1000 + i);
+    CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+    shared_der = tls_der(session, &shared_len);
+    for (int j = 0; j < 2; j++) {
+      SSL_SESSION *got = (SSL_SESSION *)TSSslSessionGet(&id);
+      REQUIRE(got != NULL);
+      expect_der(got);
+      CHECK(SSL_SESSION_is_resumable(got) == SSL_SESSION_is_resumable(session));
+      SSL_SESSION_free(got);
+    }
+    OPENSSL_free(shared_der);
+    SSL_SESSION_free(session);
+  }
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
 int
 main(void)
 {
   api_open();
+  for (int kind = 0; kind < KINDS; kind++) {
+    sessions_of_a_kind(TLS1_2_VERSION, kind);
+    sessions_of_a_kind(TLS1_3_VERSION, kind);
+  }
   SSL_SESSION *session = tls_session(500);
   shared_der           = tls_der(session, &shared_len);
   shared_id            = api_numbered_id(1);

@@ -42,6 +42,7 @@ type TicketKeys = unsafe extern "C" fn(
 unsafe extern "C" {
     fn ERR_set_mark() -> c_int;
     fn ERR_pop_to_mark() -> c_int;
+    fn OPENSSL_atexit(handler: Option<extern "C" fn()>) -> c_int;
     fn CRYPTO_clear_free(ptr: *mut c_void, len: usize, file: *const c_char, line: c_int);
     fn OSSL_PARAM_construct_utf8_string(
         key: *const c_char,
