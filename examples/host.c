@@ -127,16 +127,15 @@ serve(SSL_CTX *ctx, int client)
   if (ssl == NULL || SSL_set_fd(ssl, client) != 1) {
     fail("no SSL");
   }
-  if (SSL_accept(ssl) == 1 && SSL_write(ssl, greeting, sizeof(greeting) - 1) > 0) {
-    /* A connection that is freed without this costs the client its session:
-       OpenSSL takes it out of every cache. */
-    if (SSL_shutdown(ssl) == 0) {
-      while (SSL_read(ssl, rest, sizeof(rest)) > 0) {
-      }
-    }
-  } else {
-    fprintf(stderr, "host: a handshake failed\n");
+  if (SSL_accept(ssl) != 1 || SSL_write(ssl, greeting, sizeof(greeting) - 1) <= 0) {
+    fprintf(stderr, "host: a client was not greeted\n");
     ERR_print_errors_fp(stderr);
+  }
+  /* A connection that is freed without this costs the client its session, also when
+     the client has just gone: OpenSSL takes it out of every cache. */
+  if (SSL_shutdown(ssl) == 0) {
+    while (SSL_read(ssl, rest, sizeof(rest)) > 0) {
+    }
   }
   ERR_clear_error();
   SSL_free(ssl);

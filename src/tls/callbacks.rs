@@ -3,7 +3,7 @@
 //! None of these fails a handshake: without a session, or without a key, the
 //! handshake is a full one.
 
-use std::ffi::{c_char, c_int, c_uchar};
+use std::ffi::{CStr, c_char, c_int, c_uchar};
 use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
@@ -12,8 +12,8 @@ use openssl_sys as ffi;
 use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, SSL, SSL_CTX, SSL_SESSION};
 
 use super::{
-    OSSL_PARAM_construct_utf8_string, SSL_SESSION_get0_id_context, SSL_SESSION_get0_peer,
-    SSL_get_options, Visit, context, ensure_ticket_key,
+    ERR_peek_last_error_all, OSSL_PARAM_construct_utf8_string, SSL_SESSION_get0_id_context,
+    SSL_SESSION_get0_peer, SSL_get_options, Visit, context, ensure_ticket_key,
 };
 use crate::guard::guard;
 use crate::hooks::SessionEvent;
@@ -27,6 +27,8 @@ const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
 /// From err.h and sslerr.h.
 const ERR_LIB_SSL: c_int = 20;
 const SSL_R_UNEXPECTED_EOF_WHILE_READING: c_int = 294;
+/// Marks an error that has kept a session: the address does, not the text.
+static SEEN: &CStr = c"seen";
 const IV_LEN: usize = 16;
 
 /// A handshake has made a session: store it.
@@ -169,13 +171,31 @@ pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SE
 /// on such a session may be resumed (RFC 5246, 7.2.1), and many clients just go.
 ///
 /// OpenSSL queues the error before it sends the alert, and removes the session
-/// while it sends it.
+/// while it sends it. Sessions are also removed without an error; then the last one in
+/// the queue is an old one, maybe of another connection. So each counts once, and is
+/// marked for that: as data that are no text nobody prints it.
 fn client_hung_up(session: &SslSessionRef) -> bool {
-    // SAFETY: reads this thread's error queue.
-    let error = unsafe { ffi::ERR_peek_last_error() };
-    ffi::ERR_GET_LIB(error) == ERR_LIB_SSL
+    let mut data = ptr::null();
+    // SAFETY: reads this thread's error queue, and writes one pointer.
+    let error = unsafe {
+        ERR_peek_last_error_all(
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            &mut data,
+            ptr::null_mut(),
+        )
+    };
+    let hung_up = ffi::ERR_GET_LIB(error) == ERR_LIB_SSL
         && ffi::ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING
-        && session.protocol_version() != SslVersion::TLS1
+        && data != SEEN.as_ptr()
+        && ![SslVersion::SSL3, SslVersion::TLS1].contains(&session.protocol_version());
+    if hung_up {
+        // SAFETY: touches the last error of this thread's queue; the string lives for
+        // ever, and without flags OpenSSL neither frees nor writes it.
+        unsafe { ffi::ERR_set_error_data(SEEN.as_ptr().cast_mut(), 0) };
+    }
+    hung_up
 }
 
 /// A ticket is to be encrypted (`encrypt` 1) or was presented (0).

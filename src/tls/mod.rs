@@ -8,7 +8,7 @@ mod template;
 pub use context::{attach, detach};
 pub use session::into_raw;
 
-use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 use std::fmt;
 
 use foreign_types::ForeignTypeRef;
@@ -43,6 +43,13 @@ unsafe extern "C" {
     fn ERR_set_mark() -> c_int;
     fn ERR_pop_to_mark() -> c_int;
     fn OPENSSL_atexit(handler: Option<extern "C" fn()>) -> c_int;
+    fn ERR_peek_last_error_all(
+        file: *mut *const c_char,
+        line: *mut c_int,
+        func: *mut *const c_char,
+        data: *mut *const c_char,
+        flags: *mut c_int,
+    ) -> c_ulong;
     fn CRYPTO_clear_free(ptr: *mut c_void, len: usize, file: *const c_char, line: c_int);
     fn OSSL_PARAM_construct_utf8_string(
         key: *const c_char,
