@@ -29,7 +29,7 @@
 #include "check.h"
 #include "tls.h"
 
-#define CLIENTS 200
+#define CLIENTS 60
 #define PAIRS 4
 #define RETURNS 2
 #define CHUNK 4096
