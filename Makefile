@@ -1,5 +1,6 @@
 # make demo    builds all and shows real clients resuming
 # make test    builds all and runs every test
+# make hitrate plays traces of clients to this cache and to others: tables, charts, verdict
 # make lint    formatting, clippy with warnings denied, shell scripts
 # make header  copies the generated headers to include/
 # make clean
@@ -16,7 +17,10 @@ lib = target/demo/lib
 
 all: $(demo)/host $(demo)/plugin.so
 
-.PHONY: all demo test lint header clean deps deps-test FORCE
+# Where the programs that measure leave what they found.
+bench = target/bench
+
+.PHONY: all demo test hitrate lint header clean deps deps-test FORCE
 
 deps:
 	@tools/deps.sh demo
@@ -48,6 +52,13 @@ demo: all
 test: deps-test all
 	$(CARGO) test --locked
 	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports
+
+# The verdict comes last, where one sees it.
+hitrate: deps
+	mkdir -p $(bench)
+	$(CARGO) run --release --locked -p tssession-bench --bin hitrate -- $(bench) >$(bench)/hitrate.txt
+	$(CARGO) run --release --locked -p tssession-bench --bin report -- $(bench) <$(bench)/hitrate.jsonl
+	cat $(bench)/hitrate.txt
 
 lint:
 	$(CARGO) fmt --check
