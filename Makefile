@@ -1,5 +1,6 @@
 # make demo    builds all and shows real clients resuming
 # make test    builds all and runs every test
+# make hitrate plays traces of clients to this cache and to others: tables, charts, verdict
 # make lint    formatting, clippy with warnings denied, shell scripts
 # make header  copies the generated headers to include/
 # make clean
@@ -12,19 +13,24 @@ WARNINGS = -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror
 
 release = target/release
 demo = target/demo
+# Where the programs that measure leave what they found.
 bench = target/bench
 # Where the loader finds the library under its SONAME.
 lib = target/demo/lib
 
 all: $(demo)/host $(demo)/plugin.so
 
-.PHONY: all demo test lint header clean bench-handshake deps deps-test FORCE
+.PHONY: all demo test lint header clean bench bench-ats bench-handshake hitrate deps deps-test \
+  deps-bench FORCE
 
 deps:
 	@tools/deps.sh demo
 
 deps-test:
 	@tools/deps.sh test
+
+deps-bench:
+	@tools/deps.sh bench
 
 # Cargo knows what to build again.
 $(release)/libtssession.so: deps FORCE
@@ -51,14 +57,48 @@ test: deps-test all
 	$(CARGO) test --locked
 	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports
 
+# What measures. Each leaves JSON lines, and charts made of them, in target/bench; and by
+# way of that file, because a pipe would hide that a check failed.
+report = $(CARGO) run --release --locked -q -p tssession-bench --bin report -- $(bench)
+measure = bench/measure.c c_tests/tls.c
+
+$(bench)/calls: bench/calls.c bench/measure.h $(measure)
+	mkdir -p $(bench)
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< $(measure) -lssl -lcrypto -ldl -lm -pthread
+
+$(bench)/plain.so: bench/plain.cc
+	mkdir -p $(bench)
+	$(CXX) $(CFLAGS) -std=c++17 -Wall -Wextra -Wpedantic -Werror -fPIC -shared -o $@ $< -lssl -lcrypto
+
+# ATS's own header, not ours.
+$(bench)/ats_plugin.so: bench/ats_plugin.c bench/measure.h $(measure)
+	mkdir -p $(bench)
+	$(CC) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $< $(measure) -lssl -lcrypto -lm
+
 $(bench)/handshake: bench/handshake.c c_tests/check.h
 	mkdir -p $(bench)
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< -lssl -lcrypto -ldl -pthread
 
-# By way of a file: a pipe would hide that a handshake was not resumed.
+bench: deps $(bench)/calls $(bench)/plain.so $(release)/libtssession.so
+	rm -f $(bench)/calls.jsonl
+	$(bench)/calls $(bench)/calls.jsonl tssession=$(release)/libtssession.so plain=$(bench)/plain.so
+	$(report) <$(bench)/calls.jsonl
+
+bench-ats: deps-bench $(bench)/ats_plugin.so $(release)/libtssession.so
+	rm -f $(bench)/ats.jsonl
+	bench/ats.sh $(abspath $(bench)/ats $(bench)/ats_plugin.so $(bench)/ats.jsonl $(release)/libtssession.so)
+	$(report) <$(bench)/ats.jsonl
+
 bench-handshake: deps $(bench)/handshake $(lib)/libtssession.so
 	LD_LIBRARY_PATH=$(lib) $(bench)/handshake >$(bench)/handshake.jsonl
-	$(CARGO) run --release --locked -p tssession-bench --bin report -- $(bench) <$(bench)/handshake.jsonl
+	$(report) <$(bench)/handshake.jsonl
+
+# The verdict comes last, where one sees it.
+hitrate: deps
+	mkdir -p $(bench)
+	$(CARGO) run --release --locked -p tssession-bench --bin hitrate -- $(bench) >$(bench)/hitrate.txt
+	$(report) <$(bench)/hitrate.jsonl
+	cat $(bench)/hitrate.txt
 
 lint:
 	$(CARGO) fmt --check

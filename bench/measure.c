@@ -129,7 +129,7 @@ struct row {
   const char *name;
   enum operation operation;
   enum keys keys;
-  /* Of ten operations, how many insert instead. */
+  /* Of ten operations, how many insert a new session instead. */
   int inserts;
   /* Fill the cache to its capacity first. */
   bool full;
@@ -197,81 +197,62 @@ next_index(struct worker *worker, enum keys keys)
   }
 }
 
-/* One batch: prepares, runs it on the clock, checks. */
+static bool
+inserts(const struct row *row, int i)
+{
+  return row->operation == INSERT || (row->inserts > 0 && i % 10 < row->inserts);
+}
+
+/* One batch: prepares, runs it on the clock, checks. The IDs and the sessions to insert are
+   touched just before, as they are where a handshake has received or made them. */
 static void
 run_batch(struct worker *worker)
 {
   const struct row *row             = worker->row;
   const struct candidate *candidate = worker->candidate;
-  static const int size             = 4096;
-  struct measure_id fresh[BATCH];
-  const struct measure_id *ids[BATCH];
-  SSL_SESSION *got = NULL;
+  struct measure_id ids[BATCH];
   char buffer[4096];
   uint64_t hits = 0;
 
   for (int i = 0; i < BATCH; i++) {
-    if (row->keys == FRESH || row->keys == ABSENT) {
-      fresh[i] = id_number(worker->next_fresh++);
-      ids[i]   = &fresh[i];
-    } else {
-      ids[i] = &worker->world->ids[next_index(worker, row->keys)];
-    }
-    if (row->operation == INSERT || row->operation == REMOVE || row->inserts > 0) {
-      renew(worker->pool[i], ids[i], &worker->random);
+    bool fresh = row->keys == FRESH || row->keys == ABSENT || (row->inserts > 0 && inserts(row, i));
+    ids[i]     = fresh ? id_number(worker->next_fresh++) : worker->world->ids[next_index(worker, row->keys)];
+    if (inserts(row, i) || row->operation == REMOVE) {
+      renew(worker->pool[i], &ids[i], &worker->random);
     }
     if (row->operation == REMOVE) {
-      candidate->insert(ids[i], worker->pool[i], NULL);
+      candidate->insert(&ids[i], worker->pool[i], NULL);
     }
   }
 
   double start = seconds();
-  switch (row->operation) {
-  case GET_BUFFER:
-    for (int i = 0; i < BATCH; i++) {
-      if (row->inserts > 0 && i % 10 < row->inserts) {
-        hits += candidate->insert(ids[i], worker->pool[i], NULL) == 0;
-        continue;
-      }
-      int len = size;
-      hits += candidate->get_buffer(ids[i], buffer, &len) > 0;
-    }
-    break;
-  case GET:
-    for (int i = 0; i < BATCH; i++) {
-      if (row->inserts > 0 && i % 10 < row->inserts) {
-        hits += candidate->insert(ids[i], worker->pool[i], NULL) == 0;
-        continue;
-      }
-      got = candidate->get(ids[i]);
+  for (int i = 0; i < BATCH; i++) {
+    if (inserts(row, i)) {
+      hits += candidate->insert(&ids[i], worker->pool[i], NULL) == 0;
+    } else if (row->operation == GET_BUFFER) {
+      int len = sizeof(buffer);
+      hits += candidate->get_buffer(&ids[i], buffer, &len) > 0;
+    } else if (row->operation == GET) {
+      SSL_SESSION *got = candidate->get(&ids[i]);
       hits += got != NULL;
       SSL_SESSION_free(got);
+    } else {
+      hits += candidate->remove(&ids[i]) == 0;
     }
-    break;
-  case INSERT:
-    for (int i = 0; i < BATCH; i++) {
-      hits += candidate->insert(ids[i], worker->pool[i], NULL) == 0;
-    }
-    break;
-  case REMOVE:
-    for (int i = 0; i < BATCH; i++) {
-      hits += candidate->remove(ids[i]) == 0;
-    }
-    break;
   }
   worker->nanoseconds += 1e9 * (seconds() - start);
   worker->operations += BATCH;
   worker->hits += hits;
 
-  if (row->operation == INSERT && row->keys == FRESH) {
-    for (int i = 0; i < BATCH; i += 64) {
-      int len = size;
-      if (candidate->get_buffer(ids[i], buffer, &len) == 0) {
+  for (int i = 0; i < BATCH; i++) {
+    if (inserts(row, i) && i % 60 == 0) {
+      int len = sizeof(buffer);
+      if (candidate->get_buffer(&ids[i], buffer, &len) == 0) {
         fail("%s: %s: an inserted session is not there", candidate->name, row->name);
       }
     }
-    for (int i = 0; !row->full && i < BATCH; i++) {
-      candidate->remove(ids[i]);
+    if (inserts(row, i) && !row->full && (row->inserts > 0 || row->keys == FRESH)) {
+      candidate->remove(&ids[i]);
     }
   }
 }

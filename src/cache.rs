@@ -35,7 +35,7 @@ use smallvec::SmallVec;
 
 use crate::entry::{Entry, Lifetime, Now};
 use crate::id::SessionId;
-use crate::policy::Order;
+use crate::policy::{Ghosts, Order, TrialShare};
 use crate::stats::{Counter, Stats};
 use crate::sys;
 use crate::wait::{Patience, Wait, lock};
@@ -92,7 +92,7 @@ pub enum Refused {
 
 /// Who may be evicted from a shard.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Victim {
+enum Whom {
     /// A session that was not used lately, if the shard has at least its share of
     /// all: so shards stay alike in size, and a lonely session is not evicted for
     /// being alone.
@@ -104,7 +104,6 @@ enum Victim {
 }
 
 /// What belongs to one shard besides its table.
-#[derive(Default)]
 struct Lane {
     /// Never contended: it is locked under the shard's write lock only.
     order: Mutex<Order>,
@@ -114,6 +113,18 @@ struct Lane {
     /// What [`Order::earliest_end`] was at the last unlock: tells without a lock whether
     /// there may be something to clear away.
     earliest_end: AtomicI64,
+    ghosts: Ghosts,
+}
+
+impl Lane {
+    fn new(sessions: usize) -> Self {
+        Self {
+            order: Mutex::default(),
+            writers_waiting: AtomicU32::new(0),
+            earliest_end: AtomicI64::new(i64::MAX),
+            ghosts: Ghosts::new(sessions),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -135,6 +146,7 @@ pub struct Cache {
     timeout: AtomicU32,
     /// Give up on a locked shard instead of waiting.
     skip_on_contention: AtomicBool,
+    trial_share: TrialShare,
     /// The shard where the search for a victim or an expired session goes on.
     next_shard: AtomicUsize,
     stats: Arc<Stats>,
@@ -149,12 +161,15 @@ impl Cache {
         let shards = shards.next_power_of_two().min(useful).max(2);
         Self {
             map: DashMap::with_hasher_and_shard_amount(RandomState::new(), shards),
-            lanes: (0..shards).map(|_| CachePadded::default()).collect(),
+            lanes: (0..shards)
+                .map(|_| CachePadded::new(Lane::new(limits.entries / shards)))
+                .collect(),
             used: Usage::default(),
             max_entries: AtomicUsize::new(limits.entries.max(1)),
             max_bytes: AtomicUsize::new(limits.bytes),
             timeout: AtomicU32::new(0),
             skip_on_contention: AtomicBool::new(false),
+            trial_share: TrialShare::default(),
             next_shard: AtomicUsize::new(0),
             stats,
         }
@@ -182,12 +197,16 @@ impl Cache {
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<Option<usize>> {
         let hash = self.hash(id);
-        let table = self.try_read(self.map.determine_shard(hash as usize))?;
+        let shard = self.map.determine_shard(hash as usize);
+        let table = self.try_read(shard)?;
         let found = self.look(&table, hash, id, now, |der| copy_to(buffer, der));
         drop(table);
         match found {
             Look::Found(len) => Some(self.counted(Some(len))),
-            Look::Absent => Some(self.counted(None)),
+            Look::Absent => {
+                self.learn(shard, hash);
+                Some(self.counted(None))
+            }
             Look::Expired => None,
         }
     }
@@ -243,11 +262,22 @@ impl Cache {
         drop(table);
         match found {
             Look::Found(result) => Some(result),
-            Look::Absent => None,
+            Look::Absent => {
+                self.learn(shard, hash);
+                None
+            }
             Look::Expired => {
                 self.reap(shard, hash, id, now());
                 None
             }
+        }
+    }
+
+    /// Lets the policy learn from a session that was not found.
+    fn learn(&self, shard: usize, hash: u64) {
+        if let Some(queue) = self.lanes[shard].ghosts.recall(hash) {
+            let sessions = self.max_entries.load(Ordering::Relaxed);
+            self.trial_share.learn(queue, sessions);
         }
     }
 
@@ -331,7 +361,7 @@ impl Cache {
                     return Ok(());
                 }
                 // Here if possible: then one lock does for both.
-                let Some(entry) = shard.evict(self, now, Victim::ColdOfFairShare) else {
+                let Some(entry) = shard.evict(self, now, Whom::ColdOfFairShare) else {
                     break;
                 };
                 leaving.push(entry);
@@ -408,6 +438,7 @@ impl Cache {
             .iter()
             .map(|(hash, slot)| entry_at(&table, hash, slot).map_or(0, |entry| entry.der().len()));
         self.release(order.len(), lens.sum());
+        shard.lane.ghosts.clear();
         self.stats.add(Counter::Cleared, order.len() as u64);
         drop(shard);
         drop(table);
@@ -529,11 +560,11 @@ impl Cache {
 
     /// Makes room in the next shard that has any to give; `false` when none has.
     fn evict_anywhere(&self, now: Now) -> bool {
-        for victim in [Victim::ColdOfFairShare, Victim::Cold, Victim::Any] {
+        for whom in [Whom::ColdOfFairShare, Whom::Cold, Whom::Any] {
             for _ in 0..self.lanes.len() {
                 let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
                 let mut shard = self.write(index);
-                let left = shard.evict(self, now, victim);
+                let left = shard.evict(self, now, whom);
                 drop(shard);
                 if left.is_some() {
                     return true;
@@ -793,22 +824,23 @@ impl Shard<'_> {
     }
 
     /// Takes out one entry to make room: an expired one, else the policy's victim.
-    fn evict(&mut self, cache: &Cache, now: Now, whom: Victim) -> Option<Entry> {
+    fn evict(&mut self, cache: &Cache, now: Now, whom: Whom) -> Option<Entry> {
         if let Some(entry) = self.take_expired(cache, now) {
             return Some(entry);
         }
         let share = self.order.len() * cache.lanes.len();
-        if whom == Victim::ColdOfFairShare && share < cache.entries() {
+        if whom == Whom::ColdOfFairShare && share < cache.entries() {
             return None;
         }
         let Self { order, table, .. } = self;
-        let victim = order.victim(|hash, slot| {
+        let victim = order.victim(cache.trial_share.get(), |hash, slot, queue| {
             let entry = table.get_mut(hash, |(_, entry)| entry.get().slot == slot);
-            let used = entry.is_some_and(|(_, entry)| entry.get_mut().take_visited());
-            used && whom != Victim::Any
+            let used = entry.is_some_and(|(_, entry)| entry.get_mut().take_use(queue));
+            used && whom != Whom::Any
         })?;
         cache.stats.count(Counter::Evicted);
-        self.take_slot(cache, victim)
+        self.lane.ghosts.remember(victim);
+        self.take_slot(cache, (victim.hash, victim.slot))
     }
 }
 

@@ -1,9 +1,10 @@
 //! One cached session: its DER bytes and how long they may be used.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::id::{self, SessionId};
+use crate::policy::{self, Queue};
 use crate::sys;
 
 /// A moment on both clocks, in whole seconds.
@@ -93,7 +94,8 @@ pub(crate) struct Entry {
     bytes: Box<[u8]>,
     /// The entry's place in its shard's eviction order.
     pub(crate) slot: u32,
-    visited: AtomicBool,
+    /// Hits, up to [`policy::MOST_USES`].
+    uses: AtomicU8,
 }
 
 const ID: usize = size_of::<LifetimeBytes>();
@@ -113,7 +115,7 @@ impl Entry {
         Some(Self {
             bytes: bytes.into_boxed_slice(),
             slot: 0,
-            visited: AtomicBool::new(false),
+            uses: AtomicU8::new(0),
         })
     }
 
@@ -132,17 +134,26 @@ impl Entry {
         Lifetime::from_bytes(bytes.expect("an entry begins with its lifetime"))
     }
 
-    /// Notes a hit. Readers share the entry, so the flag is only written when
-    /// that changes it: a hot entry's cache line then stays shared.
+    /// Notes a hit. Readers share the entry, so the count is only written as long as
+    /// that changes it: a hot entry's cache line then stays shared. That of two
+    /// hits at once one may get lost, does not matter.
     pub(crate) fn touch(&self) {
-        if !self.visited.load(Ordering::Relaxed) {
-            self.visited.store(true, Ordering::Relaxed);
+        let uses = self.uses.load(Ordering::Relaxed);
+        if uses < policy::MOST_USES {
+            self.uses.store(uses + 1, Ordering::Relaxed);
         }
     }
 
-    /// Whether there was a hit since the last call; forgets it.
-    pub(crate) fn take_visited(&mut self) -> bool {
-        std::mem::take(self.visited.get_mut())
+    /// Whether there were hits since they were forgotten; forgets those that the policy
+    /// does not count on in this queue.
+    pub(crate) fn take_use(&mut self, queue: Queue) -> bool {
+        let uses = self.uses.get_mut();
+        let used = *uses > 0;
+        *uses = match queue {
+            Queue::Trial => 0,
+            Queue::Proven => uses.saturating_sub(1),
+        };
+        used
     }
 }
 

@@ -1,61 +1,90 @@
-//! Which session leaves when the cache is full: one that has expired, else the one that
-//! SIEVE picks. There is one order per shard.
+//! Which session leaves when the cache is full: one that has expired, else the one that this
+//! policy picks. There is one order per shard.
 //!
-//! Sessions stand in the order of their arrival. A hand walks from the oldest to
-//! the newest; a session that was used since the hand last came by is spared,
-//! the first one that was not is the victim. A hit only sets a flag in the entry,
-//! so lookups need no exclusive lock, and a flood of sessions that nobody asks
-//! for again passes through without pushing out those in use.
+//! Two queues, after S3-FIFO. New sessions stand in the first, in the order of their
+//! arrival, and are on trial there: the oldest leaves, or moves to the second queue if it
+//! was used. In the second the oldest leaves, or goes round again, once for every use up to
+//! [`MOST_USES`]. A hit only counts up in the entry, so lookups need no exclusive lock;
+//! and a flood of sessions that nobody asks for again passes through the first queue
+//! without pushing out those in use.
+//!
+//! How much of the shard the first queue may have, is learnt, as in ARC. Where clients come
+//! back after long and uneven times, a trial must be long; where a few come all the time, it
+//! should be short. Some of the sessions that were evicted are remembered, by a part of
+//! their hash: asked for in vain, they tell which queue was too short.
 //!
 //! This module knows neither locks nor entries: it keeps the order, the cache
 //! answers whether a session was used.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
 /// No node: the end of the list.
 const NIL: u32 = u32::MAX;
+
+/// More uses than this count no more.
+pub(crate) const MOST_USES: u8 = 3;
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// New, and on trial.
+    Trial,
+    /// It has been used while on trial.
+    Proven,
+}
+
+const QUEUES: [Queue; 2] = [Queue::Trial, Queue::Proven];
 
 #[derive(Clone, Copy)]
 struct Node {
     /// Finds the entry again: the table is searched for this hash and the slot.
     hash: u64,
-    /// The second at which the session is over.
-    end: i64,
+    /// The second at which the session is over, as far as 2106.
+    end: u32,
     newer: u32,
     older: u32,
+    queue: Queue,
+}
+
+#[derive(Clone, Copy)]
+struct Ends {
+    newest: u32,
+    oldest: u32,
+    len: usize,
 }
 
 /// The eviction order of one shard.
 pub(crate) struct Order {
     nodes: Vec<Node>,
-    newest: u32,
-    oldest: u32,
-    hand: u32,
+    queues: [Ends; 2],
     /// Where the search for expired sessions goes on.
     search: u32,
     /// No session is over before this second.
     earliest_end: i64,
     /// Unused nodes, chained through `older`.
     free: u32,
-    len: usize,
 }
 
 impl Default for Order {
     fn default() -> Self {
-        Self {
-            nodes: Vec::new(),
+        let empty = Ends {
             newest: NIL,
             oldest: NIL,
-            hand: NIL,
+            len: 0,
+        };
+        Self {
+            nodes: Vec::new(),
+            queues: [empty; 2],
             search: NIL,
             earliest_end: i64::MAX,
             free: NIL,
-            len: 0,
         }
     }
 }
 
 impl Order {
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.queues.iter().map(|queue| queue.len).sum()
     }
 
     /// Makes sure that the next [`Order::push`] allocates nothing; `false` when
@@ -72,17 +101,17 @@ impl Order {
         if small.nodes.try_reserve_exact(room).is_err() {
             return false;
         }
-        for (hash, slot) in self.iter() {
-            let new_slot = small.push(hash, self.nodes[slot as usize].end);
-            for (old, new) in [
-                (self.hand, &mut small.hand),
-                (self.search, &mut small.search),
-            ] {
-                if old == slot {
-                    *new = new_slot;
+        for queue in QUEUES {
+            let mut slot = self.queues[queue as usize].oldest;
+            while let Some(&node) = self.nodes.get(slot as usize) {
+                let new_slot = small.new_node(node.hash, node.end);
+                small.link(new_slot, queue);
+                if self.search == slot {
+                    small.search = new_slot;
                 }
+                renamed(node.hash, slot, new_slot);
+                slot = node.newer;
             }
-            renamed(hash, slot, new_slot);
         }
         small.earliest_end = self.earliest_end;
         *self = small;
@@ -92,50 +121,88 @@ impl Order {
     /// Adds a session as the newest and returns the slot that names it until
     /// it is removed.
     pub(crate) fn push(&mut self, hash: u64, end: i64) -> u32 {
-        self.earliest_end = self.earliest_end.min(end);
-        let node = Node {
-            hash,
-            end,
-            newer: NIL,
-            older: self.newest,
-        };
-        let slot = if self.free == NIL {
-            self.nodes.push(node);
-            (self.nodes.len() - 1) as u32
-        } else {
-            let slot = self.free;
-            self.free = self.nodes[slot as usize].older;
-            self.nodes[slot as usize] = node;
-            slot
-        };
-        match self.newest {
-            NIL => self.oldest = slot,
-            newest => self.nodes[newest as usize].newer = slot,
-        }
-        self.newest = slot;
-        self.len += 1;
+        let end = as_u32(end);
+        self.earliest_end = self.earliest_end.min(i64::from(end));
+        let slot = self.new_node(hash, end);
+        self.link(slot, Queue::Trial);
         slot
     }
 
     /// Takes a session out of the order.
     pub(crate) fn remove(&mut self, slot: u32) {
-        let Node { newer, older, .. } = self.nodes[slot as usize];
-        for cursor in [&mut self.hand, &mut self.search] {
-            if *cursor == slot {
-                *cursor = newer;
-            }
+        if self.search == slot {
+            self.search = self.next(slot);
         }
+        self.unlink(slot);
+        self.nodes[slot as usize].older = self.free;
+        self.free = slot;
+    }
+
+    fn new_node(&mut self, hash: u64, end: u32) -> u32 {
+        let node = Node {
+            hash,
+            end,
+            newer: NIL,
+            older: NIL,
+            queue: Queue::Trial,
+        };
+        if self.free == NIL {
+            self.nodes.push(node);
+            return (self.nodes.len() - 1) as u32;
+        }
+        let slot = self.free;
+        self.free = self.nodes[slot as usize].older;
+        self.nodes[slot as usize] = node;
+        slot
+    }
+
+    /// Makes a node the newest of a queue.
+    fn link(&mut self, slot: u32, queue: Queue) {
+        let ends = &mut self.queues[queue as usize];
+        let older = std::mem::replace(&mut ends.newest, slot);
+        ends.len += 1;
+        match older {
+            NIL => ends.oldest = slot,
+            older => self.nodes[older as usize].newer = slot,
+        }
+        let node = &mut self.nodes[slot as usize];
+        (node.newer, node.older, node.queue) = (NIL, older, queue);
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Node {
+            newer,
+            older,
+            queue,
+            ..
+        } = self.nodes[slot as usize];
+        let ends = &mut self.queues[queue as usize];
+        ends.len -= 1;
         match newer {
-            NIL => self.newest = older,
+            NIL => ends.newest = older,
             newer => self.nodes[newer as usize].older = older,
         }
         match older {
-            NIL => self.oldest = newer,
+            NIL => ends.oldest = newer,
             older => self.nodes[older as usize].newer = newer,
         }
-        self.nodes[slot as usize].older = self.free;
-        self.free = slot;
-        self.len -= 1;
+    }
+
+    /// The next one for who goes through all: to the newest of one queue, then
+    /// from the oldest of the other; [`NIL`] at the end.
+    fn next(&self, slot: u32) -> u32 {
+        let node = &self.nodes[slot as usize];
+        match (node.newer, node.queue) {
+            (NIL, Queue::Trial) => self.queues[Queue::Proven as usize].oldest,
+            (newer, _) => newer,
+        }
+    }
+
+    fn first(&self) -> u32 {
+        match self.queues[Queue::Trial as usize].oldest {
+            NIL => self.queues[Queue::Proven as usize].oldest,
+            oldest => oldest,
+        }
     }
 
     /// A second before which no session is over.
@@ -151,31 +218,29 @@ impl Order {
             return None;
         }
         let mut earliest = i64::MAX;
-        for _ in 0..self.len {
+        for _ in 0..self.len() {
             if self.search == NIL {
-                self.search = self.oldest;
+                self.search = self.first();
             }
             let slot = self.search;
-            let Node {
-                hash, end, newer, ..
-            } = self.nodes[slot as usize];
-            if end <= now {
+            let Node { hash, end, .. } = self.nodes[slot as usize];
+            if i64::from(end) <= now {
                 return Some((hash, slot));
             }
-            earliest = earliest.min(end);
-            self.search = newer;
+            earliest = earliest.min(i64::from(end));
+            self.search = self.next(slot);
         }
         self.earliest_end = earliest;
         None
     }
 
-    /// All sessions, the oldest first, as hash and slot.
+    /// All sessions, as hash and slot.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
-        let mut slot = self.oldest;
+        let mut slot = self.first();
         std::iter::from_fn(move || {
             let node = self.nodes.get(slot as usize)?;
             let this = (node.hash, slot);
-            slot = node.newer;
+            slot = self.next(slot);
             Some(this)
         })
     }
@@ -183,30 +248,143 @@ impl Order {
     /// Sets the end of every session anew.
     pub(crate) fn set_ends(&mut self, mut end_of: impl FnMut(u64, u32) -> i64) {
         self.earliest_end = i64::MAX;
-        let mut slot = self.oldest;
+        let mut slot = self.first();
         while let Some(node) = self.nodes.get_mut(slot as usize) {
-            node.end = end_of(node.hash, slot);
-            self.earliest_end = self.earliest_end.min(node.end);
-            slot = node.newer;
+            node.end = as_u32(end_of(node.hash, slot));
+            self.earliest_end = self.earliest_end.min(i64::from(node.end));
+            slot = self.next(slot);
         }
     }
 
-    /// The session to evict, as hash and slot; it stays in the order until
-    /// [`Order::remove`]. `spare` is asked for each candidate, and that once at
-    /// most: `None` when it spared all.
-    pub(crate) fn victim(&mut self, mut spare: impl FnMut(u64, u32) -> bool) -> Option<(u64, u32)> {
-        for _ in 0..self.len {
-            if self.hand == NIL {
-                self.hand = self.oldest;
+    /// The session to evict, where those on trial may be this share of all; it stays in the
+    /// order until [`Order::remove`]. `used` is asked whether a candidate was used, and
+    /// forgets all uses of one on trial, or one use of a proven one. `None` when it has
+    /// spared as many as there are.
+    pub(crate) fn victim(
+        &mut self,
+        trial_share: f64,
+        mut used: impl FnMut(u64, u32, Queue) -> bool,
+    ) -> Option<Victim> {
+        let len = self.len();
+        let most_on_trial = trial_share * len as f64;
+        for _ in 0..len {
+            let [trial, proven] = &self.queues;
+            let from = match trial.len as f64 > most_on_trial || proven.len == 0 {
+                true => Queue::Trial,
+                false => Queue::Proven,
+            };
+            let slot = self.queues[from as usize].oldest;
+            let hash = self.nodes[slot as usize].hash;
+            if !used(hash, slot, from) {
+                return Some(Victim { hash, slot, from });
             }
-            let slot = self.hand;
-            let Node { hash, newer, .. } = self.nodes[slot as usize];
-            if !spare(hash, slot) {
-                return Some((hash, slot));
+            if self.search == slot {
+                self.search = self.next(slot);
             }
-            self.hand = newer;
+            self.unlink(slot);
+            self.link(slot, Queue::Proven);
         }
         None
+    }
+}
+
+fn as_u32(end: i64) -> u32 {
+    end.clamp(0, u32::MAX.into()) as u32
+}
+
+/// A session that is to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Victim {
+    pub(crate) hash: u64,
+    pub(crate) slot: u32,
+    pub(crate) from: Queue,
+}
+
+/// Remembers some of the sessions that were lately evicted from one shard. Needs no lock.
+///
+/// As many of one queue as of the other, however many leave each: so a queue's ghosts stay
+/// the longer, the fewer leave it.
+pub(crate) struct Ghosts {
+    /// For each of the queues a part of the hash; 0: none.
+    marks: Box<[[AtomicU32; 2]]>,
+}
+
+impl Ghosts {
+    /// For a shard of about so many sessions.
+    pub(crate) fn new(sessions: usize) -> Self {
+        let len = (sessions / 16).next_power_of_two();
+        Self {
+            marks: (0..len).map(|_| Default::default()).collect(),
+        }
+    }
+
+    fn mark(hash: u64) -> u32 {
+        (hash >> 24) as u32 | 1
+    }
+
+    fn places(&self, hash: u64) -> &[AtomicU32; 2] {
+        // The lowest bits: the shard comes from the upper ones, and the mark is above.
+        &self.marks[hash as usize & (self.marks.len() - 1)]
+    }
+
+    pub(crate) fn remember(&self, victim: Victim) {
+        let place = &self.places(victim.hash)[victim.from as usize];
+        place.store(Self::mark(victim.hash), Ordering::Relaxed);
+    }
+
+    /// The queue that a session was evicted from which is asked for now; forgets it.
+    pub(crate) fn recall(&self, hash: u64) -> Option<Queue> {
+        let mark = Self::mark(hash);
+        QUEUES.into_iter().find(|&queue| {
+            let place = &self.places(hash)[queue as usize];
+            place.load(Ordering::Relaxed) == mark
+                && place
+                    .compare_exchange(mark, 0, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+        })
+    }
+
+    pub(crate) fn clear(&self) {
+        let all = self.marks.iter().flatten();
+        all.for_each(|mark| mark.store(0, Ordering::Relaxed));
+    }
+}
+
+/// The share of all sessions that may be on trial: one for all shards, each of which
+/// alone sees too little to learn it.
+pub(crate) struct TrialShare(AtomicU64);
+
+impl TrialShare {
+    /// In units of 2^-32.
+    const LEAST: u64 = Self::percent(10);
+    const MOST: u64 = Self::percent(95);
+
+    const fn percent(n: u64) -> u64 {
+        (n << 32) / 100
+    }
+
+    pub(crate) fn get(&self) -> f64 {
+        self.0.load(Ordering::Relaxed) as f64 / (1u64 << 32) as f64
+    }
+
+    /// A session was missed that had been evicted from this queue of a cache of so many
+    /// sessions.
+    pub(crate) fn learn(&self, too_short: Queue, sessions: usize) {
+        let step = (8 << 32) / sessions.max(1) as u64;
+        let old = self.0.load(Ordering::Relaxed);
+        let new = match too_short {
+            Queue::Trial => old.saturating_add(step),
+            Queue::Proven => old.saturating_sub(step),
+        };
+        // That another thread's step gets lost does not matter.
+        self.0
+            .store(new.clamp(Self::LEAST, Self::MOST), Ordering::Relaxed);
+    }
+}
+
+impl Default for TrialShare {
+    fn default() -> Self {
+        Self(AtomicU64::new(Self::LEAST))
     }
 }
 
@@ -219,31 +397,41 @@ mod tests {
     /// The same policy, written as plainly as possible: oldest first.
     #[derive(Default)]
     struct Model {
-        items: Vec<(u64, bool)>,
+        trial: Vec<u64>,
+        proven: Vec<u64>,
+        uses: HashMap<u64, u8>,
         ends: HashMap<u64, i64>,
-        hand: Option<u64>,
     }
 
     impl Model {
-        fn remove(&mut self, hash: u64) {
-            let at = self.items.iter().position(|item| item.0 == hash).unwrap();
-            if self.hand == Some(hash) {
-                self.hand = self.items.get(at + 1).map(|item| item.0);
-            }
-            self.items.remove(at);
+        fn all(&self) -> Vec<u64> {
+            [&self.trial[..], &self.proven[..]].concat()
         }
 
-        fn victim(&mut self) -> Option<u64> {
-            for _ in 0..self.items.len() {
-                let at = match self.hand {
-                    Some(hash) => self.items.iter().position(|item| item.0 == hash).unwrap(),
-                    None => 0,
+        fn remove(&mut self, hash: u64) {
+            self.trial.retain(|other| *other != hash);
+            self.proven.retain(|other| *other != hash);
+        }
+
+        fn victim(&mut self, trial_share: f64) -> Option<(u64, Queue)> {
+            let len = self.all().len();
+            for _ in 0..len {
+                let is_long = self.trial.len() as f64 > trial_share * len as f64;
+                let on_trial = is_long || self.proven.is_empty();
+                let hash = if on_trial {
+                    self.trial[0]
+                } else {
+                    self.proven[0]
                 };
-                if !std::mem::take(&mut self.items[at].1) {
-                    self.hand = Some(self.items[at].0);
-                    return self.hand;
+                let uses = self.uses.entry(hash).or_default();
+                match (on_trial, *uses) {
+                    (true, 0) => return Some((hash, Queue::Trial)),
+                    (false, 0) => return Some((hash, Queue::Proven)),
+                    (true, _) => *uses = 0,
+                    (false, _) => *uses -= 1,
                 }
-                self.hand = self.items.get(at + 1).map(|item| item.0);
+                self.remove(hash);
+                self.proven.push(hash);
             }
             None
         }
@@ -254,7 +442,7 @@ mod tests {
         Push(i64),
         Hit(usize),
         Remove(usize),
-        Evict,
+        Evict(u8),
         Expire(i64),
         Shorten(i64),
         Shrink,
@@ -262,10 +450,10 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
-            3 => (0i64..50).prop_map(Op::Push),
-            2 => any::<usize>().prop_map(Op::Hit),
+            6 => (0i64..50).prop_map(Op::Push),
+            4 => any::<usize>().prop_map(Op::Hit),
             1 => any::<usize>().prop_map(Op::Remove),
-            2 => Just(Op::Evict),
+            4 => (0u8..=100).prop_map(Op::Evict),
             2 => (0i64..50).prop_map(Op::Expire),
             1 => (0i64..50).prop_map(Op::Shorten),
             1 => Just(Op::Shrink),
@@ -281,10 +469,11 @@ mod tests {
             let mut most = 0;
             for (hash, op) in ops.into_iter().enumerate() {
                 let hash = hash as u64;
+                let all = model.all();
                 match op {
                     Op::Push(end) => {
                         slots.insert(hash, order.push(hash, end));
-                        model.items.push((hash, false));
+                        model.trial.push(hash);
                         model.ends.insert(hash, end);
                     }
                     Op::Expire(now) => {
@@ -295,7 +484,7 @@ mod tests {
                             model.remove(hash);
                             order.remove(slot);
                         }
-                        prop_assert!(model.items.iter().all(|item| model.ends[&item.0] > now));
+                        prop_assert!(model.all().iter().all(|hash| model.ends[hash] > now));
                     }
                     Op::Shorten(end) => {
                         for known in model.ends.values_mut() {
@@ -304,48 +493,90 @@ mod tests {
                         order.set_ends(|hash, _| model.ends[&hash]);
                     }
                     Op::Shrink => {
-                        let len = order.len();
-                        let done = order.shrink(len, |hash, slot, new_slot| {
+                        let done = order.shrink(all.len(), |hash, slot, new_slot| {
                             assert_eq!(slots.insert(hash, new_slot), Some(slot));
                         });
-                        prop_assert!(done && order.nodes.len() == len);
-                        most = len;
+                        prop_assert!(done && order.nodes.len() == all.len());
+                        most = all.len();
                     }
-                    Op::Hit(n) if !model.items.is_empty() => {
-                        let at = n % model.items.len();
-                        model.items[at].1 = true;
+                    Op::Hit(n) if !all.is_empty() => {
+                        let uses = model.uses.entry(all[n % all.len()]).or_default();
+                        *uses = MOST_USES.min(*uses + 1);
                     }
-                    Op::Remove(n) if !model.items.is_empty() => {
-                        let hash = model.items[n % model.items.len()].0;
+                    Op::Remove(n) if !all.is_empty() => {
+                        let hash = all[n % all.len()];
                         model.remove(hash);
                         order.remove(slots.remove(&hash).unwrap());
                     }
-                    Op::Evict => {
-                        let flags = |model: &Model| -> HashMap<u64, bool> {
-                            model.items.iter().copied().collect()
-                        };
-                        let mut used = flags(&model);
-                        let got = order.victim(|hash, _| std::mem::take(used.get_mut(&hash).unwrap()));
-                        let want = model.victim();
-                        prop_assert_eq!(got.map(|v| v.0), want);
-                        prop_assert_eq!(used, flags(&model), "asked the same sessions");
-                        if let Some((hash, slot)) = got {
-                            prop_assert_eq!(slots[&hash], slot);
+                    Op::Evict(percent) => {
+                        let share = f64::from(percent) / 100.0;
+                        let mut uses = model.uses.clone();
+                        let got = order.victim(share, |hash, slot, queue| {
+                            assert_eq!(slots[&hash], slot);
+                            let uses = uses.entry(hash).or_default();
+                            let used = *uses > 0;
+                            *uses = match queue {
+                                Queue::Trial => 0,
+                                Queue::Proven => uses.saturating_sub(1),
+                            };
+                            used
+                        });
+                        let want = model.victim(share);
+                        prop_assert_eq!(got.map(|victim| (victim.hash, victim.from)), want);
+                        prop_assert_eq!(&uses, &model.uses, "asked the same sessions");
+                        if let Some(Victim { hash, slot, .. }) = got {
+                            prop_assert_eq!(slots.remove(&hash), Some(slot));
                             order.remove(slot);
-                            slots.remove(&hash);
                             model.remove(hash);
                         }
                     }
                     _ => {}
                 }
-                most = most.max(model.items.len());
-                prop_assert_eq!(order.len(), model.items.len());
-                let earliest = model.items.iter().map(|item| model.ends[&item.0]).min();
+                let all = model.all();
+                most = most.max(all.len());
+                prop_assert_eq!(order.len(), all.len());
+                let earliest = all.iter().map(|hash| model.ends[hash]).min();
                 prop_assert!(order.earliest_end() <= earliest.unwrap_or(i64::MAX));
-                let listed: Vec<u64> = order.iter().map(|item| item.0).collect();
-                prop_assert_eq!(listed, model.items.iter().map(|item| item.0).collect::<Vec<_>>());
+                prop_assert_eq!(order.iter().map(|item| item.0).collect::<Vec<_>>(), all);
                 prop_assert!(order.nodes.len() <= most, "freed nodes are used again");
             }
         }
+    }
+
+    fn victim(hash: u64, from: Queue) -> Victim {
+        Victim {
+            hash,
+            slot: 0,
+            from,
+        }
+    }
+
+    #[test]
+    fn what_was_evicted_is_recalled_once() {
+        let ghosts = Ghosts::new(400);
+        let [one, two] = [0x1234_5678_9abc_def0, 0x4321_8765_cba9_0fed];
+        assert_eq!(ghosts.recall(one), None);
+        ghosts.remember(victim(one, Queue::Trial));
+        ghosts.remember(victim(two, Queue::Proven));
+        assert_eq!(ghosts.recall(two), Some(Queue::Proven));
+        assert_eq!(ghosts.recall(one), Some(Queue::Trial));
+        assert_eq!(ghosts.recall(one), None);
+        ghosts.remember(victim(one, Queue::Trial));
+        ghosts.clear();
+        assert_eq!(ghosts.recall(one), None);
+    }
+
+    #[test]
+    fn the_share_grows_and_shrinks_within_bounds() {
+        let share = TrialShare::default();
+        assert!((share.get() - 0.10).abs() < 1e-6);
+        share.learn(Queue::Trial, 800);
+        assert!((share.get() - 0.11).abs() < 1e-6);
+        share.learn(Queue::Trial, 1 << 30);
+        assert!(share.get() > 0.11, "a small step is one");
+        (0..100).for_each(|_| share.learn(Queue::Trial, 1));
+        assert!((share.get() - 0.85).abs() < 1e-6);
+        (0..100).for_each(|_| share.learn(Queue::Proven, 1));
+        assert!((share.get() - 0.10).abs() < 1e-6);
     }
 }

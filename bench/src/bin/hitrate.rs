@@ -1,0 +1,249 @@
+//! How many handshakes each eviction policy saves: plays made-up traces of clients to the
+//! library's cache, to other policies and to those of two other crates.
+//!
+//! Writes the measurements to FOLDER/hitrate.jsonl, for `report`, and prints a verdict.
+//!
+//! The traces come from seeds and are always the same. The caches spread the sessions over
+//! their shards by hashes with keys of the process, so theirs vary by some hundredths of a
+//! point from run to run.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use std::{env, thread};
+
+use tssession_bench::contest::{BUCKET_FIFO, LRU, ONLINE, OPTIMUM, optimum, play};
+use tssession_bench::measurement::{Better, Measurement, Target};
+use tssession_bench::table;
+use tssession_bench::trace::{self, Trace};
+
+/// Cache sizes in percent of the clients.
+const SIZES: [usize; 3] = [1, 10, 50];
+
+/// The CPU time that a resumed handshake saves the server, in microseconds.
+const SAVED: [(&str, f64); 2] = [("ECDSA P-256", 140.0), ("RSA-2048", 450.0)];
+
+/// How many points less than the best of the others are no defeat.
+const TOLERANCE: f64 = 0.5;
+
+/// One size of one trace.
+struct Case<'a> {
+    trace: &'a Trace,
+    percent: usize,
+    entries: usize,
+}
+
+impl Case<'_> {
+    fn name(&self) -> String {
+        format!("{} % ({} entries)", self.percent, self.entries)
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hitrate: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let mut args = env::args_os().skip(1);
+    let (Some(folder), None) = (args.next().map(PathBuf::from), args.next()) else {
+        return Err("usage: hitrate FOLDER".into());
+    };
+    let start = Instant::now();
+    let traces = trace::all();
+    for trace in &traces {
+        let (visits, clients) = (trace.visits.len(), trace.clients);
+        eprintln!(
+            "hitrate: {}: {visits} visits, {clients} clients",
+            trace.name
+        );
+    }
+    let case = |(trace, percent): (_, usize)| {
+        let trace: &Trace = trace;
+        Case {
+            trace,
+            percent,
+            // A multiple of 256, so that no candidate gets more or less than the others by
+            // dividing it among shards.
+            entries: (trace.clients * percent / 100).next_multiple_of(256),
+        }
+    };
+    let pairs = traces
+        .iter()
+        .flat_map(|trace| SIZES.map(|percent| (trace, percent)));
+    let cases: Vec<Case> = pairs.map(case).collect();
+    let rates = contest(&cases);
+
+    fs::create_dir_all(&folder)?;
+    let path = folder.join("hitrate.jsonl");
+    let mut out = BufWriter::new(File::create(&path)?);
+    for measurement in measurements(&cases, &rates) {
+        serde_json::to_writer(&mut out, &measurement)?;
+        writeln!(out)?;
+    }
+    out.into_inner()?;
+    println!("{}", verdict(&cases, &rates));
+    let seconds = start.elapsed().as_secs();
+    eprintln!("hitrate: wrote {} after {seconds} s", path.display());
+    Ok(())
+}
+
+/// The hit rates of each case in percent: those of [`ONLINE`] and the optimum's.
+type Rates = [f64; ONLINE.len() + 1];
+
+/// Plays every case to every candidate, on all processors.
+fn contest(cases: &[Case]) -> Vec<Rates> {
+    let rates = Mutex::new(vec![Rates::default(); cases.len()]);
+    let jobs = cases.len() * (ONLINE.len() + 1);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let job = next.fetch_add(1, Ordering::Relaxed);
+            if job >= jobs {
+                return;
+            }
+            let (at, candidate) = (job / (ONLINE.len() + 1), job % (ONLINE.len() + 1));
+            let Case { trace, entries, .. } = cases[at];
+            let start = Instant::now();
+            let (name, hits) = match ONLINE.get(candidate) {
+                Some((name, new)) => (*name, play(trace, &mut *new(entries))),
+                None => (OPTIMUM, optimum(trace, entries)),
+            };
+            let rate = hits as f64 / trace.visits.len() as f64 * 100.0;
+            let seconds = start.elapsed().as_secs_f64();
+            eprintln!(
+                "hitrate: {} {}: {name} {rate:.2} % in {seconds:.1} s",
+                trace.name,
+                cases[at].name()
+            );
+            rates.lock().expect("no thread panics")[at][candidate] = rate;
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, |n| n.get()) {
+            scope.spawn(work);
+        }
+    });
+    rates.into_inner().expect("no thread panics")
+}
+
+/// The best of the online candidates but the first.
+fn best_other(rates: &Rates) -> (&'static str, f64) {
+    let others = ONLINE.iter().zip(rates).skip(1);
+    let others = others.map(|((name, _), rate)| (*name, *rate));
+    others
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .expect("there are others")
+}
+
+fn rate_of(rates: &Rates, name: &str) -> f64 {
+    let at = ONLINE.iter().position(|candidate| candidate.0 == name);
+    rates[at.expect("a candidate's name")]
+}
+
+fn measurements(cases: &[Case], rates: &[Rates]) -> Vec<Measurement> {
+    let mut all = Vec::new();
+    for (case, rates) in cases.iter().zip(rates) {
+        let names = ONLINE.iter().map(|candidate| candidate.0).chain([OPTIMUM]);
+        for (name, &rate) in names.zip(rates) {
+            all.push(Measurement {
+                chart: format!("hitrate-{}", case.trace.name),
+                title: format!("Hit rate. {}", case.trace.title),
+                row: case.name(),
+                candidate: name.to_owned(),
+                value: rate,
+                unit: "% of the handshakes".to_owned(),
+                better: Better::Higher,
+                low: None,
+                high: None,
+                target: Some(Target::Text(format!(
+                    "{:.2}",
+                    best_other(rates).1 - TOLERANCE
+                ))),
+            });
+            for (key, saved) in SAVED {
+                all.push(Measurement {
+                    chart: format!("cpu-saved-{}", case.trace.name),
+                    title: format!("CPU time saved. {}", case.trace.title),
+                    row: format!("{}, {key}: a hit saves {saved} us", case.name()),
+                    candidate: name.to_owned(),
+                    value: rate / 100.0 * saved,
+                    unit: "us for each handshake".to_owned(),
+                    better: Better::Higher,
+                    low: None,
+                    high: None,
+                    target: None,
+                });
+            }
+        }
+    }
+    all
+}
+
+/// The first candidate against the others, in points of the hit rate.
+fn verdict(cases: &[Case], rates: &[Rates]) -> String {
+    let head = [
+        "workload, cache size",
+        ONLINE[0].0,
+        "best other",
+        "",
+        "minus best",
+        "minus LRU",
+        "minus ATS FIFO",
+        "minus optimum",
+        "",
+    ];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    let mut missed = 0;
+    for (case, rates) in cases.iter().zip(rates) {
+        let own = rates[0];
+        let (name, best) = best_other(rates);
+        let lru = own - rate_of(rates, LRU);
+        let ats = own - rate_of(rates, BUCKET_FIFO);
+        let mut faults = Vec::new();
+        if own < best - TOLERANCE {
+            faults.push("behind the best");
+        }
+        if ats < 0.0 {
+            faults.push("behind ATS FIFO");
+        }
+        if case.trace.flood && lru <= 0.0 {
+            faults.push("not ahead of LRU");
+        }
+        missed += usize::from(!faults.is_empty());
+        lines.push(vec![
+            format!("{} {} %", case.trace.name, case.percent),
+            format!("{own:.2}"),
+            format!("{best:.2}"),
+            name.to_owned(),
+            format!("{:+.2}", own - best),
+            format!("{lru:+.2}"),
+            format!("{ats:+.2}"),
+            format!("{:+.2}", own - rates[ONLINE.len()]),
+            match faults.is_empty() {
+                true => "ok".to_owned(),
+                false => format!("MISSED: {}", faults.join(", ")),
+            },
+        ]);
+    }
+    format!(
+        "Hit rates in percent of all handshakes, differences in points\n{}\
+         Targets: at most {TOLERANCE} points behind the best other one, never behind ATS FIFO, \
+         ahead of LRU in a flood.\n{}",
+        table::columns(&lines),
+        match missed {
+            0 => "All reached.".to_owned(),
+            n => format!("Missed in {n} of {} rows.", cases.len()),
+        }
+    )
+}
