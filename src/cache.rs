@@ -22,14 +22,15 @@
 //! 4. Locks are only ever *tried*, again and again, never parked upon, so that
 //!    [`Cache::freeze`] makes a fork safe (see [`crate::wait`]).
 
+use std::hash::BuildHasher;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use ahash::RandomState;
 use crossbeam_utils::CachePadded;
 use dashmap::{DashMap, RwLockReadGuard, RwLockWriteGuard, SharedValue};
+use foldhash::quality::RandomState;
 use hashbrown::raw::RawTable;
 use smallvec::SmallVec;
 
@@ -160,7 +161,7 @@ impl Cache {
         // Two is the fewest that dashmap takes.
         let shards = shards.next_power_of_two().min(useful).max(2);
         Self {
-            map: DashMap::with_hasher_and_shard_amount(RandomState::new(), shards),
+            map: DashMap::with_hasher_and_shard_amount(RandomState::default(), shards),
             lanes: (0..shards)
                 .map(|_| CachePadded::new(Lane::new(limits.entries / shards)))
                 .collect(),

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::mem::{self, ManuallyDrop};
 use std::ptr;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::entry::Now;
 use crate::guard::guard;
@@ -11,14 +12,41 @@ use crate::library::{self, FrozenLibrary};
 
 /// The time on both clocks. Coarse clocks: they are read without a system call
 /// in a few nanoseconds, and seconds are all that sessions count in.
+///
+/// Only one of them is read each time; how far the other is ahead, is found out anew
+/// every second. So a wall clock that was set is noticed within a second.
+#[inline]
 pub fn now() -> Now {
+    /// The second of the monotonic clock in which the distance was measured.
+    static MEASURED: AtomicI64 = AtomicI64::new(-1);
+    /// How many nanoseconds the wall clock is ahead.
+    static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+    let up_nanos = nanoseconds(libc::CLOCK_MONOTONIC_COARSE);
+    let up = up_nanos / NANOS_PER_SECOND;
+    if MEASURED.load(Ordering::Acquire) != up {
+        // Both tick at the same moment: what stood still meanwhile, did so for both.
+        let mut before = up_nanos;
+        let ahead = loop {
+            let wall = nanoseconds(libc::CLOCK_REALTIME_COARSE);
+            let after = nanoseconds(libc::CLOCK_MONOTONIC_COARSE);
+            if before == after {
+                break wall - after;
+            }
+            before = after;
+        };
+        AHEAD.store(ahead, Ordering::Relaxed);
+        MEASURED.store(up, Ordering::Release);
+    }
     Now {
-        wall: seconds(libc::CLOCK_REALTIME_COARSE),
-        up: seconds(libc::CLOCK_MONOTONIC_COARSE),
+        wall: (up_nanos + AHEAD.load(Ordering::Relaxed)).div_euclid(NANOS_PER_SECOND),
+        up,
     }
 }
 
-fn seconds(clock: libc::clockid_t) -> i64 {
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+fn nanoseconds(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -26,7 +54,7 @@ fn seconds(clock: libc::clockid_t) -> i64 {
     // SAFETY: `time` is a timespec to write to. The call cannot fail: Linux has had
     // both clocks since 2.6.32.
     unsafe { libc::clock_gettime(clock, &mut time) };
-    time.tv_sec
+    time.tv_sec * NANOS_PER_SECOND + time.tv_nsec
 }
 
 /// Overwrites what is no longer needed, and is not optimized away.

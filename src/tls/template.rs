@@ -11,12 +11,13 @@
 //! each, and whatever is rare.
 
 use std::ffi::{c_int, c_long};
+use std::hash::BuildHasher;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use ahash::RandomState;
 use arc_swap::ArcSwapOption;
+use foldhash::quality::RandomState;
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ssl::{SslSession, SslSessionRef};
 use smallvec::SmallVec;
@@ -69,7 +70,7 @@ impl Templates {
     fn new() -> Self {
         Self {
             places: [const { ArcSwapOption::const_empty() }; PLACES],
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             freed_at_exit: AtomicBool::new(false),
         }
     }
