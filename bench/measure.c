@@ -123,7 +123,7 @@ renew(SSL_SESSION *session, const struct measure_id *id, uint64_t *random)
 }
 
 enum operation { GET_BUFFER, GET, INSERT, REMOVE };
-enum keys { UNIFORM, ZIPF, ONE_KEY, ABSENT, FRESH };
+enum keys { UNIFORM, ZIPF, ONE_KEY, ONCE, ABSENT, FRESH };
 
 struct row {
   const char *name;
@@ -144,7 +144,7 @@ static const struct row rows[] = {
   {"Get hit and free, one key", GET, ONE_KEY, 0, false},
   {"Insert, new", INSERT, FRESH, 0, false},
   {"Insert, replaces", INSERT, UNIFORM, 0, false},
-  {"Remove, present", REMOVE, FRESH, 0, false},
+  {"Remove, present", REMOVE, ONCE, 0, false},
   {"9 GetBuffer, 1 Insert", GET_BUFFER, UNIFORM, 1, false},
   {"9 Get, 1 Insert", GET, UNIFORM, 1, false},
   {"Insert, full", INSERT, FRESH, 0, true},
@@ -169,6 +169,7 @@ struct worker {
   const struct candidate *candidate;
   const struct row *row;
   int number;
+  int threads;
   /* The sessions that it inserts; the number of the next ID that nobody had. */
   SSL_SESSION *pool[BATCH];
   uint64_t next_fresh;
@@ -190,6 +191,11 @@ next_index(struct worker *worker, enum keys keys)
   switch (keys) {
   case ONE_KEY:
     return 0;
+  case ONCE: {
+    /* Each thread has keys of its own, and no key twice in a batch. */
+    uint32_t turn = worker->position++ * (uint32_t)worker->threads + (uint32_t)worker->number;
+    return (uint32_t)((uint64_t)turn * 7919 % (uint64_t)world->sessions);
+  }
   case ZIPF:
     return world->zipf[worker->position++ % SEQUENCE];
   default:
@@ -220,9 +226,6 @@ run_batch(struct worker *worker)
     if (inserts(row, i) || row->operation == REMOVE) {
       renew(worker->pool[i], &ids[i], &worker->random);
     }
-    if (row->operation == REMOVE) {
-      candidate->insert(&ids[i], worker->pool[i], NULL);
-    }
   }
 
   double start = seconds();
@@ -250,6 +253,9 @@ run_batch(struct worker *worker)
       if (candidate->get_buffer(&ids[i], buffer, &len) == 0) {
         fail("%s: %s: an inserted session is not there", candidate->name, row->name);
       }
+    }
+    if (row->operation == REMOVE) {
+      candidate->insert(&ids[i], worker->pool[i], NULL);
     }
     if (inserts(row, i) && !row->full && (row->inserts > 0 || row->keys == FRESH)) {
       candidate->remove(&ids[i]);
@@ -286,6 +292,7 @@ run_row(struct worker *workers, int threads, const struct candidate *candidate, 
     struct worker *worker = &workers[i];
     worker->candidate     = candidate;
     worker->row           = row;
+    worker->threads       = threads;
     worker->nanoseconds   = 0;
     worker->operations = worker->hits = 0;
     worker->ready                     = &ready;

@@ -89,44 +89,62 @@ impl Lifetime {
 
 /// What the cache keeps for one session ID.
 pub(crate) struct Entry {
-    /// The lifetime, the ID and the DER bytes: one allocation for all that a lookup reads,
-    /// and next to nothing in the table, where free places cost memory too.
+    /// The lifetime, the ID if need be, and the DER bytes: one allocation for all that a
+    /// lookup reads, and little in the table, where free places cost memory too.
     bytes: Box<[u8]>,
     /// The entry's place in its shard's eviction order.
     pub(crate) slot: u32,
     /// Hits, up to [`policy::MOST_USES`].
     uses: AtomicU8,
+    id_len: u8,
+    /// Where in the DER bytes the ID is; 0: it stands before them, because a session
+    /// may be stored under another ID than its own.
+    id_in_der: u8,
 }
 
-const ID: usize = size_of::<LifetimeBytes>();
-const ID_LEN: usize = ID + id::MAX_LEN;
-const DER: usize = ID_LEN + 1;
+/// Where the ID or the DER bytes begin.
+const BODY: usize = size_of::<LifetimeBytes>();
+
+/// A session's ID is behind its version and its cipher suite, so no further than this.
+const ID_SEARCHED: usize = 24;
 
 impl Entry {
     /// Copies the DER bytes; `None` when there is no memory for them.
     pub(crate) fn new(id: &SessionId, der: &[u8], lifetime: Lifetime) -> Option<Self> {
+        let (padded, id_len) = id.padded();
+        let mut places = der.windows(id::MAX_LEN).take(ID_SEARCHED);
+        let id_in_der = places.position(|bytes| bytes == padded).unwrap_or(0);
+        let own_id: &[u8] = match id_in_der {
+            0 => padded,
+            _ => &[],
+        };
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(DER + der.len()).ok()?;
+        bytes
+            .try_reserve_exact(BODY + own_id.len() + der.len())
+            .ok()?;
         bytes.extend_from_slice(&lifetime.to_bytes());
-        let (padded, len) = id.padded();
-        bytes.extend_from_slice(padded);
-        bytes.push(len);
+        bytes.extend_from_slice(own_id);
         bytes.extend_from_slice(der);
         Some(Self {
             bytes: bytes.into_boxed_slice(),
             slot: 0,
             uses: AtomicU8::new(0),
+            id_len,
+            id_in_der: id_in_der as u8,
         })
     }
 
     /// Whether it is stored under this ID.
     pub(crate) fn is(&self, id: &SessionId) -> bool {
-        let padded = self.bytes[ID..ID_LEN].first_chunk();
-        padded.is_some_and(|padded| id.is(padded, self.bytes[ID_LEN]))
+        let padded = self.bytes[BODY + usize::from(self.id_in_der)..].first_chunk();
+        padded.is_some_and(|padded| id.is(padded, self.id_len))
     }
 
     pub(crate) fn der(&self) -> &[u8] {
-        &self.bytes[DER..]
+        match self.id_in_der {
+            0 => &self.bytes[BODY + id::MAX_LEN..],
+            _ => &self.bytes[BODY..],
+        }
     }
 
     pub(crate) fn lifetime(&self) -> Lifetime {
@@ -246,12 +264,28 @@ mod tests {
 
     #[test]
     fn an_entry_keeps_what_it_is_given() {
-        let id = SessionId::new(&[1, 2, 3]).unwrap();
         let life = Lifetime::new(NOW.wall - 7, 100, NOW);
-        let entry = Entry::new(&id, b"some der", life).unwrap();
-        assert!(entry.is(&id) && !entry.is(&SessionId::new(&[1, 2, 3, 0]).unwrap()));
-        assert_eq!(entry.der(), b"some der");
-        assert_eq!(entry.lifetime(), life);
+        let short = SessionId::new(&[1, 2, 3]).unwrap();
+        let long = SessionId::new(&[7; 32]).unwrap();
+        let der_with_long = [&[9; 15][..], &[7; 32], b"some der"].concat();
+        let far = [&[9; 40][..], &[7; 32]].concat();
+        for (id, der, len) in [
+            (&short, &b""[..], 52),
+            (&short, b"some der", 60),
+            (&short, &der_with_long, 107),
+            (&long, &der_with_long, 75),
+            (&long, &[7; 32], 84),
+            (&long, &far, 124),
+        ] {
+            let entry = Entry::new(id, der, life).unwrap();
+            assert_eq!(entry.der(), der);
+            assert_eq!(entry.lifetime(), life);
+            assert!(entry.is(id));
+            for other in [&[1, 2][..], &[1, 2, 3, 0], &[7; 31], &[9; 32]] {
+                assert!(!entry.is(&SessionId::new(other).unwrap()));
+            }
+            assert_eq!(entry.bytes.len(), len);
+        }
     }
 
     #[test]

@@ -48,9 +48,7 @@ struct Attached {
 /// # Safety
 /// `ctx` is a live `SSL_CTX` that no other thread changes meanwhile.
 pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), &'static str> {
-    let index = indexes()
-        .ok_or("OpenSSL gives out no index for its objects")?
-        .context;
+    let index = context_index().ok_or("OpenSSL gives out no index for its objects")?;
     // Before the first key there is the file, if one is configured.
     if library.tickets.current().is_none()
         && library.key_file().is_some()
@@ -76,6 +74,10 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), &'stati
         attached.ours = attached.hosts.adapted(library);
         attached.ours.put(ctx);
         SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, Some(callbacks::ticket_key));
+        if ffi::SSL_CTX_get_max_early_data(ctx) > 0 {
+            // Now, so that the first connection can be resumed already.
+            connection_index();
+        }
     }
     Ok(())
 }
@@ -85,7 +87,7 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), &'stati
 /// # Safety
 /// As for [`attach`].
 pub unsafe fn detach(ctx: *mut SSL_CTX) {
-    let Some(Indexes { context: index, .. }) = indexes() else {
+    let Some(index) = context_index() else {
         return;
     };
     // SAFETY: as in `attach`. The box is taken back after the context forgot it.
@@ -210,43 +212,36 @@ unsafe fn control(ctx: *mut SSL_CTX, command: c_int, value: c_long) -> c_long {
 }
 
 /// The context that a connection began with, whatever SNI made of it since; null for a
-/// connection from before the first attach. That is the one whose callbacks and session
-/// cache OpenSSL uses, and it does not tell.
+/// connection from before that was asked for the first time. That is the one whose
+/// callbacks and session cache OpenSSL uses, and it does not tell.
 ///
 /// # Safety
 /// `ssl` is a live connection.
 pub unsafe fn of_connection(ssl: *const SSL) -> *mut SSL_CTX {
-    match indexes() {
+    match connection_index() {
         // SAFETY: the caller vouches for `ssl`; what is stored there is null or a context
         // that the connection keeps alive.
-        Some(indexes) => unsafe { ffi::SSL_get_ex_data(ssl, indexes.connection).cast() },
+        Some(index) => unsafe { ffi::SSL_get_ex_data(ssl, index).cast() },
         None => ptr::null_mut(),
     }
 }
 
-/// Where objects of OpenSSL's carry something of ours.
-#[derive(Clone, Copy)]
-struct Indexes {
-    /// A context its `Attached`.
-    context: c_int,
-    /// A connection the context that it began with.
-    connection: c_int,
+/// Where a context carries its `Attached`.
+fn context_index() -> Option<c_int> {
+    static INDEX: OnceLock<Option<c_int>> = OnceLock::new();
+    *make_once(&INDEX, || {
+        // SAFETY: the function is of the type asked for and stays in memory.
+        unsafe { new_index(CRYPTO_EX_INDEX_SSL_CTX, None, Some(free_attached)) }
+    })
 }
 
-fn indexes() -> Option<Indexes> {
-    static INDEXES: OnceLock<Option<Indexes>> = OnceLock::new();
-    *make_once(&INDEXES, || {
-        // SAFETY: the functions are of the types asked for and stay in memory.
-        let (context, connection) = unsafe {
-            (
-                new_index(CRYPTO_EX_INDEX_SSL_CTX, None, Some(free_attached)),
-                new_index(CRYPTO_EX_INDEX_SSL, Some(note_context), None),
-            )
-        };
-        (context >= 0 && connection >= 0).then_some(Indexes {
-            context,
-            connection,
-        })
+/// Where a connection carries the context that it began with. Made when it is needed first:
+/// from then on every connection of the process pays for it.
+fn connection_index() -> Option<c_int> {
+    static INDEX: OnceLock<Option<c_int>> = OnceLock::new();
+    *make_once(&INDEX, || {
+        // SAFETY: the function is of the type asked for and stays in memory.
+        unsafe { new_index(CRYPTO_EX_INDEX_SSL, Some(note_context), None) }
     })
 }
 
@@ -256,9 +251,10 @@ unsafe fn new_index(
     class: c_int,
     new: Option<ffi::CRYPTO_EX_new>,
     free: Option<ffi::CRYPTO_EX_free>,
-) -> c_int {
+) -> Option<c_int> {
     // SAFETY: passed on to the caller.
-    unsafe { ffi::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), new, None, free) }
+    let index = unsafe { ffi::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), new, None, free) };
+    (index >= 0).then_some(index)
 }
 
 /// Called by OpenSSL at the beginning of every connection.

@@ -118,7 +118,10 @@ impl Templates {
     }
 
     fn place(&self, parts: &Parts<'_>) -> &ArcSwapOption<Template> {
-        &self.places[self.hasher.hash_one(parts.class) as usize % PLACES]
+        // What classes differ in: the cipher suite, and all that is optional.
+        let [common, optional, _] = parts.class;
+        let hash = self.hasher.hash_one((common.last(), optional));
+        &self.places[hash as usize % PLACES]
     }
 }
 
@@ -215,7 +218,8 @@ impl<'a> Parts<'a> {
                 tag::HOST_NAME => {
                     let name = Reader(content).content(tag::OCTET_STRING)?;
                     // As a C string it would be another.
-                    if host_name.is_some() || name.contains(&0) {
+                    let has_zero = name.iter().fold(false, |zero, byte| zero | (*byte == 0));
+                    if host_name.is_some() || has_zero {
                         return None;
                     }
                     host_name = Some(name);
