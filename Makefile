@@ -1,13 +1,16 @@
-# make demo    builds all and shows real clients resuming
-# make test    builds all and runs every test
-# make hitrate plays traces of clients to this cache and to others: tables, charts, verdict
-# make lint    formatting, clippy with warnings denied, shell scripts
-# make header  copies the generated headers to include/
-# make clean
+# make demo             builds all and shows real clients resuming
+# make test             builds all and runs every test
+# make lint             formatting, clippy with warnings denied, shell scripts
+# make header           copies the generated headers to include/
+# make bench            measures the functions, beside a plain implementation of them
+# make bench-ats        measures them inside the real traffic_server, beside its own
 # make bench-handshake  measures what a resumed handshake costs a server
+# make hitrate          plays traces of clients to this cache and to others
+# make clean
 
 CARGO ?= cargo
 CC ?= cc
+CXX ?= c++
 CFLAGS ?= -O2 -g
 WARNINGS = -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror
 
@@ -20,8 +23,8 @@ lib = target/demo/lib
 
 all: $(demo)/host $(demo)/plugin.so
 
-.PHONY: all demo test lint header clean bench bench-ats bench-handshake hitrate deps deps-test \
-  deps-bench FORCE
+.PHONY: all demo test lint header clean bench bench-ats bench-handshake bench-smoke hitrate \
+  deps deps-test deps-bench FORCE
 
 deps:
 	@tools/deps.sh demo
@@ -53,8 +56,8 @@ demo: all
 
 # First the whole suite with the debug build, whose arithmetic is checked, then the C
 # programs again with what is shipped.
-test: deps-test all
-	$(CARGO) test --locked
+test: deps-test all bench-smoke
+	$(CARGO) test --locked --workspace
 	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports
 
 # What measures. Each leaves JSON lines, and charts made of them, in target/bench; and by
@@ -79,6 +82,11 @@ $(bench)/handshake: bench/handshake.c c_tests/check.h
 	mkdir -p $(bench)
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< -lssl -lcrypto -ldl -pthread
 
+# Builds all that measures, and measures for a moment: the checks in there must hold.
+bench-smoke: $(bench)/calls $(bench)/plain.so $(bench)/ats_plugin.so $(bench)/handshake $(release)/libtssession.so
+	rm -f $(bench)/smoke.jsonl
+	$(bench)/calls -r 1 -t 2 -s 100 $(bench)/smoke.jsonl tssession=$(release)/libtssession.so plain=$(bench)/plain.so
+
 bench: deps $(bench)/calls $(bench)/plain.so $(release)/libtssession.so
 	rm -f $(bench)/calls.jsonl
 	$(bench)/calls $(bench)/calls.jsonl tssession=$(release)/libtssession.so plain=$(bench)/plain.so
@@ -101,10 +109,10 @@ hitrate: deps
 	cat $(bench)/hitrate.txt
 
 lint:
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck .ci/run tools/deps.sh examples/demo.sh
-	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.c
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	shellcheck .ci/run tools/deps.sh examples/demo.sh bench/ats.sh
+	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.c bench/*.[ch] bench/*.cc
 
 header:
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers

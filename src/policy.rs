@@ -583,7 +583,7 @@ mod tests {
         share.learn(Queue::Trial, 1 << 30);
         assert!(share.get() > 0.11, "a small step is one");
         (0..100).for_each(|_| share.learn(Queue::Trial, 1));
-        assert!((share.get() - 0.85).abs() < 1e-6);
+        assert!((share.get() - 0.95).abs() < 1e-6);
         (0..100).for_each(|_| share.learn(Queue::Proven, 1));
         assert!((share.get() - 0.10).abs() < 1e-6);
     }

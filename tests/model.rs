@@ -241,3 +241,63 @@ fn threads_lose_and_double_nothing() {
         assert_eq!((cache.entries(), cache.bytes()), (0, 0));
     }
 }
+
+/// Each thread has IDs of its own, and so knows what it may find: what it has removed is
+/// gone when the call returns, and what it has stored is there unless it was evicted.
+#[test]
+fn what_was_removed_is_gone_and_what_was_stored_is_there() {
+    const THREADS: u8 = 4;
+    for entries in [1, 2, 5, 8, 400] {
+        let stats = Arc::new(Stats::default());
+        let limits = Limits {
+            entries,
+            bytes: 1 << 20,
+        };
+        let cache = Cache::new(limits, 4, Arc::clone(&stats));
+        let now = Now { wall: 0, up: 0 };
+        let lifetime = Lifetime::new(0, 100, now);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (cache, stats) = (&cache, &stats);
+                scope.spawn(move || {
+                    let id = |n: u8| SessionId::new(&[thread + 1, n]).unwrap();
+                    let mut stored: HashMap<u8, Vec<u8>> = HashMap::new();
+                    let mut random = u32::from(thread);
+                    for round in 0..20_000u32 {
+                        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        let n = (random >> 20) as u8 % 50;
+                        match random >> 29 {
+                            0 => {
+                                cache.remove(&id(n), now);
+                                stored.remove(&n);
+                            }
+                            1..=3 => {
+                                let der = vec![n; 10 + (round % 50) as usize];
+                                assert_eq!(cache.insert(&id(n), &der, lifetime, now), Ok(()));
+                                stored.insert(n, der);
+                            }
+                            _ => {}
+                        }
+                        let found = cache.with_der(&id(n), || now, <[u8]>::to_vec);
+                        match stored.get(&n) {
+                            None => assert_eq!(found, None, "after Remove"),
+                            Some(der) if found.is_some() => assert_eq!(found.as_ref(), Some(der)),
+                            Some(_) => {
+                                assert!(stats.get(Counter::Evicted) > 0, "lost");
+                                stored.remove(&n);
+                            }
+                        }
+                        assert!(cache.entries() <= entries);
+                    }
+                });
+            }
+        });
+        let all = usize::from(THREADS) * 50;
+        let evicted = stats.get(Counter::Evicted);
+        assert!(if entries >= all {
+            evicted == 0
+        } else {
+            evicted > 0
+        });
+    }
+}

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what the build (demo), the tests (test) or the linters (lint) need beyond
-# Rust, a C compiler and make, or says in one line what to install. Does nothing where
-# all is there.
+# Installs what the build (demo), the tests (test), the linters (lint) or the measurements
+# inside ATS (bench) need beyond Rust, a C compiler and make, or says in one line what to
+# install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -26,6 +26,10 @@ test)
   # A client that is not OpenSSL.
   need gnutls-bin command -v gnutls-cli
   # ATS's own headers, which ours are compiled beside.
+  need trafficserver-dev test -f /usr/include/ts/apidefs.h
+  ;;
+bench)
+  need trafficserver command -v traffic_server
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
   ;;
 lint)

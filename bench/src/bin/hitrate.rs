@@ -4,7 +4,7 @@
 //! Writes the measurements to FOLDER/hitrate.jsonl, for `report`, and prints a verdict.
 //!
 //! The traces come from seeds and are always the same. The caches spread the sessions over
-//! their shards by hashes with keys of the process, so theirs vary by some hundredths of a
+//! their shards by hashes with keys of the process, so theirs vary by a tenth or two of a
 //! point from run to run.
 
 use std::error::Error;
