@@ -267,12 +267,18 @@ impl Order {
     ) -> Option<Victim> {
         let len = self.len();
         let most_on_trial = trial_share * len as f64;
+        // No proven session is asked twice: where all of them are in use, one on trial goes.
+        let mut unasked = self.queues[Queue::Proven as usize].len;
         for _ in 0..len {
-            let [trial, proven] = &self.queues;
-            let from = match trial.len as f64 > most_on_trial || proven.len == 0 {
+            let on_trial = self.queues[Queue::Trial as usize].len;
+            let is_long = on_trial as f64 > most_on_trial || unasked == 0;
+            let from = match is_long && on_trial > 0 {
                 true => Queue::Trial,
                 false => Queue::Proven,
             };
+            if from == Queue::Proven {
+                unasked = unasked.saturating_sub(1);
+            }
             let slot = self.queues[from as usize].oldest;
             let hash = self.nodes[slot as usize].hash;
             if !used(hash, slot, from) {
@@ -423,9 +429,13 @@ mod tests {
 
         fn victim(&mut self, trial_share: f64) -> Option<(u64, Queue)> {
             let len = self.all().len();
+            let mut unasked = self.proven.clone();
             for _ in 0..len {
                 let is_long = self.trial.len() as f64 > trial_share * len as f64;
-                let on_trial = is_long || self.proven.is_empty();
+                let on_trial = !self.trial.is_empty() && (is_long || unasked.is_empty());
+                if !on_trial && !unasked.is_empty() {
+                    unasked.remove(0);
+                }
                 let hash = if on_trial {
                     self.trial[0]
                 } else {
