@@ -1,5 +1,7 @@
-//! The session cache: sharded, bounded by entries and by bytes, never blocking
-//! for longer than another thread's few hundred nanoseconds.
+//! The session cache: sharded, bounded by entries and by bytes. What is done under a lock
+//! takes some hundred nanoseconds, and now and then (a search for what has expired,
+//! for a victim, a table that grows) as much as the shard has sessions: at the default
+//! settings, 400.
 //!
 //! # Structure
 //!
@@ -63,7 +65,7 @@ const SMALL_TABLE: usize = 64;
 
 /// When the sessions have become half of what they were, that much DER at least must have
 /// gone for the memory to be worth a search for what the system can have back.
-const WORTH_GIVING_BACK: usize = 256 * 1024;
+const WORTH_GIVING_BACK: usize = 512 * 1024;
 
 /// A shard is worth having from about this many entries on: an eviction order
 /// over a handful of sessions cannot tell which of them are in use.
@@ -134,6 +136,8 @@ struct Usage {
     bytes: CachePadded<AtomicUsize>,
     /// Half of the most bytes there were since memory was last given back.
     half_of_most: CachePadded<AtomicUsize>,
+    /// The second in which that was.
+    given_back: AtomicI64,
 }
 
 /// A bounded, thread-safe map from session ID to DER bytes.
@@ -186,7 +190,10 @@ impl Cache {
         now: impl Fn() -> Now,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<usize> {
-        self.counted(self.find(id, now, |der| copy_to(buffer, der)))
+        self.counted(self.find(id, now, |entry| {
+            entry.touch();
+            copy_to(buffer, entry.der())
+        }))
     }
 
     /// [`Cache::copy_der`] if that can be done without waiting, allocating or freeing:
@@ -200,7 +207,10 @@ impl Cache {
         let hash = self.hash(id);
         let shard = self.map.determine_shard(hash as usize);
         let table = self.try_read(shard)?;
-        let found = self.look(&table, hash, id, now, |der| copy_to(buffer, der));
+        let found = self.look(&table, hash, id, now, |entry| {
+            entry.touch();
+            copy_to(buffer, entry.der())
+        });
         drop(table);
         match found {
             Look::Found(len) => Some(self.counted(Some(len))),
@@ -224,9 +234,11 @@ impl Cache {
     ) -> Option<R> {
         let mut copy = DerCopy::default();
         loop {
-            let needed = self.find(id, &now, |der| {
+            let needed = self.find(id, &now, |entry| {
+                let der = entry.der();
                 let fits = der.len() <= copy.0.capacity();
                 if fits {
+                    entry.touch();
                     copy.0.extend_from_slice(der);
                 }
                 (!fits).then_some(der.len())
@@ -254,7 +266,7 @@ impl Cache {
         &self,
         id: &SessionId,
         now: impl Fn() -> Now,
-        read: impl FnOnce(&[u8]) -> R,
+        read: impl FnOnce(&Entry) -> R,
     ) -> Option<R> {
         let hash = self.hash(id);
         let shard = self.map.determine_shard(hash as usize);
@@ -289,7 +301,7 @@ impl Cache {
         hash: u64,
         id: &SessionId,
         now: impl Fn() -> Now,
-        read: impl FnOnce(&[u8]) -> R,
+        read: impl FnOnce(&Entry) -> R,
     ) -> Look<R> {
         let Some((_, entry)) = table.get(hash, |(_, entry)| entry.get().is(id)) else {
             return Look::Absent;
@@ -298,8 +310,7 @@ impl Cache {
         if entry.lifetime().is_over(now(), self.timeout()) {
             return Look::Expired;
         }
-        entry.touch();
-        Look::Found(read(entry.der()))
+        Look::Found(read(entry))
     }
 
     /// Stores a session under `id`, in place of the one that is there.
@@ -480,15 +491,30 @@ impl Cache {
     }
 
     /// Whether so much has left since it was last said so that the allocator should give
-    /// memory back to the system. Who is told so sees to it.
-    pub fn has_shrunk(&self) -> bool {
-        let half = &self.used.half_of_most;
-        let before = half.load(Ordering::Relaxed);
-        before >= WORTH_GIVING_BACK && self.bytes() < before && {
-            let now = self.bytes() / 2;
-            let swapped = half.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed);
-            swapped.is_ok()
+    /// memory back to the system. Who is told so sees to it; it is said once a second at
+    /// most, unless nothing is left.
+    pub fn has_shrunk(&self, now: impl FnOnce() -> Now) -> bool {
+        let Usage {
+            half_of_most,
+            given_back,
+            ..
+        } = &self.used;
+        let half = half_of_most.load(Ordering::Relaxed);
+        if half < WORTH_GIVING_BACK || self.bytes() >= half {
+            return false;
         }
+        let second = now().up;
+        let is_first = given_back.swap(second, Ordering::Relaxed) != second;
+        if !is_first && self.entries() > 0 {
+            return false;
+        }
+        let swapped = half_of_most.compare_exchange(
+            half,
+            self.bytes() / 2,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        swapped.is_ok()
     }
 
     /// Remembers how large the cache has been, for [`Cache::has_shrunk`].

@@ -4,6 +4,7 @@
 //! and nothing releases those in a forked child. So nobody may be in there when
 //! the fork happens.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -16,14 +17,24 @@ static INSIDE: [CachePadded<AtomicUsize>; stripe::COUNT] =
     [const { CachePadded::new(AtomicUsize::new(0)) }; stripe::COUNT];
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// A thread on the inside, until this is dropped. Not to be entered twice by one thread:
-/// the second time it would wait for a fork that waits for the first.
+thread_local! {
+    /// How often this thread is on the inside: more than once where OpenSSL calls back. It
+    /// then passes without looking, or it would wait for a fork that waits for it.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// A thread on the inside, until this is dropped.
 pub(crate) struct Inside {
     /// The thread must be the one that entered: its stripe is counted down.
     _this_thread: PhantomData<*const ()>,
 }
 
 pub(crate) fn enter() -> Inside {
+    if DEPTH.replace(DEPTH.get() + 1) > 0 {
+        return Inside {
+            _this_thread: PhantomData,
+        };
+    }
     let inside = &INSIDE[stripe::mine()];
     let mut wait = Wait::default();
     loop {
@@ -42,7 +53,10 @@ pub(crate) fn enter() -> Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE[stripe::mine()].fetch_sub(1, Ordering::Release);
+        DEPTH.set(DEPTH.get() - 1);
+        if DEPTH.get() == 0 {
+            INSIDE[stripe::mine()].fetch_sub(1, Ordering::Release);
+        }
     }
 }
 

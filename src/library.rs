@@ -325,7 +325,7 @@ impl Library {
 
 /// Gives memory back to the system where it has become worth the time.
 fn give_back(cache: &Cache) {
-    if cache.has_shrunk() {
+    if cache.has_shrunk(sys::now) {
         sys::trim_heap();
     }
 }

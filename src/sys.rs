@@ -25,17 +25,19 @@ pub fn now() -> Now {
     let up_nanos = nanoseconds(libc::CLOCK_MONOTONIC_COARSE);
     let up = up_nanos / NANOS_PER_SECOND;
     if MEASURED.load(Ordering::Acquire) != up {
-        // Both tick at the same moment: what stood still meanwhile, did so for both.
+        // Both tick at the same moment, so what is between two equal readings of one clock is of
+        // the same moment. There are systems whose coarse clocks tick all the time: then it
+        // is nearly so.
         let mut before = up_nanos;
-        let ahead = loop {
+        for _ in 0..3 {
             let wall = nanoseconds(libc::CLOCK_REALTIME_COARSE);
+            AHEAD.store(wall - before, Ordering::Relaxed);
             let after = nanoseconds(libc::CLOCK_MONOTONIC_COARSE);
             if before == after {
-                break wall - after;
+                break;
             }
             before = after;
-        };
-        AHEAD.store(ahead, Ordering::Relaxed);
+        }
         MEASURED.store(up, Ordering::Release);
     }
     Now {
@@ -66,7 +68,8 @@ pub fn wipe(bytes: &mut [u8]) {
 }
 
 /// Has the allocator return free pages to the system, which glibc's does by itself at the
-/// very end of the heap only. Takes milliseconds.
+/// very end of the heap only. Goes through the whole heap of the host, which takes some ten
+/// milliseconds a hundred megabytes.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: may be called at any time; it takes the allocator's own locks.

@@ -255,11 +255,11 @@ unsafe fn init(
     mac: *mut EVP_MAC_CTX,
     encrypt: bool,
 ) -> bool {
-    let _visit = Visit::begin();
+    let visit = Visit::begin();
     let secret = key.hmac_secret();
     // SAFETY: the parameters only live until they are used here, and OpenSSL only
     // reads what their pointers name; a 16-byte key is what AES-128 takes.
-    unsafe {
+    let done = unsafe {
         let params = [
             ffi::OSSL_PARAM_construct_octet_string(
                 c"key".as_ptr(),
@@ -282,5 +282,9 @@ unsafe fn init(
                 iv,
                 c_int::from(encrypt),
             ) == 1
+    };
+    if done {
+        visit.end_in_success();
     }
+    done
 }

@@ -231,7 +231,7 @@ fn context_index() -> Option<c_int> {
     static INDEX: OnceLock<Option<c_int>> = OnceLock::new();
     *make_once(&INDEX, || {
         // SAFETY: the function is of the type asked for and stays in memory.
-        unsafe { new_index(CRYPTO_EX_INDEX_SSL_CTX, None, Some(free_attached)) }
+        unsafe { new_index(CRYPTO_EX_INDEX_SSL_CTX, None, None, Some(free_attached)) }
     })
 }
 
@@ -241,7 +241,14 @@ fn connection_index() -> Option<c_int> {
     static INDEX: OnceLock<Option<c_int>> = OnceLock::new();
     *make_once(&INDEX, || {
         // SAFETY: the function is of the type asked for and stays in memory.
-        unsafe { new_index(CRYPTO_EX_INDEX_SSL, Some(note_context), None) }
+        unsafe {
+            new_index(
+                CRYPTO_EX_INDEX_SSL,
+                Some(note_context),
+                Some(forget_context),
+                None,
+            )
+        }
     })
 }
 
@@ -250,10 +257,11 @@ fn connection_index() -> Option<c_int> {
 unsafe fn new_index(
     class: c_int,
     new: Option<ffi::CRYPTO_EX_new>,
+    dup: Option<ffi::CRYPTO_EX_dup>,
     free: Option<ffi::CRYPTO_EX_free>,
 ) -> Option<c_int> {
     // SAFETY: passed on to the caller.
-    let index = unsafe { ffi::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), new, None, free) };
+    let index = unsafe { ffi::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), new, dup, free) };
     (index >= 0).then_some(index)
 }
 
@@ -269,6 +277,21 @@ unsafe extern "C" fn note_context(
     // SAFETY: OpenSSL passes the new connection and its data; the connection holds a
     // reference to the context.
     unsafe { CRYPTO_set_ex_data(data, index, ffi::SSL_get_SSL_CTX(ssl.cast()).cast()) };
+}
+
+/// Called by OpenSSL when a connection is duplicated: the duplicate may begin with another
+/// context.
+unsafe extern "C" fn forget_context(
+    _to: *mut ffi::CRYPTO_EX_DATA,
+    _from: *const ffi::CRYPTO_EX_DATA,
+    context: *mut *mut c_void,
+    _index: c_int,
+    _long: c_long,
+    _arg: *mut c_void,
+) -> c_int {
+    // SAFETY: OpenSSL passes the place of what it is about to copy.
+    unsafe { *context = ptr::null_mut() };
+    1
 }
 
 /// Called by OpenSSL at the end of every context.

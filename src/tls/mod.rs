@@ -13,6 +13,7 @@ use std::fmt;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSession, SslSessionRef};
+use openssl_sys as ffi;
 use openssl_sys::{
     CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION, X509,
 };
@@ -40,6 +41,7 @@ type TicketKeys = unsafe extern "C" fn(
 
 // What OpenSSL 3 has and openssl-sys does not declare.
 unsafe extern "C" {
+    fn ERR_peek_error() -> c_ulong;
     fn ERR_set_mark() -> c_int;
     fn ERR_pop_to_mark() -> c_int;
     fn OPENSSL_atexit(handler: Option<extern "C" fn()>) -> c_int;
@@ -85,24 +87,60 @@ unsafe extern "C" {
 
 /// A visit to OpenSSL. At its end, what OpenSSL put on this thread's error queue
 /// since is taken back: the queue is the caller's, whose next `SSL_get_error`
-/// reads it. Meanwhile the process is not forked. Visits do not nest.
+/// reads it. Meanwhile the process is not forked.
 struct Visit {
+    queue: Queue,
     _inside: gate::Inside,
+}
+
+/// This thread's error queue, and what is to be done about it.
+#[derive(PartialEq, Eq)]
+enum Queue {
+    /// It was empty, as it nearly always is, and is to be so again.
+    Empty,
+    /// What was there is marked.
+    Marked,
+    /// It is as it was. OpenSSL takes its time to find the queue, so it pays to know that.
+    Untouched,
 }
 
 impl Visit {
     fn begin() -> Self {
         let inside = gate::enter();
         // SAFETY: touches this thread's error queue only.
-        unsafe { ERR_set_mark() };
-        Self { _inside: inside }
+        let queue = unsafe {
+            match ERR_peek_error() {
+                0 => Queue::Empty,
+                _ => {
+                    ERR_set_mark();
+                    Queue::Marked
+                }
+            }
+        };
+        Self {
+            queue,
+            _inside: inside,
+        }
+    }
+
+    /// Ends a visit in which nothing failed.
+    fn end_in_success(mut self) {
+        if self.queue == Queue::Empty {
+            self.queue = Queue::Untouched;
+        }
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
         // SAFETY: as above.
-        unsafe { ERR_pop_to_mark() };
+        unsafe {
+            match self.queue {
+                Queue::Empty => ffi::ERR_clear_error(),
+                Queue::Marked => drop(ERR_pop_to_mark()),
+                Queue::Untouched => {}
+            }
+        }
     }
 }
 
@@ -139,8 +177,8 @@ fn insert(
     // SAFETY: a reference is to a live session.
     let (time, timeout) = unsafe {
         (
-            openssl_sys::SSL_SESSION_get_time(session.as_ptr()),
-            openssl_sys::SSL_SESSION_get_timeout(session.as_ptr()),
+            ffi::SSL_SESSION_get_time(session.as_ptr()),
+            ffi::SSL_SESSION_get_timeout(session.as_ptr()),
         )
     };
     library
@@ -194,9 +232,11 @@ fn ensure_ticket_key(ring: &KeyRing) {
 fn fill_with_random(bytes: &mut [u8]) -> bool {
     let visit = Visit::begin();
     // SAFETY: the pointer and the length are those of `bytes`.
-    let done = unsafe { openssl_sys::RAND_bytes(bytes.as_mut_ptr(), bytes.len() as c_int) };
-    drop(visit);
-    if done != 1 {
+    let done = unsafe { ffi::RAND_bytes(bytes.as_mut_ptr(), bytes.len() as c_int) };
+    if done == 1 {
+        visit.end_in_success();
+    } else {
+        drop(visit);
         log::error!(target: "ssl_session_ticket", "no random bytes: no ticket is issued");
     }
     done == 1

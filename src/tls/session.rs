@@ -31,13 +31,14 @@ impl Encoded {
         if ![SSL3_VERSION_MAJOR, DTLS1_VERSION_MAJOR].contains(&(version >> 8)) {
             return None;
         }
-        let _visit = Visit::begin();
+        let visit = Visit::begin();
         let mut bytes = ptr::null_mut();
         // SAFETY: the session is live; given a null pointer, OpenSSL allocates and
         // sets it.
         let len = unsafe { openssl_sys::i2d_SSL_SESSION(session.as_ptr(), &mut bytes) };
         let len = usize::try_from(len).ok().filter(|len| *len > 0)?;
         let bytes = NonNull::new(bytes)?;
+        visit.end_in_success();
         Some(Self { bytes, len })
     }
 
@@ -65,8 +66,9 @@ pub fn into_raw(session: SslSession) -> *mut SSL_SESSION {
 
 /// Ends a session; OpenSSL takes a lock of the whole process for that.
 pub fn free(session: SslSession) {
-    let _visit = Visit::begin();
+    let visit = Visit::begin();
     drop(session);
+    visit.end_in_success();
 }
 
 /// Makes a session of DER bytes that were checked when they were stored.
@@ -85,7 +87,7 @@ pub fn restore(der: &[u8]) -> Option<SslSession> {
 /// Makes a session of DER bytes, which is the caller's alone. `None` if they are not
 /// exactly one session.
 pub fn decode(der: &[u8]) -> Option<SslSession> {
-    let _visit = Visit::begin();
+    let visit = Visit::begin();
     let mut start = der.as_ptr();
     let len = c_long::try_from(der.len()).ok()?;
     // SAFETY: `start` and `len` are those of `der`; the result is null or one
@@ -95,5 +97,7 @@ pub fn decode(der: &[u8]) -> Option<SslSession> {
         (!session.is_null()).then(|| SslSession::from_ptr(session))
     };
     // It is behind the last byte that was used.
-    session.filter(|_| start == der.as_ptr_range().end)
+    let session = session.filter(|_| start == der.as_ptr_range().end)?;
+    visit.end_in_success();
+    Some(session)
 }

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::gate;
 use crate::guard::guard;
+use crate::id::MAX_LEN;
 use crate::library::make_once;
 
 /// Enough for the cipher suites, contexts and protocols of a server. Two classes may want the
@@ -78,42 +79,44 @@ impl Templates {
     /// The session that these are the parts of. `None`: there is no template for it, or
     /// no memory.
     pub fn make(&self, parts: &Parts<'_>) -> Option<SslSession> {
+        // From before the template is taken until it is let go of: whoever does that last,
+        // frees it.
+        let visit = Visit::begin();
         let template = self.place(parts).load();
-        let template = template
-            .as_ref()
-            .filter(|known| parts.are_of(&known.class))?;
-        // Not a `Visit`, which would cost a tenth of all this: nothing puts errors on the queue
-        // here but a lack of memory.
-        let _inside = gate::enter();
-        let session = duplicate(&template.session)?;
-        parts.set_in(&session).then_some(session)
+        let session = match &*template {
+            Some(known) if parts.are_of(&known.class) => duplicate(&known.session),
+            _ => None,
+        };
+        drop(template);
+        let session = session.filter(|session| parts.set_in(session))?;
+        visit.end_in_success();
+        Some(session)
     }
 
     /// Keeps a template of a session that was just decoded from these parts.
     pub fn learn(&self, parts: &Parts<'_>, session: &SslSessionRef) {
+        let _visit = Visit::begin();
         let place = self.place(parts);
         // Where two classes compete, not each session in turn is to drive the other out; the
         // ID is a random number at hand.
         if place.load().is_some() && parts.id.first().is_none_or(|byte| byte % 8 != 0) {
             return;
         }
-        let visit = Visit::begin();
         if !self.freed_at_exit.swap(true, Ordering::Relaxed) {
             // SAFETY: the function has the type asked for and stays valid: the library is never
             // unloaded. If OpenSSL has no memory for it, nobody is harmed.
             unsafe { OPENSSL_atexit(Some(free_templates)) };
         }
-        let template = Template::new(parts, session);
-        let before = template.map(|template| place.swap(Some(Arc::new(template))));
-        drop(before);
-        drop(visit);
+        if let Some(template) = Template::new(parts, session) {
+            place.store(Some(Arc::new(template)));
+        }
     }
 
     /// Frees them all; whoever uses one just now keeps it until he is done.
     fn free(&self) {
         for place in &self.places {
             let _inside = gate::enter();
-            drop(place.swap(None));
+            place.store(None);
         }
     }
 
@@ -127,17 +130,25 @@ impl Templates {
 
 impl Template {
     fn new(parts: &Parts<'_>, session: &SslSessionRef) -> Option<Self> {
+        // Of the session, before it is duplicated, and of the duplicate, which may have got some.
+        if !has_no_ex_data(session) {
+            return None;
+        }
         let session = duplicate(session)?;
         let blank = Parts {
-            id: &[],
-            master_key: &[0; 48],
+            id: &[0; MAX_LEN],
+            master_key: &[0; MASTER_KEY_LEN],
             host_name: None,
             ..*parts
         };
-        (has_no_ex_data(&session) && blank.set_in(&session)).then(|| Self {
-            class: parts.class.concat(),
-            session,
-        })
+        let mut class = Vec::new();
+        let len = parts.class.iter().map(|part| part.len()).sum();
+        class.try_reserve_exact(len).ok()?;
+        parts
+            .class
+            .iter()
+            .for_each(|part| class.extend_from_slice(part));
+        (has_no_ex_data(&session) && blank.set_in(&session)).then_some(Self { class, session })
     }
 }
 
@@ -151,8 +162,8 @@ fn duplicate(session: &SslSessionRef) -> Option<SslSession> {
 }
 
 /// Whether no part of the program hangs data of its own to each new session. If that has
-/// no function to duplicate them, the duplicates of a template would share one
-/// datum, and each would free it.
+/// no function to duplicate them, a session and its duplicates would share one datum, and
+/// each would free it.
 fn has_no_ex_data(session: &SslSessionRef) -> bool {
     /// More than programs have of such parts.
     const MOST: c_int = 1024;
@@ -191,6 +202,9 @@ mod tag {
 /// TLS 1.2, as in the second number of a session.
 const TLS1_2: &[u8] = &[3, 3];
 
+/// The length of every master secret up to TLS 1.2 (RFC 5246, 8.1).
+const MASTER_KEY_LEN: usize = 48;
+
 impl<'a> Parts<'a> {
     /// Takes a session of TLS 1.2 apart; `None` for every other, and where there is anything
     /// uncommon about its bytes.
@@ -206,6 +220,9 @@ impl<'a> Parts<'a> {
         let common = before(all, rest.0);
         let id = rest.content(tag::OCTET_STRING)?;
         let master_key = rest.content(tag::OCTET_STRING)?;
+        if master_key.len() != MASTER_KEY_LEN {
+            return None;
+        }
         let time = rest.number(tag::TIME)?;
         let timeout = rest.number(tag::TIMEOUT)?;
         let optional = rest.0;
@@ -260,6 +277,9 @@ impl<'a> Parts<'a> {
         let host_name = match self.host_name {
             None => ptr::null(),
             Some(name) => {
+                if c_string.try_reserve(name.len() + 1).is_err() {
+                    return false;
+                }
                 c_string.extend_from_slice(name);
                 c_string.push(0);
                 c_string.as_ptr().cast()

@@ -1,0 +1,67 @@
+/** @file
+
+  A host that hangs data of its own to every session: each session has one datum, which
+  is freed once, wherever the session comes from.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+static int made;
+static int freed;
+
+static void
+new_data(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long number, void *arg)
+{
+  (void)parent, (void)pointer, (void)number, (void)arg;
+  made++;
+  CHECK(CRYPTO_set_ex_data(data, index, strdup("the host's")) == 1);
+}
+
+static void
+free_data(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long number, void *arg)
+{
+  (void)parent, (void)data, (void)index, (void)number, (void)arg;
+  freed += pointer != NULL;
+  free(pointer);
+}
+
+/* Fetches a session several times, one of the class that the letter makes: the first of a
+   class is decoded, later ones are made otherwise. */
+static void
+fetch(unsigned char letter, int index, const char *expected)
+{
+  TSSslSessionID id    = api_numbered_id(1);
+  SSL_SESSION *session = tls_session(0);
+  CHECK(SSL_SESSION_set1_id_context(session, &letter, 1) == 1);
+  CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+  for (int i = 0; i < 3; i++) {
+    SSL_SESSION *got = (SSL_SESSION *)TSSslSessionGet(&id);
+    REQUIRE(got != NULL);
+    if (expected != NULL) {
+      const char *data = SSL_SESSION_get_ex_data(got, index);
+      CHECK(data != NULL && strcmp(data, expected) == 0);
+      CHECK(data != SSL_SESSION_get_ex_data(session, index));
+    }
+    SSL_SESSION_free(got);
+  }
+  SSL_SESSION_free(session);
+}
+
+int
+main(void)
+{
+  api_open();
+  /* A class of sessions that is known before the host begins, and one from after it. */
+  fetch('a', -1, NULL);
+  int index = SSL_SESSION_get_ex_new_index(0, NULL, new_data, NULL, free_data);
+  REQUIRE(index > 0);
+  fetch('a', index, "the host's");
+  fetch('b', index, "the host's");
+  CHECK(made > 0);
+  CHECK_INT(freed, made);
+  return check_result();
+}
