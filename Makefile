@@ -86,6 +86,7 @@ $(bench)/handshake: bench/handshake.c c_tests/check.h
 bench-smoke: $(bench)/calls $(bench)/plain.so $(bench)/ats_plugin.so $(bench)/handshake $(release)/libtssession.so
 	rm -f $(bench)/smoke.jsonl
 	$(bench)/calls -r 1 -t 2 -s 100 $(bench)/smoke.jsonl tssession=$(release)/libtssession.so plain=$(bench)/plain.so
+	$(CARGO) run --release --locked -q -p tssession-bench --bin report -- $(bench)/smoke <$(bench)/smoke.jsonl >/dev/null
 
 bench: deps $(bench)/calls $(bench)/plain.so $(release)/libtssession.so
 	rm -f $(bench)/calls.jsonl

@@ -332,13 +332,13 @@ compare_doubles(const void *a, const void *b)
 
 static void
 report(const struct world *world, const char *chart, const char *title, const char *row, const char *candidate,
-       double *values, int count, const char *unit)
+       double *values, int count, const char *unit, const char *better)
 {
   qsort(values, (size_t)count, sizeof(double), compare_doubles);
   fprintf(world->out,
           "{\"chart\":\"%s-%s\",\"title\":\"%s, %s\",\"row\":\"%s\",\"candidate\":\"%s\",\"value\":%.2f,"
-          "\"unit\":\"%s\",\"better\":\"lower\",\"low\":%.2f,\"high\":%.2f}\n",
-          world->plan->where, chart, title, world->plan->where, row, candidate, values[count / 2], unit,
+          "\"unit\":\"%s\",\"better\":\"%s\",\"low\":%.2f,\"high\":%.2f}\n",
+          world->plan->where, chart, title, world->plan->where, row, candidate, values[count / 2], unit, better,
           values[count / 4], values[count - 1 - count / 4]);
   fflush(world->out);
 }
@@ -467,7 +467,7 @@ measure_rows(const struct candidate *candidates, int count, struct world *world,
         }
       }
       for (int c = 0; c < count; c++) {
-        report(world, chart, title, rows[r].name, candidates[c].name, values[c], plan->repetitions, "ns");
+        report(world, chart, title, rows[r].name, candidates[c].name, values[c], plan->repetitions, "ns", "lower");
       }
     }
   }
@@ -539,7 +539,7 @@ measure_latency(const struct candidate *candidates, int count, struct world *wor
   for (int p = 0; p < PERCENTILES; p++) {
     for (int c = 0; c < count; c++) {
       report(world, "latency", "GetBuffer while another thread inserts into the full cache", percentiles[p].name,
-             candidates[c].name, values[c][p], repetitions, "ns");
+             candidates[c].name, values[c][p], repetitions, "ns", "lower");
     }
   }
   free(times);
@@ -583,9 +583,10 @@ void
 measure_memory(const struct candidate *candidates, int count, const struct measure_plan *plan, const char *path)
 {
   enum { SESSIONS = 90000 };
-  static const char title[] = "resident memory per session of 90000";
-  struct world *world       = make_world(plan, SESSIONS, path);
-  struct worker *workers    = make_workers(world, 1);
+  static const char title[]      = "resident memory per session of 90000";
+  static const char given_back[] = "memory per session that the system gets back";
+  struct world *world            = make_world(plan, SESSIONS, path);
+  struct worker *workers         = make_workers(world, 1);
   double before[MAX_CANDIDATES];
 
   for (int c = 0; c < count; c++) {
@@ -594,19 +595,21 @@ measure_memory(const struct candidate *candidates, int count, const struct measu
     before[c] = resident();
     fill(&candidates[c], workers, SESSIONS);
     double value = (resident() - before[c]) / SESSIONS;
-    report(world, "memory", title, "filled", candidates[c].name, &value, 1, "bytes");
+    report(world, "memory", title, "filled", candidates[c].name, &value, 1, "bytes", "lower");
   }
   for (int c = 0; c < count; c++) {
     double filled = resident();
     empty(&candidates[c], world);
-    double value = (filled - resident()) / SESSIONS;
-    report(world, "memory", title, "given back after all were removed", candidates[c].name, &value, 1, "bytes");
+    double value = fmax(0, (filled - resident()) / SESSIONS);
+    report(world, "given-back", given_back, "given back after all were removed", candidates[c].name, &value, 1, "bytes",
+           "higher");
     if (candidates[c].clear != NULL) {
       fill(&candidates[c], workers, SESSIONS);
       filled = resident();
       candidates[c].clear();
-      value = (filled - resident()) / SESSIONS;
-      report(world, "memory", title, "given back after Clear", candidates[c].name, &value, 1, "bytes");
+      value = fmax(0, (filled - resident()) / SESSIONS);
+      report(world, "given-back", given_back, "given back after Clear", candidates[c].name, &value, 1, "bytes",
+             "higher");
     }
   }
   free_workers(workers, 1);

@@ -6,8 +6,8 @@
 //! # Structure
 //!
 //! A `DashMap` holds the entries, one [`Lane`] beside each of its shards holds
-//! what belongs to the shard but not to the table: the eviction order and the
-//! number of waiting writers. Two process-wide numbers count entries and bytes.
+//! what belongs to the shard but not to the table: the eviction order, above all.
+//! Two process-wide numbers count entries and bytes.
 //!
 //! # Invariants
 //!
@@ -110,9 +110,6 @@ enum Whom {
 struct Lane {
     /// Never contended: it is locked under the shard's write lock only.
     order: Mutex<Order>,
-    /// Writers waiting for the shard. Readers let them pass, or a crowd of
-    /// readers could keep a writer out for good.
-    writers_waiting: AtomicU32,
     /// What [`Order::earliest_end`] was at the last unlock: tells without a lock whether
     /// there may be something to clear away.
     earliest_end: AtomicI64,
@@ -123,7 +120,6 @@ impl Lane {
     fn new(sessions: usize) -> Self {
         Self {
             order: Mutex::default(),
-            writers_waiting: AtomicU32::new(0),
             earliest_end: AtomicI64::new(i64::MAX),
             ghosts: Ghosts::new(sessions),
         }
@@ -144,6 +140,12 @@ struct Usage {
 pub struct Cache {
     map: DashMap<u64, Entry, RandomState>,
     lanes: Box<[CachePadded<Lane>]>,
+    /// For each shard the writers that wait for it. Readers let them pass, or a crowd of
+    /// readers could keep a writer out for good. Close together: every reader looks, and
+    /// nobody writes as long as nobody waits.
+    writers_waiting: Box<[AtomicU32]>,
+    /// Whether there may be ghosts: as long as nothing was evicted, no lookup need ask.
+    has_evicted: AtomicBool,
     used: Usage,
     max_entries: AtomicUsize,
     max_bytes: AtomicUsize,
@@ -169,6 +171,8 @@ impl Cache {
             lanes: (0..shards)
                 .map(|_| CachePadded::new(Lane::new(limits.entries / shards)))
                 .collect(),
+            writers_waiting: (0..shards).map(|_| AtomicU32::new(0)).collect(),
+            has_evicted: AtomicBool::new(false),
             used: Usage::default(),
             max_entries: AtomicUsize::new(limits.entries.max(1)),
             max_bytes: AtomicUsize::new(limits.bytes),
@@ -288,7 +292,9 @@ impl Cache {
 
     /// Lets the policy learn from a session that was not found.
     fn learn(&self, shard: usize, hash: u64) {
-        if let Some(queue) = self.lanes[shard].ghosts.recall(hash) {
+        if self.has_evicted.load(Ordering::Relaxed)
+            && let Some(queue) = self.lanes[shard].ghosts.recall(hash)
+        {
             let sessions = self.max_entries.load(Ordering::Relaxed);
             self.trial_share.learn(queue, sessions);
         }
@@ -628,7 +634,7 @@ impl Cache {
 
     /// The shard's table for reading, unless it is locked or a writer waits for it.
     fn try_read(&self, index: usize) -> Option<RwLockReadGuard<'_, Table>> {
-        let writers = &self.lanes[index].writers_waiting;
+        let writers = &self.writers_waiting[index];
         if writers.load(Ordering::Relaxed) > 0 {
             return None;
         }
@@ -641,7 +647,7 @@ impl Cache {
             return Some(table);
         }
         let lock = &self.map.shards()[index];
-        let writers = &self.lanes[index].writers_waiting;
+        let writers = &self.writers_waiting[index];
         self.stats.count(Counter::Contention);
         if self.skip_on_contention.load(Ordering::Relaxed) {
             return lock.try_read();
@@ -675,7 +681,7 @@ impl Cache {
             return shard;
         }
         self.stats.count(Counter::Contention);
-        let writers = &self.lanes[index].writers_waiting;
+        let writers = &self.writers_waiting[index];
         writers.fetch_add(1, Ordering::Relaxed);
         let mut wait = Wait::default();
         let shard = loop {
@@ -867,6 +873,9 @@ impl Shard<'_> {
         })?;
         cache.stats.count(Counter::Evicted);
         self.lane.ghosts.remember(victim);
+        if !cache.has_evicted.load(Ordering::Relaxed) {
+            cache.has_evicted.store(true, Ordering::Relaxed);
+        }
         self.take_slot(cache, (victim.hash, victim.slot))
     }
 }
@@ -881,8 +890,8 @@ impl Frozen<'_> {
     /// Releases the locks in a forked child, where the threads that waited
     /// for them do not exist.
     pub(crate) fn release_in_child(self) {
-        for lane in &self.cache.lanes {
-            lane.writers_waiting.store(0, Ordering::Relaxed);
+        for writers in &self.cache.writers_waiting {
+            writers.store(0, Ordering::Relaxed);
         }
     }
 }

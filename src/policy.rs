@@ -16,7 +16,7 @@
 //! This module knows neither locks nor entries: it keeps the order, the cache
 //! answers whether a session was used.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// No node: the end of the list.
 const NIL: u32 = u32::MAX;
@@ -313,8 +313,6 @@ pub(crate) struct Victim {
 pub(crate) struct Ghosts {
     /// For each of the queues a part of the hash; 0: none.
     marks: Box<[[AtomicU32; 2]]>,
-    /// Whether there may be any: as long as nothing was evicted, no lookup need ask.
-    any: AtomicBool,
 }
 
 impl Ghosts {
@@ -323,7 +321,6 @@ impl Ghosts {
         let len = (sessions / 16).next_power_of_two();
         Self {
             marks: (0..len).map(|_| Default::default()).collect(),
-            any: AtomicBool::new(false),
         }
     }
 
@@ -339,14 +336,10 @@ impl Ghosts {
     pub(crate) fn remember(&self, victim: Victim) {
         let place = &self.places(victim.hash)[victim.from as usize];
         place.store(Self::mark(victim.hash), Ordering::Relaxed);
-        self.any.store(true, Ordering::Relaxed);
     }
 
     /// The queue that a session was evicted from which is asked for now; forgets it.
     pub(crate) fn recall(&self, hash: u64) -> Option<Queue> {
-        if !self.any.load(Ordering::Relaxed) {
-            return None;
-        }
         let mark = Self::mark(hash);
         QUEUES.into_iter().find(|&queue| {
             let place = &self.places(hash)[queue as usize];
@@ -360,7 +353,6 @@ impl Ghosts {
     pub(crate) fn clear(&self) {
         let all = self.marks.iter().flatten();
         all.for_each(|mark| mark.store(0, Ordering::Relaxed));
-        self.any.store(false, Ordering::Relaxed);
     }
 }
 
