@@ -127,11 +127,14 @@ fn host_names() {
     execute_in_valgrind(program);
 }
 
-/// Not under valgrind, whose own copies of memory it would search.
+/// Not under valgrind, which keeps copies of memory that one would find, and memory that
+/// was freed.
 #[test]
-fn wipe() {
-    for reach in [Reach::Link, Reach::Dlopen] {
-        execute(Command::new(compile("wipe.c", reach, &[])));
+fn wipe_and_memory() {
+    for program in ["wipe.c", "memory.c"] {
+        for reach in [Reach::Link, Reach::Dlopen] {
+            execute(Command::new(compile(program, reach, &[])));
+        }
     }
 }
 

@@ -1,0 +1,67 @@
+/** @file
+
+  What the sessions take of the machine's memory, and that it comes back.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <unistd.h>
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+enum { SESSIONS = 40000, MOST_BYTES = 363 };
+
+static SSL_SESSION *session;
+
+static long
+resident(void)
+{
+  long all, pages;
+  FILE *file = fopen("/proc/self/statm", "r");
+  REQUIRE(file != NULL && fscanf(file, "%ld %ld", &all, &pages) == 2);
+  fclose(file);
+  return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* Stores that many, each under its own ID; returns how much memory that took. */
+static long
+fill(long sessions)
+{
+  long before = resident();
+  for (long i = 0; i < sessions; i++) {
+    TSSslSessionID id = api_numbered_id((unsigned long)i);
+    SSL_SESSION_set1_id(session, (const unsigned char *)id.bytes, (unsigned)id.len);
+    CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+  }
+  return resident() - before;
+}
+
+int
+main(void)
+{
+  api_open();
+  session = tls_session(0);
+  fill(1);
+
+  long taken = fill(SESSIONS);
+  fprintf(stderr, "%ld bytes a session\n", taken / SESSIONS);
+  CHECK(taken / SESSIONS <= MOST_BYTES);
+  CHECK(taken / SESSIONS >= 150);
+  long full = resident();
+  for (long i = 0; i < SESSIONS; i++) {
+    TSSslSessionID id = api_numbered_id((unsigned long)i);
+    CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
+  }
+  CHECK(full - resident() > taken * 3 / 4);
+
+  /* What comes back can be had again. */
+  taken = fill(SESSIONS);
+  full  = resident();
+  TSSslSessionCacheClear();
+  CHECK(full - resident() > taken * 3 / 4);
+
+  SSL_SESSION_free(session);
+  return check_result();
+}
