@@ -116,7 +116,7 @@ macro_rules! programs {
 
 programs! {
     types get get_buffer insert insert_buffer remove ticket_keys key_file ownership hostile cache environment
-    handshake hang_up session_data precise_clocks threads fork
+    handshake hang_up session_data no_memory precise_clocks threads fork
 }
 
 /// It defines the library's names itself, so it cannot be linked.

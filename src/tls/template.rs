@@ -20,10 +20,11 @@ use arc_swap::ArcSwapOption;
 use foldhash::quality::RandomState;
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ssl::{SslSession, SslSessionRef};
+use openssl_sys as ffi;
 use smallvec::SmallVec;
 
 use super::{
-    OPENSSL_atexit, SSL_SESSION_dup, SSL_SESSION_get_ex_data, SSL_SESSION_set_time,
+    ERR_peek_error, OPENSSL_atexit, SSL_SESSION_dup, SSL_SESSION_get_ex_data, SSL_SESSION_set_time,
     SSL_SESSION_set_timeout, SSL_SESSION_set1_hostname, SSL_SESSION_set1_id,
     SSL_SESSION_set1_master_key, Visit,
 };
@@ -80,17 +81,19 @@ impl Templates {
     /// no memory.
     pub fn make(&self, parts: &Parts<'_>) -> Option<SslSession> {
         // From before the template is taken until it is let go of: whoever does that last,
-        // frees it.
-        let visit = Visit::begin();
+        // frees it. Not a `Visit`, whose look at the error queue costs a tenth of all this.
+        let _inside = gate::enter();
         let template = self.place(parts).load();
         let session = match &*template {
             Some(known) if parts.are_of(&known.class) => duplicate(&known.session),
-            _ => None,
+            _ => return None,
         };
         drop(template);
-        let session = session.filter(|session| parts.set_in(session))?;
-        visit.end_in_success();
-        Some(session)
+        let session = session.filter(|session| parts.set_in(session));
+        if session.is_none() {
+            forget_lack_of_memory();
+        }
+        session
     }
 
     /// Keeps a template of a session that was just decoded from these parts.
@@ -102,10 +105,13 @@ impl Templates {
         if place.load().is_some() && parts.id.first().is_none_or(|byte| byte % 8 != 0) {
             return;
         }
-        if !self.freed_at_exit.swap(true, Ordering::Relaxed) {
+        if !self.freed_at_exit.load(Ordering::Relaxed) {
             // SAFETY: the function has the type asked for and stays valid: the library is never
-            // unloaded. If OpenSSL has no memory for it, nobody is harmed.
-            unsafe { OPENSSL_atexit(Some(free_templates)) };
+            // unloaded.
+            if unsafe { OPENSSL_atexit(Some(free_templates)) } != 1 {
+                return;
+            }
+            self.freed_at_exit.store(true, Ordering::Relaxed);
         }
         if let Some(template) = Template::new(parts, session) {
             place.store(Some(Arc::new(template)));
@@ -149,6 +155,21 @@ impl Template {
             .iter()
             .for_each(|part| class.extend_from_slice(part));
         (has_no_ex_data(&session) && blank.set_in(&session)).then_some(Self { class, session })
+    }
+}
+
+/// Takes back what the lack of memory for a session has put on the error queue, which is as
+/// good as always empty before. If it was not, the oldest error is the caller's, who
+/// looks at that one; then all stay.
+fn forget_lack_of_memory() {
+    const ERR_R_MALLOC_FAILURE: c_int = 256;
+    /// A reason has flags above.
+    const REASON: c_int = 0x3ffff;
+    // SAFETY: touches this thread's error queue only.
+    unsafe {
+        if ffi::ERR_GET_REASON(ERR_peek_error()) & REASON == ERR_R_MALLOC_FAILURE {
+            ffi::ERR_clear_error();
+        }
     }
 }
 
