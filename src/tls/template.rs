@@ -33,9 +33,9 @@ use crate::guard::guard;
 use crate::id::MAX_LEN;
 use crate::library::make_once;
 
-/// Enough for the cipher suites, contexts and protocols of a server. Two classes may want the
-/// same place; see [`Templates::learn`].
-const PLACES: usize = 64;
+/// Enough for the cipher suites and protocols of a server with many contexts. Two classes may
+/// want the same place; see [`Templates::learn`].
+const PLACES: usize = 256;
 
 /// A session nobody else has: what all of one class have in common.
 struct Template {
