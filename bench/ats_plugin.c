@@ -30,31 +30,14 @@ static struct measure_plan plan = {
   .threads     = 2,
 };
 
-struct job {
-  void (*body)(void *);
-  void *argument;
-};
-
-static void *
-run_job(void *argument)
-{
-  struct job job = *(struct job *)argument;
-  free(argument);
-  job.body(job.argument);
-  return NULL;
-}
-
 /* The session functions need a thread that belongs to the host. */
 static void
-start_thread(void (*body)(void *), void *argument)
+start_thread(void *(*body)(void *), void *argument)
 {
-  struct job *job = malloc(sizeof(*job));
-  job->body       = body;
-  job->argument   = argument;
-  TSThreadCreate(run_job, job);
+  TSThreadCreate(body, argument);
 }
 
-static void
+static void *
 measure(void *unused)
 {
   struct candidate candidates[2];

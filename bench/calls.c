@@ -19,28 +19,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct job {
-  void (*body)(void *);
-  void *argument;
-};
-
-static void *
-run_job(void *argument)
-{
-  struct job job = *(struct job *)argument;
-  free(argument);
-  job.body(job.argument);
-  return NULL;
-}
-
 static void
-start_thread(void (*body)(void *), void *argument)
+start_thread(void *(*body)(void *), void *argument)
 {
   pthread_t thread;
-  struct job *job = malloc(sizeof(*job));
-  job->body       = body;
-  job->argument   = argument;
-  if (pthread_create(&thread, NULL, run_job, job) != 0) {
+  if (pthread_create(&thread, NULL, body, argument) != 0) {
     perror("pthread_create");
     exit(1);
   }

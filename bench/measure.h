@@ -43,7 +43,7 @@ struct measure_plan {
   /* Only rows whose name contains this; NULL for all. */
   const char *only;
   /* Runs `body(argument)` on a thread of its own, of a kind that may call the candidates. */
-  void (*start_thread)(void (*body)(void *), void *argument);
+  void (*start_thread)(void *(*body)(void *), void *argument);
 };
 
 /* Looks the functions up; false if one is missing. `library` as for dlsym. */
