@@ -93,6 +93,16 @@ pub enum Refused {
     NoMemory,
 }
 
+/// Why a lookup finds nothing.
+#[derive(Clone, Copy)]
+enum Miss {
+    Absent,
+    Expired,
+    /// The shard was locked, and waiting is switched off.
+    Contention,
+    NoMemory,
+}
+
 /// Who may be evicted from a shard.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whom {
@@ -217,10 +227,10 @@ impl Cache {
         });
         drop(table);
         match found {
-            Look::Found(len) => Some(self.counted(Some(len))),
+            Look::Found(len) => Some(self.counted(Ok(len))),
             Look::Absent => {
                 self.learn(shard, hash);
-                Some(self.counted(None))
+                Some(self.counted(Err(Miss::Absent)))
             }
             Look::Expired => None,
         }
@@ -248,22 +258,25 @@ impl Cache {
                 (!fits).then_some(der.len())
             });
             match needed {
-                Some(Some(len)) => match copy.0.try_reserve_exact(len) {
+                Ok(Some(len)) => match copy.0.try_reserve_exact(len) {
                     Ok(()) => continue,
-                    Err(_) => return self.counted(None),
+                    Err(_) => return self.counted(Err(Miss::NoMemory)),
                 },
-                Some(None) => return self.counted(Some(read(&copy.0))),
-                None => return self.counted(None),
+                Ok(None) => return self.counted(Ok(read(&copy.0))),
+                Err(miss) => return self.counted(Err(miss)),
             }
         }
     }
 
-    fn counted<R>(&self, found: Option<R>) -> Option<R> {
+    fn counted<R>(&self, found: Result<R, Miss>) -> Option<R> {
         self.stats.count(match found {
-            Some(_) => Counter::Hit,
-            None => Counter::Miss,
+            Ok(_) => Counter::Hit,
+            Err(Miss::Absent) => Counter::MissAbsent,
+            Err(Miss::Expired) => Counter::MissExpired,
+            Err(Miss::Contention) => Counter::MissContention,
+            Err(Miss::NoMemory) => Counter::MissNoMemory,
         });
-        found
+        found.ok()
     }
 
     fn find<R>(
@@ -271,21 +284,21 @@ impl Cache {
         id: &SessionId,
         now: impl Fn() -> Now,
         read: impl FnOnce(&Entry) -> R,
-    ) -> Option<R> {
+    ) -> Result<R, Miss> {
         let hash = self.hash(id);
         let shard = self.map.determine_shard(hash as usize);
-        let table = self.read(shard)?;
+        let table = self.read(shard).ok_or(Miss::Contention)?;
         let found = self.look(&table, hash, id, &now, read);
         drop(table);
         match found {
-            Look::Found(result) => Some(result),
+            Look::Found(result) => Ok(result),
             Look::Absent => {
                 self.learn(shard, hash);
-                None
+                Err(Miss::Absent)
             }
             Look::Expired => {
                 self.reap(shard, hash, id, now());
-                None
+                Err(Miss::Expired)
             }
         }
     }
@@ -333,7 +346,10 @@ impl Cache {
         let result = self.try_insert(id, der, lifetime, now);
         self.stats.count(match result {
             Ok(()) => Counter::Stored,
-            Err(_) => Counter::Refused,
+            Err(Refused::Expired) => Counter::RefusedExpired,
+            Err(Refused::TooLarge) => Counter::RefusedTooLarge,
+            Err(Refused::Contention) => Counter::RefusedContention,
+            Err(Refused::NoMemory) => Counter::RefusedNoMemory,
         });
         result
     }
@@ -398,7 +414,7 @@ impl Cache {
     /// Takes the shard's lock for writing and waits for it, whatever is set
     /// for contention.
     pub fn remove(&self, id: &SessionId, now: Now) -> bool {
-        self.take(id, now).is_some()
+        self.take(id, now).is_ok()
     }
 
     /// Removes a session and calls `read` with its DER, so that of several callers one
@@ -415,18 +431,22 @@ impl Cache {
         self.counted(taken.map(|entry| read(entry.der())))
     }
 
-    fn take(&self, id: &SessionId, now: Now) -> Option<Entry> {
+    fn take(&self, id: &SessionId, now: Now) -> Result<Entry, Miss> {
         let hash = self.hash(id);
         let mut shard = self.write(self.map.determine_shard(hash as usize));
         let removed = shard.take(self, hash, |entry| entry.is(id));
         drop(shard);
-        let entry = removed?;
+        let entry = removed.ok_or(Miss::Absent)?;
         let expired = entry.lifetime().is_over(now, self.timeout());
         self.stats.count(match expired {
             true => Counter::Expired,
             false => Counter::Removed,
         });
-        (!expired).then_some(entry)
+        if expired {
+            Err(Miss::Expired)
+        } else {
+            Ok(entry)
+        }
     }
 
     /// Forgets every session and gives the memory back.

@@ -1,5 +1,6 @@
 //! The settings, under the names of ATS records.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -107,12 +108,43 @@ const RECORDS: [(Record, &str, Kind); 12] = [
     ),
 ];
 
+/// The names that ATS 10 has for `proxy.config.ssl.session_cache`: in YAML a record cannot
+/// also be the start of another one's name.
+const SESSION_CACHE_ALIASES: [&str; 3] = [
+    "proxy.config.ssl.session_cache.mode",
+    "proxy.config.ssl.session_cache.enabled",
+    "proxy.config.ssl.session_cache.value",
+];
+
+/// Every name of every record.
+fn names() -> impl Iterator<Item = (&'static str, Record)> {
+    let own = RECORDS.iter().map(|(record, name, _)| (*name, *record));
+    let aliases = SESSION_CACHE_ALIASES.map(|name| (name, Record::SessionCache));
+    own.chain(aliases)
+}
+
+/// Whether this is the name of a record.
+pub fn is_known(name: &str) -> bool {
+    names().any(|(known, _)| known == name)
+}
+
+/// Whether there are records whose name begins with these words: this and a dot.
+pub fn is_known_group(words: &str) -> bool {
+    let under = |name: &str| {
+        name.strip_prefix(words)
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
+    names().any(|(name, _)| under(name))
+}
+
 /// Who gave a setting its value. A later one in this list is not overruled by
 /// an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// Nobody.
     Default,
+    /// A file of records.
+    File,
     /// A call.
     Call,
     /// The environment of the process.
@@ -124,7 +156,7 @@ pub enum Source {
 pub enum SetError {
     /// There is no record of that name.
     UnknownName,
-    /// Not a number where one is needed.
+    /// Not a whole number where one is needed.
     NotANumber,
     /// A number outside the range.
     OutOfRange {
@@ -133,34 +165,84 @@ pub enum SetError {
         /// The highest number allowed.
         max: i64,
     },
-    /// The environment has set it, and that counts more. The value was well-formed.
-    Overruled,
 }
 
 impl fmt::Display for SetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownName => write!(f, "there is no such setting"),
-            Self::NotANumber => write!(f, "the value is not a number"),
+            Self::NotANumber => write!(f, "the value is not a whole number"),
             Self::OutOfRange { min, max } => {
                 write!(f, "the value is not between {min} and {max}")
             }
-            Self::Overruled => write!(f, "the environment variable of that name counts more"),
         }
     }
 }
 
+/// A record and a value for it that was checked, not in force yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    record: Record,
+    value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Value {
+    Int(i64),
+    Text(Option<OsString>),
+}
+
+impl Setting {
+    /// What `value` is for the record of this name.
+    pub fn parse(name: &str, value: &OsStr) -> Result<Self, SetError> {
+        let (_, record) = names()
+            .find(|(known, _)| *known == name)
+            .ok_or(SetError::UnknownName)?;
+        let value = match RECORDS[record as usize].2 {
+            Kind::Int { min, max, .. } => {
+                let int = value.to_str().and_then(parse_int);
+                let int = int.ok_or(SetError::NotANumber)?;
+                if !(min..=max).contains(&int) {
+                    return Err(SetError::OutOfRange { min, max });
+                }
+                Value::Int(int)
+            }
+            Kind::Text => {
+                // An empty string and NULL are how ATS writes "none".
+                let none = value.is_empty() || value == "NULL";
+                Value::Text((!none).then(|| value.to_owned()))
+            }
+        };
+        Ok(Self { record, value })
+    }
+
+    /// The record.
+    pub fn record(&self) -> Record {
+        self.record
+    }
+
+    /// The name that a record has in ATS 9.
+    pub fn name(&self) -> &'static str {
+        RECORDS[self.record as usize].1
+    }
+
+    /// Whether the record holds a number.
+    pub fn is_number(&self) -> bool {
+        matches!(self.value, Value::Int(_))
+    }
+}
+
 #[derive(Default)]
-struct Value {
+struct Slot {
     int: AtomicI64,
     source: AtomicU8,
 }
 
-type Texts = [Option<String>; RECORDS.len()];
+type Texts = [Option<OsString>; RECORDS.len()];
 
 /// The values in force.
 pub struct Config {
-    values: [Value; RECORDS.len()],
+    slots: [Slot; RECORDS.len()],
     texts: Mutex<Texts>,
 }
 
@@ -173,12 +255,12 @@ impl Default for Config {
     /// Every record at its default.
     fn default() -> Self {
         let config = Self {
-            values: Default::default(),
+            slots: Default::default(),
             texts: Mutex::default(),
         };
         for (record, _, kind) in &RECORDS {
             if let Kind::Int { default, .. } = kind {
-                config.values[*record as usize]
+                config.slots[*record as usize]
                     .int
                     .store(*default, Ordering::Relaxed);
             }
@@ -189,67 +271,46 @@ impl Default for Config {
 
 impl Config {
     /// The records that `variable` names a value for, as ATS names environment
-    /// variables: upper case, with `_` for `.`. Gives each record's own name and
-    /// the value.
+    /// variables: upper case, with `_` for `.`. Gives each name and its value.
     pub fn overrides(
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> impl Iterator<Item = (&'static str, String)> {
-        RECORDS.iter().filter_map(move |(_, name, _)| {
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> impl Iterator<Item = (&'static str, OsString)> {
+        names().filter_map(move |(name, _)| {
             let value = variable(&name.to_ascii_uppercase().replace('.', "_"))?;
-            Some((*name, value))
+            Some((name, value))
         })
     }
 
-    /// Sets one record by its name.
-    pub fn set(&self, name: &str, value: &str, source: Source) -> Result<Record, SetError> {
-        let (record, _, kind) = RECORDS
-            .iter()
-            .find(|(_, known, _)| *known == name)
-            .ok_or(SetError::UnknownName)?;
-        let int = match kind {
-            Kind::Int { min, max, .. } => {
-                let int = parse_int(value).ok_or(SetError::NotANumber)?;
-                if !(*min..=*max).contains(&int) {
-                    return Err(SetError::OutOfRange {
-                        min: *min,
-                        max: *max,
-                    });
-                }
-                Some(int)
-            }
-            Kind::Text => None,
-        };
-        let slot = &self.values[*record as usize];
+    /// Puts a setting in force, unless a source that counts more has set the record:
+    /// then `false`.
+    pub fn put(&self, setting: Setting, source: Source) -> bool {
+        let slot = &self.slots[setting.record as usize];
         // One setter at a time, so that source and value belong together.
         let mut texts = lock(&self.texts);
         if slot.source.load(Ordering::Relaxed) > source as u8 {
-            return Err(SetError::Overruled);
+            return false;
         }
         slot.source.store(source as u8, Ordering::Relaxed);
-        match int {
-            Some(int) => slot.int.store(int, Ordering::Relaxed),
-            None => {
-                // An empty string and NULL are how ATS writes "none".
-                let none = value.is_empty() || value == "NULL";
-                texts[*record as usize] = (!none).then(|| value.to_owned());
-            }
+        match setting.value {
+            Value::Int(int) => slot.int.store(int, Ordering::Relaxed),
+            Value::Text(text) => texts[setting.record as usize] = text,
         }
-        Ok(*record)
+        true
     }
 
     /// The value of a number record.
     pub fn int(&self, record: Record) -> i64 {
-        self.values[record as usize].int.load(Ordering::Relaxed)
+        self.slots[record as usize].int.load(Ordering::Relaxed)
     }
 
     /// The value of a number record, if somebody has set it.
     pub fn int_if_set(&self, record: Record) -> Option<i64> {
-        let source = self.values[record as usize].source.load(Ordering::Relaxed);
+        let source = self.slots[record as usize].source.load(Ordering::Relaxed);
         (source != Source::Default as u8).then(|| self.int(record))
     }
 
     /// The value of a text record.
-    pub fn text(&self, record: Record) -> Option<String> {
+    pub fn text(&self, record: Record) -> Option<OsString> {
         let texts = lock(&self.texts);
         texts[record as usize].clone()
     }
@@ -261,9 +322,15 @@ impl Config {
     }
 }
 
-/// A whole number as ATS takes it: with `K`, `M`, `G` or `T` behind it for powers of 1024.
+/// A whole number as ATS takes it: hexadecimal after `0x`, or decimal and then maybe `K`,
+/// `M`, `G` or `T` behind it for powers of 1024.
 fn parse_int(value: &str) -> Option<i64> {
     let value = value.trim();
+    if let Some(digits) = value.strip_prefix("0x") {
+        // from_str_radix takes a sign, which ATS does not.
+        let unsigned = digits.starts_with(|c: char| c.is_ascii_hexdigit());
+        return i64::from_str_radix(digits, 16).ok().filter(|_| unsigned);
+    }
     let (digits, shift) = match value.as_bytes().last()? {
         b'K' => (&value[..value.len() - 1], 10),
         b'M' => (&value[..value.len() - 1], 20),
@@ -279,6 +346,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn set(config: &Config, name: &str, value: &str, source: Source) -> Result<bool, SetError> {
+        Setting::parse(name, OsStr::new(value)).map(|setting| config.put(setting, source))
+    }
+
     #[test]
     fn the_table_is_in_the_order_of_the_enum() {
         for (at, (record, _, _)) in RECORDS.iter().enumerate() {
@@ -289,52 +360,80 @@ mod tests {
     #[test]
     fn names_and_ranges_are_checked() {
         let config = Config::default();
-        let set = |name: &str, value: &str| config.set(name, value, Source::Call);
+        let set = |name: &str, value: &str| set(&config, name, value, Source::Call);
         let size = "proxy.config.ssl.session_cache.size";
         assert_eq!(
             set("proxy.config.ssl.session_cache.siz", "1"),
             Err(SetError::UnknownName)
         );
-        for bad in ["", " ", "K", "ten", "1.5", "0x10", "1k", "--1", "9999999T"] {
+        for bad in [
+            "", " ", "K", "ten", "1.5", "1k", "--1", "9999999T", "0x", "0x-1", "0x+1", "0x1K",
+            "0xg",
+        ] {
             assert_eq!(set(size, bad), Err(SetError::NotANumber), "{bad:?}");
         }
-        for bad in ["0", "-1", "2G"] {
+        for bad in ["0", "-1", "2G", "0x0"] {
             assert!(
                 matches!(set(size, bad), Err(SetError::OutOfRange { .. })),
                 "{bad:?}"
             );
         }
         assert_eq!(config.int(Record::Size), 102_400);
-        assert_eq!(set(size, " 4K "), Ok(Record::Size));
+        assert_eq!(set(size, " 4K "), Ok(true));
         assert_eq!(config.int(Record::Size), 4096);
+        assert_eq!(set(size, "0x1f"), Ok(true));
+        assert_eq!(config.int(Record::Size), 31);
     }
 
     #[test]
-    fn the_environment_counts_more_than_a_call() {
+    fn the_environment_counts_more_than_a_call_and_that_more_than_a_file() {
         let config = Config::default();
-        let name = "proxy.config.ssl.session_cache.timeout";
-        let variables = |name: &str| {
-            (name == "PROXY_CONFIG_SSL_SESSION_CACHE_TIMEOUT").then(|| "60".to_owned())
-        };
+        let timeout = "proxy.config.ssl.session_cache.timeout";
+        let size = "proxy.config.ssl.session_cache.size";
+        let variables =
+            |name: &str| (name == "PROXY_CONFIG_SSL_SESSION_CACHE_TIMEOUT").then(|| "60".into());
         for (name, value) in Config::overrides(variables) {
-            config.set(name, &value, Source::Environment).unwrap();
+            assert_eq!(
+                set(&config, name, value.to_str().unwrap(), Source::Environment),
+                Ok(true)
+            );
         }
-        assert_eq!(
-            config.set(name, "70", Source::Call),
-            Err(SetError::Overruled)
-        );
+        assert_eq!(set(&config, timeout, "70", Source::Call), Ok(false));
         assert_eq!(config.int_if_set(Record::Timeout), Some(60));
         assert_eq!(config.int_if_set(Record::Size), None);
+        assert_eq!(set(&config, size, "1", Source::File), Ok(true));
+        assert_eq!(set(&config, size, "2", Source::File), Ok(true));
+        assert_eq!(set(&config, size, "3", Source::Call), Ok(true));
+        assert_eq!(set(&config, size, "4", Source::File), Ok(false));
+        assert_eq!(config.int(Record::Size), 3);
+    }
+
+    #[test]
+    fn the_cache_has_the_names_of_each_version_of_ats() {
+        let config = Config::default();
+        for (name, mode) in SESSION_CACHE_ALIASES.iter().zip([0, 1, 2]) {
+            assert_eq!(
+                set(&config, name, &mode.to_string(), Source::Call),
+                Ok(true)
+            );
+            assert_eq!(config.int(Record::SessionCache), mode);
+        }
+        assert!(is_known_group("proxy.config.ssl.session_cache"));
+        assert!(!is_known_group("proxy.config.ssl.session_cach"));
+        assert!(!is_known_group("proxy.config.ssl.session_cache.size"));
+        assert!(is_known("proxy.config.ssl.session_cache.size") && !is_known("proxy.config.ssl"));
     }
 
     #[test]
     fn null_and_the_empty_string_are_no_text() {
         let config = Config::default();
         let name = "proxy.config.ssl.server.ticket_key.filename";
-        config.set(name, "keys", Source::Call).unwrap();
-        assert_eq!(config.text(Record::TicketKeyFile).as_deref(), Some("keys"));
-        config.set(name, "NULL", Source::Call).unwrap();
-        assert_eq!(config.text(Record::TicketKeyFile), None);
+        for none in ["NULL", ""] {
+            set(&config, name, "keys", Source::Call).unwrap();
+            assert_eq!(config.text(Record::TicketKeyFile), Some("keys".into()));
+            set(&config, name, none, Source::Call).unwrap();
+            assert_eq!(config.text(Record::TicketKeyFile), None);
+        }
     }
 
     proptest! {
@@ -343,7 +442,7 @@ mod tests {
             let config = Config::default();
             for (record, name, kind) in &RECORDS {
                 let before = config.int(*record);
-                let result = config.set(name, &value, Source::Call);
+                let result = set(&config, name, &value, Source::Call);
                 if let Kind::Int { min, max, .. } = kind {
                     let after = config.int(*record);
                     prop_assert!((*min..=*max).contains(&after));

@@ -1,9 +1,12 @@
-//! Where panics end: at every function that C calls.
+//! What every function that C calls goes through: where panics end, and where the library
+//! and its logger are made.
 
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::library::Library;
+use crate::logger;
 use crate::sys::{Errno, NoCancel};
 
 /// What a function that C called returns when it could not do its work.
@@ -34,9 +37,18 @@ pub(crate) fn guard<R: Fallback>(body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(R::FALLBACK)
 }
 
+/// Runs `body` as [`guard`] does: with the library, and with a logger if the program has
+/// none.
+pub(crate) fn enter<R: Fallback>(body: impl FnOnce(&'static Library) -> R) -> R {
+    guard(|| {
+        logger::install();
+        body(Library::global())
+    })
+}
+
 /// Runs `body` with less ado, for what takes a few nanoseconds: it must not wait, log,
 /// allocate or free, so that it neither changes errno nor can be cancelled. `None`, also
-/// after a panic: to be done under [`guard`].
+/// after a panic: to be done by [`enter`].
 pub(crate) fn quick<R>(body: impl FnOnce() -> Option<R>) -> Option<R> {
     let _inside = Inside::enter();
     // Unwind safe: as above.

@@ -1,17 +1,14 @@
 //! A file of ticket keys.
 
 use std::collections::hash_map::RandomState;
-use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::Metadata;
 use std::hash::BuildHasher;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 
+use base64::engine::{Engine, general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-/// More than any set of keys takes; a larger file is something else.
-const MAX_LEN: u64 = 1 << 20;
+use crate::ticket::Layout;
 
 /// A file as it was when it was read.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,56 +48,11 @@ impl FilesRead {
     }
 }
 
-/// An open key file.
-pub struct KeyFile {
-    file: File,
-    metadata: Metadata,
-}
-
-/// Why a file was not read.
-#[derive(Debug)]
-pub enum FileError {
-    /// What the system said.
-    Io(io::Error),
-    /// A directory, a FIFO, a device.
-    NotAFile,
-    /// No set of keys is that large.
-    TooLarge,
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::NotAFile => write!(f, "not a regular file"),
-            Self::TooLarge => write!(f, "larger than {MAX_LEN} bytes"),
-        }
-    }
-}
-
-impl KeyFile {
-    /// Opens a regular file; does not wait for whatever else it may be.
-    pub fn open(path: &Path) -> Result<Self, FileError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .map_err(FileError::Io)?;
-        let metadata = file.metadata().map_err(FileError::Io)?;
-        if !metadata.is_file() {
-            return Err(FileError::NotAFile);
-        }
-        if metadata.len() > MAX_LEN {
-            return Err(FileError::TooLarge);
-        }
-        Ok(Self { file, metadata })
-    }
-
+impl Stamp {
     /// The file with this content, at the time when it was opened: who writes to it
     /// meanwhile gives it another stamp.
-    pub fn stamp(&self, content: &[u8], read: &FilesRead) -> Stamp {
-        let metadata = &self.metadata;
-        Stamp {
+    pub fn new(metadata: &Metadata, content: &[u8], read: &FilesRead) -> Self {
+        Self {
             digest: read.hasher.hash_one(content),
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -108,34 +60,60 @@ impl KeyFile {
             len: metadata.len(),
         }
     }
+}
 
-    /// Whether others than its owner may read or write it.
-    pub fn is_open_to_others(&self) -> bool {
-        self.metadata.mode() & 0o066 != 0
+/// Whether others than its owner may read or write a file.
+pub fn is_open_to_others(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o066 != 0
+}
+
+/// What a file of keys holds: a run of keys, and their layout.
+///
+/// * Bytes, of which 48 are a key, as ATS has them. Only where the length is a multiple of
+///   80 and not of 48 are they the 80-byte keys of nginx.
+/// * Lines of base64, each a key of 48 or each one of 80 bytes, as HAProxy has them. There
+///   the last but one encrypts, and the last is one that the others have not begun with.
+pub fn keys(content: Zeroizing<Vec<u8>>) -> (Zeroizing<Vec<u8>>, Layout) {
+    if let Some(keys) = lines_of_base64(&content) {
+        return keys;
     }
+    let layout = [Layout::ATS, Layout::NGINX_256]
+        .into_iter()
+        .find(|layout| content.len().is_multiple_of(layout.key_len()));
+    (content, layout.unwrap_or(Layout::ATS))
+}
 
-    /// The content, wiped when dropped.
-    pub fn read(&mut self) -> Result<Zeroizing<Vec<u8>>, FileError> {
-        // Room for all of it: a vector that grows leaves a copy behind.
-        let mut content = Zeroizing::new(vec![0; self.metadata.len() as usize]);
-        let mut len = 0;
-        while len < content.len() {
-            match self.file.read(&mut content[len..]) {
-                Ok(0) => break,
-                Ok(read) => len += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(FileError::Io(error)),
-            }
+/// The keys of a file that has nothing but whole lines of base64, the one that encrypts
+/// first. One line is enough to tell: it is longer than the key, and none of its bytes is
+/// other than a letter, a digit, `+`, `/` or `=`.
+fn lines_of_base64(content: &[u8]) -> Option<(Zeroizing<Vec<u8>>, Layout)> {
+    let lines = content
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty());
+    let line_len = lines.clone().next()?.len();
+    let layout = [Layout::HAPROXY_128, Layout::HAPROXY_256]
+        .into_iter()
+        .find(|layout| layout.key_len().div_ceil(3) * 4 == line_len)?;
+    let key_len = layout.key_len();
+    let mut keys = Zeroizing::new(vec![0; lines.clone().count() * key_len]);
+    for (line, key) in lines.zip(keys.chunks_exact_mut(key_len)) {
+        let len = STANDARD.decode_slice(line, key).ok()?;
+        if len != key_len {
+            return None;
         }
-        content.truncate(len);
-        Ok(content)
     }
+    let encrypts = (keys.len() / key_len).saturating_sub(2);
+    keys[..(encrypts + 1) * key_len].rotate_right(key_len);
+    Some((keys, layout))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use crate::file::RegularFile;
+    use std::fs::{self, File};
+    use std::path::Path;
 
     #[test]
     fn only_a_change_makes_a_file_new() {
@@ -143,9 +121,9 @@ mod tests {
         let path = dir.path().join("keys");
         let mut read = FilesRead::default();
         let mut is_new = |path: &Path| {
-            let mut file = KeyFile::open(path).unwrap();
+            let mut file = RegularFile::open(path).unwrap();
             let content = file.read().unwrap();
-            let stamp = file.stamp(&content, &read);
+            let stamp = Stamp::new(file.metadata(), &content, &read);
             let is_new = !read.is_unchanged(&stamp);
             read.remember(stamp);
             is_new
@@ -184,21 +162,72 @@ mod tests {
         for i in 0..MAX_STAMPS + 10 {
             let path = dir.path().join(i.to_string());
             fs::write(&path, [1]).unwrap();
-            let stamp = KeyFile::open(&path).unwrap().stamp(&[1], &read);
+            let file = RegularFile::open(&path).unwrap();
+            let stamp = Stamp::new(file.metadata(), &[1], &read);
             read.remember(stamp);
         }
         assert_eq!(read.stamps.len(), MAX_STAMPS);
     }
 
     #[test]
-    fn what_is_not_a_file_is_refused_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let kind = |path: &Path| KeyFile::open(path).err().unwrap();
-        assert!(matches!(kind(dir.path()), FileError::NotAFile));
-        assert!(matches!(kind(Path::new("/dev/null")), FileError::NotAFile));
-        assert!(matches!(kind(&dir.path().join("absent")), FileError::Io(_)));
-        let large = dir.path().join("large");
-        File::create(&large).unwrap().set_len(MAX_LEN + 1).unwrap();
-        assert!(matches!(kind(&large), FileError::TooLarge));
+    fn the_length_tells_the_layout_and_48_is_the_rule() {
+        for (len, layout) in [
+            (0, Layout::ATS),
+            (47, Layout::ATS),
+            (48, Layout::ATS),
+            (79, Layout::ATS),
+            (80, Layout::NGINX_256),
+            (81, Layout::ATS),
+            (96, Layout::ATS),
+            (160, Layout::NGINX_256),
+            (240, Layout::ATS),
+            (400, Layout::NGINX_256),
+        ] {
+            let content = Zeroizing::new(vec![b'a'; len]);
+            let (keys, found) = keys(content.clone());
+            assert_eq!((found, keys), (layout, content), "{len} bytes");
+        }
+    }
+
+    fn lines(keys: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+        let lines = keys.iter().map(|key| STANDARD.encode(key) + "\n");
+        Zeroizing::new(lines.collect::<String>().into_bytes())
+    }
+
+    #[test]
+    fn of_lines_of_base64_the_last_but_one_comes_first() {
+        for layout in [Layout::HAPROXY_128, Layout::HAPROXY_256] {
+            let key = |byte: u8| vec![byte; layout.key_len()];
+            for (given, order) in [
+                (&[1u8][..], &[1u8][..]),
+                (&[1, 2], &[1, 2]),
+                (&[1, 2, 3], &[2, 1, 3]),
+                (&[1, 2, 3, 4], &[3, 1, 2, 4]),
+            ] {
+                let given: Vec<_> = given.iter().map(|byte| key(*byte)).collect();
+                let given: Vec<_> = given.iter().map(Vec::as_slice).collect();
+                let (keys, found) = keys(lines(&given));
+                let order: Vec<u8> = order.iter().flat_map(|byte| key(*byte)).collect();
+                assert_eq!((found, &*keys), (layout, &order));
+            }
+        }
+        // As they come from another system, and without the last line's end.
+        let mut content = lines(&[&[7; 80], &[8; 80]]);
+        content.pop();
+        let text = String::from_utf8(content.to_vec()).unwrap();
+        let (keys, layout) = keys(Zeroizing::new(text.replace('\n', "\r\n\n").into_bytes()));
+        assert_eq!((layout, &keys[..80]), (Layout::HAPROXY_256, &[7; 80][..]));
+    }
+
+    #[test]
+    fn what_is_not_all_lines_of_base64_is_bytes() {
+        let mixed = lines(&[&[1; 48], &[1; 80]]);
+        let short = lines(&[&[1; 47]]);
+        let mut other = lines(&[&[1; 48]]);
+        other[5] = b'!';
+        for content in [mixed, short, other] {
+            let (keys, layout) = keys(content.clone());
+            assert_eq!((keys, layout), (content, Layout::ATS));
+        }
     }
 }

@@ -4,10 +4,10 @@
 //! The layers, from the core outwards:
 //!
 //! * the core, without unsafe code and without OpenSSL: [`id`], [`entry`],
-//!   `policy` (what is evicted), [`cache`], [`config`], [`stats`], [`ticket`] (the
-//!   key ring), [`key_file`], [`hooks`];
+//!   `policy` (what is evicted), [`cache`], [`config`], [`records`] (files of
+//!   settings), [`stats`], [`ticket`] (the key ring), [`key_file`], [`file`], [`hooks`];
 //! * [`library`]: the one of each that a process has;
-//! * `sys`: the operating system; `tls`: OpenSSL;
+//! * `sys`: the operating system; `logger`: where log lines go; `tls`: OpenSSL;
 //! * [`ffi`]: the C functions, which only translate.
 
 // The documentation is read by whoever works on the library.
@@ -25,6 +25,8 @@ pub mod entry;
 #[allow(non_camel_case_types, non_snake_case)] // The names are the C API's.
 pub mod ffi;
 #[forbid(unsafe_code)]
+pub mod file;
+#[forbid(unsafe_code)]
 mod gate;
 mod guard;
 #[forbid(unsafe_code)]
@@ -35,8 +37,11 @@ pub mod id;
 pub mod key_file;
 #[forbid(unsafe_code)]
 pub mod library;
+mod logger;
 #[forbid(unsafe_code)]
 mod policy;
+#[forbid(unsafe_code)]
+pub mod records;
 #[forbid(unsafe_code)]
 pub mod stats;
 #[forbid(unsafe_code)]

@@ -7,16 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use crate::cache::{Cache, Frozen, Limits, Refused};
-use crate::config::{Config, FrozenConfig, Record, SetError, Source};
+use crate::config::{Config, FrozenConfig, Record, SetError, Setting, Source};
 use crate::entry::Lifetime;
+use crate::file::{FileError, RegularFile};
 use crate::gate::{self, Closed};
 use crate::guard;
 use crate::hooks::Hooks;
 use crate::id::SessionId;
-use crate::key_file::{FileError, FilesRead, KeyFile};
-use crate::stats::{Counter, Stats};
+use crate::key_file::{self, FilesRead, Stamp};
+use crate::logger;
+use crate::records::{self, Format, RecordsError};
+use crate::stats::{Counter, Gauge, Stats};
 use crate::sys;
-use crate::ticket::{KEY_LEN, KeyError, KeyRing, KeySet};
+use crate::ticket::{KeyError, KeyRing, KeySet, Layout};
 use crate::wait::{Patience, lock, try_lock};
 
 /// The value of `proxy.config.ssl.session_cache` that stands for this cache.
@@ -60,8 +63,8 @@ pub enum KeyFileError {
     NoneSet,
     /// The file could not be read.
     File(PathBuf, FileError),
-    /// Its content is not a set of keys: already logged.
-    Logged,
+    /// Its content is not a set of keys.
+    Keys(PathBuf, KeyError),
 }
 
 impl fmt::Display for KeyFileError {
@@ -69,7 +72,46 @@ impl fmt::Display for KeyFileError {
         match self {
             Self::NoneSet => write!(f, "no file of ticket keys is configured"),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Logged => write!(f, "not a set of ticket keys"),
+            Self::Keys(path, error) => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+/// Why nothing of a file of records is in force.
+#[derive(Debug)]
+pub enum RecordsFileError {
+    /// The file could not be read.
+    File(FileError),
+    /// Something in it is wrong.
+    Records(RecordsError),
+}
+
+impl fmt::Display for RecordsFileError {
+    /// To stand right behind the file's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => write!(f, ": {error}"),
+            Self::Records(error) => write!(f, ":{error}"),
+        }
+    }
+}
+
+/// Why a valid setting changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotInForce {
+    /// The environment, or a call where a file would set it, counts more.
+    Overruled,
+    /// The cache is in use, and the number of its shards stays.
+    ShardsStay,
+}
+
+impl fmt::Display for NotInForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overruled => write!(f, "it has been set by what counts more, and stays so"),
+            Self::ShardsStay => {
+                write!(f, "the cache is in use, and the number of its shards stays")
+            }
         }
     }
 }
@@ -86,9 +128,10 @@ pub struct Library {
     pub stats: Arc<Stats>,
     /// Made at first use, so that settings made before that shape it.
     cache: OnceLock<Cache>,
-    /// Held while a setting is changed and applied: what was set last is in force. In it
-    /// are the key files that were read.
-    setting: Mutex<FilesRead>,
+    /// Held while a setting is changed and applied: what was set last is in force.
+    setting: Mutex<()>,
+    /// The key files that were read.
+    key_files: Mutex<FilesRead>,
 }
 
 impl Library {
@@ -106,9 +149,10 @@ impl Library {
 
     fn new(errors: &mut Vec<(&'static str, SetError)>) -> Self {
         let config = Config::default();
-        for (name, value) in Config::overrides(environment) {
-            if let Err(error) = config.set(name, &value, Source::Environment) {
-                errors.push((name, error));
+        for (name, value) in Config::overrides(|name| std::env::var_os(name)) {
+            match Setting::parse(name, &value) {
+                Ok(setting) => drop(config.put(setting, Source::Environment)),
+                Err(error) => errors.push((name, error)),
             }
         }
         Self {
@@ -118,6 +162,7 @@ impl Library {
             stats: Arc::default(),
             cache: OnceLock::new(),
             setting: Mutex::default(),
+            key_files: Mutex::default(),
         }
     }
 
@@ -126,30 +171,55 @@ impl Library {
         self.config.int(Record::SessionCache) == OURS
     }
 
-    /// Changes a setting by its record name, with effect from now on.
-    pub fn set(&self, name: &str, value: &str) -> Result<(), SetError> {
-        let setting = lock(&self.setting);
+    /// Changes settings, with effect from now on. Returns those that have none, by name.
+    pub fn set(
+        &self,
+        settings: impl IntoIterator<Item = Setting>,
+        source: Source,
+    ) -> Vec<(&'static str, NotInForce)> {
+        let _setting = lock(&self.setting);
         let cached = self.caches();
-        let record = self.config.set(name, value, Source::Call)?;
-        let Some(cache) = self.cache.get() else {
-            return Ok(());
-        };
-        // Off and on again: an insert that was under way has come too late.
-        if cached != self.caches() {
-            cache.clear();
+        let cache = self.cache.get();
+        let mut notes = Vec::new();
+        for setting in settings {
+            let name = setting.name();
+            let shards = self.config.int(Record::NumBuckets);
+            if !self.config.put(setting, source) {
+                notes.push((name, NotInForce::Overruled));
+            }
+            if cache.is_some() && shards != self.config.int(Record::NumBuckets) {
+                notes.push((name, NotInForce::ShardsStay));
+            }
         }
-        self.apply(cache);
-        drop(setting);
-        if record == Record::NumBuckets {
-            log::warn!(target: "ssl.session_cache", "{name}: the cache is in use; its number of shards stays");
+        if let Some(cache) = cache {
+            // Off and on again: an insert that was under way has come too late.
+            if cached != self.caches() {
+                cache.clear();
+            }
+            self.apply(cache);
         }
-        Ok(())
+        notes
+    }
+
+    /// Puts all settings of a file of records in force, or none of them. Returns those that
+    /// have no effect, by name.
+    pub fn load_records(
+        &self,
+        path: &Path,
+    ) -> Result<Vec<(&'static str, NotInForce)>, RecordsFileError> {
+        let content = RegularFile::open(path)
+            .and_then(|mut file| file.read())
+            .map_err(RecordsFileError::File)?;
+        let settings = records::parse(&content, Format::of(path));
+        Ok(self.set(settings.map_err(RecordsFileError::Records)?, Source::File))
     }
 
     /// The DER of a session, as much of it as fits into `buffer`; returns the
     /// size of all of it. `None`: no such session, or none is cached here.
     pub fn copy_der(&self, id: &SessionId, buffer: &mut [MaybeUninit<u8>]) -> Option<usize> {
-        self.cache_if_on()?.copy_der(id, sys::now, buffer)
+        let len = self.cache_if_on()?.copy_der(id, sys::now, buffer);
+        log_lookup(id, len.is_some());
+        len
     }
 
     /// [`Library::copy_der`] if that can be done without waiting, allocating or freeing.
@@ -172,7 +242,9 @@ impl Library {
     /// Calls `read` with the DER of a session, while no lock is held. `None`: no
     /// such session, or none is cached here.
     pub fn with_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        self.cache_if_on()?.with_der(id, sys::now, read)
+        let result = self.cache_if_on()?.with_der(id, sys::now, read);
+        log_lookup(id, result.is_some());
+        result
     }
 
     /// Removes a session and calls `read` with its DER: of several callers, one gets it.
@@ -180,6 +252,7 @@ impl Library {
         let cache = self.cache_if_on()?;
         let result = cache.take_der(id, sys::now(), read);
         give_back(cache);
+        log_lookup(id, result.is_some());
         result
     }
 
@@ -192,16 +265,22 @@ impl Library {
         time: i64,
         timeout: i64,
     ) -> Result<(), NotStored> {
-        let cache = self.cache_if_on().ok_or(NotStored::Off)?;
+        let Some(cache) = self.cache_if_on() else {
+            self.stats.count(Counter::RefusedOff);
+            return Err(NotStored::Off);
+        };
         let max = self.config.int(Record::MaxSessionBytes) as usize;
         if der.len() > max {
-            self.stats.count(Counter::Refused);
+            self.stats.count(Counter::RefusedTooLarge);
             let len = der.len();
             return Err(NotStored::OverSessionLimit { len, max });
         }
         let now = sys::now();
         let lifetime = Lifetime::new(time, timeout, now);
         let result = cache.insert(id, der, lifetime, now);
+        if result.is_ok() {
+            log::debug!(target: "ssl.session_cache.insert", "{id:?}: stored, {} bytes", der.len());
+        }
         // It may have cleared away more than it stored.
         give_back(cache);
         result.map_err(NotStored::Refused)
@@ -213,24 +292,16 @@ impl Library {
         self.cache_if_on().is_some_and(|cache| {
             let removed = cache.remove(id, sys::now());
             give_back(cache);
+            log::debug!(target: "ssl.session_cache.remove", "{id:?}: {}", if removed { "removed" } else { "absent" });
             removed
         })
     }
 
-    /// Puts a set of ticket keys in force, and logs what is wrong with it under the name
-    /// of where it came from.
+    /// Puts a set of ticket keys in force. What is left out of it is logged under the name
+    /// of where the keys came from.
     pub fn update_ticket_keys(&self, origin: &str, data: &[u8]) -> Result<(), KeyError> {
-        let keys = KeySet::parse(data).inspect_err(|error| {
-            log::error!(target: "ssl_session_ticket", "{origin}: {error}; the keys in force stay");
-        })?;
-        if keys.tail > 0 {
-            log::warn!(target: "ssl_session_ticket", "{origin}: the last {} bytes are not a whole key of {KEY_LEN} and are not used", keys.tail);
-        }
-        if keys.blanks > 0 {
-            log::warn!(target: "ssl_session_ticket", "{origin}: {} keys are all zero and are left out", keys.blanks);
-        }
-        self.tickets.replace(keys);
-        self.stats.count(Counter::TicketKeysRenewed);
+        let left_out = self.replace_keys(data, Layout::ATS)?;
+        left_out.log(origin);
         Ok(())
     }
 
@@ -241,22 +312,40 @@ impl Library {
             Some(path) => path.to_owned(),
             None => self.key_file().ok_or(KeyFileError::NoneSet)?,
         };
-        let origin = format!("ticket keys in {}", path.display());
         let unreadable = |error| KeyFileError::File(path.clone(), error);
-        let mut read = lock(&self.setting);
-        let mut file = KeyFile::open(&path).map_err(unreadable)?;
+        // Held while the file is read: of two who read it, the one that comes later has the
+        // newer content. Nothing is logged meanwhile.
+        let mut read = lock(&self.key_files);
+        let mut file = RegularFile::open(&path).map_err(unreadable)?;
         let content = file.read().map_err(unreadable)?;
-        let stamp = file.stamp(&content, &read);
+        let stamp = Stamp::new(file.metadata(), &content, &read);
         if read.is_unchanged(&stamp) {
             return Ok(());
         }
-        if file.is_open_to_others() {
+        let (keys, layout) = key_file::keys(content);
+        let left_out = self
+            .replace_keys(&keys, layout)
+            .map_err(|error| KeyFileError::Keys(path.clone(), error))?;
+        read.remember(stamp);
+        drop(read);
+        let origin = format!("ticket keys in {}", path.display());
+        if key_file::is_open_to_others(file.metadata()) {
             log::warn!(target: "ssl_session_ticket", "{origin}: others than the owner may read or write the file");
         }
-        self.update_ticket_keys(&origin, &content)
-            .map_err(|_| KeyFileError::Logged)?;
-        read.remember(stamp);
+        left_out.log(&origin);
         Ok(())
+    }
+
+    fn replace_keys(&self, data: &[u8], layout: Layout) -> Result<LeftOut, KeyError> {
+        let keys = KeySet::parse(data, layout)?;
+        let left_out = LeftOut {
+            blanks: keys.blanks,
+            tail: keys.tail,
+            key_len: layout.key_len(),
+        };
+        self.tickets.replace(keys);
+        self.stats.count(Counter::TicketKeysRenewed);
+        Ok(left_out)
     }
 
     /// The configured file of ticket keys.
@@ -274,17 +363,31 @@ impl Library {
         }
     }
 
-    /// A counter, or a number of the moment, by its metric name.
+    /// A metric by its name.
     pub fn stat(&self, name: &str) -> Option<u64> {
-        if let Some(counter) = Counter::by_name(name) {
-            return Some(self.stats.get(counter));
+        self.stats.by_name(name, |gauge| self.gauge(gauge))
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub fn stats_text(&self) -> String {
+        let mut text = String::with_capacity(8192);
+        let result = self.stats.write_text(&mut text, |gauge| self.gauge(gauge));
+        result.expect("a String takes everything");
+        text
+    }
+
+    fn gauge(&self, gauge: Gauge) -> u64 {
+        let of_cache = |number: fn(&Cache) -> usize| self.cache.get().map_or(0, number) as u64;
+        match gauge {
+            Gauge::Entries => of_cache(Cache::entries),
+            Gauge::Bytes => of_cache(Cache::bytes),
+            Gauge::TicketKeys => self
+                .tickets
+                .current()
+                .as_ref()
+                .map_or(0, |keys| keys.count()) as u64,
+            Gauge::TicketKeyGeneration => self.tickets.generation(),
         }
-        let of_cache: fn(&Cache) -> usize = match name {
-            "tssession.session_cache.entries" => Cache::entries,
-            "tssession.session_cache.bytes" => Cache::bytes,
-            _ => return None,
-        };
-        Some(self.cache.get().map_or(0, |cache| of_cache(cache) as u64))
     }
 
     fn cache_if_on(&self) -> Option<&Cache> {
@@ -323,6 +426,33 @@ impl Library {
     }
 }
 
+fn log_lookup(id: &SessionId, found: bool) {
+    log::debug!(target: "ssl.session_cache.get", "{id:?}: {}", if found { "found" } else { "not found" });
+}
+
+/// What of the given ticket keys is not in force.
+struct LeftOut {
+    blanks: usize,
+    tail: usize,
+    key_len: usize,
+}
+
+impl LeftOut {
+    fn log(&self, origin: &str) {
+        let Self {
+            blanks,
+            tail,
+            key_len,
+        } = self;
+        if *tail > 0 {
+            log::warn!(target: "ssl_session_ticket", "{origin}: the last {tail} bytes are not a whole key of {key_len} and are not used");
+        }
+        if *blanks > 0 {
+            log::warn!(target: "ssl_session_ticket", "{origin}: {blanks} keys are all zero and are left out");
+        }
+    }
+}
+
 /// Gives memory back to the system where it has become worth the time.
 fn give_back(cache: &Cache) {
     if cache.has_shrunk(sys::now) {
@@ -350,15 +480,12 @@ pub(crate) fn make_once<T>(place: &OnceLock<T>, make: impl FnOnce() -> T) -> &T 
 pub fn wipe_at_exit() {
     if let Some(library) = LIBRARY.get() {
         library.hooks.clear();
+        logger::forget_function();
         library.tickets.clear();
         if let Some(cache) = library.cache.get() {
             cache.clear_at_exit();
         }
     }
-}
-
-fn environment(name: &str) -> Option<String> {
-    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
 }
 
 /// Takes every lock of the library, so that a `fork` finds none held by another thread.
@@ -378,11 +505,13 @@ pub fn freeze() -> Option<FrozenLibrary> {
         cache: None,
         _config: None,
         _setting: None,
+        _key_files: None,
         gate,
         _making: making,
     };
     if let Some(library) = LIBRARY.get() {
         frozen._setting = Some(patience.wait_for(|| try_lock(&library.setting))?);
+        frozen._key_files = Some(patience.wait_for(|| try_lock(&library.key_files))?);
         frozen._config = Some(patience.wait_for(|| library.config.try_freeze())?);
         if let Some(cache) = library.cache.get() {
             frozen.cache = Some(cache.freeze(patience)?);
@@ -395,7 +524,8 @@ pub fn freeze() -> Option<FrozenLibrary> {
 pub struct FrozenLibrary {
     cache: Option<Frozen<'static>>,
     _config: Option<FrozenConfig<'static>>,
-    _setting: Option<MutexGuard<'static, FilesRead>>,
+    _setting: Option<MutexGuard<'static, ()>>,
+    _key_files: Option<MutexGuard<'static, FilesRead>>,
     gate: Closed,
     // Last to go: it keeps a second thread that forks out of all the others.
     _making: MutexGuard<'static, ()>,

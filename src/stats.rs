@@ -11,14 +11,30 @@ use crate::stripe;
 pub enum Counter {
     /// Lookups that found a session.
     Hit,
-    /// Lookups that found none, for whatever reason.
-    Miss,
+    /// Lookups of an ID that has no session.
+    MissAbsent,
+    /// Lookups of a session whose time was over.
+    MissExpired,
+    /// Lookups that gave up on a locked shard.
+    MissContention,
+    /// Lookups that ran out of memory.
+    MissNoMemory,
     /// Sessions stored, replacements included.
     Stored,
     /// Sessions that a newer one with the same ID took the place of.
     Replaced,
-    /// Sessions that could not be stored.
-    Refused,
+    /// Not stored: not a session, or the ID was not valid.
+    RefusedInvalid,
+    /// Not stored: its time was over.
+    RefusedExpired,
+    /// Not stored: larger than one session, or all of them, may be.
+    RefusedTooLarge,
+    /// Not stored: gave up on a locked shard.
+    RefusedContention,
+    /// Not stored: no memory.
+    RefusedNoMemory,
+    /// Not stored: the cache was switched off.
+    RefusedOff,
     /// Sessions removed by a call or after a failed connection.
     Removed,
     /// Sessions pushed out to keep the bounds.
@@ -31,74 +47,202 @@ pub enum Counter {
     Contention,
     /// Tickets encrypted.
     TicketCreated,
-    /// Tickets decrypted, with whichever key.
-    TicketVerified,
-    /// Of those, with another key than the first.
-    TicketVerifiedOldKey,
+    /// Tickets decrypted with the key that encrypts.
+    TicketVerifiedAge0,
+    /// Tickets decrypted with the second key of the set.
+    TicketVerifiedAge1,
+    /// Tickets decrypted with the third key of the set.
+    TicketVerifiedAge2,
+    /// Tickets decrypted with a later key of the set.
+    TicketVerifiedOlder,
     /// Tickets under a key that is not in the ring.
     TicketNotFound,
     /// Tickets that were replaced by a fresh one.
     TicketRenewed,
-    /// Key sets put in force.
+    /// Key sets put in force by a call or a file.
     TicketKeysRenewed,
 }
 
-/// The counters by the names of ATS metrics, and by our own where ATS has none.
-const NAMES: [(&str, Counter); 16] = [
-    ("proxy.process.ssl.ssl_session_cache_hit", Counter::Hit),
-    ("proxy.process.ssl.ssl_session_cache_miss", Counter::Miss),
-    (
-        "proxy.process.ssl.ssl_session_cache_new_session",
-        Counter::Stored,
-    ),
-    (
-        "proxy.process.ssl.ssl_session_cache_eviction",
-        Counter::Evicted,
-    ),
-    (
-        "proxy.process.ssl.ssl_session_cache_lock_contention",
-        Counter::Contention,
-    ),
-    (
-        "proxy.process.ssl.total_tickets_created",
-        Counter::TicketCreated,
-    ),
-    (
-        "proxy.process.ssl.total_tickets_verified",
-        Counter::TicketVerified,
-    ),
-    (
-        "proxy.process.ssl.total_tickets_verified_old_key",
-        Counter::TicketVerifiedOldKey,
-    ),
-    (
-        "proxy.process.ssl.total_tickets_not_found",
-        Counter::TicketNotFound,
-    ),
-    (
-        "proxy.process.ssl.total_tickets_renewed",
-        Counter::TicketRenewed,
-    ),
-    (
-        "proxy.process.ssl.total_ticket_keys_renewed",
-        Counter::TicketKeysRenewed,
-    ),
-    ("tssession.session_cache.replaced", Counter::Replaced),
-    ("tssession.session_cache.refused", Counter::Refused),
-    ("tssession.session_cache.removed", Counter::Removed),
-    ("tssession.session_cache.expired", Counter::Expired),
-    ("tssession.session_cache.cleared", Counter::Cleared),
-];
+use Counter::*;
 
 impl Counter {
-    /// The counter of this metric name.
-    pub fn by_name(name: &str) -> Option<Self> {
-        let (_, counter) = NAMES.iter().find(|(known, _)| *known == name)?;
-        Some(*counter)
+    /// The counter for a ticket under the key in this place of the set.
+    pub fn ticket_verified(place: usize) -> Self {
+        match place {
+            0 => TicketVerifiedAge0,
+            1 => TicketVerifiedAge1,
+            2 => TicketVerifiedAge2,
+            _ => TicketVerifiedOlder,
+        }
     }
 }
 
-const COUNTERS: usize = Counter::TicketKeysRenewed as usize + 1;
+const COUNTERS: usize = TicketKeysRenewed as usize + 1;
+
+/// A number of the moment, which whoever has the cache and the keys can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// Sessions in the cache.
+    Entries,
+    /// Bytes of DER in the cache.
+    Bytes,
+    /// Ticket keys in force.
+    TicketKeys,
+    /// How many times ticket keys came into force, the random one included.
+    TicketKeyGeneration,
+}
+
+/// What a metric is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Value {
+    /// The sum of these counters.
+    Counters(&'static [Counter]),
+    /// One for each value of a label; together they are the metric.
+    ByLabel(&'static str, &'static [(&'static str, Counter)]),
+    /// A number of the moment.
+    Gauge(Gauge),
+}
+
+/// A number that is told to the outside.
+#[derive(Debug)]
+pub struct Metric {
+    /// The name of the ATS metric, or our own where ATS has none.
+    pub name: &'static str,
+    /// What it is made of.
+    pub value: Value,
+    /// One line of explanation.
+    pub help: &'static str,
+}
+
+/// Every metric.
+pub const METRICS: [Metric; 20] = [
+    Metric {
+        name: "proxy.process.ssl.ssl_session_cache_hit",
+        value: Value::Counters(&[Hit]),
+        help: "Lookups, by calls and handshakes, that found a session.",
+    },
+    Metric {
+        name: "proxy.process.ssl.ssl_session_cache_miss",
+        value: Value::ByLabel(
+            "cause",
+            &[
+                ("absent", MissAbsent),
+                ("expired", MissExpired),
+                ("contention", MissContention),
+                ("no_memory", MissNoMemory),
+            ],
+        ),
+        help: "Lookups, by calls and handshakes, that found none.",
+    },
+    Metric {
+        name: "proxy.process.ssl.ssl_session_cache_new_session",
+        value: Value::Counters(&[Stored]),
+        help: "Sessions stored, by calls and handshakes, replacements included.",
+    },
+    Metric {
+        name: "proxy.process.ssl.ssl_session_cache_eviction",
+        value: Value::Counters(&[Evicted]),
+        help: "Sessions pushed out to keep the bounds.",
+    },
+    Metric {
+        name: "proxy.process.ssl.ssl_session_cache_lock_contention",
+        value: Value::Counters(&[Contention]),
+        help: "Times a lock was not free at the first try.",
+    },
+    Metric {
+        name: "tssession.session_cache.replaced",
+        value: Value::Counters(&[Replaced]),
+        help: "Sessions that a newer one with the same ID took the place of.",
+    },
+    Metric {
+        name: "tssession.session_cache.refused",
+        value: Value::ByLabel(
+            "cause",
+            &[
+                ("invalid", RefusedInvalid),
+                ("expired", RefusedExpired),
+                ("too_large", RefusedTooLarge),
+                ("contention", RefusedContention),
+                ("no_memory", RefusedNoMemory),
+                ("off", RefusedOff),
+            ],
+        ),
+        help: "Sessions that were to be stored, by calls and handshakes, and were not.",
+    },
+    Metric {
+        name: "tssession.session_cache.removed",
+        value: Value::Counters(&[Removed]),
+        help: "Sessions removed by a call or after a failed connection.",
+    },
+    Metric {
+        name: "tssession.session_cache.expired",
+        value: Value::Counters(&[Expired]),
+        help: "Sessions dropped because their time was over.",
+    },
+    Metric {
+        name: "tssession.session_cache.cleared",
+        value: Value::Counters(&[Cleared]),
+        help: "Sessions dropped by clearing the cache.",
+    },
+    Metric {
+        name: "tssession.session_cache.entries",
+        value: Value::Gauge(Gauge::Entries),
+        help: "Sessions in the cache.",
+    },
+    Metric {
+        name: "tssession.session_cache.bytes",
+        value: Value::Gauge(Gauge::Bytes),
+        help: "Bytes of DER in the cache.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_tickets_created",
+        value: Value::Counters(&[TicketCreated]),
+        help: "Tickets encrypted.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_tickets_verified",
+        value: Value::ByLabel(
+            "key_age",
+            &[
+                ("0", TicketVerifiedAge0),
+                ("1", TicketVerifiedAge1),
+                ("2", TicketVerifiedAge2),
+                ("older", TicketVerifiedOlder),
+            ],
+        ),
+        help: "Tickets under a key of the set, by the place of the key: 0 is the one that encrypts.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_tickets_verified_old_key",
+        value: Value::Counters(&[TicketVerifiedAge1, TicketVerifiedAge2, TicketVerifiedOlder]),
+        help: "Tickets under a key of the set that is not the one that encrypts.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_tickets_not_found",
+        value: Value::Counters(&[TicketNotFound]),
+        help: "Tickets under a key that is not in the set.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_tickets_renewed",
+        value: Value::Counters(&[TicketRenewed]),
+        help: "Tickets that were replaced by a fresh one.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_ticket_keys_renewed",
+        value: Value::Counters(&[TicketKeysRenewed]),
+        help: "Sets of ticket keys put in force by a call or a file.",
+    },
+    Metric {
+        name: "tssession.ticket_keys.count",
+        value: Value::Gauge(Gauge::TicketKeys),
+        help: "Ticket keys in force.",
+    },
+    Metric {
+        name: "tssession.ticket_keys.generation",
+        value: Value::Gauge(Gauge::TicketKeyGeneration),
+        help: "How many times ticket keys came into force, the random one of the start included.",
+    },
+];
 
 /// All counters of a cache and its key ring.
 pub struct Stats {
@@ -134,17 +278,144 @@ impl Stats {
             .map(|stripe| stripe[counter as usize].load(Ordering::Relaxed))
             .fold(0, u64::wrapping_add)
     }
+
+    fn sum(&self, counters: impl IntoIterator<Item = Counter>) -> u64 {
+        counters
+            .into_iter()
+            .map(|counter| self.get(counter))
+            .fold(0, u64::wrapping_add)
+    }
+
+    /// A metric by its name, or one part of it by that and the value of its label:
+    /// `NAME.LABEL`.
+    pub fn by_name(&self, name: &str, gauge: impl Fn(Gauge) -> u64) -> Option<u64> {
+        METRICS.iter().find_map(|metric| {
+            let label = match name.strip_prefix(metric.name)? {
+                "" => None,
+                rest => Some(rest.strip_prefix('.')?),
+            };
+            match (metric.value, label) {
+                (Value::Counters(counters), None) => Some(self.sum(counters.iter().copied())),
+                (Value::Gauge(which), None) => Some(gauge(which)),
+                (Value::ByLabel(_, parts), None) => Some(self.sum(parts.iter().map(|part| part.1))),
+                (Value::ByLabel(_, parts), Some(label)) => {
+                    let (_, counter) = parts.iter().find(|(value, _)| *value == label)?;
+                    Some(self.get(*counter))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// All metrics in the text format of Prometheus (version 0.0.4): their names with
+    /// `_` for `.`, and labels for the parts.
+    pub fn write_text(
+        &self,
+        out: &mut impl std::fmt::Write,
+        gauge: impl Fn(Gauge) -> u64,
+    ) -> std::fmt::Result {
+        for Metric { name, value, help } in &METRICS {
+            let name = name.replace('.', "_");
+            let kind = match value {
+                Value::Gauge(_) => "gauge",
+                _ => "counter",
+            };
+            writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")?;
+            match value {
+                Value::Counters(counters) => {
+                    let sum = self.sum(counters.iter().copied());
+                    writeln!(out, "{name} {sum}")?;
+                }
+                Value::Gauge(which) => writeln!(out, "{name} {}", gauge(*which))?,
+                Value::ByLabel(label, parts) => {
+                    for (part, counter) in *parts {
+                        let count = self.get(*counter);
+                        writeln!(out, "{name}{{{label}=\"{part}\"}} {count}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
-    fn every_counter_has_one_name() {
-        for counter in 0..COUNTERS {
-            let names = NAMES.iter().filter(|(_, named)| *named as usize == counter);
-            assert_eq!(names.count(), 1, "counter {counter}");
+    fn every_counter_is_told() {
+        let mut told = HashSet::new();
+        for metric in &METRICS {
+            match metric.value {
+                Value::Counters(counters) => told.extend(counters.iter().map(|c| *c as usize)),
+                Value::ByLabel(_, parts) => told.extend(parts.iter().map(|part| part.1 as usize)),
+                Value::Gauge(_) => {}
+            }
+        }
+        assert_eq!(told.len(), COUNTERS);
+    }
+
+    #[test]
+    fn a_metric_is_the_sum_of_its_parts() {
+        let stats = Stats::default();
+        stats.add(MissAbsent, 1);
+        stats.add(MissExpired, 20);
+        stats.add(Hit, 300);
+        stats.add(TicketVerifiedAge0, 4000);
+        stats.add(Counter::ticket_verified(1), 50_000);
+        stats.add(Counter::ticket_verified(9), 600_000);
+        let get = |name: &str| stats.by_name(name, |gauge| gauge as u64 + 7);
+        for (name, value) in [
+            ("proxy.process.ssl.ssl_session_cache_miss", Some(21)),
+            ("proxy.process.ssl.ssl_session_cache_miss.absent", Some(1)),
+            ("proxy.process.ssl.ssl_session_cache_miss.expired", Some(20)),
+            ("proxy.process.ssl.ssl_session_cache_miss.", None),
+            ("proxy.process.ssl.ssl_session_cache_miss.other", None),
+            ("proxy.process.ssl.ssl_session_cache_hit", Some(300)),
+            ("proxy.process.ssl.ssl_session_cache_hit.absent", None),
+            ("proxy.process.ssl.total_tickets_verified", Some(654_000)),
+            (
+                "proxy.process.ssl.total_tickets_verified.older",
+                Some(600_000),
+            ),
+            (
+                "proxy.process.ssl.total_tickets_verified_old_key",
+                Some(650_000),
+            ),
+            ("tssession.session_cache.entries", Some(7)),
+            ("tssession.session_cache.entries.", None),
+            ("", None),
+            ("proxy.process.ssl", None),
+        ] {
+            assert_eq!(get(name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_text_has_each_metric_once_with_its_parts() {
+        let stats = Stats::default();
+        stats.add(MissExpired, 3);
+        let mut text = String::new();
+        stats.write_text(&mut text, |_| 5).unwrap();
+        for line in [
+            "# TYPE proxy_process_ssl_ssl_session_cache_miss counter",
+            "proxy_process_ssl_ssl_session_cache_miss{cause=\"expired\"} 3",
+            "proxy_process_ssl_ssl_session_cache_miss{cause=\"absent\"} 0",
+            "# TYPE tssession_session_cache_entries gauge",
+            "tssession_session_cache_entries 5",
+        ] {
+            assert_eq!(
+                text.lines().filter(|l| *l == line).count(),
+                1,
+                "{line}\n{text}"
+            );
+        }
+        for metric in &METRICS {
+            let type_line = format!("# TYPE {} ", metric.name.replace('.', "_"));
+            assert_eq!(text.matches(&type_line).count(), 1, "{}", metric.name);
+            assert!(!metric.help.contains(['\n', '\\']) && metric.help.ends_with('.'));
         }
     }
 
@@ -153,10 +424,10 @@ mod tests {
         let stats = Stats::default();
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| (0..1000).for_each(|_| stats.count(Counter::Hit)));
+                scope.spawn(|| (0..1000).for_each(|_| stats.count(Hit)));
             }
         });
-        assert_eq!(stats.get(Counter::Hit), 8000);
-        assert_eq!(stats.get(Counter::Miss), 0);
+        assert_eq!(stats.get(Hit), 8000);
+        assert_eq!(stats.get(Stored), 0);
     }
 }

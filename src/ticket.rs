@@ -10,36 +10,77 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a key's name, which stands in clear at the start of a ticket.
 pub const NAME_LEN: usize = 16;
-/// Bytes of the HMAC-SHA256 secret, and as many of the AES-128-CBC key.
-pub const SECRET_LEN: usize = 16;
-/// Bytes of a whole key: name, HMAC secret, AES key.
-pub const KEY_LEN: usize = NAME_LEN + 2 * SECRET_LEN;
+/// Bytes of a whole key in the layout of ATS.
+pub const KEY_LEN: usize = Layout::ATS.key_len();
 
-type KeyBytes = [u8; KEY_LEN];
+/// What the bytes of a key behind its name are: two secrets of one length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    secret_len: usize,
+    aes_first: bool,
+}
+
+impl Layout {
+    /// 16 bytes HMAC-SHA256 secret, 16 bytes AES-128 key: what
+    /// `TSSslTicketKeyUpdate` and the files of ATS have.
+    pub const ATS: Self = Self {
+        secret_len: 16,
+        aes_first: false,
+    };
+    /// 32 bytes HMAC-SHA256 secret, 32 bytes AES-256 key: the 80-byte files of nginx.
+    pub const NGINX_256: Self = Self {
+        secret_len: 32,
+        aes_first: false,
+    };
+    /// 16 bytes AES-128 key, 16 bytes HMAC-SHA256 secret: HAProxy's.
+    pub const HAPROXY_128: Self = Self {
+        secret_len: 16,
+        aes_first: true,
+    };
+    /// 32 bytes AES-256 key, 32 bytes HMAC-SHA256 secret: HAProxy's.
+    pub const HAPROXY_256: Self = Self {
+        secret_len: 32,
+        aes_first: true,
+    };
+
+    /// Bytes of a whole key.
+    pub const fn key_len(self) -> usize {
+        NAME_LEN + 2 * self.secret_len
+    }
+}
 
 /// One key of a [`KeySet`].
 #[derive(Clone, Copy)]
-pub struct TicketKey<'a>(&'a KeyBytes);
+pub struct TicketKey<'a> {
+    bytes: &'a [u8],
+    layout: Layout,
+}
 
 impl<'a> TicketKey<'a> {
     /// The name that tickets under this key begin with.
     pub fn name(self) -> &'a [u8; NAME_LEN] {
-        self.0.first_chunk().expect("a key is longer than its name")
+        let name = self.bytes.first_chunk();
+        name.expect("a key is longer than its name")
     }
 
     /// The HMAC-SHA256 secret.
     pub fn hmac_secret(self) -> &'a [u8] {
-        &self.0[NAME_LEN..NAME_LEN + SECRET_LEN]
+        self.secret(!self.layout.aes_first)
     }
 
-    /// The AES-128-CBC key.
+    /// The key of AES-CBC: 16 bytes for AES-128, 32 for AES-256.
     pub fn aes_key(self) -> &'a [u8] {
-        &self.0[NAME_LEN + SECRET_LEN..]
+        self.secret(self.layout.aes_first)
+    }
+
+    fn secret(self, first: bool) -> &'a [u8] {
+        let (one, other) = self.bytes[NAME_LEN..].split_at(self.layout.secret_len);
+        if first { one } else { other }
     }
 
     /// Whether anybody could forge a ticket under this key: its secrets are all zero.
     fn is_blank(self) -> bool {
-        self.0[NAME_LEN..].iter().all(|byte| *byte == 0)
+        self.bytes[NAME_LEN..].iter().all(|byte| *byte == 0)
     }
 }
 
@@ -52,8 +93,8 @@ impl fmt::Debug for TicketKey<'_> {
 /// Why a set of keys was refused; the keys in force stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
-    /// There is not one whole key.
-    TooShort,
+    /// There is not one whole key of so many bytes.
+    TooShort(usize),
     /// The first key, the one that would encrypt, is all zero.
     FirstIsBlank,
     /// Two keys have one name but different secrets.
@@ -65,7 +106,7 @@ pub enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooShort => write!(f, "not one whole key of {KEY_LEN} bytes"),
+            Self::TooShort(key_len) => write!(f, "not one whole key of {key_len} bytes"),
             Self::FirstIsBlank => write!(f, "the first key's secrets are all zero"),
             Self::NameTwice => write!(f, "two keys have the same name but different secrets"),
             Self::NoMemory => write!(f, "no memory"),
@@ -77,7 +118,8 @@ impl fmt::Display for KeyError {
 ///
 /// The bytes are copied once, stay where they are and are wiped at the end.
 pub struct KeySet {
-    keys: Box<[KeyBytes]>,
+    keys: Box<[u8]>,
+    layout: Layout,
     by_name: HashMap<[u8; NAME_LEN], usize>,
     /// Whole keys that were given but left out because their secrets are all zero.
     pub blanks: usize,
@@ -86,72 +128,85 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a run of 48-byte keys.
-    pub fn parse(data: &[u8]) -> Result<Self, KeyError> {
-        let (given, tail) = data.as_chunks::<KEY_LEN>();
-        let first = given.first().ok_or(KeyError::TooShort)?;
-        if TicketKey(first).is_blank() {
+    /// Reads a run of keys.
+    pub fn parse(data: &[u8], layout: Layout) -> Result<Self, KeyError> {
+        let key_len = layout.key_len();
+        let given = data.chunks_exact(key_len);
+        let tail = given.remainder().len();
+        let given = given.map(|bytes| TicketKey { bytes, layout });
+        let first = given.clone().next().ok_or(KeyError::TooShort(key_len))?;
+        if first.is_blank() {
             return Err(KeyError::FirstIsBlank);
         }
         let mut by_name = HashMap::<_, usize>::new();
         by_name
             .try_reserve(given.len())
             .map_err(|_| KeyError::NoMemory)?;
-        let mut used = Vec::new();
+        let mut used = Vec::<TicketKey<'_>>::new();
         used.try_reserve_exact(given.len())
             .map_err(|_| KeyError::NoMemory)?;
         let mut blanks = 0;
-        for (at, key) in given.iter().enumerate() {
-            if TicketKey(key).is_blank() {
+        for key in given {
+            if key.is_blank() {
                 blanks += 1;
                 continue;
             }
-            match by_name.get(TicketKey(key).name()) {
-                Some(&earlier) if given[earlier] != *key => return Err(KeyError::NameTwice),
+            match by_name.get(key.name()) {
+                Some(&earlier) if used[earlier].bytes != key.bytes => {
+                    return Err(KeyError::NameTwice);
+                }
                 Some(_) => {}
                 None => {
-                    by_name.insert(*TicketKey(key).name(), at);
-                    used.push(at);
+                    by_name.insert(*key.name(), used.len());
+                    used.push(key);
                 }
             }
         }
         // Only now that the number is known are secrets copied: a vector that grows
         // would leave some behind in the memory it moves out of.
         let mut keys = Vec::new();
-        keys.try_reserve_exact(used.len())
+        keys.try_reserve_exact(used.len() * key_len)
             .map_err(|_| KeyError::NoMemory)?;
-        for (at, given_at) in used.into_iter().enumerate() {
-            keys.extend_from_slice(&given[given_at..=given_at]);
-            by_name.insert(*TicketKey(&keys[at]).name(), at);
+        for key in used {
+            keys.extend_from_slice(key.bytes);
         }
         Ok(Self {
             keys: keys.into_boxed_slice(),
+            layout,
             by_name,
             blanks,
-            tail: tail.len(),
+            tail,
         })
     }
 
     /// The key that encrypts.
     pub fn first(&self) -> TicketKey<'_> {
-        TicketKey(&self.keys[0])
+        self.at(0)
     }
 
-    /// The key of this name, and whether it is the first.
-    pub fn find(&self, name: &[u8; NAME_LEN]) -> Option<(TicketKey<'_>, bool)> {
-        let at = *self.by_name.get(name)?;
-        Some((TicketKey(&self.keys[at]), at == 0))
+    /// The key of this name, and its place in the set: 0 for the first.
+    pub fn find(&self, name: &[u8; NAME_LEN]) -> Option<(TicketKey<'_>, usize)> {
+        let place = *self.by_name.get(name)?;
+        Some((self.at(place), place))
     }
 
     /// How many keys there are; at least one.
     pub fn count(&self) -> usize {
-        self.keys.len()
+        self.keys.len() / self.layout.key_len()
+    }
+
+    fn at(&self, place: usize) -> TicketKey<'_> {
+        let start = place * self.layout.key_len();
+        TicketKey {
+            bytes: &self.keys[start..start + self.layout.key_len()],
+            layout: self.layout,
+        }
     }
 }
 
 impl Drop for KeySet {
     fn drop(&mut self) {
-        self.keys.iter_mut().for_each(Zeroize::zeroize);
+        self.keys.zeroize();
     }
 }
 
@@ -183,11 +238,13 @@ impl KeyRing {
 
     /// Fills an empty ring with what `random` makes. A set that comes in by
     /// [`KeyRing::replace`] at the same time wins.
-    pub fn fill_if_empty(&self, random: impl FnOnce() -> Option<Zeroizing<KeyBytes>>) {
+    pub fn fill_if_empty(&self, random: impl FnOnce() -> Option<Zeroizing<[u8; KEY_LEN]>>) {
         if self.current().is_some() {
             return;
         }
-        let Some(keys) = random().and_then(|bytes| KeySet::parse(bytes.as_slice()).ok()) else {
+        let Some(keys) =
+            random().and_then(|bytes| KeySet::parse(bytes.as_slice(), Layout::ATS).ok())
+        else {
             return;
         };
         let before = self
@@ -214,6 +271,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type KeyBytes = [u8; KEY_LEN];
+
     fn key(name: u8, secret: u8) -> KeyBytes {
         let mut key = [secret; KEY_LEN];
         key[..NAME_LEN].fill(name);
@@ -221,7 +280,7 @@ mod tests {
     }
 
     fn parse(keys: &[KeyBytes]) -> Result<KeySet, KeyError> {
-        KeySet::parse(keys.as_flattened())
+        KeySet::parse(keys.as_flattened(), Layout::ATS)
     }
 
     #[test]
@@ -229,25 +288,35 @@ mod tests {
         let set = parse(&[key(1, 10), key(2, 20)]).unwrap();
         assert_eq!(set.first().name(), &[1; 16]);
         assert_eq!(set.first().hmac_secret(), &[10; 16]);
-        let (found, is_first) = set.find(&[2; 16]).unwrap();
-        assert_eq!((found.aes_key(), is_first), (&[20u8; 16][..], false));
-        assert!(set.find(&[1; 16]).unwrap().1);
+        let (found, place) = set.find(&[2; 16]).unwrap();
+        assert_eq!((found.aes_key(), place), (&[20u8; 16][..], 1));
+        assert_eq!(set.find(&[1; 16]).unwrap().1, 0);
         assert!(set.find(&[3; 16]).is_none());
     }
 
     #[test]
-    fn the_parts_are_name_then_hmac_then_aes() {
-        let bytes: Vec<u8> = (1..=48).collect();
-        let set = KeySet::parse(&bytes).unwrap();
-        assert_eq!(set.first().name(), &bytes[..16]);
-        assert_eq!(set.first().hmac_secret(), &bytes[16..32]);
-        assert_eq!(set.first().aes_key(), &bytes[32..]);
+    fn each_layout_has_its_order() {
+        let bytes: Vec<u8> = (1..=80).collect();
+        for (layout, hmac, aes) in [
+            (Layout::ATS, 16..32, 32..48),
+            (Layout::NGINX_256, 16..48, 48..80),
+            (Layout::HAPROXY_128, 32..48, 16..32),
+            (Layout::HAPROXY_256, 48..80, 16..48),
+        ] {
+            let set = KeySet::parse(&bytes[..layout.key_len()], layout).unwrap();
+            assert_eq!((set.count(), set.tail), (1, 0));
+            assert_eq!(set.first().name(), &bytes[..16]);
+            assert_eq!(set.first().hmac_secret(), &bytes[hmac], "{layout:?}");
+            assert_eq!(set.first().aes_key(), &bytes[aes], "{layout:?}");
+        }
     }
 
     #[test]
     fn bad_sets_are_refused() {
-        assert_eq!(KeySet::parse(&[1; 47]).unwrap_err(), KeyError::TooShort);
-        assert_eq!(parse(&[]).unwrap_err(), KeyError::TooShort);
+        for (len, layout) in [(47, Layout::ATS), (0, Layout::ATS), (79, Layout::NGINX_256)] {
+            let error = KeySet::parse(&vec![1; len], layout).unwrap_err();
+            assert_eq!(error, KeyError::TooShort(layout.key_len()));
+        }
         for name in [0, 7] {
             let keys = [key(name, 0), key(1, 1)];
             assert_eq!(parse(&keys).unwrap_err(), KeyError::FirstIsBlank);
@@ -260,7 +329,7 @@ mod tests {
     fn a_tail_and_blank_keys_are_left_out_and_reported() {
         let mut data = parse_input(&[key(1, 1), key(0, 0), key(2, 2), key(9, 0)]);
         data.extend([5; 47]);
-        let set = KeySet::parse(&data).unwrap();
+        let set = KeySet::parse(&data, Layout::ATS).unwrap();
         assert_eq!((set.count(), set.blanks, set.tail), (2, 2, 47));
         assert!(set.find(&[0; 16]).is_none() && set.find(&[9; 16]).is_none());
         assert!(set.find(&[2; 16]).is_some());
@@ -313,8 +382,8 @@ mod tests {
             let mut seen = std::collections::HashSet::new();
             kept.retain(|key| seen.insert(*key));
 
-            match KeySet::parse(&data) {
-                Err(KeyError::TooShort) => prop_assert!(given.is_empty()),
+            match KeySet::parse(&data, Layout::ATS) {
+                Err(KeyError::TooShort(_)) => prop_assert!(given.is_empty()),
                 Err(KeyError::FirstIsBlank) => prop_assert_eq!(given[0].1, 0),
                 Err(KeyError::NameTwice) => prop_assert!(clash),
                 Err(KeyError::NoMemory) => prop_assert!(false),
@@ -325,9 +394,9 @@ mod tests {
                     prop_assert_eq!(set.count(), kept.len());
                     prop_assert_eq!(set.first().name(), &[kept[0].0; 16]);
                     for (at, &(name, secret)) in kept.iter().enumerate() {
-                        let (found, is_first) = set.find(&[name; 16]).unwrap();
+                        let (found, place) = set.find(&[name; 16]).unwrap();
                         prop_assert_eq!(found.aes_key(), &[secret; 16][..]);
-                        prop_assert_eq!(is_first, at == 0);
+                        prop_assert_eq!(place, at);
                     }
                 }
             }
@@ -335,8 +404,10 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Ok(set) = KeySet::parse(&data) {
-                prop_assert!(set.count() + set.blanks <= data.len() / KEY_LEN);
+            for layout in [Layout::ATS, Layout::HAPROXY_256] {
+                if let Ok(set) = KeySet::parse(&data, layout) {
+                    prop_assert!(set.count() + set.blanks <= data.len() / layout.key_len());
+                }
             }
         }
     }

@@ -19,6 +19,27 @@ extern "C" {
 #endif
 
 /**
+ * A line about what failed.
+ */
+#define TS_SSL_SESSION_CACHE_LOG_ERROR 1
+
+/**
+ * A line about what was done, but not as it was asked for.
+ */
+#define TS_SSL_SESSION_CACHE_LOG_WARNING 2
+
+/**
+ * A line about what goes as it should. Only these name session IDs, in hex.
+ */
+#define TS_SSL_SESSION_CACHE_LOG_DEBUG 3
+
+/**
+ * A function that gets the library's log lines: their level, their tag (as ATS has them,
+ * for example "ssl.session_cache.insert") and their text, which has no line break.
+ */
+typedef void (*TSSslSessionCacheLogFunc)(TSCont contp, int level, const char *tag, const char *line);
+
+/**
  * Attaches an SSL_CTX to the session cache and to the ticket keys: sets its
  * session callbacks, session cache mode and ticket-key callback as the settings
  * say at this moment. Attaching it again applies the settings again; what the
@@ -54,7 +75,7 @@ TSReturnCode TSSslSessionCacheDetach(TSSslContext ctx);
 
 /**
  * Changes one setting, named as its ATS record is named, for example
- * "proxy.config.ssl.session_cache.size" to "4096". README lists them all.
+ * "proxy.config.ssl.session_cache.size" to "4096". docs/settings.md lists them all.
  *
  * A number may end in K, M, G or T. The setting is in force when the call
  * returns; those that shape a context (tickets, modes) when it is attached the
@@ -63,24 +84,84 @@ TSReturnCode TSSslSessionCacheDetach(TSSslContext ctx);
  * (proxy.config.ssl.session_cache.num_buckets) is settled once the cache is in
  * use.
  *
- * Where an environment variable sets the same record, that counts: the result
- * is TS_SUCCESS and a warning is logged. The result is TS_ERROR, an error is
- * logged and nothing has changed when there is no such setting, the value is
- * not valid, or an argument is NULL.
+ * The environment counts more than this call, and this call more than a file
+ * (TSSslSessionCacheConfigLoad). Where an environment variable sets the same
+ * record, the result is TS_SUCCESS and a warning is logged. The result is
+ * TS_ERROR, an error is logged and nothing has changed when there is no such
+ * setting, the value is not valid, or an argument is NULL.
  *
  * Any thread may call it at any time.
  */
 TSReturnCode TSSslSessionCacheConfigSet(const char *name, const char *value);
 
 /**
+ * Puts the settings of a file of ATS records in force: nested maps under "records:" if
+ * its name ends in .yaml or .yml (ATS 10 and later), else lines as in
+ * records.config (ATS 9 and before). Records that the library does not know are
+ * skipped. Its own, "tssession.session_cache.max_bytes" for example, are written in
+ * the same way; in YAML as nested maps at the top level or under "records:".
+ *
+ * All settings of the file come into force, as by TSSslSessionCacheConfigSet, or
+ * none. What the environment or TSSslSessionCacheConfigSet has set stays. A record
+ * that a file no longer has keeps its value. Loading the file again after it has
+ * changed is how a host reloads; no session that fits is lost by it. Ticket keys are
+ * not read: call TSSslTicketKeyFileLoad(NULL) then.
+ *
+ * The result is TS_ERROR, an error with the file, the line and the record is logged
+ * and nothing has changed when path is NULL, the file cannot be read, is not a
+ * regular file or larger than 1 MiB, a value is not valid, or the file is not written
+ * as its name says. Any thread may call it at any time.
+ */
+TSReturnCode TSSslSessionCacheConfigLoad(const char *path);
+
+/**
+ * Has the library's log lines passed to func(contp, level, tag, line) from now on:
+ * those of the given level (TS_SSL_SESSION_CACHE_LOG_ERROR, _WARNING or _DEBUG) and
+ * the graver ones. With a NULL func they go to stderr again, errors and warnings only.
+ *
+ * Where the process exports TSError, as traffic_server does, all lines go to that
+ * and to TSWarning and TSDebug, and func is not called; nor is it in a Rust program with
+ * a logger of its own, which gets them then. Of errors and warnings of one kind,
+ * a burst of 100 and then one a second is passed on, wherever they go.
+ *
+ * func is called on the thread that has something to log, and waited for; no lock is
+ * held, and it may call every function of the library. What it leads to there is
+ * logged to stderr. A C++ exception, pthread_exit and the cancellation of the thread must
+ * not leave it. A call that another thread is in at this moment goes on when func is
+ * replaced.
+ *
+ * The result is TS_ERROR, nothing changes and an error is logged when level is none
+ * of the three. Any thread may call it at any time.
+ */
+TSReturnCode TSSslSessionCacheLogSet(TSSslSessionCacheLogFunc func, TSCont contp, int level);
+
+/**
  * Reads one counter, named as the ATS metric is named, for example
- * "proxy.process.ssl.ssl_session_cache_hit". README lists them all.
+ * "proxy.process.ssl.ssl_session_cache_hit". docs/counters.md lists them all. Of one that
+ * is counted by cause or by age, each part can be read by itself, for example
+ * "proxy.process.ssl.ssl_session_cache_miss.expired".
  *
  * The result is TS_ERROR, and *value stays as it is, when there is no such
  * counter or an argument is NULL; that is logged. Any thread may call it at any
  * time.
  */
 TSReturnCode TSSslSessionCacheStatGet(const char *name, int64_t *value);
+
+/**
+ * Writes all counters in the text format of Prometheus (version 0.0.4), each under its
+ * name with "_" for ".", and the parts of one under a label.
+ *
+ * The arguments and the result are as in TSSslSessionGetBuffer: on entry *len_ptr is
+ * the space in buffer, in bytes; the result is the number of bytes that the text
+ * needs, and on return *len_ptr is the number of bytes stored, as many as fit. So the
+ * text was cut off when the result is greater than *len_ptr; it may have grown since a
+ * call that asked for its size. There is no NUL at its end. With a NULL buffer, or a
+ * space of 0 or less, nothing is stored and *len_ptr becomes 0. The result is 0 when
+ * len_ptr is NULL (an error is logged).
+ *
+ * Any thread may call it at any time.
+ */
+int TSSslSessionCacheStatsText(char *buffer, int *len_ptr);
 
 /**
  * Has func(contp, event, id) called after a handshake through an attached context
@@ -121,11 +202,17 @@ TSReturnCode TSSslSessionHookRemove(TSEventFunc func, TSCont contp);
 TSReturnCode TSSslSessionInsertBuffer(const TSSslSessionID *sessionid, const char *buffer, int len);
 
 /**
- * Puts the ticket keys of a file in force: a run of 48-byte keys as for
- * TSSslTicketKeyUpdate, and with the same rules. With a NULL path it is the file
+ * Puts the ticket keys of a file in force, with the same rules as for
+ * TSSslTicketKeyUpdate. With a NULL path it is the file
  * that proxy.config.ssl.server.ticket_key.filename names, in the folder
  * proxy.config.ssl.server.cert.path if the name is relative; the first attach
  * reads that file too.
+ *
+ * The file is a run of 48-byte keys. A file whose length is a multiple of 80 and not
+ * of 48 has the 80-byte keys of nginx: 16 bytes name, 32 bytes HMAC-SHA256 secret, 32
+ * bytes AES-256-CBC key. A file of lines of base64 has the keys of HAProxy, all of
+ * 48 or all of 80 bytes, of which the last but one encrypts: 16 bytes name, 16 or 32
+ * bytes AES-CBC key, 16 or 32 bytes HMAC-SHA256 secret.
  *
  * The most recent update wins, from a file or by TSSslTicketKeyUpdate. A file
  * that has not changed since it was read never brings old keys back: the keys in

@@ -7,14 +7,31 @@ use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::enter;
-use super::sessions::{bytes, read_id, stored};
+use log::{Level, LevelFilter};
+
+use super::sessions::{answer, bytes, read_id, space, stored};
 use super::types::{TSCont, TSEvent, TSEventFunc, TSReturnCode, TSSslContext, TSSslSessionID};
-use crate::config::SetError;
+use crate::config::{Setting, Source};
+use crate::guard::enter;
 use crate::hooks::{HookKey, SessionEvent};
 use crate::id::SessionId;
-use crate::library::KeyFileError;
+use crate::library::NotInForce;
+use crate::logger;
+use crate::stats::Counter;
 use crate::tls;
+
+/// A line about what failed.
+pub const TS_SSL_SESSION_CACHE_LOG_ERROR: c_int = 1;
+/// A line about what was done, but not as it was asked for.
+pub const TS_SSL_SESSION_CACHE_LOG_WARNING: c_int = 2;
+/// A line about what goes as it should. Only these name session IDs, in hex.
+pub const TS_SSL_SESSION_CACHE_LOG_DEBUG: c_int = 3;
+
+/// A function that gets the library's log lines: their level, their tag (as ATS has them,
+/// for example "ssl.session_cache.insert") and their text, which has no line break.
+pub type TSSslSessionCacheLogFunc = Option<
+    unsafe extern "C" fn(contp: TSCont, level: c_int, tag: *const c_char, line: *const c_char),
+>;
 
 /// Attaches an SSL_CTX to the session cache and to the ticket keys: sets its
 /// session callbacks, session cache mode and ticket-key callback as the settings
@@ -80,7 +97,7 @@ pub unsafe extern "C" fn TSSslSessionCacheDetach(ctx: TSSslContext) -> TSReturnC
 }
 
 /// Changes one setting, named as its ATS record is named, for example
-/// "proxy.config.ssl.session_cache.size" to "4096". README lists them all.
+/// "proxy.config.ssl.session_cache.size" to "4096". docs/settings.md lists them all.
 ///
 /// A number may end in K, M, G or T. The setting is in force when the call
 /// returns; those that shape a context (tickets, modes) when it is attached the
@@ -89,10 +106,11 @@ pub unsafe extern "C" fn TSSslSessionCacheDetach(ctx: TSSslContext) -> TSReturnC
 /// (proxy.config.ssl.session_cache.num_buckets) is settled once the cache is in
 /// use.
 ///
-/// Where an environment variable sets the same record, that counts: the result
-/// is TS_SUCCESS and a warning is logged. The result is TS_ERROR, an error is
-/// logged and nothing has changed when there is no such setting, the value is
-/// not valid, or an argument is NULL.
+/// The environment counts more than this call, and this call more than a file
+/// (TSSslSessionCacheConfigLoad). Where an environment variable sets the same
+/// record, the result is TS_SUCCESS and a warning is logged. The result is
+/// TS_ERROR, an error is logged and nothing has changed when there is no such
+/// setting, the value is not valid, or an argument is NULL.
 ///
 /// Any thread may call it at any time.
 ///
@@ -103,29 +121,141 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
     name: *const c_char,
     value: *const c_char,
 ) -> TSReturnCode {
+    const NAME: &str = "TSSslSessionCacheConfigSet";
     enter(|library| {
         // SAFETY: passed on to the caller.
-        let (name, value) = unsafe { (text(name), text(value)) };
+        let (name, value) = unsafe { (text(name), os_text(value)) };
         let (Some(name), Some(value)) = (name, value) else {
-            log::error!(target: "ssl.session_cache", "TSSslSessionCacheConfigSet: an argument is NULL");
+            log::error!(target: "ssl.session_cache", "{NAME}: an argument is NULL");
             return TSReturnCode::TS_ERROR;
         };
-        match library.set(&name, &value) {
-            Ok(()) => TSReturnCode::TS_SUCCESS,
-            Err(error @ SetError::Overruled) => {
-                log::warn!(target: "ssl.session_cache", "TSSslSessionCacheConfigSet: {name}: {error}");
+        match Setting::parse(&name, value) {
+            Ok(setting) => {
+                tell(NAME, library.set([setting], Source::Call), Level::Warn);
                 TSReturnCode::TS_SUCCESS
             }
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "TSSslSessionCacheConfigSet: {name}: {error}");
+                log::error!(target: "ssl.session_cache", "{NAME}: {name}: {error}");
                 TSReturnCode::TS_ERROR
             }
         }
     })
 }
 
+/// Puts the settings of a file of ATS records in force: nested maps under "records:" if
+/// its name ends in .yaml or .yml (ATS 10 and later), else lines as in
+/// records.config (ATS 9 and before). Records that the library does not know are
+/// skipped. Its own, "tssession.session_cache.max_bytes" for example, are written in
+/// the same way; in YAML as nested maps at the top level or under "records:".
+///
+/// All settings of the file come into force, as by TSSslSessionCacheConfigSet, or
+/// none. What the environment or TSSslSessionCacheConfigSet has set stays. A record
+/// that a file no longer has keeps its value. Loading the file again after it has
+/// changed is how a host reloads; no session that fits is lost by it. Ticket keys are
+/// not read: call TSSslTicketKeyFileLoad(NULL) then.
+///
+/// The result is TS_ERROR, an error with the file, the line and the record is logged
+/// and nothing has changed when path is NULL, the file cannot be read, is not a
+/// regular file or larger than 1 MiB, a value is not valid, or the file is not written
+/// as its name says. Any thread may call it at any time.
+///
+/// # Safety
+/// `path` is null or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSReturnCode {
+    const NAME: &str = "TSSslSessionCacheConfigLoad";
+    enter(|library| {
+        // SAFETY: passed on to the caller.
+        let Some(path) = (unsafe { os_text(path) }) else {
+            log::error!(target: "ssl.session_cache", "{NAME}: the path is NULL");
+            return TSReturnCode::TS_ERROR;
+        };
+        let path = Path::new(path);
+        match library.load_records(path) {
+            Ok(notes) => {
+                tell(NAME, notes, Level::Debug);
+                TSReturnCode::TS_SUCCESS
+            }
+            Err(error) => {
+                log::error!(target: "ssl.session_cache", "{NAME}: {}{error}; the settings stay as they are", path.display());
+                TSReturnCode::TS_ERROR
+            }
+        }
+    })
+}
+
+/// Logs which valid settings have no effect; that they are overruled, at the given level.
+fn tell(function: &str, notes: Vec<(&'static str, NotInForce)>, overruled: Level) {
+    for (name, note) in notes {
+        let level = match note {
+            NotInForce::Overruled => overruled,
+            NotInForce::ShardsStay => Level::Warn,
+        };
+        log::log!(target: "ssl.session_cache", level, "{function}: {name}: {note}");
+    }
+}
+
+/// Has the library's log lines passed to func(contp, level, tag, line) from now on:
+/// those of the given level (TS_SSL_SESSION_CACHE_LOG_ERROR, _WARNING or _DEBUG) and
+/// the graver ones. With a NULL func they go to stderr again, errors and warnings only.
+///
+/// Where the process exports TSError, as traffic_server does, all lines go to that
+/// and to TSWarning and TSDebug, and func is not called; nor is it in a Rust program with
+/// a logger of its own, which gets them then. Of errors and warnings of one kind,
+/// a burst of 100 and then one a second is passed on, wherever they go.
+///
+/// func is called on the thread that has something to log, and waited for; no lock is
+/// held, and it may call every function of the library. What it leads to there is
+/// logged to stderr. A C++ exception, pthread_exit and the cancellation of the thread must
+/// not leave it. A call that another thread is in at this moment goes on when func is
+/// replaced.
+///
+/// The result is TS_ERROR, nothing changes and an error is logged when level is none
+/// of the three. Any thread may call it at any time.
+///
+/// # Safety
+/// `func` may be called with `contp` from any thread until it is replaced.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionCacheLogSet(
+    func: TSSslSessionCacheLogFunc,
+    contp: TSCont,
+    level: c_int,
+) -> TSReturnCode {
+    enter(|_| {
+        let wanted = match level {
+            TS_SSL_SESSION_CACHE_LOG_ERROR => LevelFilter::Error,
+            TS_SSL_SESSION_CACHE_LOG_WARNING => LevelFilter::Warn,
+            TS_SSL_SESSION_CACHE_LOG_DEBUG => LevelFilter::Debug,
+            _ => {
+                log::error!(target: "ssl.session_cache", "TSSslSessionCacheLogSet: there is no level {level}");
+                return TSReturnCode::TS_ERROR;
+            }
+        };
+        let contp = contp.expose_provenance();
+        logger::set_function(
+            func.map(|func| -> logger::Function {
+                Box::new(move |level, tag, line| {
+                    let level = match level {
+                        Level::Error => TS_SSL_SESSION_CACHE_LOG_ERROR,
+                        Level::Warn => TS_SSL_SESSION_CACHE_LOG_WARNING,
+                        _ => TS_SSL_SESSION_CACHE_LOG_DEBUG,
+                    };
+                    let contp = std::ptr::with_exposed_provenance_mut(contp);
+                    // SAFETY: whoever set the function vouches for it and for `contp`; the
+                    // strings live until the call is over.
+                    unsafe { func(contp, level, tag.as_ptr(), line.as_ptr()) };
+                })
+            }),
+            wanted,
+        );
+        TSReturnCode::TS_SUCCESS
+    })
+}
+
 /// Reads one counter, named as the ATS metric is named, for example
-/// "proxy.process.ssl.ssl_session_cache_hit". README lists them all.
+/// "proxy.process.ssl.ssl_session_cache_hit". docs/counters.md lists them all. Of one that
+/// is counted by cause or by age, each part can be read by itself, for example
+/// "proxy.process.ssl.ssl_session_cache_miss.expired".
 ///
 /// The result is TS_ERROR, and *value stays as it is, when there is no such
 /// counter or an argument is NULL; that is logged. Any thread may call it at any
@@ -152,6 +282,43 @@ pub unsafe extern "C" fn TSSslSessionCacheStatGet(
         // SAFETY: passed on to the caller.
         unsafe { value.write_unaligned(i64::try_from(stat).unwrap_or(i64::MAX)) };
         TSReturnCode::TS_SUCCESS
+    })
+}
+
+/// Writes all counters in the text format of Prometheus (version 0.0.4), each under its
+/// name with "_" for ".", and the parts of one under a label.
+///
+/// The arguments and the result are as in TSSslSessionGetBuffer: on entry *len_ptr is
+/// the space in buffer, in bytes; the result is the number of bytes that the text
+/// needs, and on return *len_ptr is the number of bytes stored, as many as fit. So the
+/// text was cut off when the result is greater than *len_ptr; it may have grown since a
+/// call that asked for its size. There is no NUL at its end. With a NULL buffer, or a
+/// space of 0 or less, nothing is stored and *len_ptr becomes 0. The result is 0 when
+/// len_ptr is NULL (an error is logged).
+///
+/// Any thread may call it at any time.
+///
+/// # Safety
+/// `buffer` is null or has `*len_ptr` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionCacheStatsText(
+    buffer: *mut c_char,
+    len_ptr: *mut c_int,
+) -> c_int {
+    enter(|library| {
+        if len_ptr.is_null() {
+            log::error!(target: "ssl.session_cache", "TSSslSessionCacheStatsText: len_ptr is NULL");
+            return 0;
+        }
+        let text = library.stats_text();
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let space = space(buffer, len_ptr);
+            for (to, from) in space.iter_mut().zip(text.bytes()) {
+                to.write(from);
+            }
+            answer(len_ptr, space.len(), Some(text.len()))
+        }
     })
 }
 
@@ -238,16 +405,25 @@ pub unsafe extern "C" fn TSSslSessionInsertBuffer(
         let (id, der) = unsafe { (read_id(NAME, sessionid), bytes(buffer, len)) };
         match id {
             Some(id) => stored(NAME, tls::store_der(library, &id, der)),
-            None => TSReturnCode::TS_ERROR,
+            None => {
+                library.stats.count(Counter::RefusedInvalid);
+                TSReturnCode::TS_ERROR
+            }
         }
     })
 }
 
-/// Puts the ticket keys of a file in force: a run of 48-byte keys as for
-/// TSSslTicketKeyUpdate, and with the same rules. With a NULL path it is the file
+/// Puts the ticket keys of a file in force, with the same rules as for
+/// TSSslTicketKeyUpdate. With a NULL path it is the file
 /// that proxy.config.ssl.server.ticket_key.filename names, in the folder
 /// proxy.config.ssl.server.cert.path if the name is relative; the first attach
 /// reads that file too.
+///
+/// The file is a run of 48-byte keys. A file whose length is a multiple of 80 and not
+/// of 48 has the 80-byte keys of nginx: 16 bytes name, 32 bytes HMAC-SHA256 secret, 32
+/// bytes AES-256-CBC key. A file of lines of base64 has the keys of HAProxy, all of
+/// 48 or all of 80 bytes, of which the last but one encrypts: 16 bytes name, 16 or 32
+/// bytes AES-CBC key, 16 or 32 bytes HMAC-SHA256 secret.
 ///
 /// The most recent update wins, from a file or by TSSslTicketKeyUpdate. A file
 /// that has not changed since it was read never brings old keys back: the keys in
@@ -264,11 +440,9 @@ pub unsafe extern "C" fn TSSslSessionInsertBuffer(
 pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturnCode {
     enter(|library| {
         // SAFETY: passed on to the caller.
-        let path = (!path.is_null()).then(|| unsafe { CStr::from_ptr(path) });
-        let path = path.map(|path| Path::new(OsStr::from_bytes(path.to_bytes())));
-        match library.load_ticket_keys(path) {
+        let path = unsafe { os_text(path) };
+        match library.load_ticket_keys(path.map(Path::new)) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
-            Err(KeyFileError::Logged) => TSReturnCode::TS_ERROR,
             Err(error) => {
                 log::error!(target: "ssl_session_ticket", "TSSslTicketKeyFileLoad: {error}; the keys in force stay");
                 TSReturnCode::TS_ERROR
@@ -307,5 +481,13 @@ fn hook_key(func: TSEventFunc, contp: TSCont) -> Option<HookKey> {
 /// `string` is null or a C string that lives as long as the result.
 unsafe fn text<'a>(string: *const c_char) -> Option<Cow<'a, str>> {
     // SAFETY: passed on to the caller.
-    (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) }.to_string_lossy())
+    unsafe { os_text(string) }.map(OsStr::to_string_lossy)
+}
+
+/// # Safety
+/// As for [`text`].
+unsafe fn os_text<'a>(string: *const c_char) -> Option<&'a OsStr> {
+    // SAFETY: passed on to the caller.
+    let string = (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) })?;
+    Some(OsStr::from_bytes(string.to_bytes()))
 }

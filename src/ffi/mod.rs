@@ -5,24 +5,13 @@
 
 pub mod cxx;
 pub mod host;
-mod log;
 mod sessions;
 pub mod ts;
 pub mod types;
 
-use crate::guard::{Fallback, guard, quick};
-use crate::library::Library;
+use crate::guard::Fallback;
 use types::TSReturnCode;
 
 impl Fallback for TSReturnCode {
     const FALLBACK: Self = Self::TS_ERROR;
-}
-
-/// Runs the body of an exported function: with the library, and with a logger if
-/// the program has none.
-fn enter<R: Fallback>(body: impl FnOnce(&'static Library) -> R) -> R {
-    guard(|| {
-        log::install();
-        body(Library::global())
-    })
 }

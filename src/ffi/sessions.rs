@@ -5,12 +5,14 @@ use std::mem::MaybeUninit;
 use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
+use log::LevelFilter;
 use openssl::ssl::SslSessionRef;
 
 use super::types::{TSReturnCode, TSSslSession, TSSslSessionID};
-use super::{enter, quick};
+use crate::guard::{enter, quick};
 use crate::id::SessionId;
 use crate::library::Library;
+use crate::stats::Counter;
 use crate::tls::{self, StoreError};
 
 /// # Safety
@@ -63,7 +65,8 @@ unsafe fn get_buffer_at_once(
     buffer: *mut c_char,
     len_ptr: *mut c_int,
 ) -> Option<c_int> {
-    if id.is_null() || len_ptr.is_null() {
+    // Debug lines are written by the other way.
+    if id.is_null() || len_ptr.is_null() || log::max_level() >= LevelFilter::Debug {
         return None;
     }
     let library = Library::if_made()?;
@@ -76,12 +79,15 @@ unsafe fn get_buffer_at_once(
     }
 }
 
-/// Where the bytes of a session go to.
+/// Where the bytes that the caller asks for go to.
 ///
 /// # Safety
 /// `len_ptr` points to a number; `buffer` is null or has as many bytes, which may be
 /// uninitialized, and which nobody else uses as long as the result lives.
-unsafe fn space<'a>(buffer: *mut c_char, len_ptr: *const c_int) -> &'a mut [MaybeUninit<u8>] {
+pub(super) unsafe fn space<'a>(
+    buffer: *mut c_char,
+    len_ptr: *const c_int,
+) -> &'a mut [MaybeUninit<u8>] {
     if buffer.is_null() {
         return &mut [];
     }
@@ -92,11 +98,11 @@ unsafe fn space<'a>(buffer: *mut c_char, len_ptr: *const c_int) -> &'a mut [Mayb
     }
 }
 
-/// What the caller is told of a session that needs so many bytes, or of none.
+/// What the caller is told of what needs so many bytes, or of nothing.
 ///
 /// # Safety
 /// `len_ptr` may be written to.
-unsafe fn answer(len_ptr: *mut c_int, space: usize, needed: Option<usize>) -> c_int {
+pub(super) unsafe fn answer(len_ptr: *mut c_int, space: usize, needed: Option<usize>) -> c_int {
     let needed = needed.unwrap_or(0);
     // No session is larger than a c_int counts: the limit is 16 MiB at most.
     // SAFETY: the caller vouches for the pointer.
@@ -109,13 +115,14 @@ unsafe fn answer(len_ptr: *mut c_int, space: usize, needed: Option<usize>) -> c_
 pub unsafe fn insert(id: *const TSSslSessionID, session: TSSslSession) -> TSReturnCode {
     enter(|library| {
         // SAFETY: the caller vouches for the pointer.
-        let Some(id) = (unsafe { read_id("TSSslSessionInsert", id) }) else {
-            return TSReturnCode::TS_ERROR;
-        };
+        let id = unsafe { read_id("TSSslSessionInsert", id) };
         if session.is_null() {
             log::error!(target: "ssl.session_cache.insert", "TSSslSessionInsert: the session is NULL");
-            return TSReturnCode::TS_ERROR;
         }
+        let Some(id) = id.filter(|_| !session.is_null()) else {
+            library.stats.count(Counter::RefusedInvalid);
+            return TSReturnCode::TS_ERROR;
+        };
         // SAFETY: the caller vouches for the session, which stays theirs.
         let session = unsafe { SslSessionRef::from_ptr(session.cast()) };
         stored("TSSslSessionInsert", tls::store(library, &id, session))
@@ -157,7 +164,10 @@ pub unsafe fn update_ticket_keys(data: *const c_char, len: c_int) -> TSReturnCod
         let data = unsafe { bytes(data, len) };
         match library.update_ticket_keys("TSSslTicketKeyUpdate", data) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
-            Err(_) => TSReturnCode::TS_ERROR,
+            Err(error) => {
+                log::error!(target: "ssl_session_ticket", "TSSslTicketKeyUpdate: {error}; the keys in force stay");
+                TSReturnCode::TS_ERROR
+            }
         }
     })
 }

@@ -15,10 +15,9 @@ use super::{
     ERR_peek_last_error_all, OSSL_PARAM_construct_utf8_string, SSL_SESSION_get0_id_context,
     SSL_SESSION_get0_peer, SSL_get_options, Visit, context, ensure_ticket_key,
 };
-use crate::guard::guard;
+use crate::guard::enter;
 use crate::hooks::SessionEvent;
 use crate::id::SessionId;
-use crate::library::Library;
 use crate::stats::Counter;
 use crate::ticket::{NAME_LEN, TicketKey};
 
@@ -34,10 +33,9 @@ const IV_LEN: usize = 16;
 /// A handshake has made a session: store it.
 pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
     // SAFETY: OpenSSL passes a live connection and session.
-    guard(|| unsafe {
+    enter(|library| unsafe {
         if is_looked_up_by_id(ssl) {
             let session = SslSessionRef::from_ptr(session);
-            let library = Library::global();
             if let Some(id) = SessionId::new(session.id()) {
                 match super::store(library, &id, session) {
                     Ok(()) => library.hooks.fire(SessionEvent::New, &id),
@@ -91,14 +89,13 @@ pub unsafe extern "C" fn get_session(
 ) -> *mut SSL_SESSION {
     // SAFETY: OpenSSL passes a live connection, `len` bytes of ID and a place for its
     // answer.
-    guard(|| unsafe {
+    enter(|library| unsafe {
         // The reference goes to OpenSSL, which is not to take another one.
         *copy = 0;
         let len = usize::try_from(len).unwrap_or(0);
         let Some(id) = SessionId::new(slice::from_raw_parts(id, len)) else {
             return ptr::null_mut();
         };
-        let library = Library::global();
         let single_use = is_single_use(ssl);
         let session = match single_use {
             true if context::of_connection(ssl).is_null() => None,
@@ -151,13 +148,12 @@ unsafe fn may_resume(ssl: *const SSL, session: &SslSessionRef) -> bool {
 /// A session has expired or its connection has failed: it may not be resumed, unless
 /// all that happened is that the client has gone.
 pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SESSION) {
-    guard(|| {
+    enter(|library| {
         // SAFETY: OpenSSL passes a live session.
         let session = unsafe { SslSessionRef::from_ptr(session) };
         if client_hung_up(session) {
             return;
         }
-        let library = Library::global();
         if let Some(id) = SessionId::new(session.id())
             && library.remove(&id)
         {
@@ -209,8 +205,7 @@ pub unsafe extern "C" fn ticket_key(
 ) -> c_int {
     // SAFETY: OpenSSL passes live objects, 16 bytes of name and 16 of initialization
     // vector, both to be written when encrypting.
-    guard(|| unsafe {
-        let library = Library::global();
+    enter(|library| unsafe {
         let name = &mut *name.cast::<[u8; NAME_LEN]>();
         ensure_ticket_key(&library.tickets);
         let keys = library.tickets.current();
@@ -222,21 +217,21 @@ pub unsafe extern "C" fn ticket_key(
                 return 0;
             }
             library.stats.count(Counter::TicketCreated);
+            log::debug!(target: "ssl_session_ticket", "a ticket is issued");
             return 1;
         }
-        let Some((key, is_first)) = keys.find(name) else {
+        let Some((key, place)) = keys.find(name) else {
             library.stats.count(Counter::TicketNotFound);
+            log::debug!(target: "ssl_session_ticket", "a ticket under a key that is not in the set: a full handshake");
             return 0;
         };
         if !init(key, iv, cipher, mac, false) {
             return 0;
         }
-        library.stats.count(Counter::TicketVerified);
-        if !is_first {
-            library.stats.count(Counter::TicketVerifiedOldKey);
-        }
+        library.stats.count(Counter::ticket_verified(place));
+        log::debug!(target: "ssl_session_ticket", "a ticket under key {place} of {}", keys.count());
         // In TLS 1.3 a ticket is used once (RFC 8446, C.4), so each use earns a new one.
-        if is_first && ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION {
+        if place == 0 && ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION {
             return 1;
         }
         library.stats.count(Counter::TicketRenewed);
@@ -257,8 +252,9 @@ unsafe fn init(
 ) -> bool {
     let visit = Visit::begin();
     let secret = key.hmac_secret();
+    let aes_key = key.aes_key();
     // SAFETY: the parameters only live until they are used here, and OpenSSL only
-    // reads what their pointers name; a 16-byte key is what AES-128 takes.
+    // reads what their pointers name; the cipher takes a key as long as this one.
     let done = unsafe {
         let params = [
             ffi::OSSL_PARAM_construct_octet_string(
@@ -276,9 +272,12 @@ unsafe fn init(
         ffi::EVP_MAC_CTX_set_params(mac, params.as_ptr()) == 1
             && ffi::EVP_CipherInit_ex(
                 cipher,
-                ffi::EVP_aes_128_cbc(),
+                match aes_key.len() {
+                    16 => ffi::EVP_aes_128_cbc(),
+                    _ => ffi::EVP_aes_256_cbc(),
+                },
                 ptr::null_mut(),
-                key.aes_key().as_ptr(),
+                aes_key.as_ptr(),
                 iv,
                 c_int::from(encrypt),
             ) == 1

@@ -54,7 +54,7 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), &'stati
         && library.key_file().is_some()
         && let Err(error) = library.load_ticket_keys(None)
     {
-        log::error!(target: "ssl_session_ticket", "ticket keys: {error}; a random key is used");
+        log::error!(target: "ssl_session_ticket", "TSSslSessionCacheAttach: ticket keys: {error}; a random key is used");
     }
     ensure_ticket_key(&library.tickets);
     // SAFETY: the caller vouches for `ctx`; what is stored under `index` is an `Attached`

@@ -23,6 +23,7 @@ use crate::cache::Refused;
 use crate::gate;
 use crate::id::SessionId;
 use crate::library::{Library, NotStored};
+use crate::stats::Counter;
 use crate::ticket::{KEY_LEN, KeyRing};
 use session::Encoded;
 
@@ -156,13 +157,19 @@ fn take(library: &Library, id: &SessionId) -> Option<SslSession> {
 
 /// Stores a session under an ID.
 pub fn store(library: &Library, id: &SessionId, session: &SslSessionRef) -> Result<(), StoreError> {
-    let der = Encoded::new(session).ok_or(StoreError::Unencodable)?;
+    let Some(der) = Encoded::new(session) else {
+        library.stats.count(Counter::RefusedInvalid);
+        return Err(StoreError::Unencodable);
+    };
     insert(library, id, session, der.as_bytes())
 }
 
 /// Stores the DER bytes of one session, just as they are, under an ID.
 pub fn store_der(library: &Library, id: &SessionId, der: &[u8]) -> Result<(), StoreError> {
-    let session = session::decode(der).ok_or(StoreError::NotASession)?;
+    let Some(session) = session::decode(der) else {
+        library.stats.count(Counter::RefusedInvalid);
+        return Err(StoreError::NotASession);
+    };
     let result = insert(library, id, &session, der);
     session::free(session);
     result

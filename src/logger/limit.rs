@@ -1,37 +1,18 @@
-//! Where log lines go when the program has no logger of its own: warnings and
-//! errors to stderr.
+//! How many log lines are let through: a flood of bad calls must not fill the operator's
+//! disk.
 
-use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
-
-use crate::library::make_once;
-use crate::sys;
-
 /// How many lines of one kind are written at once, and one more for each
-/// second after that. A flood of bad calls must not fill the operator's disk.
+/// second after that.
 const BURST: u32 = 100;
 
 /// How many kinds of line are told apart.
 const KINDS: usize = 1024;
 
-/// Installs the logger, once. In a Rust program that has one, nothing changes.
-pub(super) fn install() {
-    static INSTALLED: OnceLock<()> = OnceLock::new();
-    static LOGGER: Stderr = Stderr {
-        kinds: [const { AtomicU64::new(0) }; KINDS],
-    };
-    make_once(&INSTALLED, || {
-        if log::set_logger(&LOGGER).is_ok() {
-            log::set_max_level(LevelFilter::Warn);
-        }
-    });
-}
-
-struct Stderr {
+/// What is known of each kind of line.
+pub(super) struct Limit {
     kinds: [AtomicU64; KINDS],
 }
 
@@ -78,10 +59,18 @@ impl Kind {
     }
 }
 
-impl Stderr {
-    /// Whether a line of this kind is shown, and how many were not before it.
-    fn admit(&self, kind: u64, second: u32) -> Option<u32> {
-        let before = self.kinds[kind as usize % KINDS]
+impl Limit {
+    pub(super) const fn new() -> Self {
+        Self {
+            kinds: [const { AtomicU64::new(0) }; KINDS],
+        }
+    }
+
+    /// Whether a line of this kind is shown at this second, and how many were not before it.
+    pub(super) fn admit(&self, kind: impl Hash, second: u32) -> Option<u32> {
+        let mut hash = DefaultHasher::new();
+        kind.hash(&mut hash);
+        let before = self.kinds[hash.finish() as usize % KINDS]
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
                 Some(Kind::unpack(bits).next(second).0.pack())
             })
@@ -91,56 +80,13 @@ impl Stderr {
     }
 }
 
-impl Log for Stderr {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= Level::Warn
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        let mut line = String::with_capacity(160);
-        let _ = write!(
-            line,
-            "tssession: {}: ({}) {}",
-            record.level(),
-            record.target(),
-            record.args()
-        );
-        // A kind is a place in the code and the function that got there: the line as far
-        // as the colon behind that.
-        let function = line.split(": ").nth(2).unwrap_or_default();
-        let mut kind = DefaultHasher::new();
-        (record.file(), record.line(), function).hash(&mut kind);
-        let Some(hidden) = self.admit(kind.finish(), sys::now().up as u32) else {
-            return;
-        };
-        if hidden > 0 {
-            let _ = write!(line, " ({hidden} more like this were not shown)");
-        }
-        // What a caller passed may be part of the line, and must not make it two.
-        line.retain(|c| !c.is_control());
-        line.push('\n');
-        sys::write_stderr(line.as_bytes());
-    }
-
-    fn flush(&self) {}
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn logger() -> Stderr {
-        Stderr {
-            kinds: [const { AtomicU64::new(0) }; KINDS],
-        }
-    }
-
     #[test]
     fn a_burst_is_shown_and_then_a_line_a_second() {
-        let log = logger();
+        let log = Limit::new();
         for _ in 0..BURST {
             assert_eq!(log.admit(1, 500), Some(0));
         }
