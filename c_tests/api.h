@@ -29,7 +29,10 @@
   F(TSSslSessionCacheAttach)                                                                                           \
   F(TSSslSessionCacheDetach)                                                                                           \
   F(TSSslSessionCacheConfigSet)                                                                                        \
+  F(TSSslSessionCacheConfigLoad)                                                                                       \
+  F(TSSslSessionCacheLogSet)                                                                                           \
   F(TSSslSessionCacheStatGet)                                                                                          \
+  F(TSSslSessionCacheStatsText)                                                                                        \
   F(TSSslSessionHookAdd)                                                                                               \
   F(TSSslSessionHookRemove)                                                                                            \
   F(TSSslSessionInsertBuffer)                                                                                          \
@@ -65,6 +68,9 @@ api_open(void)
 #define TSSslSessionCacheAttach api.TSSslSessionCacheAttach
 #define TSSslSessionCacheDetach api.TSSslSessionCacheDetach
 #define TSSslSessionCacheConfigSet api.TSSslSessionCacheConfigSet
+#define TSSslSessionCacheConfigLoad api.TSSslSessionCacheConfigLoad
+#define TSSslSessionCacheLogSet api.TSSslSessionCacheLogSet
+#define TSSslSessionCacheStatsText api.TSSslSessionCacheStatsText
 #define TSSslSessionCacheStatGet api.TSSslSessionCacheStatGet
 #define TSSslSessionHookAdd api.TSSslSessionHookAdd
 #define TSSslSessionHookRemove api.TSSslSessionHookRemove
@@ -128,5 +134,8 @@ api_stat(const char *name)
 #define STAT_REPLACED "tssession.session_cache.replaced"
 #define STAT_REFUSED "tssession.session_cache.refused"
 #define STAT_CLEARED "tssession.session_cache.cleared"
+
+#define STAT_GENERATION "tssession.ticket_keys.generation"
+#define STAT_KEYS "tssession.ticket_keys.count"
 
 #endif /* API_H */

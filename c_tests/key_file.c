@@ -9,6 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
 #include "api.h"
 #include "check.h"
 #include "tls.h"
@@ -60,6 +63,93 @@ key_in_force(void)
   int letter = len > 16 && ticket[0] == ticket[15] ? ticket[0] : 0;
   SSL_SESSION_free(session);
   return letter;
+}
+
+static void
+write_file(const char *name, const void *content, size_t len)
+{
+  int file = open(in_folder(name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  REQUIRE(file >= 0 && write(file, content, len) == (ssize_t)len);
+  close(file);
+}
+
+/* Whether a new ticket (RFC 5077, 4: name, initialization vector, encrypted state, HMAC) is
+   under this key. */
+static int
+ticket_is_under(const unsigned char *name, const unsigned char *aes, const unsigned char *hmac, size_t secret_len)
+{
+  SSL_SESSION *session        = NULL;
+  const unsigned char *ticket = NULL;
+  unsigned char mac[32], state[4096];
+  size_t len       = 0;
+  int state_len    = 0;
+  unsigned mac_len = 0;
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  SSL_SESSION_get0_ticket(session, &ticket, &len);
+  REQUIRE(len > 64 && len < sizeof(state));
+  HMAC(EVP_sha256(), hmac, (int)secret_len, ticket, len - 32, mac, &mac_len);
+  EVP_CIPHER_CTX *cipher = EVP_CIPHER_CTX_new();
+  EVP_DecryptInit_ex(cipher, secret_len == 32 ? EVP_aes_256_cbc() : EVP_aes_128_cbc(), NULL, aes, ticket + 16);
+  EVP_DecryptUpdate(cipher, state, &state_len, ticket + 32, (int)len - 64);
+  EVP_CIPHER_CTX_free(cipher);
+  /* The state is a session in DER: a sequence. */
+  int is_under =
+    memcmp(ticket, name, 16) == 0 && memcmp(ticket + len - 32, mac, 32) == 0 && state_len > 0 && state[0] == 0x30;
+  SSL_SESSION_free(session);
+  return is_under;
+}
+
+/* 80-byte keys, and the lines of base64 that HAProxy has. */
+static void
+check_other_layouts(void)
+{
+  unsigned char key[5 * KEY];
+  for (size_t i = 0; i < sizeof(key); i++) {
+    key[i] = (unsigned char)(i + 1);
+  }
+  write_file("layout", key, KEY);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+  CHECK(ticket_is_under(key, key + 32, key + 16, 16));
+
+  SSL_SESSION *session = NULL;
+  write_file("layout", key, 80);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+  CHECK(ticket_is_under(key, key + 48, key + 16, 32));
+  CHECK_INT(api_stat(STAT_KEYS), 1);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  SSL_SESSION_free(session);
+
+  write_file("layout", key, 160);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+  CHECK_INT(api_stat(STAT_KEYS), 2);
+  CHECK(ticket_is_under(key, key + 48, key + 16, 32));
+
+  /* Both three of 80 and five of 48: 48 is the rule. And a call has no other keys. */
+  write_file("layout", key, 240);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+  CHECK_INT(api_stat(STAT_KEYS), 5);
+  CHECK(ticket_is_under(key, key + 32, key + 16, 16));
+  update('z');
+  TSSslTicketKeyUpdate((char *)key, 80);
+  CHECK_INT(api_stat(STAT_KEYS), 1);
+  CHECK(ticket_is_under(key, key + 32, key + 16, 16));
+
+  /* Three lines: the one in the middle encrypts. */
+  for (int len = KEY; len <= 80; len += 80 - KEY) {
+    unsigned char lines[3 * 110] = "", *end = lines;
+    for (unsigned char i = 0; i < 3; i++) {
+      key[0] = (unsigned char)('a' + i);
+      end += EVP_EncodeBlock(end, key, len);
+      *end++ = '\n';
+    }
+    key[0] = 'b';
+    write_file("layout", lines, (size_t)(end - lines));
+    CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+    CHECK_INT(api_stat(STAT_KEYS), 3);
+    CHECK(ticket_is_under(key, key + 16, key + 16 + (len - 16) / 2, (size_t)(len - 16) / 2));
+  }
+  CHECK_INT(unlink(in_folder("layout")), 0);
 }
 
 int
@@ -131,6 +221,8 @@ main(void)
   write_keys("short", "e", KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("short")), TS_SUCCESS);
   CHECK_INT(key_in_force(), 'e');
+
+  check_other_layouts();
 
   static const char *const names[] = {"keys", "other", "fifo", "short", "empty", "blank", "link"};
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

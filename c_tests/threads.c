@@ -183,6 +183,8 @@ check_mixed_calls(void)
 /* With skip on: each thread has IDs of its own and knows what it stored last. */
 static atomic_int refusals;
 static int stored[IDS];
+static atomic_llong found;
+static atomic_llong not_found;
 
 static void *
 insert_own(void *arg)
@@ -207,6 +209,7 @@ insert_own(void *arg)
     }
     /* A lookup may miss on contention, but never finds anything else. */
     int needed = TSSslSessionGetBuffer(&id, buffer, &len);
+    atomic_fetch_add(needed > 0 ? &found : &not_found, 1);
     if (needed > 0) {
       int v_now = stored[i];
       THREAD_CHECK(v_now >= 0 && len == lens[i][v_now] && memcmp(buffer, ders[i][v_now], (size_t)len) == 0);
@@ -220,6 +223,8 @@ check_skip(void)
 {
   pthread_t threads[THREADS];
   long long contention = api_stat(STAT_CONTENTION);
+  long long hits       = api_stat(STAT_HIT);
+  long long misses     = api_stat(STAT_MISS);
   time_t start         = time(NULL);
 
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", "1000"), TS_SUCCESS);
@@ -245,6 +250,10 @@ check_skip(void)
     CHECK(api_stat(STAT_CONTENTION) > contention);
   }
   CHECK_INT(api_stat(STAT_REFUSED), atomic_load(&refusals));
+  CHECK_INT(api_stat(STAT_REFUSED ".contention"), atomic_load(&refusals));
+  CHECK_INT(api_stat(STAT_HIT) - hits, atomic_load(&found));
+  CHECK_INT(api_stat(STAT_MISS) - misses, atomic_load(&not_found));
+  CHECK_INT(api_stat(STAT_MISS ".contention") + api_stat(STAT_MISS ".absent"), api_stat(STAT_MISS));
   for (int i = 0; i < IDS; i++) {
     char buffer[2000];
     int len           = (int)sizeof(buffer);

@@ -116,6 +116,7 @@ macro_rules! programs {
 
 programs! {
     types get get_buffer insert insert_buffer remove ticket_keys key_file ownership hostile cache environment
+    config_load stats_text log_function
     handshake hang_up session_data no_memory precise_clocks threads fork
 }
 
@@ -125,6 +126,17 @@ fn host_names() {
     let program = compile("host_names.c", Reach::Dlopen, &[]);
     execute(Command::new(&program));
     execute_in_valgrind(program);
+}
+
+/// Each set of log functions that a host may have; they are found if they are exported.
+#[test]
+fn host_log() {
+    for host in ["-DATS_9", "-DFEWER", "-DATS_10"] {
+        let program = compile("host_log.c", Reach::Dlopen, &[host]);
+        let output = execute(Command::new(&program));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        execute_in_valgrind(program);
+    }
 }
 
 /// Not under valgrind, which keeps copies of memory that one would find, and memory that
@@ -200,11 +212,45 @@ fn a_bad_key_file_is_logged() {
         "/other: others than the owner may read or write the file",
         "/absent: No such file or directory",
         "/fifo: not a regular file",
-        "/short: not one whole key of 48 bytes",
+        "/short: not one whole key of 48 bytes; the keys in force stay",
         "/blank: the first key's secrets are all zero",
     ] {
         assert!(stderr.contains(line), "{line:?} is missing in\n{stderr}");
     }
+}
+
+/// What is wrong with a file of records is said, with the file, the line and the record.
+#[test]
+fn a_bad_records_file_is_logged() {
+    let output = execute(Command::new(compile(
+        "config_load.c",
+        Reach::Link,
+        &["-DLOG"],
+    )));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let size = "proxy.config.ssl.session_cache.size";
+    for line in [
+        "TSSslSessionCacheConfigLoad: the path is NULL",
+        "/absent: No such file or directory",
+        "/fifo: not a regular file",
+        "/large.config: larger than",
+        &format!("/bad.config:2: {size}: the value is not a whole number; the settings stay"),
+        &format!("/bad.config:2: {size}: the value is not between 1 and"),
+        &format!("/bad.config:2: {size}: there is no value"),
+        &format!("/bad.config:2: {size}: the type is not INT"),
+        "/bad.config:2: not a record",
+        "/zeros.config:1: not a record",
+        &format!("/bad.yaml:4: {size}: the value is not a whole number; the settings stay"),
+        &format!("/bad.yaml:4: {size}: not a single value"),
+        "/bad.yaml:1: the top level is not a map",
+        "/bad.yaml:2: not UTF-8",
+        "not YAML: ",
+    ] {
+        assert!(stderr.contains(line), "{line:?} is missing in\n{stderr}");
+    }
+    // One line for each failure, and none for what was taken.
+    let lines = stderr.lines().filter(|line| line.contains("ConfigLoad"));
+    assert_eq!(lines.count(), 31, "{stderr}");
 }
 
 /// The settings of the environment that are not valid are named.
@@ -216,6 +262,8 @@ fn a_bad_environment_is_logged() {
         &["-DLOG"],
     )));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("proxy.config.ssl.session_cache.timeout: the value is not a number"));
+    assert!(
+        stderr.contains("proxy.config.ssl.session_cache.timeout: the value is not a whole number")
+    );
     assert!(stderr.contains("proxy.config.ssl.session_cache: the value is not between 0 and 2"));
 }

@@ -6,12 +6,15 @@ use std::collections::BTreeSet;
 
 use common::{library, stdout};
 
-const EXPORTS: [&str; 19] = [
+const EXPORTS: [&str; 22] = [
     "TSSslSessionCacheAttach",
     "TSSslSessionCacheClear",
+    "TSSslSessionCacheConfigLoad",
     "TSSslSessionCacheConfigSet",
     "TSSslSessionCacheDetach",
+    "TSSslSessionCacheLogSet",
     "TSSslSessionCacheStatGet",
+    "TSSslSessionCacheStatsText",
     "TSSslSessionGet",
     "TSSslSessionGetBuffer",
     "TSSslSessionHookAdd",

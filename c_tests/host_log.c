@@ -1,0 +1,148 @@
+/** @file
+
+  A host with the log functions of traffic_server: lines go there, and to no function that
+  was set. Built in these ways:
+
+    -DATS_9    TSError, TSWarning, TSDebug, TSIsDebugTagSet
+    -DFEWER    TSError and TSDebug only
+    -DATS_10   TSError and TSWarning by their C++ names; there is no TSDebug
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <stdarg.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+#ifdef ATS_10
+#define SYMBOL(name, cxx_name) __asm__(cxx_name)
+#else
+#define SYMBOL(name, cxx_name) __asm__(name)
+#endif
+
+static int errors;
+static char line[512];
+static const char *tags_on = "";
+
+void host_error(const char *format, ...) SYMBOL("TSError", "_Z7TSErrorPKcz");
+
+void
+host_error(const char *format, ...)
+{
+  va_list args;
+  va_start(args, format);
+  vsnprintf(line, sizeof(line), format, args);
+  va_end(args);
+  errors++;
+}
+
+#ifndef FEWER
+static int warnings;
+
+void host_warning(const char *format, ...) SYMBOL("TSWarning", "_Z9TSWarningPKcz");
+
+void
+host_warning(const char *format, ...)
+{
+  va_list args;
+  va_start(args, format);
+  vsnprintf(line, sizeof(line), format, args);
+  va_end(args);
+  warnings++;
+}
+#endif
+
+#ifndef ATS_10
+static char debug_tag[64];
+static int debugs;
+
+void TSDebug(const char *tag, const char *format, ...);
+
+void
+TSDebug(const char *tag, const char *format, ...)
+{
+  va_list args;
+  if (strstr(tags_on, tag) == NULL) {
+    return;
+  }
+  va_start(args, format);
+  vsnprintf(line, sizeof(line), format, args);
+  va_end(args);
+  snprintf(debug_tag, sizeof(debug_tag), "%s", tag);
+  debugs++;
+}
+#endif
+
+#ifdef ATS_9
+int TSIsDebugTagSet(const char *tag);
+
+int
+TSIsDebugTagSet(const char *tag)
+{
+  return strstr(tags_on, tag) != NULL;
+}
+#endif
+
+static void
+never(TSCont contp, int level, const char *tag, const char *text)
+{
+  (void)contp, (void)level, (void)tag, (void)text;
+  CHECK(0 && "the host's own functions count more");
+}
+
+int
+main(void)
+{
+  api_open();
+  CHECK_INT(TSSslSessionCacheLogSet(never, NULL, TS_SSL_SESSION_CACHE_LOG_DEBUG), TS_SUCCESS);
+  SSL_SESSION *session = tls_session(0);
+  TSSslSessionID id    = {3, "\x01\xab\x7f"};
+  char keys[50];
+  memset(keys, 'w', sizeof(keys));
+
+  CHECK(TSSslSessionGet(NULL) == NULL);
+  CHECK_INT(errors, 1);
+  CHECK(strcmp(line, "tssession: TSSslSessionGet: the session ID is NULL") == 0);
+
+  TSSslTicketKeyUpdate(keys, sizeof(keys));
+#ifdef FEWER
+  CHECK_INT(errors, 2);
+#else
+  CHECK_INT(warnings, 1);
+#endif
+  CHECK(strstr(line, "the last 2 bytes") != NULL);
+
+  /* What a caller passes is no format. */
+  CHECK_INT(TSSslSessionCacheConfigSet("%s%n%s", "1"), TS_ERROR);
+  CHECK(strstr(line, "%s%n%s") != NULL);
+
+  /* Debug lines, for the tags that are on, and from the next second on: the operator
+     switches them while the host runs. */
+  CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+  CHECK(strstr(line, "01ab7f") == NULL);
+  tags_on             = "ssl.session_cache.insert";
+  struct timespec nap = {.tv_sec = 1, .tv_nsec = 100000000};
+  nanosleep(&nap, NULL);
+  CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+  CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
+#ifdef ATS_10
+  CHECK(strstr(line, "01ab7f") == NULL);
+#else
+  CHECK_INT(debugs, 1);
+  CHECK(strcmp(debug_tag, "ssl.session_cache.insert") == 0);
+  CHECK(strstr(line, "01ab7f") != NULL && strstr(line, "stored") != NULL);
+#endif
+  tags_on = "";
+  nanosleep(&nap, NULL);
+  CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+#ifndef ATS_10
+  CHECK_INT(debugs, 1);
+#endif
+
+  SSL_SESSION_free(session);
+  return check_result();
+}
