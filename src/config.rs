@@ -1,5 +1,6 @@
 //! The settings, under the names of ATS records.
 
+use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
@@ -178,6 +179,8 @@ impl fmt::Display for SetError {
         }
     }
 }
+
+impl Error for SetError {}
 
 /// A record and a value for it that was checked, not in force yet.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,11 +37,21 @@ pub(crate) fn guard<R: Fallback>(body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(R::FALLBACK)
 }
 
-/// Runs `body` as [`guard`] does: with the library, and with a logger if the program has
-/// none.
+/// Runs the body of an exported function: [`guard`]ed, with the library, and with a logger
+/// if the program has none.
 pub(crate) fn enter<R: Fallback>(body: impl FnOnce(&'static Library) -> R) -> R {
     guard(|| {
         logger::install();
+        logger::ask_host();
+        body(Library::global())
+    })
+}
+
+/// Runs the body of a function that OpenSSL calls: as [`enter`], but in a Rust program it is
+/// not for us to install a logger.
+pub(crate) fn callback<R: Fallback>(body: impl FnOnce(&'static Library) -> R) -> R {
+    guard(|| {
+        logger::ask_host();
         body(Library::global())
     })
 }

@@ -8,7 +8,7 @@
 //!   settings), [`stats`], [`ticket`] (the key ring), [`key_file`], [`file`], [`hooks`];
 //! * [`library`]: the one of each that a process has;
 //! * `sys`: the operating system; `logger`: where log lines go; `tls`: OpenSSL;
-//! * [`ffi`]: the C functions, which only translate.
+//! * [`ffi`]: the C functions, and [`rust`]: those for Rust programs. Both only translate.
 
 // The documentation is read by whoever works on the library.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -42,6 +42,7 @@ mod logger;
 mod policy;
 #[forbid(unsafe_code)]
 pub mod records;
+pub mod rust;
 #[forbid(unsafe_code)]
 pub mod stats;
 #[forbid(unsafe_code)]

@@ -1,5 +1,6 @@
 //! Everything that there is one of per process, and what the settings make of it.
 
+use std::error::Error;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,8 @@ impl fmt::Display for KeyFileError {
     }
 }
 
+impl Error for KeyFileError {}
+
 /// Why nothing of a file of records is in force.
 #[derive(Debug)]
 pub enum RecordsFileError {
@@ -95,6 +98,8 @@ impl fmt::Display for RecordsFileError {
         }
     }
 }
+
+impl Error for RecordsFileError {}
 
 /// Why a valid setting changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

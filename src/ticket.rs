@@ -1,6 +1,7 @@
 //! Session-ticket keys: a set that is read, checked and swapped as a whole.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,6 +114,8 @@ impl fmt::Display for KeyError {
         }
     }
 }
+
+impl Error for KeyError {}
 
 /// Ticket keys in order. The first encrypts, all decrypt.
 ///

@@ -66,7 +66,7 @@ thread_local! {
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Installs the logger, once, and sees now and then whether debug lines are wanted.
+/// Installs the logger, once.
 pub(crate) fn install() {
     if INSTALLED.get().is_none() {
         // The loader has a lock too: it is not waited for while one of ours is held.
@@ -78,25 +78,29 @@ pub(crate) fn install() {
         });
         LOGGER.set_level();
     }
-    LOGGER.ask_host();
 }
 
-/// Has `function` get the lines up to a level from now on; `None`: nobody. `false` if the
-/// program has a logger of its own, which gets them all.
-pub(crate) fn set_function(function: Option<Function>, wanted: LevelFilter) -> bool {
+/// Sees every second whether debug lines are wanted: the operator of a host switches them on
+/// and off while it runs.
+pub(crate) fn ask_host() {
+    if LOGGER.host().is_some() {
+        let second = sys::now().up;
+        if LOGGER.asked.swap(second, Ordering::Relaxed) != second {
+            LOGGER.set_level();
+        }
+    }
+}
+
+/// Has `function` get the lines up to a level from now on; `None`: nobody.
+pub(crate) fn set_function(function: Option<Function>, wanted: LevelFilter) {
     LOGGER.function.store(function.map(Arc::new));
     LOGGER.wanted.store(wanted as usize, Ordering::Relaxed);
     LOGGER.set_level();
-    is_installed()
 }
 
 /// Forgets the host's function, for the end of the process.
 pub(crate) fn forget_function() {
     LOGGER.function.store(None);
-}
-
-fn is_installed() -> bool {
-    INSTALLED.get() == Some(&true)
 }
 
 impl Logger {
@@ -106,7 +110,7 @@ impl Logger {
 
     /// Lets the lines through that somebody wants: all others cost a comparison.
     fn set_level(&self) {
-        if !is_installed() {
+        if INSTALLED.get() != Some(&true) {
             return;
         }
         let debug = match self.host() {
@@ -124,16 +128,6 @@ impl Logger {
             level if level == LevelFilter::Error as usize => LevelFilter::Error,
             level if level == LevelFilter::Debug as usize => LevelFilter::Debug,
             _ => LevelFilter::Warn,
-        }
-    }
-
-    /// The operator of a host switches debug tags on and off while it runs.
-    fn ask_host(&self) {
-        if self.host().is_some() {
-            let second = sys::now().up;
-            if self.asked.swap(second, Ordering::Relaxed) != second {
-                self.set_level();
-            }
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
     ERR_peek_last_error_all, OSSL_PARAM_construct_utf8_string, SSL_SESSION_get0_id_context,
     SSL_SESSION_get0_peer, SSL_get_options, Visit, context, ensure_ticket_key,
 };
-use crate::guard::enter;
+use crate::guard::callback;
 use crate::hooks::SessionEvent;
 use crate::id::SessionId;
 use crate::stats::Counter;
@@ -33,7 +33,7 @@ const IV_LEN: usize = 16;
 /// A handshake has made a session: store it.
 pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
     // SAFETY: OpenSSL passes a live connection and session.
-    enter(|library| unsafe {
+    callback(|library| unsafe {
         if is_looked_up_by_id(ssl) {
             let session = SslSessionRef::from_ptr(session);
             if let Some(id) = SessionId::new(session.id()) {
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn get_session(
 ) -> *mut SSL_SESSION {
     // SAFETY: OpenSSL passes a live connection, `len` bytes of ID and a place for its
     // answer.
-    enter(|library| unsafe {
+    callback(|library| unsafe {
         // The reference goes to OpenSSL, which is not to take another one.
         *copy = 0;
         let len = usize::try_from(len).unwrap_or(0);
@@ -148,7 +148,7 @@ unsafe fn may_resume(ssl: *const SSL, session: &SslSessionRef) -> bool {
 /// A session has expired or its connection has failed: it may not be resumed, unless
 /// all that happened is that the client has gone.
 pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SESSION) {
-    enter(|library| {
+    callback(|library| {
         // SAFETY: OpenSSL passes a live session.
         let session = unsafe { SslSessionRef::from_ptr(session) };
         if client_hung_up(session) {
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn ticket_key(
 ) -> c_int {
     // SAFETY: OpenSSL passes live objects, 16 bytes of name and 16 of initialization
     // vector, both to be written when encrypting.
-    enter(|library| unsafe {
+    callback(|library| unsafe {
         let name = &mut *name.cast::<[u8; NAME_LEN]>();
         ensure_ticket_key(&library.tickets);
         let keys = library.tickets.current();

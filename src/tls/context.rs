@@ -1,6 +1,8 @@
 //! An `SSL_CTX` of the host's: attached to the cache and the keys, and detached.
 
+use std::error::Error;
 use std::ffi::{c_int, c_long, c_void};
+use std::fmt;
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -43,12 +45,25 @@ struct Attached {
     ours: Settings,
 }
 
+/// A context could not be attached: what OpenSSL did not give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachError(&'static str);
+
+impl fmt::Display for AttachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for AttachError {}
+
 /// Wires a context to the library, as the settings say at this moment.
 ///
 /// # Safety
 /// `ctx` is a live `SSL_CTX` that no other thread changes meanwhile.
-pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), &'static str> {
-    let index = context_index().ok_or("OpenSSL gives out no index for its objects")?;
+pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), AttachError> {
+    let no_index = AttachError("OpenSSL gives out no index for its objects");
+    let index = context_index().ok_or(no_index)?;
     // Before the first key there is the file, if one is configured.
     if library.tickets.current().is_none()
         && library.key_file().is_some()
@@ -66,7 +81,7 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), &'stati
             attached = Box::into_raw(Box::new(Attached { hosts, ours: hosts }));
             if ffi::SSL_CTX_set_ex_data(ctx, index, attached.cast()) != 1 {
                 drop(Box::from_raw(attached));
-                return Err("OpenSSL does not take context data");
+                return Err(AttachError("OpenSSL does not take context data"));
             }
         }
         let attached = &mut *attached;

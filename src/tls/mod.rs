@@ -5,9 +5,10 @@ mod context;
 mod session;
 mod template;
 
-pub use context::{attach, detach};
+pub use context::{AttachError, attach, detach};
 pub use session::into_raw;
 
+use std::error::Error;
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 use std::fmt;
 
@@ -194,6 +195,7 @@ fn insert(
 }
 
 /// Why a session could not be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreError {
     /// OpenSSL could not encode it.
     Unencodable,
@@ -226,6 +228,8 @@ impl fmt::Display for StoreError {
         }
     }
 }
+
+impl Error for StoreError {}
 
 /// Makes a random ticket key if there is none yet.
 fn ensure_ticket_key(ring: &KeyRing) {
