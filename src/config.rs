@@ -361,6 +361,36 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_setting_as_it_is() {
+        let rows: Vec<Vec<&str>> = include_str!("../docs/settings.md")
+            .lines()
+            .filter(|line| line.starts_with("| `proxy.") || line.starts_with("| `tssession."))
+            .map(|line| line.split('|').map(str::trim).collect())
+            .collect();
+        assert_eq!(rows.len(), RECORDS.len());
+        for (_, name, kind) in &RECORDS {
+            let row = rows.iter().find(|row| row[1] == format!("`{name}`"));
+            let row = row.unwrap_or_else(|| panic!("{name}"));
+            let (default, allowed) = match kind {
+                Kind::Int {
+                    min,
+                    max: 1,
+                    default,
+                } => (default.to_string(), format!("{min}, 1")),
+                Kind::Int { min, max, default } => (default.to_string(), format!("{min} to {max}")),
+                Kind::Text => ("none".to_owned(), "a path".to_owned()),
+            };
+            assert_eq!(
+                row[1..4],
+                [&format!("`{name}`"), &default, &allowed],
+                "{name}"
+            );
+        }
+        let text = include_str!("../docs/settings.md");
+        assert!(SESSION_CACHE_ALIASES.iter().all(|name| text.contains(name)));
+    }
+
+    #[test]
     fn names_and_ranges_are_checked() {
         let config = Config::default();
         let set = |name: &str, value: &str| set(&config, name, value, Source::Call);

@@ -420,6 +420,26 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_metric_with_its_parts() {
+        let rows: Vec<Vec<&str>> = include_str!("../docs/counters.md")
+            .lines()
+            .filter(|line| line.starts_with("| `proxy.") || line.starts_with("| `tssession."))
+            .map(|line| line.split('|').map(str::trim).collect())
+            .collect();
+        assert_eq!(rows.len(), METRICS.len());
+        for (metric, row) in METRICS.iter().zip(rows) {
+            let parts = match metric.value {
+                Value::ByLabel(label, parts) => {
+                    let parts: Vec<_> = parts.iter().map(|(part, _)| format!("`{part}`")).collect();
+                    format!("`{label}`: {}", parts.join(", "))
+                }
+                _ => String::new(),
+            };
+            assert_eq!(row[1..3], [&format!("`{}`", metric.name), &parts]);
+        }
+    }
+
+    #[test]
     fn threads_add_up() {
         let stats = Stats::default();
         std::thread::scope(|scope| {
