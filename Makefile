@@ -24,7 +24,7 @@ lib = target/demo/lib
 all: $(demo)/host $(demo)/plugin.so
 
 .PHONY: all demo test lint header clean bench bench-ats bench-handshake bench-smoke hitrate \
-  deps deps-test deps-bench FORCE
+  deps deps-test deps-ats FORCE
 
 deps:
 	@tools/deps.sh demo
@@ -32,8 +32,8 @@ deps:
 deps-test:
 	@tools/deps.sh test
 
-deps-bench:
-	@tools/deps.sh bench
+deps-ats:
+	@tools/deps.sh ats
 
 # Cargo knows what to build again.
 $(release)/libtssession.so: deps FORCE
@@ -93,9 +93,9 @@ bench: deps $(bench)/calls $(bench)/plain.so $(release)/libtssession.so
 	$(bench)/calls $(bench)/calls.jsonl tssession=$(release)/libtssession.so plain=$(bench)/plain.so
 	$(report) <$(bench)/calls.jsonl
 
-bench-ats: deps-bench $(bench)/ats_plugin.so $(release)/libtssession.so
+bench-ats: deps-ats $(bench)/ats_plugin.so $(release)/libtssession.so
 	rm -f $(bench)/ats.jsonl
-	bench/ats.sh $(abspath $(bench)/ats $(bench)/ats_plugin.so $(bench)/ats.jsonl $(release)/libtssession.so)
+	tools/ats.sh $(abspath $(bench)/ats $(bench)/ats_plugin.so $(bench)/ats.jsonl $(release)/libtssession.so)
 	$(report) <$(bench)/ats.jsonl
 
 bench-handshake: deps $(bench)/handshake $(lib)/libtssession.so
@@ -112,7 +112,7 @@ hitrate: deps
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	shellcheck .ci/run tools/deps.sh examples/demo.sh bench/ats.sh
+	shellcheck .ci/run tools/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.c bench/*.[ch] bench/*.cc
 
 header:
