@@ -5,6 +5,7 @@
 # make bench            measures the functions, beside a plain implementation of them
 # make bench-ats        measures them inside the real traffic_server, beside its own
 # make bench-handshake  measures what a resumed handshake costs a server
+# make compare-ats      does the same in ATS and here, and shows the rows that differ
 # make hitrate          plays traces of clients to this cache and to others
 # make clean
 
@@ -24,7 +25,7 @@ lib = target/demo/lib
 all: $(demo)/host $(demo)/plugin.so
 
 .PHONY: all demo test lint header clean bench bench-ats bench-handshake bench-smoke hitrate \
-  deps deps-test deps-ats FORCE
+  compare-ats ats-dlopen deps deps-test deps-ats FORCE
 
 deps:
 	@tools/deps.sh demo
@@ -108,6 +109,30 @@ hitrate: deps
 	$(CARGO) run --release --locked -p tssession-bench --bin hitrate -- $(bench) >$(bench)/hitrate.txt
 	$(report) <$(bench)/hitrate.jsonl
 	cat $(bench)/hitrate.txt
+
+# The real traffic_server, beside this library and with it inside.
+ats = target/ats
+
+$(ats)/conformance: c_tests/conformance.c c_tests/tls.c $(lib)/libtssession.so
+	mkdir -p $(ats)
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto
+
+# These two with ATS's own header.
+$(ats)/conformance.so: c_tests/conformance.c c_tests/tls.c deps-ats
+	mkdir -p $(ats)
+	$(CC) $(CFLAGS) $(WARNINGS) -DATS_PLUGIN -fPIC -shared -o $@ $< c_tests/tls.c -lssl -lcrypto
+
+$(ats)/ats_dlopen.so: examples/ats_dlopen.c deps-ats
+	mkdir -p $(ats)
+	$(CC) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $< -lssl -lcrypto -ldl
+
+compare-ats: ats-dlopen $(ats)/conformance $(ats)/conformance.so
+	LD_LIBRARY_PATH=$(lib) tools/compare-ats.sh $(abspath $(ats) $(ats)/conformance $(ats)/conformance.so)
+
+ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
+	tools/ats.sh $(abspath $(ats)/server $(ats)/ats_dlopen.so $(release)/libtssession.so $(ats)/dlopen.txt)
+	cat $(ats)/dlopen.txt
+	tail -n 1 $(ats)/dlopen.txt | grep -qx passed
 
 lint:
 	$(CARGO) fmt --all --check

@@ -146,6 +146,26 @@ fn unload() {
     execute_in_valgrind(program);
 }
 
+/// What the five functions do, case by case; `make compare-ats` shows it beside ATS.
+#[test]
+fn conformance() {
+    let program = compile("conformance.c", Reach::Link, &[]);
+    let out = scratch().join("conformance.txt");
+    let _ = std::fs::remove_file(&out);
+    for cache in ["2", "0"] {
+        let mut command = Command::new(&program);
+        command
+            .env("PROXY_CONFIG_SSL_SESSION_CACHE", cache)
+            .arg(&out);
+        execute(command);
+    }
+    let expected = root().join("c_tests/conformance.expected");
+    assert_eq!(
+        std::fs::read_to_string(out).unwrap(),
+        std::fs::read_to_string(expected).unwrap()
+    );
+}
+
 #[test]
 fn types_of_api_9() {
     let program = compile("types.c", Reach::Link, &["-DTS_SSL_SESSION_API=9"]);
