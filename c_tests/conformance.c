@@ -905,6 +905,13 @@ cache_off_remove(void)
   say_code(TSSslSessionRemove(&id));
 }
 
+/* Ticket keys have nothing to do with it. */
+static void
+cache_off_keys(void)
+{
+  keys_one();
+}
+
 /* ---- The rows, and what runs them ---- */
 
 struct row {
@@ -912,10 +919,9 @@ struct row {
   void (*body)(void);
 };
 
-#define ROW(name)                                                                                                      \
-  {                                                                                                                    \
-#name, name                                                                                                        \
-  }
+/* clang-format off */
+#define ROW(name) {#name, name}
+/* clang-format on */
 
 static const struct row rows[] = {
   ROW(types),
@@ -999,7 +1005,7 @@ static const struct row rows[] = {
 
 static const struct row rows_off[] = {
   ROW(cache_off_get),    ROW(cache_off_get_buffer), ROW(cache_off_get_buffer_null_buffer),
-  ROW(cache_off_insert), ROW(cache_off_remove),     {"cache_off_keys_one", keys_one},
+  ROW(cache_off_insert), ROW(cache_off_remove),     ROW(cache_off_keys),
 };
 
 struct running {
