@@ -159,11 +159,13 @@ fn conformance() {
             .arg(&out);
         execute(command);
     }
+    let said = std::fs::read_to_string(out).unwrap();
     let expected = root().join("c_tests/conformance.expected");
-    assert_eq!(
-        std::fs::read_to_string(out).unwrap(),
-        std::fs::read_to_string(expected).unwrap()
-    );
+    let expected = std::fs::read_to_string(expected).unwrap();
+    for (said, expected) in said.lines().zip(expected.lines()) {
+        assert_eq!(said, expected);
+    }
+    assert_eq!(said.lines().count(), expected.lines().count());
 }
 
 #[test]

@@ -34,7 +34,7 @@ logdir: $folder/log
 cachedir: $folder/cache
 EOF
 cp /etc/trafficserver/ip_allow.yaml "$folder/config/"
-touch "$folder"/config/{storage.config,remap.config,ssl_multicert.config}
+touch "$folder"/config/{storage.config,remap.config,ssl_multicert.config} "$folder/log/stdout"
 cat >"$folder/config/records.config" <<EOF
 CONFIG proxy.config.http.server_ports STRING 8080:ip-in=$address
 CONFIG proxy.config.http.cache.http INT 0
