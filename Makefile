@@ -6,6 +6,7 @@
 # make bench-ats        measures them inside the real traffic_server, beside its own
 # make bench-handshake  measures what a resumed handshake costs a server
 # make compare-ats      does the same in ATS and here, and shows the rows that differ
+# make ats-dlopen       loads this library into ATS, beside its own functions
 # make hitrate          plays traces of clients to this cache and to others
 # make clean
 
@@ -112,17 +113,18 @@ hitrate: deps
 
 # The real traffic_server, beside this library and with it inside.
 ats = target/ats
+conformance = c_tests/conformance.c c_tests/tls.c
 
-$(ats)/conformance: c_tests/conformance.c c_tests/tls.c $(lib)/libtssession.so
+$(ats)/conformance: $(conformance) c_tests/check.h c_tests/tls.h $(lib)/libtssession.so
 	mkdir -p $(ats)
-	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $(conformance) -L$(lib) -ltssession -lssl -lcrypto
 
 # These two with ATS's own header.
-$(ats)/conformance.so: c_tests/conformance.c c_tests/tls.c deps-ats
+$(ats)/conformance.so: $(conformance) c_tests/check.h c_tests/tls.h | deps-ats
 	mkdir -p $(ats)
-	$(CC) $(CFLAGS) $(WARNINGS) -DATS_PLUGIN -fPIC -shared -o $@ $< c_tests/tls.c -lssl -lcrypto
+	$(CC) $(CFLAGS) $(WARNINGS) -DATS_PLUGIN -fPIC -shared -o $@ $(conformance) -lssl -lcrypto
 
-$(ats)/ats_dlopen.so: examples/ats_dlopen.c deps-ats
+$(ats)/ats_dlopen.so: examples/ats_dlopen.c | deps-ats
 	mkdir -p $(ats)
 	$(CC) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $< -lssl -lcrypto -ldl
 
