@@ -5,8 +5,8 @@
 # make bench            measures the functions, beside a plain implementation of them
 # make bench-ats        measures them inside the real traffic_server, beside its own
 # make bench-handshake  measures what a resumed handshake costs a server
-# make compare-ats      does the same in ATS and here, and shows the rows that differ
-# make ats-dlopen       loads this library into ATS, beside its own functions
+# make compare-ats      runs every case inside the real traffic_server and here: what differs
+# make ats-dlopen       loads this library into traffic_server, beside its own functions
 # make hitrate          plays traces of clients to this cache and to others
 # make clean
 

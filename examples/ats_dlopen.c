@@ -31,7 +31,7 @@ struct cache {
 /* Named in a plugin, the functions are those of the server. */
 static const struct cache ats = {TSSslSessionGet, TSSslSessionGetBuffer, TSSslSessionInsert, TSSslSessionRemove};
 
-static const TSSslSessionID id = {.len = 32, .bytes = "an ID that both caches will know"};
+static const TSSslSessionID id = {.len = 32, .bytes = "an ID that both caches are told"};
 
 static char library_path[4096];
 static char out_path[4096];
