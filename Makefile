@@ -5,6 +5,8 @@
 # make bench            measures the functions, beside a plain implementation of them
 # make bench-ats        measures them inside the real traffic_server, beside its own
 # make bench-handshake  measures what a resumed handshake costs a server
+# make compare-ats      runs every case inside the real traffic_server and here: what differs
+# make ats-dlopen       loads this library into traffic_server, beside its own functions
 # make hitrate          plays traces of clients to this cache and to others
 # make clean
 
@@ -24,7 +26,7 @@ lib = target/demo/lib
 all: $(demo)/host $(demo)/plugin.so
 
 .PHONY: all demo test lint header clean bench bench-ats bench-handshake bench-smoke hitrate \
-  deps deps-test deps-bench FORCE
+  compare-ats ats-dlopen deps deps-test deps-ats FORCE
 
 deps:
 	@tools/deps.sh demo
@@ -32,8 +34,8 @@ deps:
 deps-test:
 	@tools/deps.sh test
 
-deps-bench:
-	@tools/deps.sh bench
+deps-ats:
+	@tools/deps.sh ats
 
 # Cargo knows what to build again.
 $(release)/libtssession.so: deps FORCE
@@ -93,9 +95,9 @@ bench: deps $(bench)/calls $(bench)/plain.so $(release)/libtssession.so
 	$(bench)/calls $(bench)/calls.jsonl tssession=$(release)/libtssession.so plain=$(bench)/plain.so
 	$(report) <$(bench)/calls.jsonl
 
-bench-ats: deps-bench $(bench)/ats_plugin.so $(release)/libtssession.so
+bench-ats: deps-ats $(bench)/ats_plugin.so $(release)/libtssession.so
 	rm -f $(bench)/ats.jsonl
-	bench/ats.sh $(abspath $(bench)/ats $(bench)/ats_plugin.so $(bench)/ats.jsonl $(release)/libtssession.so)
+	tools/ats.sh $(abspath $(bench)/ats $(bench)/ats_plugin.so $(bench)/ats.jsonl $(release)/libtssession.so)
 	$(report) <$(bench)/ats.jsonl
 
 bench-handshake: deps $(bench)/handshake $(lib)/libtssession.so
@@ -109,10 +111,35 @@ hitrate: deps
 	$(report) <$(bench)/hitrate.jsonl
 	cat $(bench)/hitrate.txt
 
+# The real traffic_server, beside this library and with it inside.
+ats = target/ats
+conformance = c_tests/conformance.c c_tests/tls.c
+
+$(ats)/conformance: $(conformance) c_tests/check.h c_tests/tls.h $(lib)/libtssession.so
+	mkdir -p $(ats)
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $(conformance) -L$(lib) -ltssession -lssl -lcrypto
+
+# These two with ATS's own header.
+$(ats)/conformance.so: $(conformance) c_tests/check.h c_tests/tls.h | deps-ats
+	mkdir -p $(ats)
+	$(CC) $(CFLAGS) $(WARNINGS) -DATS_PLUGIN -fPIC -shared -o $@ $(conformance) -lssl -lcrypto
+
+$(ats)/ats_dlopen.so: examples/ats_dlopen.c | deps-ats
+	mkdir -p $(ats)
+	$(CC) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $< -lssl -lcrypto -ldl
+
+compare-ats: ats-dlopen $(ats)/conformance $(ats)/conformance.so
+	LD_LIBRARY_PATH=$(lib) tools/compare-ats.sh $(abspath $(ats) $(ats)/conformance $(ats)/conformance.so)
+
+ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
+	tools/ats.sh $(abspath $(ats)/server $(ats)/ats_dlopen.so $(release)/libtssession.so $(ats)/dlopen.txt)
+	cat $(ats)/dlopen.txt
+	tail -n 1 $(ats)/dlopen.txt | grep -qx passed
+
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	shellcheck .ci/run tools/deps.sh examples/demo.sh bench/ats.sh
+	shellcheck .ci/run tools/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.c bench/*.[ch] bench/*.cc
 
 header:

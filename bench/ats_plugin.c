@@ -5,7 +5,7 @@
 
     ats_plugin.so OUT LIBRARY [REPETITIONS [ROW]]
 
-  Appends JSON lines to OUT, writes "passed" to OUT.done, and ends the process.
+  Appends JSON lines to OUT and ends the process, as tools/ats.sh wants it.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -41,7 +41,6 @@ static void *
 measure(void *unused)
 {
   struct candidate candidates[2];
-  char done[4200];
   void *library = dlopen(library_path, RTLD_NOW | RTLD_LOCAL);
 
   (void)unused;
@@ -58,13 +57,8 @@ measure(void *unused)
     measure_memory(candidates, 2, &plan, out);
   }
   measure_speed(candidates, 2, &plan, out);
-  snprintf(done, sizeof(done), "%s.done", out);
-  FILE *file = fopen(done, "w");
-  if (file == NULL || fputs("passed\n", file) < 0 || fclose(file) != 0) {
-    perror(done);
-  }
   /* What the host does at exit is not what is measured here. */
-  _exit(0);
+  _exit(42);
 }
 
 static int

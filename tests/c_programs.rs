@@ -158,6 +158,28 @@ fn unload() {
     execute_in_valgrind(program);
 }
 
+/// What the five functions do, case by case; `make compare-ats` shows it beside ATS.
+#[test]
+fn conformance() {
+    let program = compile("conformance.c", Reach::Link, &[]);
+    let out = scratch().join("conformance.txt");
+    let _ = std::fs::remove_file(&out);
+    for cache in ["2", "0"] {
+        let mut command = Command::new(&program);
+        command
+            .env("PROXY_CONFIG_SSL_SESSION_CACHE", cache)
+            .arg(&out);
+        execute(command);
+    }
+    let said = std::fs::read_to_string(out).unwrap();
+    let expected = root().join("c_tests/conformance.expected");
+    let expected = std::fs::read_to_string(expected).unwrap();
+    for (said, expected) in said.lines().zip(expected.lines()) {
+        assert_eq!(said, expected);
+    }
+    assert_eq!(said.lines().count(), expected.lines().count());
+}
+
 #[test]
 fn types_of_api_9() {
     let program = compile("types.c", Reach::Link, &["-DTS_SSL_SESSION_API=9"]);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the build (demo), the tests (test), the linters (lint) or the measurements
-# inside ATS (bench) need beyond Rust, a C compiler and make, or says in one line what to
+# Installs what the build (demo), the tests (test), the linters (lint) or what runs the real
+# ATS (ats) need beyond Rust, a C compiler and make, or says in one line what to
 # install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
@@ -28,7 +28,7 @@ test)
   # ATS's own headers, which ours are compiled beside.
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
   ;;
-bench)
+ats)
   need trafficserver command -v traffic_server
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
   ;;

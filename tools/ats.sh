@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# Runs the measurements inside traffic_server, with a configuration of its own and on
+# Runs one plugin inside the real traffic_server, with a configuration of its own and on
 # loopback only:
 #
-#   ats.sh FOLDER PLUGIN OUT LIBRARY [REPETITIONS [ROW]]
+#   ats.sh FOLDER PLUGIN [ARGUMENT...]
 #
-# FOLDER is the script's own: it is made anew. JSON lines are appended to OUT.
+# FOLDER is the script's own: it is made anew. When the plugin's work is done it ends the
+# process with status 42, which the server itself never has: a server that was stopped ends
+# with 0. Everything but 42 is a failure.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 
-folder=$1 plugin=$2 out=$3 library=$4
-shift 4
+folder=$1
+shift
+# An address of its own, out of 127.0.0.0/8: ATS takes no free port that the system chooses.
+address=127.$(($$ >> 16 & 255)).$(($$ >> 8 & 255)).$(($$ & 255))
 
-rm -rf "$folder" "$out.done"
+rm -rf "$folder"
 mkdir -p "$folder"/{config,run,log,cache}
 cat >"$folder/runroot.yaml" <<EOF
 prefix: $folder
@@ -30,9 +34,9 @@ logdir: $folder/log
 cachedir: $folder/cache
 EOF
 cp /etc/trafficserver/ip_allow.yaml "$folder/config/"
-touch "$folder"/config/{storage.config,remap.config,ssl_multicert.config}
+touch "$folder"/config/{storage.config,remap.config,ssl_multicert.config} "$folder/log/stdout"
 cat >"$folder/config/records.config" <<EOF
-CONFIG proxy.config.http.server_ports STRING 0:ip-in=127.0.0.1
+CONFIG proxy.config.http.server_ports STRING 8080:ip-in=$address
 CONFIG proxy.config.http.cache.http INT 0
 CONFIG proxy.config.admin.user_id STRING #-1
 CONFIG proxy.config.exec_thread.autoconfig INT 0
@@ -40,16 +44,16 @@ CONFIG proxy.config.exec_thread.limit INT 1
 CONFIG proxy.config.crash_log_helper STRING NULL
 CONFIG proxy.config.ssl.session_cache INT 2
 EOF
-echo "$plugin $out $library $*" >"$folder/config/plugin.config"
+echo "$*" >"$folder/config/plugin.config"
 
 traffic_server --run-root="$folder/runroot.yaml" >"$folder/log/stdout" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null || true' EXIT
 # What the server says, as it says it.
 tail -n +1 -f "$folder/log/stdout" --pid="$server" >&2 &
-wait "$server" || true
-if [ ! -e "$out.done" ]; then
-  echo "traffic_server ended before the measurements did; see $folder/log" >&2
+status=0
+wait "$server" || status=$?
+if ((status != 42)); then
+  echo "traffic_server ended with status $status before the plugin was done; see $folder/log" >&2
   exit 1
 fi
-rm "$out.done"

@@ -1,0 +1,1151 @@
+/** @file
+
+  What the five functions do, one line for each case. The same source is built for this
+  library and for ATS 9, so that the lines can be compared (make compare-ats):
+
+    conformance OUT        linked with -ltssession
+    conformance.so OUT     with ATS_PLUGIN: a plugin, for tools/ats.sh
+
+  Appends "ROW: RESULT" for each row to OUT. Every row runs in a process of its own: the
+  original crashes in some, and that too is a result. Sizes are told as relations, because
+  the numbers are not what matters.
+
+  Both sides read PROXY_CONFIG_SSL_SESSION_CACHE; where that is 0, the rows are those of a
+  cache that is off.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#define TS_SSL_SESSION_API 9
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <ts/ts.h>
+
+#include "check.h"
+#include "tls.h"
+
+#define CANARY 0xa5
+#define KEY 48
+/* Longer than any row takes. */
+#define PATIENCE 20
+
+/* The ID that most rows use. */
+static const TSSslSessionID id = {.len = 32, .bytes = "0123456789abcdef0123456789abcde"};
+
+/* Where a page of memory ends, and nothing behind it can be read or written: one page for
+   buffers, one for IDs. */
+static size_t page_size;
+static char *buffer_end;
+static char *id_end;
+
+/* ---- What a row says ---- */
+
+/* Where the row's process says it. */
+static int result = -1;
+
+static void
+say(const char *format, ...)
+{
+  static int said;
+  char text[256];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof(text), format, arguments);
+  va_end(arguments);
+  dprintf(result, "%s%s", said++ > 0 ? "; " : "", text);
+}
+
+static void
+say_code(TSReturnCode code)
+{
+  say("%s", code == TS_SUCCESS ? "TS_SUCCESS" : code == TS_ERROR ? "TS_ERROR" : "neither code");
+}
+
+/* ---- The sessions that the rows speak of ---- */
+
+struct named_session {
+  const char *name;
+  SSL_SESSION *session;
+  unsigned char *der;
+  int len;
+};
+
+static struct named_session sessions[8];
+static int session_count;
+
+/* Two small ones, one with a client certificate, one of nearly 16 KiB, one of more. */
+static SSL_SESSION *first, *second, *certified, *large, *larger;
+
+static SSL_SESSION *
+name_session(const char *name, SSL_SESSION *session)
+{
+  struct named_session *named = &sessions[session_count++];
+  named->name                 = name;
+  named->session              = session;
+  named->der                  = tls_der(session, &named->len);
+  return session;
+}
+
+static const char *
+name_of_der(const unsigned char *der, int len)
+{
+  for (int i = 0; i < session_count; i++) {
+    if (len == sessions[i].len && memcmp(der, sessions[i].der, (size_t)len) == 0) {
+      return sessions[i].name;
+    }
+  }
+  return "something else";
+}
+
+static const char *
+name_of(SSL_SESSION *session)
+{
+  if (session == NULL) {
+    return "NULL";
+  }
+  int len            = 0;
+  unsigned char *der = tls_der(session, &len);
+  const char *name   = name_of_der(der, len);
+  OPENSSL_free(der);
+  return name;
+}
+
+/* Any row may end with what is cached then. */
+static void
+say_cached(const TSSslSessionID *under)
+{
+  static char buffer[1 << 16];
+  int len    = sizeof(buffer);
+  int needed = TSSslSessionGetBuffer(under, buffer, &len);
+  say("cached: %s", needed == 0 ? "nothing" : name_of_der((unsigned char *)buffer, len));
+}
+
+static TSReturnCode
+insert(const TSSslSessionID *under, SSL_SESSION *session)
+{
+  return TSSslSessionInsert(under, (TSSslSession)session, NULL);
+}
+
+static SSL_SESSION *
+get(const TSSslSessionID *under)
+{
+  return (SSL_SESSION *)TSSslSessionGet(under);
+}
+
+/* Whether a session was really freed is seen by what OpenSSL then frees with it. */
+static void *watched;
+static int watched_is_freed;
+
+static void
+note_freed(void *parent, void *data, CRYPTO_EX_DATA *all, int index, long number, void *pointer)
+{
+  (void)data, (void)all, (void)index, (void)number, (void)pointer;
+  watched_is_freed |= parent == watched;
+}
+
+/* Gives up a reference; whether it was the last. */
+static int
+free_was_last(SSL_SESSION *session)
+{
+  watched          = session;
+  watched_is_freed = 0;
+  SSL_SESSION_free(session);
+  return watched_is_freed;
+}
+
+/* One that lives for 2 seconds or a little less. */
+static SSL_SESSION *
+expiring_session(void)
+{
+  SSL_SESSION *session = SSL_SESSION_dup(first);
+  SSL_SESSION_set_timeout(session, 100);
+  SSL_SESSION_set_time(session, (long)time(NULL) - 98);
+  return name_session("the expiring session", session);
+}
+
+static SSL_SESSION *
+expired_session(void)
+{
+  SSL_SESSION *session = SSL_SESSION_dup(first);
+  SSL_SESSION_set_timeout(session, 100);
+  SSL_SESSION_set_time(session, (long)time(NULL) - 1000);
+  return name_session("the expired session", session);
+}
+
+/* An ID that says it has `len` bytes, and of which `readable` can be read. */
+static const TSSslSessionID *
+id_at_page_end(size_t len, size_t readable)
+{
+  char *start = id_end - offsetof(TSSslSessionID, bytes) - readable;
+  memcpy(start, &len, sizeof(len));
+  memcpy(start + offsetof(TSSslSessionID, bytes), id.bytes, readable);
+  return (const TSSslSessionID *)(const void *)start;
+}
+
+#define EMPTY_ID id_at_page_end(0, 32)
+#define LONG_ID id_at_page_end(33, 32)
+#define ENDLESS_ID id_at_page_end((size_t)1 << 40, 32)
+
+/* ---- Types ---- */
+
+static void
+types(void)
+{
+  say("TSSslSessionID has %zu bytes, its ID at %zu", sizeof(TSSslSessionID), offsetof(TSSslSessionID, bytes));
+  say("at most %d", TS_SSL_MAX_SSL_SESSION_ID_LENGTH);
+  say("TS_ERROR %d, TS_SUCCESS %d", TS_ERROR, TS_SUCCESS);
+  say("events %d %d %d", TS_EVENT_SSL_SESSION_GET, TS_EVENT_SSL_SESSION_NEW, TS_EVENT_SSL_SESSION_REMOVE);
+}
+
+/* ---- TSSslSessionGet ---- */
+
+static void
+get_present(void)
+{
+  insert(&id, first);
+  SSL_SESSION *got = get(&id);
+  say("%s", name_of(got));
+  say("%s object", got == first ? "the same" : "another");
+  say("%s", free_was_last(got) ? "with one reference, the caller's" : "with more references");
+  say_cached(&id);
+}
+
+static void
+get_then_change(void)
+{
+  insert(&id, first);
+  SSL_SESSION *got = get(&id);
+  SSL_SESSION_set_timeout(got, 12345);
+  SSL_SESSION_set1_id(got, (const unsigned char *)"other", 5);
+  SSL_SESSION *again = get(&id);
+  say("%s", name_of(again));
+  SSL_SESSION_free(got);
+  say("%s", name_of(again));
+}
+
+static void
+get_outlives_entry(void)
+{
+  insert(&id, first);
+  SSL_SESSION *got = get(&id);
+  TSSslSessionRemove(&id);
+  say("%s", name_of(got));
+}
+
+static void
+get_client_certificate(void)
+{
+  insert(&id, certified);
+  say("%s", name_of(get(&id)));
+}
+
+static void
+get_absent(void)
+{
+  say("%s", name_of(get(&id)));
+}
+
+static void
+get_removed(void)
+{
+  insert(&id, first);
+  TSSslSessionRemove(&id);
+  say("%s", name_of(get(&id)));
+}
+
+static void
+get_expired(void)
+{
+  insert(&id, expiring_session());
+  say("%s", name_of(get(&id)));
+  sleep(3);
+  say("3 seconds later %s", name_of(get(&id)));
+}
+
+static void
+get_id_null(void)
+{
+  say("%s", name_of(get(NULL)));
+}
+
+static void
+get_id_empty(void)
+{
+  say("%s", name_of(get(EMPTY_ID)));
+}
+
+static void
+get_id_of_33(void)
+{
+  say("%s", name_of(get(LONG_ID)));
+}
+
+static void
+get_id_endless(void)
+{
+  say("%s", name_of(get(ENDLESS_ID)));
+}
+
+/* ---- TSSslSessionGetBuffer ---- */
+
+static const char *
+name_of_size(int size, int space)
+{
+  return size == 0                 ? "0"
+         : size == sessions[0].len ? "the size needed"
+         : size == space           ? "the space given"
+                                   : "another number";
+}
+
+static int
+all_canary(const char *from, const char *to)
+{
+  while (from < to && (unsigned char)*from == CANARY) {
+    from++;
+  }
+  return from == to;
+}
+
+static const char *
+what_is_in(const char *buffer, int stored)
+{
+  if (all_canary(buffer_end - page_size, buffer_end)) {
+    return "untouched";
+  }
+  if (stored < 0 || stored > sessions[0].len || stored > buffer_end - buffer ||
+      memcmp(buffer, sessions[0].der, (size_t)stored) != 0 || !all_canary(buffer_end - page_size, buffer) ||
+      !all_canary(buffer + stored, buffer_end)) {
+    return "something else";
+  }
+  return stored == sessions[0].len ? "the whole DER and not a byte more" : "its first bytes and not a byte more";
+}
+
+/* Asks for the first session, if it is cached. The buffer ends where memory ends. */
+static void
+ask(const TSSslSessionID *under, int space)
+{
+  char *buffer = buffer_end - (space > 0 ? space : 0);
+  int len      = space;
+  memset(buffer_end - page_size, CANARY, page_size);
+  int returned = TSSslSessionGetBuffer(under, buffer, &len);
+  say("returns %s", name_of_size(returned, space));
+  say("*len_ptr: %s", name_of_size(len, space));
+  say("buffer: %s", what_is_in(buffer, len));
+}
+
+static void
+ask_without_buffer(const TSSslSessionID *under, int space)
+{
+  int len      = space;
+  int returned = TSSslSessionGetBuffer(under, NULL, &len);
+  say("returns %s", name_of_size(returned, space));
+  say("*len_ptr: %s", name_of_size(len, space));
+}
+
+static void
+get_buffer_exact_space(void)
+{
+  insert(&id, first);
+  ask(&id, sessions[0].len);
+}
+
+static void
+get_buffer_more_space(void)
+{
+  insert(&id, first);
+  ask(&id, sessions[0].len + 100);
+}
+
+static void
+get_buffer_less_space(void)
+{
+  insert(&id, first);
+  ask(&id, sessions[0].len - 1);
+}
+
+static void
+get_buffer_one_byte(void)
+{
+  insert(&id, first);
+  ask(&id, 1);
+}
+
+static void
+get_buffer_no_space(void)
+{
+  insert(&id, first);
+  ask(&id, 0);
+}
+
+static void
+get_buffer_negative_space(void)
+{
+  insert(&id, first);
+  ask(&id, -1);
+}
+
+static void
+get_buffer_most_negative_space(void)
+{
+  insert(&id, first);
+  ask(&id, INT_MIN);
+}
+
+static void
+get_buffer_null_buffer(void)
+{
+  insert(&id, first);
+  ask_without_buffer(&id, 4000);
+}
+
+static void
+get_buffer_null_buffer_no_space(void)
+{
+  insert(&id, first);
+  ask_without_buffer(&id, 0);
+}
+
+static void
+get_buffer_null_len(void)
+{
+  insert(&id, first);
+  memset(buffer_end - page_size, CANARY, page_size);
+  say("returns %s", name_of_size(TSSslSessionGetBuffer(&id, buffer_end - 64, NULL), 64));
+  say("buffer: %s", what_is_in(buffer_end - 64, 0));
+}
+
+static void
+get_buffer_client_certificate(void)
+{
+  insert(&id, certified);
+  say_cached(&id);
+}
+
+static void
+get_buffer_reads_back(void)
+{
+  static char buffer[1 << 16];
+  int len = sizeof(buffer);
+  insert(&id, first);
+  int returned               = TSSslSessionGetBuffer(&id, buffer, &len);
+  const unsigned char *start = (const unsigned char *)buffer;
+  SSL_SESSION *copy          = d2i_SSL_SESSION(NULL, &start, len);
+  say("%s", name_of(copy));
+  say("%s", start == (const unsigned char *)buffer + returned ? "all bytes used" : "bytes left over");
+}
+
+static void
+get_buffer_absent(void)
+{
+  ask(&id, 64);
+}
+
+static void
+get_buffer_absent_null_buffer(void)
+{
+  ask_without_buffer(&id, 64);
+}
+
+static void
+get_buffer_removed(void)
+{
+  insert(&id, first);
+  TSSslSessionRemove(&id);
+  ask(&id, 64);
+}
+
+static void
+get_buffer_expired(void)
+{
+  insert(&id, expiring_session());
+  say_cached(&id);
+  sleep(3);
+  say("3 seconds later");
+  say_cached(&id);
+}
+
+static void
+get_buffer_id_null(void)
+{
+  ask(NULL, 64);
+}
+
+static void
+get_buffer_id_empty(void)
+{
+  ask(EMPTY_ID, 64);
+}
+
+static void
+get_buffer_id_of_33(void)
+{
+  ask(LONG_ID, 64);
+}
+
+static void
+get_buffer_id_endless(void)
+{
+  ask(ENDLESS_ID, 64);
+}
+
+/* ---- TSSslSessionInsert ---- */
+
+static void
+insert_new(void)
+{
+  say_code(insert(&id, first));
+  say_cached(&id);
+}
+
+static void
+insert_replaces(void)
+{
+  insert(&id, first);
+  say_code(insert(&id, second));
+  say_cached(&id);
+}
+
+static void
+insert_same_again(void)
+{
+  insert(&id, first);
+  say_code(insert(&id, first));
+  say_cached(&id);
+}
+
+static void
+insert_after_remove(void)
+{
+  insert(&id, first);
+  TSSslSessionRemove(&id);
+  say_code(insert(&id, second));
+  say_cached(&id);
+}
+
+static void
+insert_leaves_reference(void)
+{
+  SSL_SESSION *own = SSL_SESSION_dup(first);
+  say_code(insert(&id, own));
+  say("the caller's free is %s", free_was_last(own) ? "the last" : "not the last");
+  say_cached(&id);
+}
+
+static void
+insert_copies(void)
+{
+  TSSslSessionID own_id = id;
+  SSL_SESSION *own      = SSL_SESSION_dup(first);
+  insert(&own_id, own);
+  memset(&own_id, 0xff, sizeof(own_id));
+  SSL_SESSION_set_timeout(own, 12345);
+  say_cached(&id);
+}
+
+static void
+insert_key_is_argument(void)
+{
+  unsigned len       = 0;
+  TSSslSessionID own = id;
+  memcpy(own.bytes, SSL_SESSION_get_id(first, &len), sizeof(own.bytes));
+  insert(&id, first);
+  say_cached(&id);
+  say("under its own ID");
+  say_cached(&own);
+}
+
+static void
+insert_id_of_1(void)
+{
+  const TSSslSessionID one = {.len = 1, .bytes = "x"};
+  say_code(insert(&one, first));
+  say_cached(&one);
+}
+
+static void
+insert_id_prefix(void)
+{
+  TSSslSessionID prefix = id;
+  prefix.len            = 31;
+  insert(&id, first);
+  insert(&prefix, second);
+  say_cached(&id);
+  say("under the first 31 bytes");
+  say_cached(&prefix);
+}
+
+static void
+insert_id_nothing_behind(void)
+{
+  TSSslSessionID whole = id;
+  whole.len            = 8;
+  memset(whole.bytes + 8, 0xff, 24);
+  say_code(insert(id_at_page_end(8, 8), first));
+  say_cached(&whole);
+}
+
+static void
+insert_client_certificate(void)
+{
+  say_code(insert(&id, certified));
+  say_cached(&id);
+}
+
+static void
+insert_15_kib(void)
+{
+  say_code(insert(&id, large));
+  say_cached(&id);
+}
+
+static void
+insert_over_16_kib(void)
+{
+  say_code(insert(&id, larger));
+  say_cached(&id);
+}
+
+static void
+insert_over_16_kib_known_id(void)
+{
+  insert(&id, first);
+  say_code(insert(&id, larger));
+  say_cached(&id);
+}
+
+/* What such an entry, if it was made, does to the session that comes later. */
+static void
+insert_bad_session(SSL_SESSION *session)
+{
+  say_code(insert(&id, session));
+  say_cached(&id);
+  say("Get: %s", name_of(get(&id)));
+  say("then a good one");
+  say_code(insert(&id, first));
+  say_cached(&id);
+}
+
+static void
+insert_null(void)
+{
+  insert_bad_session(NULL);
+}
+
+static void
+insert_null_known_id(void)
+{
+  insert(&id, first);
+  say_code(insert(&id, NULL));
+  say_cached(&id);
+}
+
+static void
+insert_without_cipher(void)
+{
+  insert_bad_session(SSL_SESSION_new());
+}
+
+static void
+insert_without_cipher_known_id(void)
+{
+  insert(&id, first);
+  say_code(insert(&id, SSL_SESSION_new()));
+  say_cached(&id);
+}
+
+/* OpenSSL encodes it, and cannot read it back. */
+static void
+insert_without_version(void)
+{
+  SSL_SESSION *session = SSL_SESSION_dup(first);
+  SSL_SESSION_set_protocol_version(session, 0);
+  name_session("the session that OpenSSL cannot read", session);
+  insert_bad_session(session);
+}
+
+static void
+insert_expired(void)
+{
+  say_code(insert(&id, expired_session()));
+  say_cached(&id);
+  say("Get: %s", name_of(get(&id)));
+}
+
+static void
+insert_expired_known_id(void)
+{
+  insert(&id, first);
+  say_code(insert(&id, expired_session()));
+  say_cached(&id);
+}
+
+static void
+insert_id_null(void)
+{
+  say_code(insert(NULL, first));
+}
+
+static void
+insert_id_empty(void)
+{
+  say_code(insert(EMPTY_ID, first));
+  say_cached(EMPTY_ID);
+}
+
+static void
+insert_id_of_33(void)
+{
+  say_code(insert(LONG_ID, first));
+}
+
+static void
+insert_id_endless(void)
+{
+  say_code(insert(ENDLESS_ID, first));
+}
+
+/* ---- TSSslSessionRemove ---- */
+
+static void
+remove_present(void)
+{
+  insert(&id, first);
+  say_code(TSSslSessionRemove(&id));
+  say_cached(&id);
+}
+
+static void
+remove_absent(void)
+{
+  say_code(TSSslSessionRemove(&id));
+}
+
+static void
+remove_other_stays(void)
+{
+  TSSslSessionID prefix = id;
+  prefix.len            = 31;
+  insert(&id, first);
+  say_code(TSSslSessionRemove(&prefix));
+  say_cached(&id);
+}
+
+static void
+remove_id_null(void)
+{
+  say_code(TSSslSessionRemove(NULL));
+}
+
+static void
+remove_id_empty(void)
+{
+  say_code(TSSslSessionRemove(EMPTY_ID));
+}
+
+static void
+remove_id_of_33(void)
+{
+  say_code(TSSslSessionRemove(LONG_ID));
+}
+
+static void
+remove_id_endless(void)
+{
+  say_code(TSSslSessionRemove(ENDLESS_ID));
+}
+
+/* ---- TSSslTicketKeyUpdate: what it says; ticket_keys.c sees which keys are in force ---- */
+
+static char keys[3 * KEY];
+
+/* The key in a slot: a letter for its name, one for its secrets. */
+static void
+put_key(int slot, char name, char secret)
+{
+  memset(keys + slot * KEY, name, 16);
+  memset(keys + slot * KEY + 16, secret, 32);
+}
+
+static void
+keys_one(void)
+{
+  put_key(0, 'a', 'b');
+  say_code(TSSslTicketKeyUpdate(keys, KEY));
+}
+
+static void
+keys_three(void)
+{
+  put_key(0, 'a', 'b');
+  put_key(1, 'c', 'd');
+  put_key(2, 'e', 'f');
+  say_code(TSSslTicketKeyUpdate(keys, 3 * KEY));
+}
+
+static void
+keys_and_tail(void)
+{
+  put_key(0, 'a', 'b');
+  put_key(1, 'c', 'd');
+  say_code(TSSslTicketKeyUpdate(keys, 2 * KEY - 1));
+}
+
+static void
+keys_null(void)
+{
+  say_code(TSSslTicketKeyUpdate(NULL, KEY));
+}
+
+static void
+keys_null_no_length(void)
+{
+  say_code(TSSslTicketKeyUpdate(NULL, 0));
+}
+
+static void
+keys_no_length(void)
+{
+  put_key(0, 'a', 'b');
+  say_code(TSSslTicketKeyUpdate(keys, 0));
+}
+
+static void
+keys_negative_length(void)
+{
+  put_key(0, 'a', 'b');
+  say_code(TSSslTicketKeyUpdate(keys, -KEY));
+}
+
+static void
+keys_too_short(void)
+{
+  put_key(0, 'a', 'b');
+  say_code(TSSslTicketKeyUpdate(keys, KEY - 1));
+}
+
+static void
+keys_first_all_zero(void)
+{
+  say_code(TSSslTicketKeyUpdate(keys, KEY));
+}
+
+static void
+keys_first_secrets_zero(void)
+{
+  put_key(0, 'a', 0);
+  say_code(TSSslTicketKeyUpdate(keys, KEY));
+}
+
+static void
+keys_later_all_zero(void)
+{
+  put_key(0, 'a', 'b');
+  say_code(TSSslTicketKeyUpdate(keys, 2 * KEY));
+}
+
+static void
+keys_of_one_name(void)
+{
+  put_key(0, 'a', 'b');
+  put_key(1, 'a', 'c');
+  say_code(TSSslTicketKeyUpdate(keys, 2 * KEY));
+}
+
+static void
+keys_alike(void)
+{
+  put_key(0, 'a', 'b');
+  put_key(1, 'a', 'b');
+  say_code(TSSslTicketKeyUpdate(keys, 2 * KEY));
+}
+
+/* ---- With the cache off ---- */
+
+static void
+cache_off_get(void)
+{
+  insert(&id, first);
+  say("%s", name_of(get(&id)));
+}
+
+static void
+cache_off_get_buffer(void)
+{
+  insert(&id, first);
+  ask(&id, 64);
+}
+
+static void
+cache_off_get_buffer_null_buffer(void)
+{
+  insert(&id, first);
+  ask_without_buffer(&id, 64);
+}
+
+static void
+cache_off_insert(void)
+{
+  say_code(insert(&id, first));
+}
+
+static void
+cache_off_remove(void)
+{
+  say_code(TSSslSessionRemove(&id));
+}
+
+/* Ticket keys have nothing to do with it. */
+static void
+cache_off_keys(void)
+{
+  keys_one();
+}
+
+/* ---- The rows, and what runs them ---- */
+
+struct row {
+  const char *name;
+  void (*body)(void);
+};
+
+/* clang-format off */
+#define ROW(name) {#name, name}
+/* clang-format on */
+
+static const struct row rows[] = {
+  ROW(types),
+  ROW(get_present),
+  ROW(get_then_change),
+  ROW(get_outlives_entry),
+  ROW(get_client_certificate),
+  ROW(get_absent),
+  ROW(get_removed),
+  ROW(get_expired),
+  ROW(get_id_null),
+  ROW(get_id_empty),
+  ROW(get_id_of_33),
+  ROW(get_id_endless),
+  ROW(get_buffer_exact_space),
+  ROW(get_buffer_more_space),
+  ROW(get_buffer_less_space),
+  ROW(get_buffer_one_byte),
+  ROW(get_buffer_no_space),
+  ROW(get_buffer_negative_space),
+  ROW(get_buffer_most_negative_space),
+  ROW(get_buffer_null_buffer),
+  ROW(get_buffer_null_buffer_no_space),
+  ROW(get_buffer_null_len),
+  ROW(get_buffer_client_certificate),
+  ROW(get_buffer_reads_back),
+  ROW(get_buffer_absent),
+  ROW(get_buffer_absent_null_buffer),
+  ROW(get_buffer_removed),
+  ROW(get_buffer_expired),
+  ROW(get_buffer_id_null),
+  ROW(get_buffer_id_empty),
+  ROW(get_buffer_id_of_33),
+  ROW(get_buffer_id_endless),
+  ROW(insert_new),
+  ROW(insert_replaces),
+  ROW(insert_same_again),
+  ROW(insert_after_remove),
+  ROW(insert_leaves_reference),
+  ROW(insert_copies),
+  ROW(insert_key_is_argument),
+  ROW(insert_id_of_1),
+  ROW(insert_id_prefix),
+  ROW(insert_id_nothing_behind),
+  ROW(insert_client_certificate),
+  ROW(insert_15_kib),
+  ROW(insert_over_16_kib),
+  ROW(insert_over_16_kib_known_id),
+  ROW(insert_null),
+  ROW(insert_null_known_id),
+  ROW(insert_without_cipher),
+  ROW(insert_without_cipher_known_id),
+  ROW(insert_without_version),
+  ROW(insert_expired),
+  ROW(insert_expired_known_id),
+  ROW(insert_id_null),
+  ROW(insert_id_empty),
+  ROW(insert_id_of_33),
+  ROW(insert_id_endless),
+  ROW(remove_present),
+  ROW(remove_absent),
+  ROW(remove_other_stays),
+  ROW(remove_id_null),
+  ROW(remove_id_empty),
+  ROW(remove_id_of_33),
+  ROW(remove_id_endless),
+  ROW(keys_one),
+  ROW(keys_three),
+  ROW(keys_and_tail),
+  ROW(keys_null),
+  ROW(keys_null_no_length),
+  ROW(keys_no_length),
+  ROW(keys_negative_length),
+  ROW(keys_too_short),
+  ROW(keys_first_all_zero),
+  ROW(keys_first_secrets_zero),
+  ROW(keys_later_all_zero),
+  ROW(keys_of_one_name),
+  ROW(keys_alike),
+};
+
+static const struct row rows_off[] = {
+  ROW(cache_off_get),    ROW(cache_off_get_buffer), ROW(cache_off_get_buffer_null_buffer),
+  ROW(cache_off_insert), ROW(cache_off_remove),     ROW(cache_off_keys),
+};
+
+struct running {
+  pid_t pid;
+  int result;
+};
+
+/* Whatever the host does with signals: here they end the process, and leave no core. */
+static void
+die_of_signals(void)
+{
+  const struct rlimit none = {0, 0};
+  sigset_t all;
+  setrlimit(RLIMIT_CORE, &none);
+  for (int number = 1; number < NSIG; number++) {
+    signal(number, SIG_DFL);
+  }
+  sigfillset(&all);
+  sigprocmask(SIG_UNBLOCK, &all, NULL);
+}
+
+static struct running
+start(const struct row *row)
+{
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  struct running running = {.pid = fork(), .result = ends[0]};
+  REQUIRE(running.pid >= 0);
+  if (running.pid == 0) {
+    die_of_signals();
+    alarm(PATIENCE);
+    result = ends[1];
+    row->body();
+    _exit(0);
+  }
+  close(ends[1]);
+  return running;
+}
+
+static void
+finish(FILE *out, const struct row *row, struct running running)
+{
+  char text[4096];
+  size_t len = 0;
+  ssize_t n;
+  int status = 0;
+  while ((n = read(running.result, text + len, sizeof(text) - len)) > 0 || (n < 0 && errno == EINTR)) {
+    len += n > 0 ? (size_t)n : 0;
+  }
+  close(running.result);
+  while (waitpid(running.pid, &status, 0) < 0) {
+    REQUIRE(errno == EINTR);
+  }
+  fprintf(out, "%s: %.*s", row->name, (int)len, text);
+  if (WIFSIGNALED(status)) {
+    fprintf(out, "%s%s the process (%s)", len > 0 ? "; " : "", WTERMSIG(status) == SIGALRM ? "hangs" : "ends",
+            strsignal(WTERMSIG(status)));
+  } else if (WEXITSTATUS(status) != 0) {
+    fprintf(out, "%sends the process with status %d", len > 0 ? "; " : "", WEXITSTATUS(status));
+  }
+  fputc('\n', out);
+}
+
+/* The end of a page of memory with an unreadable one behind it. */
+static char *
+guarded_page(void)
+{
+  char *start = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(start != MAP_FAILED && mprotect(start + page_size, page_size, PROT_NONE) == 0);
+  return start + page_size;
+}
+
+static void
+run_rows(const char *path)
+{
+  static struct running running[sizeof(rows) / sizeof(rows[0])];
+  const char *cache      = getenv("PROXY_CONFIG_SSL_SESSION_CACHE");
+  int off                = cache != NULL && strcmp(cache, "0") == 0;
+  const struct row *what = off ? rows_off : rows;
+  size_t count           = off ? sizeof(rows_off) / sizeof(rows_off[0]) : sizeof(rows) / sizeof(rows[0]);
+  FILE *out              = fopen(path, "a");
+  REQUIRE(out != NULL);
+  page_size  = (size_t)sysconf(_SC_PAGESIZE);
+  buffer_end = guarded_page();
+  id_end     = guarded_page();
+  REQUIRE(SSL_SESSION_get_ex_new_index(0, NULL, NULL, NULL, note_freed) >= 0);
+  first     = name_session("the first session", tls_session(0));
+  second    = name_session("the second session", tls_session(0));
+  certified = name_session("the session with a client certificate", tls_session(1));
+  large     = name_session("the session of 15 KiB", tls_session(15500));
+  larger    = name_session("the session of over 16 KiB", tls_session(16500));
+
+  /* Some sleep: all at once. */
+  for (size_t i = 0; i < count; i++) {
+    running[i] = start(&what[i]);
+  }
+  for (size_t i = 0; i < count; i++) {
+    finish(out, &what[i], running[i]);
+  }
+  REQUIRE(fclose(out) == 0);
+}
+
+#ifdef ATS_PLUGIN
+
+static char out_path[4096];
+
+/* The session functions need a thread that belongs to the host. */
+static void *
+run_and_end(void *unused)
+{
+  (void)unused;
+  run_rows(out_path);
+  _exit(42);
+}
+
+static int
+ports_are_ready(TSCont continuation, TSEvent event, void *data)
+{
+  (void)continuation, (void)event, (void)data;
+  TSThreadCreate(run_and_end, NULL);
+  return 0;
+}
+
+void
+TSPluginInit(int argc, const char *argv[])
+{
+  TSPluginRegistrationInfo info = {.plugin_name = "conformance", .vendor_name = "tssession", .support_email = "-"};
+  REQUIRE(TSPluginRegister(&info) == TS_SUCCESS && argc == 2);
+  snprintf(out_path, sizeof(out_path), "%s", argv[1]);
+  TSLifecycleHookAdd(TS_LIFECYCLE_PORTS_READY_HOOK, TSContCreate(ports_are_ready, NULL));
+}
+
+#else
+
+int
+main(int argc, char **argv)
+{
+  REQUIRE(argc == 2);
+  run_rows(argv[1]);
+  return 0;
+}
+
+#endif
