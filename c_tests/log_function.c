@@ -5,6 +5,7 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -183,10 +184,24 @@ check_calling_back(void)
 {
   listen_to(TS_SSL_SESSION_CACHE_LOG_DEBUG);
   seen.call_back = 1;
+  /* A lock that is held would be waited for, for ever. */
+  alarm(60);
   /* What it leads to in there is told elsewhere. */
   CHECK(stderr_of(fail_and_call_back) > 0);
   CHECK_INT(seen.lines, 2);
   CHECK_INT(api_stat(STAT_ENTRIES), 0);
+
+  /* Warnings about a file that is taken. */
+  char path[] = "/tmp/tssession-keys-XXXXXX";
+  char keys[50];
+  int file = mkstemp(path);
+  memset(keys, 'f', sizeof(keys));
+  REQUIRE(file >= 0 && write(file, keys, sizeof(keys)) == (ssize_t)sizeof(keys) && fchmod(file, 0644) == 0);
+  close(file);
+  CHECK_INT(TSSslTicketKeyFileLoad(path), TS_SUCCESS);
+  CHECK_INT(seen.lines, 4);
+  CHECK_INT(unlink(path), 0);
+  alarm(0);
 }
 
 int
