@@ -1,7 +1,7 @@
 # make demo             builds all and shows real clients resuming
 # make test             builds all and runs every test
 # make lint             formatting, clippy with warnings denied, shell scripts
-# make header           copies the generated headers to include/
+# make header           copies the generated headers and manual pages to include/ and man/
 # make bench            measures the functions, beside a plain implementation of them
 # make bench-ats        measures them inside the real traffic_server, beside its own
 # make bench-handshake  measures what a resumed handshake costs a server

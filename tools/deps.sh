@@ -27,6 +27,9 @@ test)
   need gnutls-bin command -v gnutls-cli
   # ATS's own headers, which ours are compiled beside.
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
+  # What reads manual pages.
+  need mandoc command -v mandoc
+  need man-db command -v man
   ;;
 bench)
   need trafficserver command -v traffic_server

@@ -54,7 +54,7 @@ TSReturnCode TSSslSessionCacheDetach(TSSslContext ctx);
 
 /**
  * Changes one setting, named as its ATS record is named, for example
- * "proxy.config.ssl.session_cache.size" to "4096". README lists them all.
+ * "proxy.config.ssl.session_cache.size" to "4096". tssession(3) lists them all.
  *
  * A number may end in K, M, G or T. The setting is in force when the call
  * returns; those that shape a context (tickets, modes) when it is attached the
@@ -74,7 +74,7 @@ TSReturnCode TSSslSessionCacheConfigSet(const char *name, const char *value);
 
 /**
  * Reads one counter, named as the ATS metric is named, for example
- * "proxy.process.ssl.ssl_session_cache_hit". README lists them all.
+ * "proxy.process.ssl.ssl_session_cache_hit". tssession(3) lists them all.
  *
  * The result is TS_ERROR, and *value stays as it is, when there is no such
  * counter or an argument is NULL; that is logged. Any thread may call it at any
@@ -83,10 +83,10 @@ TSReturnCode TSSslSessionCacheConfigSet(const char *name, const char *value);
 TSReturnCode TSSslSessionCacheStatGet(const char *name, int64_t *value);
 
 /**
- * Has func(contp, event, id) called after a handshake through an attached context
- * has stored a session (TS_EVENT_SSL_SESSION_NEW), fetched one (_GET), or after a
- * failed connection has removed one (_REMOVE). id is a TSSslSessionID * that is
- * valid during the call.
+ * Adds a hook: has func(contp, event, id) called after a handshake through an
+ * attached context has stored a session (TS_EVENT_SSL_SESSION_NEW), fetched one
+ * (_GET), or after a failed connection has removed one (_REMOVE). id is a
+ * TSSslSessionID * that is valid during the call.
  *
  * It is called on the thread of the handshake, which waits for it, and holds no
  * lock: it may call every function of the library. Calls of the library's
@@ -100,7 +100,7 @@ TSReturnCode TSSslSessionCacheStatGet(const char *name, int64_t *value);
 TSReturnCode TSSslSessionHookAdd(TSEventFunc func, TSCont contp);
 
 /**
- * Ends what TSSslSessionHookAdd began, for the same func and contp.
+ * Removes a hook: ends what TSSslSessionHookAdd began, for the same func and contp.
  *
  * A call that another thread is in at this moment goes on; none begins after
  * this function returned, but one that was about to begin may. Wait for the
