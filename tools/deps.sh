@@ -27,9 +27,10 @@ test)
   need gnutls-bin command -v gnutls-cli
   # ATS's own headers, which ours are compiled beside.
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
-  # What reads manual pages.
+  # What reads manual pages, and what finds the installed library.
   need mandoc command -v mandoc
   need man-db command -v man
+  need cmake command -v cmake
   ;;
 bench)
   need trafficserver command -v traffic_server
