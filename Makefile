@@ -9,6 +9,8 @@
 # make install          installs into PREFIX, /usr/local; uninstall takes it away again
 # make installcheck     builds the examples against what is installed, and runs them
 # make install-test     tests these three
+# make deb              builds the Debian packages into target/deb
+# make deb-test         tests them in a clean Debian
 # make clean
 
 CARGO ?= cargo
@@ -150,7 +152,7 @@ tell_loader = [ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 # as root, or not be found.
 built_by_another := $(shell [ ! -e $(release)/$(so) ] || [ -O $(release)/$(so) ] || echo yes)
 
-.PHONY: install uninstall installcheck install-test
+.PHONY: install uninstall installcheck install-test deb deb-test
 
 install: $(if $(built_by_another),,$(release)/$(so))
 	$(absolute)install -d -m 755 $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(cmakedir) $(headerdir)/ts $(MANDIR)/man3)
@@ -176,6 +178,22 @@ installcheck:
 
 install-test: deps-test $(release)/$(so)
 	MAKE='$(MAKE)' packaging/install-test.sh $(release)/$(so)
+
+# The packages. debhelper leaves its work in debian/.
+debhelper_files = debian/.debhelper debian/debhelper-build-stamp debian/files debian/*.substvars \
+  debian/*.debhelper debian/*.debhelper.log debian/tmp debian/libtssession0 debian/libtssession-dev
+
+deb: $(release)/$(so)
+	tools/deps.sh deb
+	rm -rf target/deb $(debhelper_files)
+	mkdir -p target/deb
+	$(MAKE) -f debian/rules binary DEB_DIR=target/deb
+	rm -rf $(debhelper_files)
+	lintian --allow-root --fail-on error target/deb/*.deb
+
+deb-test: deb
+	tools/deps.sh deb-test
+	packaging/deb-test.sh target/deb target/deb-test
 
 clean:
 	$(CARGO) clean

@@ -1,4 +1,4 @@
-//! What is installed beside the library: manual pages.
+//! What is installed beside the library: manual pages, and what Debian is told of it.
 
 mod common;
 #[path = "../build/man.rs"]
@@ -135,5 +135,28 @@ fn the_overview_has_all_settings_and_counters_and_no_other() {
         only_one_has,
         Vec::<&str>::new(),
         "build/tssession.3.in and the source differ"
+    );
+}
+
+#[test]
+fn debian_knows_the_version_and_the_symbols() {
+    let changelog = fs::read_to_string(root().join("debian/changelog")).unwrap();
+    let start = format!("tssession ({}) ", env!("CARGO_PKG_VERSION"));
+    assert!(
+        changelog.starts_with(&start),
+        "debian/changelog begins with {start}"
+    );
+
+    let symbols = fs::read_to_string(root().join("debian/libtssession0.symbols")).unwrap();
+    let listed: BTreeSet<String> = symbols
+        .lines()
+        .filter_map(|line| line.strip_prefix(' ')?.split_once('@'))
+        .map(|(name, _)| name.to_string())
+        .collect();
+    let only_one_has: Vec<_> = listed.symmetric_difference(&exported()).cloned().collect();
+    assert_eq!(
+        only_one_has,
+        Vec::<String>::new(),
+        "debian/libtssession0.symbols and the library differ"
     );
 }

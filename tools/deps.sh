@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what the build (demo), the tests (test), the linters (lint) or the measurements
-# inside ATS (bench) need beyond Rust, a C compiler and make, or says in one line what to
-# install. Does nothing where all is there.
+# Installs what the build (demo), the tests (test), the linters (lint), the Debian packages
+# (deb), their test (deb-test) or the measurements inside ATS (bench) need beyond Rust, a C
+# compiler and make, or says in one line what to install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -31,6 +31,15 @@ test)
   need mandoc command -v mandoc
   need man-db command -v man
   need cmake command -v cmake
+  ;;
+deb)
+  need debhelper command -v dh
+  need lintian command -v lintian
+  # With it, lintian reads the manual pages.
+  need man-db command -v man
+  ;;
+deb-test)
+  need mmdebstrap command -v mmdebstrap
   ;;
 bench)
   need trafficserver command -v traffic_server
