@@ -1,13 +1,18 @@
 # make demo             builds all and shows real clients resuming
 # make test             builds all and runs every test
 # make lint             formatting, clippy with warnings denied, shell scripts
-# make header           copies the generated headers to include/
+# make header           copies the generated headers and manual pages to include/ and man/
 # make bench            measures the functions, beside a plain implementation of them
 # make bench-ats        measures them inside the real traffic_server, beside its own
 # make bench-handshake  measures what a resumed handshake costs a server
 # make compare-ats      runs every case inside the real traffic_server and here: what differs
 # make ats-dlopen       loads this library into traffic_server, beside its own functions
 # make hitrate          plays traces of clients to this cache and to others
+# make install          installs into PREFIX, /usr/local; uninstall takes it away again
+# make installcheck     builds the examples against what is installed, and runs them
+# make install-test     tests these three
+# make deb              builds the Debian packages into target/deb
+# make deb-test         tests them in a clean Debian
 # make clean
 
 CARGO ?= cargo
@@ -139,11 +144,83 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	shellcheck .ci/run tools/*.sh examples/demo.sh
+	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.c bench/*.[ch] bench/*.cc
 
 header:
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers
+
+# Installing. PREFIX and the folders below it are where the files are used; DESTDIR comes
+# before them while they are copied, and is in none of them.
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
+SOVERSION := $(shell sed -n 's/^const SOVERSION: &str = "\(.*\)";$$/\1/p' build.rs)
+so = libtssession.so
+
+install_dirs = PREFIX LIBDIR INCLUDEDIR MANDIR
+absolute = $(foreach dir,$(install_dirs),\
+  $(if $(filter /%,$($(dir))),,$(error $(dir) must be an absolute path, not "$($(dir))")))
+# ATS has a ts/ts.h too: ours is in a folder of its own.
+headerdir = $(INCLUDEDIR)/tssession
+cmakedir = $(LIBDIR)/cmake/tssession
+below_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
+from_cmake = $(shell realpath -ms --relative-to=$(cmakedir) $(1))
+fill = sed -e 's|@VERSION@|$(VERSION)|; s|@SOVERSION@|$(SOVERSION)|; s|@PREFIX@|$(PREFIX)|' \
+  -e 's|@LIBDIR@|$(call below_prefix,$(LIBDIR))|; s|@INCLUDEDIR@|$(call below_prefix,$(INCLUDEDIR))|' \
+  -e 's|@TO_LIBDIR@|$(call from_cmake,$(LIBDIR))|; s|@TO_INCLUDEDIR@|$(call from_cmake,$(INCLUDEDIR))|'
+# Whoever only stages the files tells the loader later.
+tell_loader = [ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
+
+# What another user has built is installed as it is: under sudo, cargo would build again
+# as root, or not be found.
+built_by_another := $(shell [ ! -e $(release)/$(so) ] || [ -O $(release)/$(so) ] || echo yes)
+
+.PHONY: install uninstall installcheck install-test deb deb-test
+
+install: $(if $(built_by_another),,$(release)/$(so))
+	$(absolute)install -d -m 755 $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(cmakedir) $(headerdir)/ts $(MANDIR)/man3)
+	install -m 755 $(release)/$(so) $(DESTDIR)$(LIBDIR)/$(so).$(VERSION)
+	ln -sf $(so).$(VERSION) $(DESTDIR)$(LIBDIR)/$(so).$(SOVERSION)
+	ln -sf $(so).$(SOVERSION) $(DESTDIR)$(LIBDIR)/$(so)
+	install -m 644 include/ts/*.h $(DESTDIR)$(headerdir)/ts
+	install -m 644 man/*.3 $(DESTDIR)$(MANDIR)/man3
+	$(fill) packaging/tssession.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/tssession.pc
+	$(fill) packaging/tssessionConfig.cmake.in >$(DESTDIR)$(cmakedir)/tssessionConfig.cmake
+	$(fill) packaging/tssessionConfigVersion.cmake.in >$(DESTDIR)$(cmakedir)/tssessionConfigVersion.cmake
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/tssession.pc $(DESTDIR)$(cmakedir)/*
+	$(tell_loader)
+
+uninstall:
+	$(absolute)rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,$(so) $(so).$(SOVERSION) $(so).$(VERSION) pkgconfig/tssession.pc)
+	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,$(notdir $(wildcard man/*.3)))
+	rm -rf $(DESTDIR)$(headerdir) $(DESTDIR)$(cmakedir)
+	$(tell_loader)
+
+installcheck:
+	@$(absolute)$(foreach name,DESTDIR VERSION SOVERSION CC $(install_dirs),$(name)='$($(name))') packaging/installcheck.sh
+
+install-test: deps-test $(release)/$(so)
+	MAKE='$(MAKE)' packaging/install-test.sh $(release)/$(so)
+
+# The packages. debhelper leaves its work in debian/.
+debhelper_files = debian/.debhelper debian/debhelper-build-stamp debian/files debian/*.substvars \
+  debian/*.debhelper debian/*.debhelper.log debian/tmp debian/libtssession0 debian/libtssession-dev
+
+deb: $(release)/$(so)
+	tools/deps.sh deb
+	rm -rf target/deb $(debhelper_files)
+	mkdir -p target/deb
+	$(MAKE) -f debian/rules binary DEB_DIR=target/deb
+	rm -rf $(debhelper_files)
+	lintian --allow-root --fail-on error target/deb/*.deb
+
+deb-test: deb
+	tools/deps.sh deb-test
+	packaging/deb-test.sh target/deb target/deb-test
 
 clean:
 	$(CARGO) clean

@@ -1,15 +1,20 @@
-//! Sets the SONAME and writes the C headers to `OUT_DIR/include/ts`.
+//! Sets the SONAME and writes the C headers to `OUT_DIR/include/ts` and the manual
+//! pages to `OUT_DIR/man`.
 //!
-//! The headers in `include/` are copies (`make header`); `tests/header.rs` fails
+//! What is in `include/` and `man/` are copies (`make header`); `tests/header.rs` fails
 //! when they differ.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "build/man.rs"]
+mod man;
+
 use cbindgen::{Builder, Config};
 
-/// Rises when a caller built against an older version cannot use a newer one.
+/// Rises when a caller built against an older version cannot use a newer one. The
+/// Makefile reads it here.
 const SOVERSION: &str = "0";
 
 const LICENSE: &str = "SPDX-License-Identifier: Apache-2.0";
@@ -35,24 +40,52 @@ const CXX_NAMES: [(&str, &str); 5] = [
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=cbindgen.toml");
     println!("cargo::rerun-if-changed=src/ffi");
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libtssession.so.{SOVERSION}");
+    println!("cargo::rerun-if-changed=docs");
+    let soname = format!("libtssession.so.{SOVERSION}");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{soname}");
     // dlclose must not unmap functions that an SSL_CTX, a thread's end or the end of the
     // process will still call.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
 
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
-    let dir = out.join("include/ts");
-    fs::create_dir_all(&dir).expect("OUT_DIR is writable");
-    for (name, text) in [("ts.h", ts(&root)), ("ssl_session_cache.h", host(&root))] {
-        fs::write(dir.join(name), text).expect("OUT_DIR is writable");
-    }
+    let headers = [
+        ("ts/ts.h", ts(&root)),
+        ("ts/ssl_session_cache.h", host(&root)),
+    ];
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("is there");
+    let pages = man::pages(
+        &headers
+            .each_ref()
+            .map(|(name, text)| (*name, text.as_str())),
+        &man::Overview {
+            template: &read("build/tssession.3.in"),
+            counters: &read("docs/counters.md"),
+            settings: &read("docs/settings.md"),
+            soname: &soname,
+        },
+        &env::var("CARGO_PKG_VERSION").expect("set by cargo"),
+        &format!("{GENERATED}\n{LICENSE}"),
+    );
+    write_all(&out.join("include"), headers);
+    write_all(&out.join("man"), pages);
     // For the tests: what was generated, and what to compile C for.
-    println!("cargo::rustc-env=TSSESSION_HEADERS={}", dir.display());
+    println!("cargo::rustc-env=TSSESSION_GENERATED={}", out.display());
     let target = env::var("TARGET").expect("set by cargo");
     println!("cargo::rustc-env=TSSESSION_TARGET={target}");
+}
+
+/// Writes files into a folder that has nothing else in it then.
+fn write_all<N: AsRef<Path>>(dir: &Path, files: impl IntoIterator<Item = (N, String)>) {
+    let _ = fs::remove_dir_all(dir);
+    for (name, text) in files {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().expect("is in dir")).expect("OUT_DIR is writable");
+        fs::write(path, text).expect("OUT_DIR is writable");
+    }
 }
 
 /// `<ts/ts.h>`.

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{library, stdout};
+use common::{exported, library, stdout};
 
 const EXPORTS: [&str; 22] = [
     "TSSslSessionCacheAttach",
@@ -33,19 +33,7 @@ const EXPORTS: [&str; 22] = [
 
 #[test]
 fn exactly_the_intended_names() {
-    let nm = stdout(
-        "nm",
-        [
-            "-D".as_ref(),
-            "--defined-only".as_ref(),
-            library().as_os_str(),
-        ],
-    );
-    let exported: BTreeSet<&str> = nm
-        .lines()
-        .filter_map(|line| line.split(' ').nth(2))
-        .collect();
-    assert_eq!(exported, BTreeSet::from(EXPORTS));
+    assert_eq!(exported(), BTreeSet::from(EXPORTS.map(String::from)));
 }
 
 #[test]

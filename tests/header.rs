@@ -1,25 +1,41 @@
-//! The headers: up to date, and fit for every compiler, language level and order.
+//! The headers: up to date, as the manual pages are that are made of them, and fit for every compiler, language level and order.
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use common::{WARNINGS, root, run, scratch};
 
+/// The names and contents of the files in a folder.
+fn files(dir: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap()))
+        .collect()
+}
+
 /// With `UPDATE_HEADERS` set (`make header`) it brings them up to date instead.
 #[test]
-fn the_committed_headers_are_those_of_the_source() {
-    for name in ["ts.h", "ssl_session_cache.h"] {
-        let generated = Path::new(env!("TSSESSION_HEADERS")).join(name);
-        let committed = root().join("include/ts").join(name);
-        if std::env::var_os("UPDATE_HEADERS").is_some() {
-            fs::copy(&generated, &committed).unwrap();
+fn the_committed_headers_and_manual_pages_are_those_of_the_source() {
+    for dir in ["include/ts", "man"] {
+        let generated = files(&Path::new(env!("TSSESSION_GENERATED")).join(dir));
+        let committed = root().join(dir);
+        if env::var_os("UPDATE_HEADERS").is_some() {
+            let _ = fs::remove_dir_all(&committed);
+            fs::create_dir_all(&committed).unwrap();
+            for (name, text) in &generated {
+                fs::write(committed.join(name), text).unwrap();
+            }
         }
         assert!(
-            fs::read(generated).unwrap() == fs::read(committed).unwrap(),
-            "include/ts/{name} is stale: run `make header` and commit"
+            generated == files(&committed),
+            "{dir} is stale: run `make header` and commit"
         );
     }
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what the build (demo), the tests (test), the linters (lint) or what runs the real
-# ATS (ats) need beyond Rust, a C compiler and make, or says in one line what to
-# install. Does nothing where all is there.
+# Installs what the build (demo), the tests (test), the linters (lint), the Debian packages
+# (deb), their test (deb-test) or what runs the real ATS (ats) need beyond Rust, a C
+# compiler and make, or says in one line what to install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -27,6 +27,19 @@ test)
   need gnutls-bin command -v gnutls-cli
   # ATS's own headers, which ours are compiled beside.
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
+  # What reads manual pages, and what finds the installed library.
+  need mandoc command -v mandoc
+  need man-db command -v man
+  need cmake command -v cmake
+  ;;
+deb)
+  need debhelper command -v dh
+  need lintian command -v lintian
+  # With it, lintian reads the manual pages.
+  need man-db command -v man
+  ;;
+deb-test)
+  need mmdebstrap command -v mmdebstrap
   ;;
 ats)
   need trafficserver command -v traffic_server

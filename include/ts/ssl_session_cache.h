@@ -75,7 +75,7 @@ TSReturnCode TSSslSessionCacheDetach(TSSslContext ctx);
 
 /**
  * Changes one setting, named as its ATS record is named, for example
- * "proxy.config.ssl.session_cache.size" to "4096". docs/settings.md lists them all.
+ * "proxy.config.ssl.session_cache.size" to "4096". tssession(3) lists them all.
  *
  * A number may end in K, M, G or T. The setting is in force when the call
  * returns; those that shape a context (tickets, modes) when it is attached the
@@ -115,9 +115,10 @@ TSReturnCode TSSslSessionCacheConfigSet(const char *name, const char *value);
 TSReturnCode TSSslSessionCacheConfigLoad(const char *path);
 
 /**
- * Has the library's log lines passed to func(contp, level, tag, line) from now on:
- * those of the given level (TS_SSL_SESSION_CACHE_LOG_ERROR, _WARNING or _DEBUG) and
- * the graver ones. With a NULL func they go to stderr again, errors and warnings only.
+ * Passes the library's log lines to a function of the host: to func(contp, level, tag,
+ * line), from now on, those of the given level (TS_SSL_SESSION_CACHE_LOG_ERROR, _WARNING
+ * or _DEBUG) and the graver ones. With a NULL func they go to stderr again, errors and
+ * warnings only.
  *
  * Where the process exports TSError, as traffic_server does, all lines go to that
  * and to TSWarning and TSDebug, and func is not called; nor is it in a Rust program with
@@ -137,7 +138,7 @@ TSReturnCode TSSslSessionCacheLogSet(TSSslSessionCacheLogFunc func, TSCont contp
 
 /**
  * Reads one counter, named as the ATS metric is named, for example
- * "proxy.process.ssl.ssl_session_cache_hit". docs/counters.md lists them all. Of one that
+ * "proxy.process.ssl.ssl_session_cache_hit". tssession(3) lists them all. Of one that
  * is counted by cause or by age, each part can be read by itself, for example
  * "proxy.process.ssl.ssl_session_cache_miss.expired".
  *
@@ -148,8 +149,8 @@ TSReturnCode TSSslSessionCacheLogSet(TSSslSessionCacheLogFunc func, TSCont contp
 TSReturnCode TSSslSessionCacheStatGet(const char *name, int64_t *value);
 
 /**
- * Writes all counters in the text format of Prometheus (version 0.0.4), each under its
- * name with "_" for ".", and the parts of one under a label.
+ * Writes all counters as text: in the format of Prometheus (version 0.0.4), each under
+ * its name with "_" for ".", and the parts of one under a label.
  *
  * The arguments and the result are as in TSSslSessionGetBuffer: on entry *len_ptr is
  * the space in buffer, in bytes; the result is the number of bytes that the text
@@ -164,10 +165,10 @@ TSReturnCode TSSslSessionCacheStatGet(const char *name, int64_t *value);
 int TSSslSessionCacheStatsText(char *buffer, int *len_ptr);
 
 /**
- * Has func(contp, event, id) called after a handshake through an attached context
- * has stored a session (TS_EVENT_SSL_SESSION_NEW), fetched one (_GET), or after a
- * failed connection has removed one (_REMOVE). id is a TSSslSessionID * that is
- * valid during the call.
+ * Adds a hook: has func(contp, event, id) called after a handshake through an
+ * attached context has stored a session (TS_EVENT_SSL_SESSION_NEW), fetched one
+ * (_GET), or after a failed connection has removed one (_REMOVE). id is a
+ * TSSslSessionID * that is valid during the call.
  *
  * It is called on the thread of the handshake, which waits for it, and holds no
  * lock: it may call every function of the library. Calls of the library's
@@ -181,7 +182,7 @@ int TSSslSessionCacheStatsText(char *buffer, int *len_ptr);
 TSReturnCode TSSslSessionHookAdd(TSEventFunc func, TSCont contp);
 
 /**
- * Ends what TSSslSessionHookAdd began, for the same func and contp.
+ * Removes a hook: ends what TSSslSessionHookAdd began, for the same func and contp.
  *
  * A call that another thread is in at this moment goes on; none begins after
  * this function returned, but one that was about to begin may. Wait for the

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test file uses a part.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -85,4 +86,20 @@ pub fn run(command: &mut Command) -> Output {
 /// What a command prints.
 pub fn stdout<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> String {
     String::from_utf8(run(Command::new(program).args(args)).stdout).unwrap()
+}
+
+/// The names that the library shows to the loader.
+pub fn exported() -> BTreeSet<String> {
+    let nm = stdout(
+        "nm",
+        [
+            "-D".as_ref(),
+            "--defined-only".as_ref(),
+            library().as_os_str(),
+        ],
+    );
+    nm.lines()
+        .filter_map(|line| line.split(' ').nth(2))
+        .map(String::from)
+        .collect()
 }

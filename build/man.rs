@@ -1,0 +1,349 @@
+//! The manual pages, section 3: one for each function of the headers, made of its doc
+//! comment, and an overview, made of a template.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// How wide a prototype may be: what a terminal of 80 columns shows of an indented line.
+const PROTOTYPE_WIDTH: usize = 72;
+
+/// A function as a header has it.
+struct Function<'a> {
+    /// As in `#include <...>`.
+    header: &'a str,
+    name: &'a str,
+    prototype: &'a str,
+    /// That of the other API levels, if it differs.
+    newer_prototype: Option<&'a str>,
+    /// The lines of the doc comment.
+    doc: Vec<&'a str>,
+}
+
+/// What the overview is made of.
+pub struct Overview<'a> {
+    /// In here, `@FUNCTIONS@` becomes the list of the functions, `@SEE_ALSO@` that of their
+    /// pages, and so on with the fields below.
+    pub template: &'a str,
+    /// `@COUNTERS@`: the documentation in Markdown, of which the table is used.
+    pub counters: &'a str,
+    /// `@SETTINGS@`: the same.
+    pub settings: &'a str,
+    /// `@SONAME@`: what is loaded.
+    pub soname: &'a str,
+}
+
+/// The pages, by file name. `headers` are pairs of what is included and its text.
+pub fn pages(
+    headers: &[(&str, &str)],
+    overview: &Overview,
+    version: &str,
+    banner: &str,
+) -> Vec<(String, String)> {
+    let mut functions: Vec<Function> = Vec::new();
+    for (header, text) in headers {
+        read(header, text, &mut functions);
+    }
+    let names: BTreeSet<&str> = functions.iter().map(|function| function.name).collect();
+
+    let mut list = String::new();
+    for function in &functions {
+        let text = marked(&function.summary(), &names, function);
+        write!(list, ".TP\n.BR {} (3)\n{text}\n", function.name).unwrap();
+    }
+    let overview = overview
+        .template
+        .replace("@FUNCTIONS@\n", &list)
+        .replace("@COUNTERS@\n", &counters_of(overview.counters))
+        .replace("@SETTINGS@\n", &settings_of(overview.settings))
+        .replace("@SEE_ALSO@", &see_also(&names))
+        .replace("@SONAME@", overview.soname);
+    let mut pages = vec![(
+        "tssession.3".to_string(),
+        format!("{}{overview}", start("tssession", version, banner)),
+    )];
+    for function in &functions {
+        let start = start(function.name, version, banner);
+        let page = format!("{start}{}", function.page(&names));
+        pages.push((format!("{}.3", function.name), page));
+    }
+    pages
+}
+
+/// The cells of the rows that begin with the name of a record or a metric.
+fn rows(markdown: &str) -> impl Iterator<Item = Vec<String>> {
+    markdown
+        .lines()
+        .filter(|line| line.starts_with("| `proxy.") || line.starts_with("| `tssession."))
+        .map(|line| {
+            let cells = line.trim_matches('|').split('|');
+            cells.map(|cell| cell.trim().replace('`', "")).collect()
+        })
+}
+
+fn counters_of(markdown: &str) -> String {
+    let mut list = String::new();
+    for row in rows(markdown) {
+        let [name, parts, meaning] = &row[..] else {
+            panic!("a counter has three cells: {row:?}");
+        };
+        let parts = match parts.split_once(": ") {
+            Some((label, parts)) => format!("; by {label}: {parts}"),
+            None => String::new(),
+        };
+        let text = escaped(&format!("{meaning}{parts}"));
+        write!(list, ".TP\n.B {name}\n{text}\n").unwrap();
+    }
+    list
+}
+
+fn settings_of(markdown: &str) -> String {
+    let mut list = String::new();
+    for row in rows(markdown) {
+        let [name, default, allowed, meaning, in_force] = &row[..] else {
+            panic!("a setting has five cells: {row:?}");
+        };
+        let text = escaped(&format!("{allowed}. {meaning}. In force: {in_force}."));
+        write!(list, ".TP\n.BR {name} \" ({default})\"\n{text}\n").unwrap();
+    }
+    list
+}
+
+fn start(name: &str, version: &str, banner: &str) -> String {
+    let mut start = String::new();
+    for line in banner.lines() {
+        writeln!(start, ".\\\" {line}").unwrap();
+    }
+    // No date: the version says what the page is about. No hyphens in words: many are
+    // names to be copied.
+    write!(
+        start,
+        ".TH {name} 3 \"\" \"tssession {version}\" \"tssession\"\n.nh\n.ad l\n"
+    )
+    .unwrap();
+    start
+}
+
+/// Finds the functions of a header: unindented declarations of one line, with a doc
+/// comment before the first of a name.
+fn read<'a>(header: &'a str, text: &'a str, functions: &mut Vec<Function<'a>>) {
+    let mut doc = Vec::new();
+    for line in text.lines() {
+        if line.starts_with("/**") {
+            doc.clear();
+        } else if let Some(text) = line.strip_prefix(" *") {
+            if text != "/" {
+                doc.push(text.strip_prefix(' ').unwrap_or(text));
+            }
+        } else if let Some(name) = declared(line) {
+            match functions.iter_mut().find(|known| known.name == name) {
+                Some(known) if line != known.prototype => known.newer_prototype = Some(line),
+                Some(_) => {}
+                None => {
+                    let doc = std::mem::take(&mut doc);
+                    assert!(!doc.is_empty(), "{name} has no doc comment");
+                    functions.push(Function {
+                        header,
+                        name,
+                        prototype: line,
+                        newer_prototype: None,
+                        doc,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The function that a line declares.
+fn declared(line: &str) -> Option<&str> {
+    let declaration = line.strip_suffix(");")?;
+    if declaration.starts_with("typedef") {
+        return None;
+    }
+    let (before, _) = declaration.split_once('(')?;
+    before.split([' ', '*']).next_back()
+}
+
+impl Function<'_> {
+    /// What it does: the first clause of the doc comment.
+    fn summary(&self) -> String {
+        let text = self.doc.join(" ");
+        let end = text
+            .find([',', ':', '.'])
+            .unwrap_or_else(|| panic!("{}: the doc comment has no sentence", self.name));
+        let summary = text[..1].to_lowercase() + &text[1..end];
+        assert!(
+            summary.len() <= 72,
+            "{}: the first clause is too long for a summary: {summary}",
+            self.name
+        );
+        summary
+    }
+
+    fn page(&self, names: &BTreeSet<&str>) -> String {
+        let mut page = format!(
+            ".SH NAME\n{} \\- {}\n.SH LIBRARY\n\
+             TLS session cache of Apache Traffic Server\n.RI ( libtssession \", \" \\-ltssession )\n\
+             .SH SYNOPSIS\n.nf\n\\fB#include <{}>\\fP\n.PP\n{}.fi\n",
+            self.name,
+            escaped(&self.summary()),
+            self.header,
+            synopsis(self.prototype),
+        );
+        if let Some(prototype) = self.newer_prototype {
+            write!(
+                page,
+                ".PP\nWith \\fBTS_SSL_SESSION_API\\fP defined as 9, and as 10 for the names of C++:\n\
+                 .PP\n.nf\n{}.fi\n",
+                synopsis(prototype)
+            )
+            .unwrap();
+        }
+        page.push_str(".SH DESCRIPTION\n");
+        for line in &self.doc {
+            let list_or_code = [" ", "- ", "* ", "# ", "|", "```"];
+            assert!(
+                !list_or_code.iter().any(|start| line.starts_with(start)),
+                "{}: in manual pages there are only paragraphs, not: {line}",
+                self.name
+            );
+            if line.is_empty() {
+                page.push_str(".PP\n");
+            } else {
+                page.push_str(&marked(line, names, self));
+                page.push('\n');
+            }
+        }
+        let mut others: BTreeSet<&str> = self
+            .doc
+            .iter()
+            .flat_map(|line| words(line))
+            .filter(|word| names.contains(word) || is_openssl_function(word))
+            .collect();
+        others.insert("tssession");
+        others.remove(self.name);
+        write!(page, ".SH SEE ALSO\n{}\n", see_also(&others)).unwrap();
+        page
+    }
+
+    fn parameters(&self) -> BTreeSet<&str> {
+        parameters(self.prototype).collect()
+    }
+}
+
+/// The names of the parameters: what stands before a comma or the closing bracket.
+fn parameters(prototype: &str) -> impl Iterator<Item = &str> {
+    words(prototype)
+        .filter(|word| *word != "void")
+        .filter(|word| {
+            let end = word.as_ptr() as usize - prototype.as_ptr() as usize + word.len();
+            prototype[end..].starts_with([',', ')'])
+        })
+}
+
+/// A prototype, cut into lines that fit, with its parameters in italics.
+fn synopsis(prototype: &str) -> String {
+    let mut lines = vec![String::new()];
+    for part in prototype.split_inclusive(", ") {
+        let line = lines.last_mut().expect("begins with one");
+        if !line.is_empty() && line.len() + part.trim_end().len() > PROTOTYPE_WIDTH {
+            lines.push(format!("    {part}"));
+        } else {
+            line.push_str(part);
+        }
+    }
+    let parameters: BTreeSet<&str> = parameters(prototype).collect();
+    let mut out = String::new();
+    for line in lines {
+        let text = by_word(line.trim_end(), |word| {
+            parameters
+                .contains(word)
+                .then(|| format!("\\fI{}\\fB", escaped(word)))
+        });
+        writeln!(out, "\\fB{text}\\fP").unwrap();
+    }
+    out
+}
+
+/// A line of prose: constants and functions in bold, the latter with their section, and
+/// parameters in italics.
+fn marked(line: &str, names: &BTreeSet<&str>, function: &Function) -> String {
+    let parameters = function.parameters();
+    let text = by_word(line, |word| {
+        let shown = escaped(word);
+        if word == function.name || word.starts_with("TS_") {
+            Some(format!("\\fB{shown}\\fP"))
+        } else if names.contains(word) || is_openssl_function(word) {
+            Some(format!("\\fB{shown}\\fP(3)"))
+        } else if parameters.contains(word) {
+            Some(format!("\\fI{shown}\\fP"))
+        } else {
+            None
+        }
+    });
+    // A request begins like this, or with a quote, which is escaped.
+    if text.starts_with('.') {
+        format!("\\&{text}")
+    } else {
+        text
+    }
+}
+
+/// `SSL_CTX_free`, but not the type `SSL_CTX`.
+fn is_openssl_function(word: &str) -> bool {
+    word.starts_with("d2i_")
+        || word.starts_with("i2d_")
+        || word.starts_with("SSL_") && word.contains(|c: char| c.is_ascii_lowercase())
+}
+
+fn see_also(names: &BTreeSet<&str>) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!(".BR {name} (3)")).collect();
+    names.join(",\n")
+}
+
+fn is_part_of_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// The words of a line, as C has them.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c| !is_part_of_word(c))
+        .filter(|word| !word.is_empty())
+}
+
+/// A line in which words are replaced, and all else is escaped.
+fn by_word(line: &str, replace: impl Fn(&str) -> Option<String>) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        let in_word = is_part_of_word(first);
+        let end = rest
+            .find(|c| is_part_of_word(c) != in_word)
+            .unwrap_or(rest.len());
+        let part = &rest[..end];
+        out.push_str(&replace(part).unwrap_or_else(|| escaped(part)));
+        rest = &rest[end..];
+    }
+    out
+}
+
+/// Text that roff shows as it is, ready to be copied: a bare `-`, `'`, `` ` ``, `^` or `~`
+/// may come out as the typographer's sign.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\(rs"),
+            '-' => out.push_str("\\-"),
+            '\'' => out.push_str("\\(aq"),
+            '`' => out.push_str("\\(ga"),
+            '^' => out.push_str("\\(ha"),
+            '~' => out.push_str("\\(ti"),
+            _ => {
+                assert!(c.is_ascii(), "manual pages are ASCII, which {c} is not");
+                out.push(c);
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The test of the Debian packages, run by deb-test.sh in a clean Debian, in which /test has
+# the packages and the examples.
+#
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+cd /test
+export DEBIAN_FRONTEND=noninteractive
+
+wrong() {
+  echo "deb-test: $*" >&2
+  exit 1
+}
+
+quietly() {
+  "$@" >log 2>&1 || {
+    cat log >&2
+    wrong "failed: $*"
+  }
+}
+
+# Every file but those of apt and dpkg, and of this test.
+everything() {
+  find / -xdev \( -path /var -o -path /tmp -o -path /test \) -prune -o -print | LC_ALL=C sort
+}
+
+quietly apt-get update
+everything >before
+
+echo "deb-test: the packages, with what they depend on"
+quietly apt-get install -y --no-install-recommends ./libtssession*.deb
+arch=$(gcc -print-multiarch)
+library=/usr/lib/$arch/libtssession.so.0
+nm -D --defined-only "$library" | sed -n 's/.* \(TS.*\)/\1/p' >names
+[[ -s names ]] || wrong "$library has no functions"
+for name in tssession $(<names); do
+  gzip -t "/usr/share/man/man3/$name.3.gz"
+done
+
+echo "deb-test: beside trafficserver-dev"
+quietly apt-get download trafficserver-dev
+# dpkg refuses two packages with one file.
+quietly dpkg --force-depends --unpack trafficserver-dev_*.deb
+[[ -e /usr/include/ts/ts.h ]] || wrong "there is no header of ATS to be beside of"
+
+echo "deb-test: build the examples"
+read -ra cflags < <(pkg-config --cflags tssession)
+read -ra libs < <(pkg-config --libs tssession)
+warnings=(-std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror)
+cc "${warnings[@]}" "${cflags[@]}" -o host examples/host.c -lssl -lcrypto -ldl
+cc "${warnings[@]}" "${cflags[@]}" -fPIC -shared -o plugin.so examples/plugin.c "${libs[@]}" -lssl -lcrypto
+quietly dpkg --purge trafficserver-dev
+
+echo "deb-test: run them with libtssession0 alone"
+quietly apt-get purge -y libtssession-dev
+examples/demo.sh ./host ./plugin.so
+
+echo "deb-test: purge"
+quietly apt-get purge -y --auto-remove libtssession0
+everything >after
+left=$(LC_ALL=C comm -13 before after)
+[[ -z $left ]] || wrong "left behind: $left"
+echo "deb-test: all as it should be"

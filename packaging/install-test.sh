@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Tests `make install`, `installcheck` and `uninstall`.
+#
+#   install-test.sh LIBRARY      (the built one; MAKE is what runs the Makefile)
+#
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+cd "$(dirname "$0")/.."
+library=$1
+
+tree=$(mktemp -d)
+# The loader of the programs under test may run as another user.
+chmod 755 "$tree"
+trap 'rm -rf "$tree"' EXIT
+
+wrong() {
+  echo "install-test: $*" >&2
+  exit 1
+}
+
+quietly() {
+  "$@" >"$tree/log" 2>&1 || {
+    cat "$tree/log" >&2
+    wrong "failed: $*"
+  }
+}
+
+# round WHAT VARIABLE...: installs twice, checks, takes away again.
+round() {
+  local what=$1 left
+  shift
+  echo "$what: $*"
+  quietly "$MAKE" install "$@"
+  quietly "$MAKE" install "$@"
+  "$MAKE" --no-print-directory installcheck "$@"
+  if grep -rIl "$tree/stage" "$tree/stage" 2>/dev/null; then
+    wrong "DESTDIR is in these files"
+  fi
+  quietly "$MAKE" uninstall "$@"
+  left=$(find "$tree" ! -type d ! -path "$tree/log" -o -name '*tssession*')
+  [[ -z $left ]] || wrong "left behind: $left"
+  rm -rf "${tree:?}"/{stage,home}
+}
+
+round "a user's own folder" PREFIX="$tree/home/x"
+round "staged as Debian has it" DESTDIR="$tree/stage" PREFIX=/usr LIBDIR="/usr/lib/$(cc -dumpmachine)"
+round "all over the place" DESTDIR="$tree/stage" PREFIX=/opt/x LIBDIR=/srv/lib64 \
+  INCLUDEDIR=/opt/x/sdk/include MANDIR=/doc/man
+
+if "$MAKE" install PREFIX=here >"$tree/log" 2>&1 || ! grep -q 'PREFIX must be an absolute path' "$tree/log"; then
+  wrong "a relative PREFIX was taken"
+fi
+
+# Under sudo: what another user has built is installed without cargo.
+if [[ $(id -u) == 0 ]]; then
+  echo "built by another user"
+  mkdir "$tree/built"
+  install -o nobody "$library" "$tree/built/libtssession.so"
+  quietly "$MAKE" install DESTDIR="$tree/stage" release="$tree/built" CARGO=false
+fi
+echo "install-test: all as it should be"

@@ -1,0 +1,133 @@
+//! What is installed beside the library: manual pages, and what Debian is told of it.
+
+mod common;
+#[path = "../build/man.rs"]
+mod man;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use common::{exported, root, run, scratch};
+
+/// Lines with a sign that some formatters turn into a typographer's.
+fn bare_signs(page: &str) -> Vec<&str> {
+    page.lines()
+        .filter(|line| !line.starts_with(".\\\""))
+        .filter(|line| line.replace("\\-", "").contains(['-', '`', '^', '~']))
+        .collect()
+}
+
+#[test]
+fn manual_pages_are_clean() {
+    for entry in fs::read_dir(root().join("man")).unwrap() {
+        let page = entry.unwrap().path();
+        let output = Command::new("mandoc")
+            .args(["-Tlint", "-Wwarning"])
+            .arg(&page)
+            .output()
+            .expect("tools/deps.sh test installs mandoc");
+        let said = String::from_utf8(output.stdout).unwrap();
+        // The version stands in for the date.
+        let complaints: Vec<&str> = said
+            .lines()
+            .filter(|line| !line.ends_with("WARNING: missing date, using \"\": TH"))
+            .collect();
+        assert_eq!(complaints, Vec::<&str>::new());
+
+        let text = fs::read_to_string(&page).unwrap();
+        assert_eq!(bare_signs(&text), Vec::<&str>::new(), "{page:?}");
+
+        let groff = run(Command::new("man").args(["--warnings", "-l"]).arg(&page));
+        assert_eq!(String::from_utf8(groff.stderr).unwrap(), "");
+    }
+}
+
+/// A reader finds what the author wrote, and can copy it.
+#[test]
+fn manual_pages_show_every_character() {
+    let odd = [
+        ".dot and 'quote' first",
+        "'quote first",
+        r"a\b \fIc \&d \",
+        "-1 --all ^ ~ ` \" <a@b> 100%",
+        ".. .XX \"",
+    ];
+    let header = format!(
+        "/**\n * Tests odd text.\n *\n * {}\n */\nint odd(const char *text, int len);\n",
+        odd.join("\n *\n * ")
+    );
+    let pages = man::pages(
+        &[("odd.h", &header)],
+        &man::Overview {
+            template: ".SH NAME\n",
+            counters: "",
+            settings: "",
+            soname: "libodd.so.1",
+        },
+        "1",
+        "banner",
+    );
+    let (name, text) = &pages[1];
+    assert_eq!(name, "odd.3");
+    assert_eq!(bare_signs(text), Vec::<&str>::new());
+    let page = scratch().join(name);
+    fs::write(&page, text).unwrap();
+    for mut formatter in [Command::new("mandoc"), Command::new("man")] {
+        if formatter.get_program() == "mandoc" {
+            formatter.args(["-Tutf8", "-Owidth=120"]);
+        } else {
+            formatter.env("MANWIDTH", "120").arg("-l");
+        }
+        let shown = run(formatter.env("LC_ALL", "C.UTF-8").arg(&page)).stdout;
+        // Bold is a letter over itself.
+        let shown = String::from_utf8(shown).unwrap();
+        let mut plain = String::new();
+        for c in shown.chars() {
+            if c == '\u{8}' {
+                plain.pop();
+            } else {
+                plain.push(c);
+            }
+        }
+        for line in [&odd[..], &["int odd(const char *text, int len);"]].concat() {
+            assert!(
+                plain.lines().any(|shown| shown.trim() == line),
+                "{formatter:?} does not show {line}:\n{plain}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_exported_function_has_a_manual_page() {
+    for name in exported() {
+        // C++ callers read the same page.
+        if !name.starts_with("_Z") {
+            assert!(root().join(format!("man/{name}.3")).exists(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn debian_knows_the_version_and_the_symbols() {
+    let changelog = fs::read_to_string(root().join("debian/changelog")).unwrap();
+    let start = format!("tssession ({}) ", env!("CARGO_PKG_VERSION"));
+    assert!(
+        changelog.starts_with(&start),
+        "debian/changelog begins with {start}"
+    );
+
+    let symbols = fs::read_to_string(root().join("debian/libtssession0.symbols")).unwrap();
+    let listed: BTreeSet<String> = symbols
+        .lines()
+        .filter_map(|line| line.strip_prefix(' ')?.split_once('@'))
+        .map(|(name, _)| name.to_string())
+        .collect();
+    let only_one_has: Vec<_> = listed.symmetric_difference(&exported()).cloned().collect();
+    assert_eq!(
+        only_one_has,
+        Vec::<String>::new(),
+        "debian/libtssession0.symbols and the library differ"
+    );
+}
