@@ -137,9 +137,12 @@ compare-ats: ats-dlopen $(ats)/conformance $(ats)/conformance.so
 	LD_LIBRARY_PATH=$(lib) tools/compare-ats.sh $(abspath $(ats) $(ats)/conformance $(ats)/conformance.so)
 
 ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
-	tools/ats.sh $(abspath $(ats)/server $(ats)/ats_dlopen.so $(release)/libtssession.so $(ats)/dlopen.txt)
+	PROXY_CONFIG_DIAGS_DEBUG_ENABLED=1 PROXY_CONFIG_DIAGS_DEBUG_TAGS=ssl.session_cache tools/ats.sh \
+	  $(abspath $(ats)/server $(ats)/ats_dlopen.so $(release)/libtssession.so $(ats)/dlopen.txt) 2>$(ats)/dlopen.log
 	cat $(ats)/dlopen.txt
 	tail -n 1 $(ats)/dlopen.txt | grep -qx passed
+	grep 'ERROR: tssession: TSSslSessionGet: the session ID is NULL' $(ats)/server/log/diags.log
+	grep '(ssl.session_cache.insert) .*: stored, ' $(ats)/server/log/stdout
 
 lint:
 	$(CARGO) fmt --all --check

@@ -140,6 +140,9 @@ work_with(const struct cache *tssession)
   step(ats.remove(&id) == TS_SUCCESS, "ATS: Remove");
   step(holds(&ats, NULL) && holds(tssession, other), "it is in tssession, and in tssession only");
 
+  /* The line that this is worth comes by way of the server's TSError. */
+  step(tssession->get(NULL) == NULL, "tssession: Get without an ID, which is logged");
+
   SSL_SESSION_free(one);
   SSL_SESSION_free(other);
 }
