@@ -2,6 +2,7 @@
 # make test             builds all and runs every test
 # make lint             formatting, clippy with warnings denied, shell scripts
 # make header           copies the generated headers to include/
+# make abi              brings the baseline of the ABI up to date, after make header
 # make bench            measures the functions, beside a plain implementation of them
 # make bench-ats        measures them inside the real traffic_server, beside its own
 # make bench-handshake  measures what a resumed handshake costs a server
@@ -23,7 +24,7 @@ lib = target/demo/lib
 
 all: $(demo)/host $(demo)/plugin.so
 
-.PHONY: all demo test lint header clean bench bench-ats bench-handshake bench-smoke hitrate \
+.PHONY: all demo test lint header abi clean bench bench-ats bench-handshake bench-smoke hitrate \
   deps deps-test deps-bench FORCE
 
 deps:
@@ -117,6 +118,10 @@ lint:
 
 header:
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers
+
+# What breaks callers it refuses, unless the SONAME was raised.
+abi: deps-test
+	UPDATE_ABI=1 $(CARGO) test --locked --test abi the_abi
 
 clean:
 	$(CARGO) clean

@@ -25,6 +25,8 @@ test)
   need valgrind command -v valgrind
   # A client that is not OpenSSL.
   need gnutls-bin command -v gnutls-cli
+  # What compares the ABI with its baseline.
+  need abigail-tools command -v abidiff
   # ATS's own headers, which ours are compiled beside.
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
   ;;

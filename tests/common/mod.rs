@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test file uses a part.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -52,6 +53,39 @@ pub fn library_dir() -> &'static Path {
         }
         dir
     })
+}
+
+/// The API levels that `<ts/ts.h>` has.
+pub const API_LEVELS: [&str; 3] = ["8", "9", "10"];
+
+/// Where the committed description of the ABI at such a level is.
+pub fn abi_baseline(level: &str) -> PathBuf {
+    root().join("tests/abi").join(level).with_extension("xml")
+}
+
+/// The functions that it describes.
+pub fn abi_names(level: &str) -> BTreeSet<String> {
+    let baseline = fs::read_to_string(abi_baseline(level)).unwrap();
+    let functions = baseline
+        .lines()
+        .filter(|line| line.contains("<elf-symbol ") && line.contains("type='func-type'"));
+    functions
+        .map(|line| line.split('\'').nth(1).unwrap().to_owned())
+        .collect()
+}
+
+/// The SONAME that it is of.
+pub fn abi_soname(level: &str) -> String {
+    let baseline = fs::read_to_string(abi_baseline(level)).unwrap();
+    let (_, rest) = baseline.split_once(" soname='").unwrap();
+    rest.split('\'').next().unwrap().to_owned()
+}
+
+/// The name under which the loader looks for the library.
+pub fn soname() -> String {
+    let dynamic = stdout("readelf", ["--dynamic".as_ref(), library().as_os_str()]);
+    let (_, rest) = dynamic.split_once("Library soname: [").unwrap();
+    rest.split_once(']').unwrap().0.to_owned()
 }
 
 /// The C or C++ compiler that the `cc` crate finds for this machine.
