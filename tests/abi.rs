@@ -23,12 +23,13 @@ fn headers() -> [String; 2] {
     HEADERS.map(|name| fs::read_to_string(root().join("include/ts").join(name)).unwrap())
 }
 
-/// Gives each prototype a body.
+/// Gives each prototype a body. What is declared `extern` is not the library's.
 fn define(header: &str) -> String {
     let mut out = String::new();
     for line in header.lines() {
         let prototype = line.starts_with(|c: char| c.is_ascii_alphabetic())
             && !line.starts_with("typedef ")
+            && !line.starts_with("extern ")
             && line.ends_with(");");
         if prototype {
             out += line.trim_end_matches(';');
