@@ -56,10 +56,10 @@ demo: all
 	@LD_LIBRARY_PATH=$(lib) examples/demo.sh $(demo)/host $(demo)/plugin.so
 
 # First the whole suite with the debug build, whose arithmetic is checked, then the C
-# programs again with what is shipped.
+# programs and the examples again with what is shipped.
 test: deps-test all bench-smoke
 	$(CARGO) test --locked --workspace
-	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports
+	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples
 
 # What measures. Each leaves JSON lines, and charts made of them, in target/bench; and by
 # way of that file, because a pipe would hide that a check failed.
@@ -114,7 +114,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck .ci/run tools/deps.sh examples/demo.sh bench/ats.sh
-	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.c bench/*.[ch] bench/*.cc
+	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc
 
 header:
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers

@@ -6,7 +6,7 @@ mod common;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use common::{WARNINGS, compiler, library_dir, root, run, scratch};
+use common::{WARNINGS, compiler, library_dir, root, run, scratch, valgrind};
 
 /// How a program reaches the library.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,18 +68,9 @@ fn execute(command: Command) -> Output {
     output
 }
 
-fn suppressions() -> String {
-    format!("--suppressions={}/c_tests/valgrind.supp", root().display())
-}
-
 fn execute_in_valgrind(program: PathBuf) {
-    let mut command = Command::new("valgrind");
-    command
-        .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
-        .args(["--errors-for-leak-kinds=definite,indirect,possible"])
-        .arg(suppressions())
-        .env("CHECK_SCALE", "2")
-        .arg(program);
+    let mut command = valgrind();
+    command.env("CHECK_SCALE", "2").arg(program);
     execute(command);
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test file uses a part.
 
+pub mod host;
+
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
@@ -99,6 +101,32 @@ pub fn compiler(cpp: bool) -> Command {
         .debug(true)
         .get_compiler()
         .to_command()
+}
+
+/// The compiler with a source from `examples/`, as C or as C++.
+pub fn compile_example(source: &str) -> Command {
+    let cpp = source.ends_with(".cc");
+    let mut command = compiler(cpp);
+    command
+        .args(WARNINGS)
+        .arg(if cpp { "-std=c++20" } else { "-std=c11" })
+        .args(["-D_GNU_SOURCE", "-I"])
+        .arg(root().join("include"))
+        .arg(root().join("examples").join(source));
+    command
+}
+
+/// What runs a program, to be named next, and fails it for an error or a leak.
+pub fn valgrind() -> Command {
+    let mut command = Command::new("valgrind");
+    command
+        .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
+        .args(["--errors-for-leak-kinds=definite,indirect,possible"])
+        .arg(format!(
+            "--suppressions={}/c_tests/valgrind.supp",
+            root().display()
+        ));
+    command
 }
 
 /// Runs a command; its output, which is shown if it fails.
