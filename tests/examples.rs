@@ -1,4 +1,5 @@
-//! The examples that use the library from elsewhere: a plugin of each API level. `peers.rs` has the example host, and `make demo` shows it.
+//! The examples that use the library from elsewhere: a plugin of each API level, and
+//! Python. `peers.rs` has the example host, and `make demo` shows it.
 
 mod common;
 
@@ -107,4 +108,15 @@ fn a_plugin_for_ats_9_with_the_header_of_ats() {
         headers.contains(" /usr/include/ts/apidefs.h\n"),
         "{headers}"
     );
+}
+
+#[test]
+fn python() {
+    let (_, session) = folder_with_session("python");
+    let output = run(Command::new("python3")
+        .arg(root().join("examples/session_cache.py"))
+        .arg(session)
+        .env("LD_LIBRARY_PATH", library_dir()));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("1 session, "), "{said}");
 }
