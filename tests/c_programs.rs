@@ -107,7 +107,7 @@ macro_rules! programs {
 
 programs! {
     types get get_buffer insert insert_buffer remove ticket_keys key_file ownership hostile cache environment
-    handshake hang_up session_data no_memory precise_clocks threads fork
+    handshake hang_up session_data no_memory precise_clocks reentry threads fork
 }
 
 /// It defines the library's names itself, so it cannot be linked.
@@ -119,10 +119,10 @@ fn host_names() {
 }
 
 /// Not under valgrind, which keeps copies of memory that one would find, and memory that
-/// was freed.
+/// was freed, and where a full cache takes minutes.
 #[test]
-fn wipe_and_memory() {
-    for program in ["wipe.c", "memory.c"] {
+fn wipe_and_memory_and_defaults() {
+    for program in ["wipe.c", "memory.c", "defaults.c"] {
         for reach in [Reach::Link, Reach::Dlopen] {
             execute(Command::new(compile(program, reach, &[])));
         }
