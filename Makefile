@@ -2,6 +2,7 @@
 # make test             builds all and runs every test
 # make lint             formatting, clippy with warnings denied, shell scripts
 # make header           copies the generated headers and manual pages to include/ and man/
+# make abi              brings the baseline of the ABI up to date, after make header
 # make bench            measures the functions, beside a plain implementation of them
 # make bench-ats        measures them inside the real traffic_server, beside its own
 # make bench-handshake  measures what a resumed handshake costs a server
@@ -30,7 +31,7 @@ lib = target/demo/lib
 
 all: $(demo)/host $(demo)/plugin.so
 
-.PHONY: all demo test lint header clean bench bench-ats bench-handshake bench-smoke hitrate \
+.PHONY: all demo test lint header abi clean bench bench-ats bench-handshake bench-smoke hitrate \
   compare-ats ats-dlopen deps deps-test deps-ats FORCE
 
 deps:
@@ -62,10 +63,10 @@ demo: all
 	@LD_LIBRARY_PATH=$(lib) examples/demo.sh $(demo)/host $(demo)/plugin.so
 
 # First the whole suite with the debug build, whose arithmetic is checked, then the C
-# programs again with what is shipped.
+# programs and the examples again with what is shipped.
 test: deps-test all bench-smoke
 	$(CARGO) test --locked --workspace
-	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports
+	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples
 
 # What measures. Each leaves JSON lines, and charts made of them, in target/bench; and by
 # way of that file, because a pipe would hide that a check failed.
@@ -148,10 +149,14 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
-	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.c bench/*.[ch] bench/*.cc
+	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc
 
 header:
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers
+
+# What breaks callers it refuses, unless the SONAME was raised.
+abi: deps-test
+	UPDATE_ABI=1 $(CARGO) test --locked --test abi the_abi
 
 # Installing. PREFIX and the folders below it are where the files are used; DESTDIR comes
 # before them while they are copied, and is in none of them.

@@ -154,10 +154,10 @@ fn read<'a>(header: &'a str, text: &'a str, functions: &mut Vec<Function<'a>>) {
     }
 }
 
-/// The function that a line declares.
+/// The function that a line declares; one that is `extern` is for the caller to define.
 fn declared(line: &str) -> Option<&str> {
     let declaration = line.strip_suffix(");")?;
-    if declaration.starts_with("typedef") {
+    if declaration.starts_with("typedef") || declaration.starts_with("extern ") {
         return None;
     }
     let (before, _) = declaration.split_once('(')?;

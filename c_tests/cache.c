@@ -5,6 +5,7 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
+#include <dirent.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -63,6 +64,19 @@ check_sum(void)
   CHECK_INT(api_stat(STAT_NEW) - api_stat(STAT_REPLACED) - api_stat(STAT_REMOVED) - api_stat(STAT_EVICTION) -
               api_stat(STAT_EXPIRED) - api_stat(STAT_CLEARED),
             api_stat(STAT_ENTRIES));
+}
+
+static int
+count_threads(void)
+{
+  int count  = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  REQUIRE(tasks != NULL);
+  for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+    count += task->d_name[0] != '.';
+  }
+  closedir(tasks);
+  return count;
 }
 
 static void
@@ -220,6 +234,9 @@ main(void)
   sleep(3);
   CHECK(!is_present(6000));
   check_sum();
+
+  /* All that without a thread of the library's own. */
+  CHECK_INT(count_threads(), 1);
 
   SSL_SESSION_free(session);
   return check_result();

@@ -175,6 +175,8 @@ main(void)
   sleep(3);
   CHECK(TSSslSessionGet(&expiring) == NULL);
 
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache", "1"), TS_SUCCESS);
+  CHECK(TSSslSessionGet(&shared_id) == NULL);
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache", "0"), TS_SUCCESS);
   CHECK(TSSslSessionGet(&shared_id) == NULL);
 

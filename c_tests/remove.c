@@ -66,6 +66,8 @@ main(void)
   CHECK(is_present(3));
 
   /* The cache off. */
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache", "1"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionRemove(&id), TS_ERROR);
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache", "0"), TS_SUCCESS);
   CHECK_INT(TSSslSessionRemove(&id), TS_ERROR);
 

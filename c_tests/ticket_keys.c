@@ -119,6 +119,12 @@ check_keys(int version)
   CHECK_INT(key_of(ticket), 'a');
   CHECK_INT(come_back(&ticket), 1);
 
+  /* To forget every session is not to forget the keys. */
+  TSSslSessionID absent = api_numbered_id(1);
+  CHECK(TSSslSessionGet(&absent) == NULL);
+  TSSslSessionCacheClear();
+  CHECK_INT(come_back(&ticket), 1);
+
   /* Every key decrypts; a ticket with another than the first is renewed. */
   CHECK_INT(update("ba"), TS_SUCCESS);
   long long renewed = api_stat(STAT_RENEWED);

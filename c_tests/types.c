@@ -28,6 +28,8 @@ TSReturnCode TSSslSessionCacheConfigSet(const char *name, const char *value);
 TSReturnCode TSSslSessionCacheStatGet(const char *name, int64_t *value);
 TSReturnCode TSSslSessionHookAdd(TSEventFunc func, TSCont contp);
 TSReturnCode TSSslSessionHookRemove(TSEventFunc func, TSCont contp);
+TSReturnCode TSSslSessionInsertBuffer(const TSSslSessionID *sessionid, const char *buffer, int len);
+TSReturnCode TSSslTicketKeyFileLoad(const char *path);
 void TSSslSessionCacheClear(void);
 #endif
 

@@ -6,7 +6,7 @@ mod common;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use common::{WARNINGS, compiler, library_dir, root, run, scratch};
+use common::{WARNINGS, compiler, library_dir, root, run, scratch, valgrind};
 
 /// How a program reaches the library.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,18 +68,9 @@ fn execute(command: Command) -> Output {
     output
 }
 
-fn suppressions() -> String {
-    format!("--suppressions={}/c_tests/valgrind.supp", root().display())
-}
-
 fn execute_in_valgrind(program: PathBuf) {
-    let mut command = Command::new("valgrind");
-    command
-        .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
-        .args(["--errors-for-leak-kinds=definite,indirect,possible"])
-        .arg(suppressions())
-        .env("CHECK_SCALE", "2")
-        .arg(program);
+    let mut command = valgrind();
+    command.env("CHECK_SCALE", "2").arg(program);
     execute(command);
 }
 
@@ -117,7 +108,7 @@ macro_rules! programs {
 programs! {
     types get get_buffer insert insert_buffer remove ticket_keys key_file ownership hostile cache environment
     config_load stats_text log_function
-    handshake hang_up session_data no_memory precise_clocks threads fork
+    handshake hang_up session_data no_memory precise_clocks reentry threads fork
 }
 
 /// It defines the library's names itself, so it cannot be linked.
@@ -140,10 +131,10 @@ fn host_log() {
 }
 
 /// Not under valgrind, which keeps copies of memory that one would find, and memory that
-/// was freed.
+/// was freed, and where a full cache takes minutes.
 #[test]
-fn wipe_and_memory() {
-    for program in ["wipe.c", "memory.c"] {
+fn wipe_and_memory_and_defaults() {
+    for program in ["wipe.c", "memory.c", "defaults.c"] {
         for reach in [Reach::Link, Reach::Dlopen] {
             execute(Command::new(compile(program, reach, &[])));
         }

@@ -25,6 +25,10 @@ test)
   need valgrind command -v valgrind
   # A client that is not OpenSSL.
   need gnutls-bin command -v gnutls-cli
+  # What compares the ABI with its baseline.
+  need abigail-tools command -v abidiff
+  # What is not C and uses the library too.
+  need python3 command -v python3
   # ATS's own headers, which ours are compiled beside.
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
   # What reads manual pages, and what finds the installed library.

@@ -238,4 +238,19 @@ TSReturnCode TSSslTicketKeyUpdate(char *ticketData, int ticketDataLength);
 }
 #endif
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * What a plugin defines for its host to call after loading it: argv[0] is the plugin,
+ * the others are its arguments. It has C linkage at every level, as in ATS, whose
+ * plugins rely on this declaration for that.
+ */
+extern void TSPluginInit(int argc, const char *argv[]);
+
+#ifdef __cplusplus
+}
+#endif
+
 #endif /* TSSESSION_TS_H */

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test file uses a part.
 
+pub mod host;
+
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
@@ -55,6 +57,39 @@ pub fn library_dir() -> &'static Path {
     })
 }
 
+/// The API levels that `<ts/ts.h>` has.
+pub const API_LEVELS: [&str; 3] = ["8", "9", "10"];
+
+/// Where the committed description of the ABI at such a level is.
+pub fn abi_baseline(level: &str) -> PathBuf {
+    root().join("tests/abi").join(level).with_extension("xml")
+}
+
+/// The functions that it describes.
+pub fn abi_names(level: &str) -> BTreeSet<String> {
+    let baseline = fs::read_to_string(abi_baseline(level)).unwrap();
+    let functions = baseline
+        .lines()
+        .filter(|line| line.contains("<elf-symbol ") && line.contains("type='func-type'"));
+    functions
+        .map(|line| line.split('\'').nth(1).unwrap().to_owned())
+        .collect()
+}
+
+/// The SONAME that it is of.
+pub fn abi_soname(level: &str) -> String {
+    let baseline = fs::read_to_string(abi_baseline(level)).unwrap();
+    let (_, rest) = baseline.split_once(" soname='").unwrap();
+    rest.split('\'').next().unwrap().to_owned()
+}
+
+/// The name under which the loader looks for the library.
+pub fn soname() -> String {
+    let dynamic = stdout("readelf", ["--dynamic".as_ref(), library().as_os_str()]);
+    let (_, rest) = dynamic.split_once("Library soname: [").unwrap();
+    rest.split_once(']').unwrap().0.to_owned()
+}
+
 /// The C or C++ compiler that the `cc` crate finds for this machine.
 pub fn compiler(cpp: bool) -> Command {
     cc::Build::new()
@@ -66,6 +101,32 @@ pub fn compiler(cpp: bool) -> Command {
         .debug(true)
         .get_compiler()
         .to_command()
+}
+
+/// The compiler with a source from `examples/`, as C or as C++.
+pub fn compile_example(source: &str) -> Command {
+    let cpp = source.ends_with(".cc");
+    let mut command = compiler(cpp);
+    command
+        .args(WARNINGS)
+        .arg(if cpp { "-std=c++20" } else { "-std=c11" })
+        .args(["-D_GNU_SOURCE", "-I"])
+        .arg(root().join("include"))
+        .arg(root().join("examples").join(source));
+    command
+}
+
+/// What runs a program, to be named next, and fails it for an error or a leak.
+pub fn valgrind() -> Command {
+    let mut command = Command::new("valgrind");
+    command
+        .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
+        .args(["--errors-for-leak-kinds=definite,indirect,possible"])
+        .arg(format!(
+            "--suppressions={}/c_tests/valgrind.supp",
+            root().display()
+        ));
+    command
 }
 
 /// Runs a command; its output, which is shown if it fails.

@@ -1,0 +1,156 @@
+/** @file
+
+  A plugin as one writes it for ATS 7.1 and 8 (TS_SSL_SESSION_API 8): it shares sessions
+  and ticket keys with other servers, by way of all five functions. Insert has two
+  arguments, and TSSslTicketKeyUpdate returns nothing.
+
+    plugin_ats8.so IN OUT
+
+  Answers the messages in the file IN, see message.h, in the file OUT. A plugin in use
+  has connections in their place, and waits for the next message on a thread of its own.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include <ts/ts.h>
+
+#include "message.h"
+
+#define KEY_LEN 48
+#define MAX_KEYS 3
+
+/* The newest first: it encrypts, all decrypt. */
+static char ring[MAX_KEYS * KEY_LEN];
+static int keys;
+
+static enum message_kind
+use_key(const char *key, int len)
+{
+  if (len != KEY_LEN) {
+    return MESSAGE_REFUSED;
+  }
+  memmove(ring + KEY_LEN, ring, sizeof(ring) - KEY_LEN);
+  memcpy(ring, key, KEY_LEN);
+  keys = keys < MAX_KEYS ? keys + 1 : MAX_KEYS;
+  /* Whether it liked the keys stands in the log only. */
+  TSSslTicketKeyUpdate(ring, keys * KEY_LEN);
+  return MESSAGE_DONE;
+}
+
+static enum message_kind
+take_session(const TSSslSessionID *id, const char *bytes, int len)
+{
+  enum message_kind answer   = MESSAGE_REFUSED;
+  const unsigned char *start = (const unsigned char *)bytes;
+  const unsigned char *end   = start;
+  SSL_SESSION *theirs        = d2i_SSL_SESSION(NULL, &end, len);
+  SSL_SESSION *ours          = (SSL_SESSION *)TSSslSessionGet(id);
+
+  /* Messages overtake each other: the newer session stays. */
+  if (theirs != NULL && end == start + len &&
+      (ours == NULL || SSL_SESSION_get_time(ours) <= SSL_SESSION_get_time(theirs)) &&
+      TSSslSessionInsert(id, (TSSslSession)theirs) == TS_SUCCESS) {
+    answer = MESSAGE_DONE;
+  }
+  /* The cache has copies: both of these are our own. */
+  SSL_SESSION_free(theirs);
+  SSL_SESSION_free(ours);
+  /* This thread may have handshakes to do, which must not find what d2i left. */
+  ERR_clear_error();
+  return answer;
+}
+
+/* Gets a session as bytes, in memory that the caller frees. */
+static enum message_kind
+give_session(const TSSslSessionID *id, char **bytes, int *len)
+{
+  int needed;
+
+  /* Without a buffer it tells the size. */
+  *bytes = NULL;
+  *len   = 0;
+  needed = TSSslSessionGetBuffer(id, NULL, len);
+  /* There may be a larger session each time we look: as long as more is needed than was
+     stored, it was cut off. */
+  while (needed > *len) {
+    if (*bytes != NULL) {
+      OPENSSL_cleanse(*bytes, (size_t)*len);
+      free(*bytes);
+    }
+    *bytes = malloc((size_t)needed);
+    *len   = needed;
+    if (*bytes == NULL) {
+      *len = 0;
+      return MESSAGE_REFUSED;
+    }
+    needed = TSSslSessionGetBuffer(id, *bytes, len);
+  }
+  return needed > 0 ? MESSAGE_SESSION : MESSAGE_ABSENT;
+}
+
+static void
+answer(const struct message *question, const char *bytes, FILE *out)
+{
+  struct message reply = *question;
+  char *session        = NULL;
+
+  reply.kind = MESSAGE_REFUSED;
+  reply.len  = 0;
+  switch (question->kind) {
+  case MESSAGE_KEY:
+    reply.kind = use_key(bytes, question->len);
+    break;
+  case MESSAGE_SESSION:
+    reply.kind = take_session(&question->id, bytes, question->len);
+    break;
+  case MESSAGE_WANTED:
+    reply.kind = give_session(&question->id, &session, &reply.len);
+    break;
+  case MESSAGE_REVOKED:
+    reply.kind = TSSslSessionRemove(&question->id) == TS_SUCCESS ? MESSAGE_DONE : MESSAGE_REFUSED;
+    break;
+  default:
+    break;
+  }
+  if (reply.kind == MESSAGE_REFUSED) {
+    fprintf(stderr, "plugin_ats8: refused a message of kind %d\n", (int)question->kind);
+  }
+  fwrite(&reply, sizeof(reply), 1, out);
+  if (session != NULL) {
+    fwrite(session, 1, (size_t)reply.len, out);
+    OPENSSL_cleanse(session, (size_t)reply.len);
+    free(session);
+  }
+}
+
+void
+TSPluginInit(int argc, const char *argv[])
+{
+  static char bytes[MESSAGE_MAX_LEN];
+  struct message question;
+  FILE *in  = argc == 3 ? fopen(argv[1], "rb") : NULL;
+  FILE *out = argc == 3 ? fopen(argv[2], "wb") : NULL;
+
+  if (in == NULL || out == NULL) {
+    fprintf(stderr, "plugin_ats8: cannot open IN and OUT\n");
+  } else {
+    while (fread(&question, sizeof(question), 1, in) == 1 && question.len >= 0 && question.len <= MESSAGE_MAX_LEN &&
+           fread(bytes, 1, (size_t)question.len, in) == (size_t)question.len) {
+      answer(&question, bytes, out);
+    }
+    OPENSSL_cleanse(bytes, sizeof(bytes));
+  }
+  if (in != NULL) {
+    fclose(in);
+  }
+  if (out != NULL) {
+    fclose(out);
+  }
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Uses the library from Python, with ctypes: caches a session and gets it back.
+
+    session_cache.py SESSION.pem      (LD_LIBRARY_PATH finds libtssession.so.0)
+
+SESSION.pem is what "openssl s_client -sess_out" writes. Fails where the bytes that come
+back are not those that went in.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+
+import base64
+import ctypes
+import sys
+
+
+class SessionID(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_size_t), ("bytes", ctypes.c_char * 32)]
+
+
+cache = ctypes.CDLL("libtssession.so.0")
+der = base64.b64decode(open(sys.argv[1]).read().split("-----")[2])
+key = ctypes.byref(SessionID(6, b"python"))
+size, entries = ctypes.c_int(0), ctypes.c_int64()
+
+if cache.TSSslSessionInsertBuffer(key, der, len(der)) != 0:
+    sys.exit("the session was not stored")
+buffer = ctypes.create_string_buffer(cache.TSSslSessionGetBuffer(key, None, ctypes.byref(size)))
+size.value = len(buffer)
+if cache.TSSslSessionGetBuffer(key, buffer, ctypes.byref(size)) != size.value or buffer.raw != der:
+    sys.exit("another session came back")
+cache.TSSslSessionCacheStatGet(b"tssession.session_cache.entries", ctypes.byref(entries))
+print(f"{entries.value} session, {size.value} bytes")

@@ -1,0 +1,122 @@
+//! The examples that use the library from elsewhere: a plugin of each API level, and
+//! Python. `peers.rs` has the example host, and `make demo` shows it.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::host::Host;
+use common::{
+    WARNINGS, abi_names, compile_example, library_dir, root, run, scratch, stdout, valgrind,
+};
+
+/// A folder of a test's own, with a session of a real handshake in it.
+fn folder_with_session(name: &str) -> (PathBuf, PathBuf) {
+    let dir = scratch().join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    let session = dir.join("session.pem");
+    Host::start(&[]).make_session(&session);
+    (dir, session)
+}
+
+fn link(command: &mut Command, out: &Path) {
+    run(command
+        .arg("-o")
+        .arg(out)
+        .arg("-L")
+        .arg(library_dir())
+        // The library has all that a plugin needs.
+        .args(["-ltssession", "-lssl", "-lcrypto", "-Wl,--no-undefined"]));
+}
+
+/// The functions of the library that a plugin calls.
+fn called(plugin: &Path) -> BTreeSet<String> {
+    let args = ["-D", "--undefined-only", plugin.to_str().unwrap()];
+    stdout("nm", args)
+        .split_whitespace()
+        .filter(|word| word.contains("TSSsl"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Runs a plugin in its host, without and with valgrind.
+fn run_plugin(level: &str, source: &str) -> BTreeSet<String> {
+    let (dir, session) = folder_with_session(source);
+    let (host, plugin) = (dir.join("run_plugin"), dir.join("plugin.so"));
+    link(&mut compile_example("run_plugin.c"), &host);
+    let define = format!("-DTS_SSL_SESSION_API={level}");
+    link(
+        compile_example(source).args([&define, "-shared", "-fPIC"]),
+        &plugin,
+    );
+    for mut command in [Command::new(&host), {
+        let mut command = valgrind();
+        command.arg(&host);
+        command
+    }] {
+        let output = run(command
+            .args([&plugin, &session])
+            .env("LD_LIBRARY_PATH", library_dir()));
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said, "15 answers, all as they should be\n");
+    }
+    called(&plugin)
+}
+
+fn c_names() -> BTreeSet<String> {
+    [
+        "TSSslSessionGet",
+        "TSSslSessionGetBuffer",
+        "TSSslSessionInsert",
+        "TSSslSessionRemove",
+        "TSSslTicketKeyUpdate",
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
+#[test]
+fn a_plugin_for_ats_8() {
+    assert_eq!(run_plugin("8", "plugin_ats8.c"), c_names());
+}
+
+#[test]
+fn a_plugin_for_ats_9() {
+    assert_eq!(run_plugin("9", "plugin_ats9.c"), c_names());
+}
+
+#[test]
+fn a_plugin_for_ats_10() {
+    let mut names = abi_names("10");
+    names.retain(|name| name.starts_with("_Z"));
+    assert_eq!(names.len(), 5);
+    assert_eq!(run_plugin("10", "plugin_ats10.cc"), names);
+}
+
+/// The same source compiles with the header of ATS 9 itself.
+#[test]
+fn a_plugin_for_ats_9_with_the_header_of_ats() {
+    let mut command = Command::new("gcc");
+    command
+        .args(WARNINGS)
+        .args(["-std=gnu11", "-fsyntax-only", "-H"])
+        .arg(root().join("examples/plugin_ats9.c"));
+    let headers = String::from_utf8(run(&mut command).stderr).unwrap();
+    assert!(
+        headers.contains(" /usr/include/ts/apidefs.h\n"),
+        "{headers}"
+    );
+}
+
+#[test]
+fn python() {
+    let (_, session) = folder_with_session("python");
+    let output = run(Command::new("python3")
+        .arg(root().join("examples/session_cache.py"))
+        .arg(session)
+        .env("LD_LIBRARY_PATH", library_dir()));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("1 session, "), "{said}");
+}
