@@ -135,8 +135,9 @@ pub struct Library {
     cache: OnceLock<Cache>,
     /// Held while a setting is changed and applied: what was set last is in force.
     setting: Mutex<()>,
-    /// The key files that were read.
-    key_files: Mutex<FilesRead>,
+    /// Held while a file is read and what it says is put in force: of two who do that, the
+    /// one that comes later has the newer content. Nothing is logged meanwhile.
+    files: Mutex<FilesRead>,
 }
 
 impl Library {
@@ -167,7 +168,7 @@ impl Library {
             stats: Arc::default(),
             cache: OnceLock::new(),
             setting: Mutex::default(),
-            key_files: Mutex::default(),
+            files: Mutex::default(),
         }
     }
 
@@ -212,6 +213,7 @@ impl Library {
         &self,
         path: &Path,
     ) -> Result<Vec<(&'static str, NotInForce)>, RecordsFileError> {
+        let _files = lock(&self.files);
         let content = RegularFile::open(path)
             .and_then(|mut file| file.read())
             .map_err(RecordsFileError::File)?;
@@ -318,9 +320,7 @@ impl Library {
             None => self.key_file().ok_or(KeyFileError::NoneSet)?,
         };
         let unreadable = |error| KeyFileError::File(path.clone(), error);
-        // Held while the file is read: of two who read it, the one that comes later has the
-        // newer content. Nothing is logged meanwhile.
-        let mut read = lock(&self.key_files);
+        let mut read = lock(&self.files);
         let mut file = RegularFile::open(&path).map_err(unreadable)?;
         let content = file.read().map_err(unreadable)?;
         let stamp = Stamp::new(file.metadata(), &content, &read);
@@ -510,13 +510,13 @@ pub fn freeze() -> Option<FrozenLibrary> {
         cache: None,
         _config: None,
         _setting: None,
-        _key_files: None,
+        _files: None,
         gate,
         _making: making,
     };
     if let Some(library) = LIBRARY.get() {
+        frozen._files = Some(patience.wait_for(|| try_lock(&library.files))?);
         frozen._setting = Some(patience.wait_for(|| try_lock(&library.setting))?);
-        frozen._key_files = Some(patience.wait_for(|| try_lock(&library.key_files))?);
         frozen._config = Some(patience.wait_for(|| library.config.try_freeze())?);
         if let Some(cache) = library.cache.get() {
             frozen.cache = Some(cache.freeze(patience)?);
@@ -530,7 +530,7 @@ pub struct FrozenLibrary {
     cache: Option<Frozen<'static>>,
     _config: Option<FrozenConfig<'static>>,
     _setting: Option<MutexGuard<'static, ()>>,
-    _key_files: Option<MutexGuard<'static, FilesRead>>,
+    _files: Option<MutexGuard<'static, FilesRead>>,
     gate: Closed,
     // Last to go: it keeps a second thread that forks out of all the others.
     _making: MutexGuard<'static, ()>,

@@ -24,6 +24,14 @@ impl Host {
     /// Looks for the functions under their C names (ATS up to 9) and C++ names (from 10 on,
     /// which has none for debug lines).
     pub(super) fn find() -> Option<Self> {
+        let found = Self::look_up();
+        // What was not found is no error that the thread should hear of later.
+        // SAFETY: takes this thread's last message.
+        unsafe { libc::dlerror() };
+        found
+    }
+
+    fn look_up() -> Option<Self> {
         // SAFETY: these are the types that Traffic Server declares the functions with.
         unsafe {
             Some(Self {
