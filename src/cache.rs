@@ -526,12 +526,17 @@ impl Cache {
             ..
         } = &self.used;
         let half = half_of_most.load(Ordering::Relaxed);
-        if half < WORTH_GIVING_BACK || self.bytes() >= half {
+        if half < WORTH_GIVING_BACK / 2 || self.bytes() >= half {
+            return false;
+        }
+        // Of the last sessions twice as much has gone: they count when they are all gone.
+        let is_empty = self.entries() == 0;
+        if half < WORTH_GIVING_BACK && !is_empty {
             return false;
         }
         let second = now().up;
         let is_first = given_back.swap(second, Ordering::Relaxed) != second;
-        if !is_first && self.entries() > 0 {
+        if !is_first && !is_empty {
             return false;
         }
         let swapped = half_of_most.compare_exchange(
