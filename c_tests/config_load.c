@@ -6,33 +6,19 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "api.h"
 #include "check.h"
+#include "folder.h"
 #include "tls.h"
 
 #define RECORD "proxy.config.ssl.session_cache"
 
-static char folder[] = "/tmp/tssession-records-XXXXXX";
 static SSL_SESSION *session;
-
-static const char *
-in_folder(const char *name)
-{
-  static char path[256];
-  snprintf(path, sizeof(path), "%s/%s", folder, name);
-  return path;
-}
 
 static TSReturnCode
 load_bytes(const char *name, const char *text, size_t len)
 {
-  int file = open(in_folder(name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  REQUIRE(file >= 0 && write(file, text, len) == (ssize_t)len);
-  close(file);
+  folder_write(name, text, len, 0600);
   return TSSslSessionCacheConfigLoad(in_folder(name));
 }
 
@@ -126,7 +112,10 @@ check_yaml(void)
             TS_SUCCESS);
   CHECK_INT(size_in_force(), 25);
   CHECK_INT(load("short.yml", "records: {ssl: {session_cache: {size: 4K}}}"), TS_SUCCESS);
-  CHECK_INT(load("empty.yaml", ""), TS_SUCCESS);
+  CHECK_INT(load("empty.yaml", ""), TS_ERROR);
+  CHECK_INT(load("empty.yaml", "ssl: {session_cache: {size: 5}}"), TS_ERROR);
+  CHECK_INT(load("empty.yaml", "records:\n"), TS_SUCCESS);
+  CHECK_INT(load("empty.yaml", "tssession: {session_cache: {max_sesion_bytes: 5}}"), TS_SUCCESS);
   CHECK_INT(load("records.yaml", "records: {ssl: {session_cache: {size: 26}}}"), TS_SUCCESS);
   CHECK_INT(size_in_force(), 26);
 
@@ -138,6 +127,8 @@ check_yaml(void)
     "    session_cache: {mode: 3}",
     "    session_cache: *nowhere",
     "    session_cache: [",
+    "    session_cache: {<<: {size: 5}}",
+    "    server: 5",
     "   wrong: indentation",
     "\ttab: 1",
   };
@@ -213,7 +204,7 @@ main(void)
 {
   setenv("PROXY_CONFIG_SSL_SESSION_CACHE_TIMEOUT", "60", 1);
   api_open();
-  REQUIRE(mkdtemp(folder) != NULL);
+  folder_make();
   session = tls_session(0);
 
   check_lines();
@@ -224,10 +215,7 @@ main(void)
 
   static const char *const names[] = {"records.config", "bad.config", "records.yaml", "short.yml",   "empty.yaml",
                                       "bad.yaml",       "fifo",       "large.config", "zeros.config"};
-  for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-    CHECK_INT(unlink(in_folder(names[i])), 0);
-  }
-  CHECK_INT(rmdir(folder), 0);
+  folder_remove(names, sizeof(names) / sizeof(names[0]));
   SSL_SESSION_free(session);
   return check_result();
 }

@@ -53,6 +53,18 @@ main(void)
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)small, other_len), TS_SUCCESS);
   CHECK(holds(&id, small, other_len));
 
+  /* Lengths that DER writes in another way: what comes out is DER. */
+  unsigned char *ber = malloc((size_t)len + 1);
+  REQUIRE(ber != NULL && der[0] == 0x30 && der[1] == 0x82);
+  ber[0] = 0x30;
+  ber[1] = 0x83;
+  ber[2] = 0;
+  memcpy(ber + 3, der + 2, (size_t)len - 2);
+  CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)ber, len + 1), TS_SUCCESS);
+  CHECK(holds(&id, der, len));
+  free(ber);
+  CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)small, other_len), TS_SUCCESS);
+
   /* Refused, with what is there as before: cut off anywhere... */
   for (int cut = 0; cut < len; cut++) {
     CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)der, cut), TS_ERROR);

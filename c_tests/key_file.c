@@ -5,30 +5,18 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
 #include "api.h"
 #include "check.h"
+#include "folder.h"
 #include "tls.h"
 
 #define KEY 48
 
-static char folder[] = "/tmp/tssession-keys-XXXXXX";
 static SSL_CTX *server;
 static SSL_CTX *client;
-
-static const char *
-in_folder(const char *name)
-{
-  static char path[256];
-  snprintf(path, sizeof(path), "%s/%s", folder, name);
-  return path;
-}
 
 /* A file with keys that are named by one letter each. */
 static void
@@ -38,9 +26,7 @@ write_keys(const char *name, const char *letters, size_t len, mode_t mode)
   for (size_t i = 0; letters[i] != '\0'; i++) {
     memset(keys + i * KEY, letters[i], KEY);
   }
-  int file = open(in_folder(name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  REQUIRE(file >= 0 && write(file, keys, len) == (ssize_t)len && fchmod(file, mode) == 0);
-  close(file);
+  folder_write(name, keys, len, mode);
 }
 
 static void
@@ -63,14 +49,6 @@ key_in_force(void)
   int letter = len > 16 && ticket[0] == ticket[15] ? ticket[0] : 0;
   SSL_SESSION_free(session);
   return letter;
-}
-
-static void
-write_file(const char *name, const void *content, size_t len)
-{
-  int file = open(in_folder(name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  REQUIRE(file >= 0 && write(file, content, len) == (ssize_t)len);
-  close(file);
 }
 
 /* Whether a new ticket (RFC 5077, 4: name, initialization vector, encrypted state, HMAC) is
@@ -107,12 +85,12 @@ check_other_layouts(void)
   for (size_t i = 0; i < sizeof(key); i++) {
     key[i] = (unsigned char)(i + 1);
   }
-  write_file("layout", key, KEY);
+  folder_write("layout", key, KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
   CHECK(ticket_is_under(key, key + 32, key + 16, 16));
 
   SSL_SESSION *session = NULL;
-  write_file("layout", key, 80);
+  folder_write("layout", key, 80, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
   CHECK(ticket_is_under(key, key + 48, key + 16, 32));
   CHECK_INT(api_stat(STAT_KEYS), 1);
@@ -120,13 +98,13 @@ check_other_layouts(void)
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
   SSL_SESSION_free(session);
 
-  write_file("layout", key, 160);
+  folder_write("layout", key, 160, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
   CHECK_INT(api_stat(STAT_KEYS), 2);
   CHECK(ticket_is_under(key, key + 48, key + 16, 32));
 
   /* Both three of 80 and five of 48: 48 is the rule. And a call has no other keys. */
-  write_file("layout", key, 240);
+  folder_write("layout", key, 240, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
   CHECK_INT(api_stat(STAT_KEYS), 5);
   CHECK(ticket_is_under(key, key + 32, key + 16, 16));
@@ -144,11 +122,21 @@ check_other_layouts(void)
       *end++ = '\n';
     }
     key[0] = 'b';
-    write_file("layout", lines, (size_t)(end - lines));
+    folder_write("layout", lines, (size_t)(end - lines), 0600);
     CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
     CHECK_INT(api_stat(STAT_KEYS), 3);
     CHECK(ticket_is_under(key, key + 16, key + 16 + (len - 16) / 2, (size_t)(len - 16) / 2));
   }
+
+  /* A file of lines that was damaged: its letters are no keys. */
+  const char *lines = "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh\n"
+                      "YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJ!\n";
+  write_keys("before", "q", KEY, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("before")), TS_SUCCESS);
+  folder_write("layout", lines, strlen(lines), 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_ERROR);
+  CHECK_INT(key_in_force(), 'q');
+  CHECK_INT(unlink(in_folder("before")), 0);
   CHECK_INT(unlink(in_folder("layout")), 0);
 }
 
@@ -156,7 +144,7 @@ int
 main(void)
 {
   api_open();
-  REQUIRE(mkdtemp(folder) != NULL);
+  folder_make();
   server = tls_server(TLS1_2_VERSION);
   client = tls_client(TLS1_2_VERSION);
 
@@ -225,10 +213,7 @@ main(void)
   check_other_layouts();
 
   static const char *const names[] = {"keys", "other", "fifo", "short", "empty", "blank", "link"};
-  for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-    CHECK_INT(unlink(in_folder(names[i])), 0);
-  }
-  CHECK_INT(rmdir(folder), 0);
+  folder_remove(names, sizeof(names) / sizeof(names[0]));
   SSL_CTX_free(server);
   SSL_CTX_free(client);
   return check_result();

@@ -6,6 +6,8 @@
  */
 
 #include <dlfcn.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@ struct seen {
   int level;
   char tag[64];
   char line[512];
+  size_t len;
   int call_back;
 };
 
@@ -29,6 +32,7 @@ note(TSCont contp, int level, const char *tag, const char *line)
   seen->level = level;
   snprintf(seen->tag, sizeof(seen->tag), "%s", tag);
   snprintf(seen->line, sizeof(seen->line), "%s", line);
+  seen->len = strlen(line);
   CHECK(strchr(line, '\n') == NULL);
   if (seen->call_back) {
     /* No lock is held: all of this may be done from here, a bad call too. */
@@ -200,9 +204,77 @@ check_calling_back(void)
   REQUIRE(file >= 0 && write(file, keys, sizeof(keys)) == (ssize_t)sizeof(keys) && fchmod(file, 0644) == 0);
   close(file);
   CHECK_INT(TSSslTicketKeyFileLoad(path), TS_SUCCESS);
-  CHECK_INT(seen.lines, 4);
+  /* Others may read it, two bytes are left over, and it is in force. */
+  CHECK_INT(seen.lines, 5);
   CHECK_INT(unlink(path), 0);
   alarm(0);
+}
+
+/* Each function has its own level, also while they are exchanged. */
+static atomic_int stop, wrong_level;
+
+static void
+only_errors(TSCont contp, int level, const char *tag, const char *line)
+{
+  (void)contp, (void)tag, (void)line;
+  if (level != TS_SSL_SESSION_CACHE_LOG_ERROR) {
+    atomic_fetch_add(&wrong_level, 1);
+  }
+}
+
+static void
+everything(TSCont contp, int level, const char *tag, const char *line)
+{
+  (void)contp, (void)level, (void)tag, (void)line;
+}
+
+static void *
+exchange(void *arg)
+{
+  (void)arg;
+  while (!atomic_load(&stop)) {
+    TSSslSessionCacheLogSet(only_errors, NULL, TS_SSL_SESSION_CACHE_LOG_ERROR);
+    TSSslSessionCacheLogSet(everything, NULL, TS_SSL_SESSION_CACHE_LOG_DEBUG);
+  }
+  return NULL;
+}
+
+static void
+check_exchange(void)
+{
+  pthread_t threads[2];
+  TSSslSessionID id = api_numbered_id(1);
+  for (size_t i = 0; i < 2; i++) {
+    REQUIRE(pthread_create(&threads[i], NULL, exchange, NULL) == 0);
+  }
+  for (int i = check_scaled(50000); i > 0; i--) {
+    CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
+  }
+  atomic_store(&stop, 1);
+  for (size_t i = 0; i < 2; i++) {
+    pthread_join(threads[i], NULL);
+  }
+  CHECK_INT(wrong_level, 0);
+  /* And the last one that was set gets what it wants. */
+  listen_to(TS_SSL_SESSION_CACHE_LOG_DEBUG);
+  CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
+  CHECK_INT(seen.lines, 1);
+}
+
+/* A name of any length makes a line that can be read. */
+static void
+check_length(void)
+{
+  size_t len = 100000;
+  char *name = malloc(len + 1);
+  REQUIRE(name != NULL);
+  memset(name, 'n', len);
+  name[len] = '\0';
+  listen_to(TS_SSL_SESSION_CACHE_LOG_WARNING);
+  CHECK_INT(TSSslSessionCacheConfigSet(name, "1"), TS_ERROR);
+  CHECK_INT(seen.lines, 1);
+  CHECK(seen.len > 500 && seen.len < 3000);
+  free(name);
 }
 
 int
@@ -217,5 +289,7 @@ main(void)
   check_debug();
   check_flood();
   check_calling_back();
+  check_exchange();
+  check_length();
   return check_result();
 }

@@ -43,7 +43,7 @@ impl RegularFile {
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let file = OpenOptions::new()
             .read(true)
-            .custom_flags(libc::O_NONBLOCK)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path)
             .map_err(FileError::Io)?;
         let metadata = file.metadata().map_err(FileError::Io)?;

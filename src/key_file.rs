@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use base64::engine::{Engine, general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-use crate::ticket::Layout;
+use crate::ticket::{KEY_LEN, Layout};
 
 /// A file as it was when it was read.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,14 +73,24 @@ pub fn is_open_to_others(metadata: &Metadata) -> bool {
 ///   80 and not of 48 are they the 80-byte keys of nginx.
 /// * Lines of base64, each a key of 48 or each one of 80 bytes, as HAProxy has them. There
 ///   the last but one encrypts, and the last is one that the others have not begun with.
-pub fn keys(content: Zeroizing<Vec<u8>>) -> (Zeroizing<Vec<u8>>, Layout) {
+///
+/// `None` for lines of any other text: a file of base64 that was damaged, for example, whose
+/// letters would make keys too.
+pub fn keys(content: Zeroizing<Vec<u8>>) -> Option<(Zeroizing<Vec<u8>>, Layout)> {
     if let Some(keys) = lines_of_base64(&content) {
-        return keys;
+        return Some(keys);
+    }
+    let is_text = content
+        .iter()
+        .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+    // ATS's manual has keys made of letters, as many as fill them.
+    if is_text && content.contains(&b'\n') && !content.len().is_multiple_of(KEY_LEN) {
+        return None;
     }
     let layout = [Layout::ATS, Layout::NGINX_256]
         .into_iter()
         .find(|layout| content.len().is_multiple_of(layout.key_len()));
-    (content, layout.unwrap_or(Layout::ATS))
+    Some((content, layout.unwrap_or(Layout::ATS)))
 }
 
 /// The keys of a file that has nothing but whole lines of base64, the one that encrypts
@@ -184,7 +194,7 @@ mod tests {
             (400, Layout::NGINX_256),
         ] {
             let content = Zeroizing::new(vec![b'a'; len]);
-            let (keys, found) = keys(content.clone());
+            let (keys, found) = keys(content.clone()).unwrap();
             assert_eq!((found, keys), (layout, content), "{len} bytes");
         }
     }
@@ -206,7 +216,7 @@ mod tests {
             ] {
                 let given: Vec<_> = given.iter().map(|byte| key(*byte)).collect();
                 let given: Vec<_> = given.iter().map(Vec::as_slice).collect();
-                let (keys, found) = keys(lines(&given));
+                let (keys, found) = keys(lines(&given)).unwrap();
                 let order: Vec<u8> = order.iter().flat_map(|byte| key(*byte)).collect();
                 assert_eq!((found, &*keys), (layout, &order));
             }
@@ -215,19 +225,43 @@ mod tests {
         let mut content = lines(&[&[7; 80], &[8; 80]]);
         content.pop();
         let text = String::from_utf8(content.to_vec()).unwrap();
-        let (keys, layout) = keys(Zeroizing::new(text.replace('\n', "\r\n\n").into_bytes()));
+        let text = Zeroizing::new(text.replace('\n', "\r\n\n").into_bytes());
+        let (keys, layout) = keys(text).unwrap();
         assert_eq!((layout, &keys[..80]), (Layout::HAPROXY_256, &[7; 80][..]));
     }
 
     #[test]
-    fn what_is_not_all_lines_of_base64_is_bytes() {
-        let mixed = lines(&[&[1; 48], &[1; 80]]);
-        let short = lines(&[&[1; 47]]);
-        let mut other = lines(&[&[1; 48]]);
-        other[5] = b'!';
-        for content in [mixed, short, other] {
-            let (keys, layout) = keys(content.clone());
-            assert_eq!((keys, layout), (content, Layout::ATS));
+    fn other_lines_of_text_are_refused() {
+        let mut damaged = lines(&[&[1; 48], &[2; 48], &[3; 48]]);
+        damaged[70] = b'!';
+        let mut commented = b"# keys\n".to_vec();
+        commented.extend_from_slice(&lines(&[&[1; 80]]));
+        let wrapped = STANDARD.encode([1; 80]);
+        let wrapped = format!("{}\n{}\n", &wrapped[..64], &wrapped[64..]);
+        for text in [
+            damaged.to_vec(),
+            commented,
+            wrapped.into_bytes(),
+            lines(&[&[1; 48], &[1; 80]]).to_vec(),
+            lines(&[&[1; 47]]).to_vec(),
+            b"0123456789abcdef"
+                .repeat(6)
+                .into_iter()
+                .chain([b'\n'])
+                .collect(),
+            b"\n".to_vec(),
+        ] {
+            assert!(keys(Zeroizing::new(text.clone())).is_none(), "{text:?}");
+        }
+        // Letters that fill keys, one byte that is none, or no line at all.
+        let mut letters = lines(&[&[1; 48], &[2; 48], &[3; 48], &[4; 48]]).to_vec();
+        letters.truncate(144);
+        letters[7] = b'!';
+        let mut bytes = damaged.to_vec();
+        bytes[7] = 0;
+        for content in [letters, bytes, vec![b'a'; 50]] {
+            let (keys, layout) = keys(Zeroizing::new(content.clone())).unwrap();
+            assert_eq!((&*keys, layout), (&content, Layout::ATS));
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::hooks::Hooks;
 use crate::id::SessionId;
 use crate::key_file::{self, FilesRead, Stamp};
 use crate::logger;
-use crate::records::{self, Format, RecordsError};
+use crate::records::{self, Format, Records, RecordsError};
 use crate::stats::{Counter, Gauge, Stats};
 use crate::sys;
 use crate::ticket::{KeyError, KeyRing, KeySet, Layout};
@@ -66,6 +66,8 @@ pub enum KeyFileError {
     File(PathBuf, FileError),
     /// Its content is not a set of keys.
     Keys(PathBuf, KeyError),
+    /// Its content is text that is no set of keys, where bytes should be.
+    Text(PathBuf),
 }
 
 impl fmt::Display for KeyFileError {
@@ -74,6 +76,11 @@ impl fmt::Display for KeyFileError {
             Self::NoneSet => write!(f, "no file of ticket keys is configured"),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Keys(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Text(path) => write!(
+                f,
+                "{}: text, but not lines of base64 of 48 or of 80 bytes each",
+                path.display()
+            ),
         }
     }
 }
@@ -119,6 +126,17 @@ impl fmt::Display for NotInForce {
             }
         }
     }
+}
+
+/// What came of a file of records.
+#[derive(Debug)]
+pub struct Loaded {
+    /// How many settings there are in it.
+    pub settings: usize,
+    /// Those of them that have no effect, by name.
+    pub not_in_force: Vec<(&'static str, NotInForce)>,
+    /// Lines with a name that begins as this library's own do, but is none of them.
+    pub unknown: Vec<(usize, String)>,
 }
 
 /// The cache, the keys and the settings of this process.
@@ -207,18 +225,19 @@ impl Library {
         notes
     }
 
-    /// Puts all settings of a file of records in force, or none of them. Returns those that
-    /// have no effect, by name.
-    pub fn load_records(
-        &self,
-        path: &Path,
-    ) -> Result<Vec<(&'static str, NotInForce)>, RecordsFileError> {
+    /// Puts all settings of a file of records in force, or none of them.
+    pub fn load_records(&self, path: &Path) -> Result<Loaded, RecordsFileError> {
         let _files = lock(&self.files);
         let content = RegularFile::open(path)
             .and_then(|mut file| file.read())
             .map_err(RecordsFileError::File)?;
-        let settings = records::parse(&content, Format::of(path));
-        Ok(self.set(settings.map_err(RecordsFileError::Records)?, Source::File))
+        let records = records::parse(&content, Format::of(path));
+        let Records { settings, unknown } = records.map_err(RecordsFileError::Records)?;
+        Ok(Loaded {
+            settings: settings.len(),
+            not_in_force: self.set(settings, Source::File),
+            unknown,
+        })
     }
 
     /// The DER of a session, as much of it as fits into `buffer`; returns the
@@ -309,6 +328,7 @@ impl Library {
     pub fn update_ticket_keys(&self, origin: &str, data: &[u8]) -> Result<(), KeyError> {
         let left_out = self.replace_keys(data, Layout::ATS)?;
         left_out.log(origin);
+        log::debug!(target: "ssl_session_ticket", "{origin}: the keys are in force");
         Ok(())
     }
 
@@ -325,9 +345,12 @@ impl Library {
         let content = file.read().map_err(unreadable)?;
         let stamp = Stamp::new(file.metadata(), &content, &read);
         if read.is_unchanged(&stamp) {
+            drop(read);
+            log::debug!(target: "ssl_session_ticket", "{}: not changed since it was read; the keys in force stay", path.display());
             return Ok(());
         }
-        let (keys, layout) = key_file::keys(content);
+        let keys = key_file::keys(content).ok_or_else(|| KeyFileError::Text(path.clone()));
+        let (keys, layout) = keys?;
         let left_out = self
             .replace_keys(&keys, layout)
             .map_err(|error| KeyFileError::Keys(path.clone(), error))?;
@@ -338,10 +361,12 @@ impl Library {
             log::warn!(target: "ssl_session_ticket", "{origin}: others than the owner may read or write the file");
         }
         left_out.log(&origin);
+        log::debug!(target: "ssl_session_ticket", "{origin} are in force");
         Ok(())
     }
 
     fn replace_keys(&self, data: &[u8], layout: Layout) -> Result<LeftOut, KeyError> {
+        self.tickets.prepare_thread();
         let keys = KeySet::parse(data, layout)?;
         let left_out = LeftOut {
             blanks: keys.blanks,
@@ -504,18 +529,26 @@ pub fn freeze() -> Option<FrozenLibrary> {
         // For another thread that forks, or reads a file of keys.
         false => 30,
     }));
+    // The one that may be held for long comes first: nobody else waits for what follows.
+    let mut files = None;
+    if let Some(library) = LIBRARY.get() {
+        files = Some(patience.wait_for(|| try_lock(&library.files))?);
+    }
     let making = patience.wait_for(|| try_lock(&MAKING))?;
     let gate = gate::close(patience)?;
     let mut frozen = FrozenLibrary {
         cache: None,
         _config: None,
         _setting: None,
-        _files: None,
+        _files: files,
         gate,
         _making: making,
     };
     if let Some(library) = LIBRARY.get() {
-        frozen._files = Some(patience.wait_for(|| try_lock(&library.files))?);
+        if frozen._files.is_none() {
+            // It was made in between.
+            frozen._files = Some(patience.wait_for(|| try_lock(&library.files))?);
+        }
         frozen._setting = Some(patience.wait_for(|| try_lock(&library.setting))?);
         frozen._config = Some(patience.wait_for(|| library.config.try_freeze())?);
         if let Some(cache) = library.cache.get() {

@@ -36,6 +36,15 @@ impl Format {
     }
 }
 
+/// What a file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// The settings, in its order: where a record comes twice, the later counts.
+    pub settings: Vec<Setting>,
+    /// Lines with a name that begins as this library's own do, but is none of them.
+    pub unknown: Vec<(usize, String)>,
+}
+
 /// What is wrong with a file, and where.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RecordsError {
@@ -60,10 +69,12 @@ pub enum Problem {
     Value(SetError),
     /// A list or a map stands where a value should.
     NotAScalar,
-    /// An alias stands where a value or a map of records should.
+    /// An alias, or a merge key, stands where a value or a map of records should.
     Alias,
-    /// The top level is not a map.
+    /// Something else stands where a map should.
     NotAMap,
+    /// There is neither a map of ATS's records nor one of this library's own.
+    NoRecords,
     /// Not UTF-8, as YAML is.
     NotUtf8,
     /// What the YAML parser says.
@@ -89,15 +100,16 @@ impl fmt::Display for Problem {
             Self::Value(error) => error.fmt(f),
             Self::NotAScalar => write!(f, "not a single value"),
             Self::Alias => write!(f, "an alias, which is not resolved here"),
-            Self::NotAMap => write!(f, "the top level is not a map"),
+            Self::NotAMap => write!(f, "not a map"),
+            Self::NoRecords => write!(f, "there are no \"records:\" in it"),
             Self::NotUtf8 => write!(f, "not UTF-8"),
             Self::Yaml(error) => write!(f, "not YAML: {error}"),
         }
     }
 }
 
-/// Reads the settings in a file, in its order: where a record comes twice, the later counts.
-pub fn parse(content: &[u8], format: Format) -> Result<Vec<Setting>, RecordsError> {
+/// Reads a file.
+pub fn parse(content: &[u8], format: Format) -> Result<Records, RecordsError> {
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     match format {
         Format::Lines => parse_lines(content),
@@ -108,8 +120,13 @@ pub fn parse(content: &[u8], format: Format) -> Result<Vec<Setting>, RecordsErro
 /// What a line may begin with; ATS has had all of them.
 const SCOPES: [&str; 6] = ["CONFIG", "LOCAL", "PROCESS", "NODE", "CLUSTER", "PLUGIN"];
 
-fn parse_lines(content: &[u8]) -> Result<Vec<Setting>, RecordsError> {
-    let mut settings = Vec::new();
+/// Whether nobody else has names that begin so.
+fn is_own(name: &str) -> bool {
+    name.split('.').next() == Some("tssession")
+}
+
+fn parse_lines(content: &[u8]) -> Result<Records, RecordsError> {
+    let mut records = Records::default();
     for (at, line) in content.split(|byte| *byte == b'\n').enumerate() {
         let mut rest = line;
         let scope = word(&mut rest);
@@ -127,10 +144,12 @@ fn parse_lines(content: &[u8]) -> Result<Vec<Setting>, RecordsError> {
         let name = str::from_utf8(word(&mut rest)).unwrap_or_default();
         if config::is_known(name) {
             let setting = value_of(name, rest).map_err(|problem| error(Some(name), problem))?;
-            settings.push(setting);
+            records.settings.push(setting);
+        } else if is_own(name) {
+            records.unknown.push((at + 1, name.to_owned()));
         }
     }
-    Ok(settings)
+    Ok(records)
 }
 
 /// The setting that type and value of a line make.
@@ -167,7 +186,7 @@ fn word<'a>(line: &mut &'a [u8]) -> &'a [u8] {
     word
 }
 
-fn parse_yaml(content: &[u8]) -> Result<Vec<Setting>, RecordsError> {
+fn parse_yaml(content: &[u8]) -> Result<Records, RecordsError> {
     let text = str::from_utf8(content).map_err(|error| {
         let valid = &content[..error.valid_up_to()];
         RecordsError {
@@ -179,15 +198,22 @@ fn parse_yaml(content: &[u8]) -> Result<Vec<Setting>, RecordsError> {
     let mut reader = YamlReader::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(not_yaml)?;
-        reader
-            .read(event)
-            .map_err(|(record, problem)| RecordsError {
-                line: span.start.line(),
-                record,
-                problem,
-            })?;
+        reader.line = span.start.line();
+        let read = reader.read(event);
+        read.map_err(|(record, problem)| RecordsError {
+            line: reader.line,
+            record,
+            problem,
+        })?;
     }
-    Ok(reader.settings)
+    if !reader.has_records {
+        return Err(RecordsError {
+            line: 1,
+            record: None,
+            problem: Problem::NoRecords,
+        });
+    }
+    Ok(reader.records)
 }
 
 fn not_yaml(error: ScanError) -> RecordsError {
@@ -204,7 +230,11 @@ fn not_yaml(error: ScanError) -> RecordsError {
 struct YamlReader {
     /// The maps and lists that are open.
     open: Vec<Open>,
-    settings: Vec<Setting>,
+    /// The line of the event that is read.
+    line: usize,
+    /// Whether there is a map at the top that may have records in it.
+    has_records: bool,
+    records: Records,
 }
 
 enum Open {
@@ -225,14 +255,21 @@ impl YamlReader {
     fn read(&mut self, event: Event<'_>) -> Result<(), YamlProblem> {
         match event {
             Event::Scalar(text, style, ..) => {
-                let null = style == ScalarStyle::Plain && ["", "~", "null"].contains(&&*text);
+                let null = style == ScalarStyle::Plain
+                    && ["", "~", "null", "Null", "NULL"].contains(&&*text);
                 match self.open.last_mut() {
                     // A document with nothing in it.
                     None if null => Ok(()),
                     None => Err((None, Problem::NotAMap)),
+                    // The key that merges another map into this one.
+                    Some(Open::Map { path, key: None }) if text == "<<" && !path.is_empty() => {
+                        Err((Some(format!("{path}.<<")), Problem::Alias))
+                    }
                     Some(Open::Map {
-                        key: key @ None, ..
+                        path,
+                        key: key @ None,
                     }) => {
+                        self.has_records |= path.is_empty() && may_have_records(&text);
                         *key = Some(text.into_owned());
                         Ok(())
                     }
@@ -288,23 +325,41 @@ impl YamlReader {
             Some(path) if is_record(&path) => {
                 return Err((record_name(&path), Problem::NotAScalar));
             }
-            _ => Open::Skipped,
+            Some(path) if may_have_records(&path) => return Err((Some(path), Problem::NotAMap)),
+            Some(path) => {
+                self.note_unknown(&path);
+                Open::Skipped
+            }
+            None => Open::Skipped,
         };
         self.open.push(opened);
         Ok(())
     }
 
+    fn note_unknown(&mut self, path: &str) {
+        if let Some(name) = record_name(path).filter(|name| is_own(name)) {
+            self.records.unknown.push((self.line, name));
+        }
+    }
+
     /// A value that is one text.
     fn value(&mut self, text: &str, null: bool) -> Result<(), YamlProblem> {
-        let Some(name) = self.next_path().as_deref().and_then(record_name) else {
+        let Some(path) = self.next_path() else {
             return Ok(());
         };
-        if !config::is_known(&name) {
-            return Ok(());
-        }
+        let name = match record_name(&path) {
+            Some(name) if config::is_known(&name) => name,
+            _ if may_have_records(&path) && !null => {
+                return Err((Some(path), Problem::NotAMap));
+            }
+            _ => {
+                self.note_unknown(&path);
+                return Ok(());
+            }
+        };
         let parsed = Setting::parse(&name, OsStr::new(if null { "NULL" } else { text }));
         match parsed {
-            Ok(setting) => self.settings.push(setting),
+            Ok(setting) => self.records.settings.push(setting),
             // A number that is null keeps its default.
             Err(_) if null => {}
             Err(error) => return Err((Some(name), Problem::Value(error))),
@@ -317,9 +372,9 @@ impl YamlReader {
 /// of ATS without their beginning; this library's own are written there or by themselves.
 fn record_name(path: &str) -> Option<String> {
     match path.strip_prefix("records.") {
-        Some(own) if own.split('.').next() == Some("tssession") => Some(own.to_owned()),
+        Some(own) if is_own(own) => Some(own.to_owned()),
         Some(rest) => Some(format!("proxy.config.{rest}")),
-        None if path.split('.').next() == Some("tssession") => Some(path.to_owned()),
+        None if is_own(path) => Some(path.to_owned()),
         None => None,
     }
 }
@@ -347,11 +402,11 @@ mod tests {
     }
 
     fn lines(text: &str) -> Result<Vec<Setting>, RecordsError> {
-        parse(text.as_bytes(), Format::Lines)
+        parse(text.as_bytes(), Format::Lines).map(|records| records.settings)
     }
 
     fn yaml(text: &str) -> Result<Vec<Setting>, RecordsError> {
-        parse(text.as_bytes(), Format::Yaml)
+        parse(text.as_bytes(), Format::Yaml).map(|records| records.settings)
     }
 
     fn error(line: usize, record: &str, problem: Problem) -> RecordsError {
@@ -447,7 +502,8 @@ mod tests {
             b" STRING /\xff\nCONFIG \xfe INT 1",
         ];
         let expected = Setting::parse(FILE, OsStr::from_bytes(b"/\xff")).unwrap();
-        assert_eq!(parse(&text.concat(), Format::Lines), Ok(vec![expected]));
+        let records = parse(&text.concat(), Format::Lines).unwrap();
+        assert_eq!(records.settings, [expected]);
     }
 
     #[test]
@@ -470,8 +526,8 @@ records:
     : {d: e}
     ? {x: y}
     : z
-  <<: {ssl: 1}
   tssession: {session_cache: {max_session_bytes: !!int 0x10}}
+<<: {a: b}
 other: &anchor {ssl: {session_cache: {size: x}}}
 again: *anchor
 tssession:
@@ -495,15 +551,48 @@ records:
         ];
         assert_eq!(yaml(text), Ok(expected));
         for nothing in [
-            "",
-            "---\n",
-            "# c\n",
-            "~",
             "records:\n",
-            "a: b",
-            "records: 5",
+            "tssession: {}",
+            "records: {a: 5}",
+            "a: b\n---\nrecords: ~",
         ] {
             assert_eq!(yaml(nothing), Ok(vec![]), "{nothing:?}");
+        }
+        for null in ["~", "null", "Null", "NULL", ""] {
+            let text = format!(
+                "records: {{ssl: {{session_cache: {{size: {null}}}, server.cert.path: {null}}}}}"
+            );
+            assert_eq!(
+                yaml(&text),
+                Ok(vec![setting("proxy.config.ssl.server.cert.path", "NULL")]),
+                "{null}"
+            );
+        }
+    }
+
+    #[test]
+    fn own_names_that_there_are_not_are_told() {
+        let unknown = |text: &str, format| parse(text.as_bytes(), format).unwrap().unknown;
+        let name = "tssession.session_cache.max_sesion_bytes".to_owned();
+        assert_eq!(
+            unknown(
+                &format!("CONFIG a.b INT 1\nCONFIG {name} INT 1\n"),
+                Format::Lines
+            ),
+            [(2, name.clone())]
+        );
+        for (text, line) in [
+            (
+                "records:\n tssession: {session_cache: {max_sesion_bytes: 1}}\n",
+                2,
+            ),
+            ("tssession:\n session_cache:\n  max_sesion_bytes: [1]\n", 3),
+        ] {
+            assert_eq!(
+                unknown(text, Format::Yaml),
+                [(line, name.clone())],
+                "{text}"
+            );
         }
     }
 
@@ -526,19 +615,39 @@ records:
         assert_eq!(yaml(aliased), Err(error(4, CACHE, Problem::Alias)));
         let aliased = "a: &a {ssl: {}}\nrecords: *a\n";
         assert_eq!(yaml(aliased), Err(error(2, "records", Problem::Alias)));
-        for bad in ["5", "[records]", "a: b\n---\n- c\n"] {
+        for bad in [
+            "5",
+            "[records]",
+            "a: b\n---\n- c\n",
+            "records: 5",
+            "records: [a]",
+            "records: {ssl: 5}",
+        ] {
             assert_eq!(yaml(bad).unwrap_err().problem, Problem::NotAMap, "{bad}");
         }
+        for bad in [
+            "",
+            "# c\n",
+            "~",
+            "---\n",
+            "a: b",
+            "ssl: {session_cache: {size: 5}}",
+        ] {
+            assert_eq!(yaml(bad), Err(error(1, "", Problem::NoRecords)), "{bad}");
+        }
+        let merged = "a: &a {size: 1}\nrecords:\n  ssl:\n    session_cache:\n      <<: *a\n";
+        assert_eq!(
+            yaml(merged),
+            Err(error(5, "records.ssl.session_cache.<<", Problem::Alias))
+        );
         for bad in ["a: [", "a: b: c", "records:\n\tssl: 1\n", "a: *b"] {
             assert!(
                 matches!(yaml(bad).unwrap_err().problem, Problem::Yaml(_)),
                 "{bad}"
             );
         }
-        assert_eq!(
-            parse(b"a: b\nc: \xff", Format::Yaml),
-            Err(error(2, "", Problem::NotUtf8))
-        );
+        let not_utf8 = parse(b"a: b\nc: \xff", Format::Yaml);
+        assert_eq!(not_utf8, Err(error(2, "", Problem::NotUtf8)));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use zeroize::Zeroizing;
 pub use crate::config::SetError;
 pub use crate::hooks::SessionEvent;
 pub use crate::id::SessionId;
-pub use crate::library::{KeyFileError, NotInForce, RecordsFileError};
+pub use crate::library::{KeyFileError, Loaded, NotInForce, RecordsFileError};
 pub use crate::ticket::KeyError;
 pub use crate::tls::{AttachError, StoreError};
 
@@ -97,9 +97,8 @@ pub fn set(name: &str, value: impl AsRef<OsStr>) -> Result<Option<NotInForce>, S
     Ok(notes.first().map(|(_, why)| *why))
 }
 
-/// Puts the settings of a file of records in force. The result names those that have no
-/// effect. See `TSSslSessionCacheConfigLoad`.
-pub fn load_records(path: &Path) -> Result<Vec<(&'static str, NotInForce)>, RecordsFileError> {
+/// Puts the settings of a file of records in force. See `TSSslSessionCacheConfigLoad`.
+pub fn load_records(path: &Path) -> Result<Loaded, RecordsFileError> {
     Library::global().load_records(path)
 }
 

@@ -227,6 +227,14 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
+    /// To be called before secrets are read, by a thread that will call
+    /// [`KeyRing::replace`]. What a thread sets up at its first use of the ring may have the
+    /// loader look a function up, and the loader saves the processor's registers on the stack:
+    /// secrets must not be in them then.
+    pub fn prepare_thread(&self) {
+        drop(self.current());
+    }
+
     /// Puts `keys` in force for every ticket from now on. The old ones are wiped
     /// when the last handshake that is reading them lets go.
     pub fn replace(&self, keys: KeySet) {

@@ -132,6 +132,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
         match Setting::parse(&name, value) {
             Ok(setting) => {
                 tell(NAME, library.set([setting], Source::Call), Level::Warn);
+                log::debug!(target: "ssl.session_cache", "{NAME}: {name}: set to {}", value.display());
                 TSReturnCode::TS_SUCCESS
             }
             Err(error) => {
@@ -145,7 +146,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
 /// Puts the settings of a file of ATS records in force: nested maps under "records:" if
 /// its name ends in .yaml or .yml (ATS 10 and later), else lines as in
 /// records.config (ATS 9 and before). Records that the library does not know are
-/// skipped. Its own, "tssession.session_cache.max_bytes" for example, are written in
+/// skipped; one that begins with "tssession." earns a warning. Its own, "tssession.session_cache.max_bytes" for example, are written in
 /// the same way; in YAML as nested maps at the top level or under "records:".
 ///
 /// All settings of the file come into force, as by TSSslSessionCacheConfigSet, or
@@ -172,8 +173,13 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSR
         };
         let path = Path::new(path);
         match library.load_records(path) {
-            Ok(notes) => {
-                tell(NAME, notes, Level::Debug);
+            Ok(loaded) => {
+                let path = path.display();
+                for (line, name) in loaded.unknown {
+                    log::warn!(target: "ssl.session_cache", "{NAME}: {path}:{line}: {name}: there is no such setting");
+                }
+                tell(NAME, loaded.not_in_force, Level::Debug);
+                log::debug!(target: "ssl.session_cache", "{NAME}: {path}: {} settings are read", loaded.settings);
                 TSReturnCode::TS_SUCCESS
             }
             Err(error) => {
@@ -424,7 +430,7 @@ pub unsafe extern "C" fn TSSslSessionInsertBuffer(
 /// of 48 has the 80-byte keys of nginx: 16 bytes name, 32 bytes HMAC-SHA256 secret, 32
 /// bytes AES-256-CBC key. A file of lines of base64 has the keys of HAProxy, all of
 /// 48 or all of 80 bytes, of which the last but one encrypts: 16 bytes name, 16 or 32
-/// bytes AES-CBC key, 16 or 32 bytes HMAC-SHA256 secret.
+/// bytes AES-CBC key, 16 or 32 bytes HMAC-SHA256 secret. Other lines of text are refused.
 ///
 /// The most recent update wins, from a file or by TSSslTicketKeyUpdate. A file
 /// that has not changed since it was read never brings old keys back: the keys in

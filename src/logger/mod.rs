@@ -10,7 +10,7 @@ mod limit;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::fmt::Write;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
@@ -36,16 +36,23 @@ fn tag(target: &str) -> &'static CStr {
     found.unwrap_or(&TAGS[0])
 }
 
+/// The longest line that is passed on; a caller may have passed a name of any length.
+const MAX_LINE: usize = 2000;
+
 /// A function of the host's, called with the level, the tag and the line.
 pub(crate) type Function = Box<dyn Fn(Level, &CStr, &CStr) + Send + Sync>;
+
+/// Where the host has lines go to, and up to which level it wants them.
+struct Sink {
+    call: Function,
+    wanted: LevelFilter,
+}
 
 struct Logger {
     limit: Limit,
     /// Looked up once.
     host: OnceLock<Option<Host>>,
-    function: ArcSwapOption<Function>,
-    /// Up to which level `function` wants lines.
-    wanted: AtomicUsize,
+    sink: ArcSwapOption<Sink>,
     /// The second in which the host was last asked for its debug tags.
     asked: AtomicI64,
 }
@@ -53,8 +60,7 @@ struct Logger {
 static LOGGER: Logger = Logger {
     limit: Limit::new(),
     host: OnceLock::new(),
-    function: ArcSwapOption::const_empty(),
-    wanted: AtomicUsize::new(LevelFilter::Warn as usize),
+    sink: ArcSwapOption::const_empty(),
     asked: AtomicI64::new(-1),
 };
 
@@ -93,14 +99,25 @@ pub(crate) fn ask_host() {
 
 /// Has `function` get the lines up to a level from now on; `None`: nobody.
 pub(crate) fn set_function(function: Option<Function>, wanted: LevelFilter) {
-    LOGGER.function.store(function.map(Arc::new));
-    LOGGER.wanted.store(wanted as usize, Ordering::Relaxed);
+    let sink = function.map(|call| Arc::new(Sink { call, wanted }));
+    LOGGER.sink.store(sink);
     LOGGER.set_level();
 }
 
 /// Forgets the host's function, for the end of the process.
 pub(crate) fn forget_function() {
-    LOGGER.function.store(None);
+    LOGGER.sink.store(None);
+}
+
+/// Whether the host wants debug lines with this tag, unless a function of the host's is at
+/// work on a line of this thread: it would be called for what itself has called.
+fn wants_debug(host: &Host, tag: &CStr) -> bool {
+    if BUSY.replace(true) {
+        return false;
+    }
+    let wants = host.wants_debug(tag);
+    BUSY.set(false);
+    wants
 }
 
 impl Logger {
@@ -113,21 +130,23 @@ impl Logger {
         if INSTALLED.get() != Some(&true) {
             return;
         }
-        let debug = match self.host() {
-            Some(host) => TAGS.iter().any(|tag| host.wants_debug(tag)),
-            None => self.wanted() == LevelFilter::Debug && self.function.load().is_some(),
-        };
-        log::set_max_level(match debug {
-            true => LevelFilter::Debug,
-            false => LevelFilter::Warn,
-        });
-    }
-
-    fn wanted(&self) -> LevelFilter {
-        match self.wanted.load(Ordering::Relaxed) {
-            level if level == LevelFilter::Error as usize => LevelFilter::Error,
-            level if level == LevelFilter::Debug as usize => LevelFilter::Debug,
-            _ => LevelFilter::Warn,
+        loop {
+            let sink = self.sink.load_full();
+            let debug = match self.host() {
+                Some(host) => TAGS.iter().any(|tag| wants_debug(host, tag)),
+                None => sink
+                    .as_ref()
+                    .is_some_and(|sink| sink.wanted == LevelFilter::Debug),
+            };
+            log::set_max_level(match debug {
+                true => LevelFilter::Debug,
+                false => LevelFilter::Warn,
+            });
+            // Of two who do this at once, the last one has the sink that is in force.
+            let now = self.sink.load_full();
+            if now.as_ref().map(Arc::as_ptr) == sink.as_ref().map(Arc::as_ptr) {
+                return;
+            }
         }
     }
 
@@ -149,15 +168,14 @@ impl Logger {
             host.log(level, tag, &line);
             return true;
         }
-        match self.function.load_full() {
-            Some(function) if level <= self.wanted() => {
-                function(level, tag, &line);
-                true
-            }
-            // Not wanted.
-            Some(_) => true,
-            None => false,
+        let sink = self.sink.load_full();
+        if let Some(sink) = &sink
+            && level <= sink.wanted
+        {
+            (sink.call)(level, tag, &line);
         }
+        // What it does not want goes nowhere else.
+        sink.is_some()
     }
 }
 
@@ -165,8 +183,9 @@ impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= Level::Warn
             || match self.host() {
-                Some(host) => host.wants_debug(tag(metadata.target())),
-                None => self.wanted() == LevelFilter::Debug,
+                Some(host) => wants_debug(host, tag(metadata.target())),
+                // As far as the level that is set lets lines through.
+                None => true,
             }
     }
 
@@ -190,6 +209,11 @@ impl Log for Logger {
         }
         // What a caller passed may be part of the line, and must not make it two.
         line.retain(|c| !c.is_control());
+        if line.len() > MAX_LINE {
+            let end = (0..=MAX_LINE).rev().find(|at| line.is_char_boundary(*at));
+            line.truncate(end.unwrap_or(0));
+            line.push_str("...");
+        }
         if !self.call(record.level(), tag(record.target()), &line) && record.level() <= Level::Warn
         {
             let line = format!(

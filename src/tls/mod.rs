@@ -165,13 +165,14 @@ pub fn store(library: &Library, id: &SessionId, session: &SslSessionRef) -> Resu
     insert(library, id, session, der.as_bytes())
 }
 
-/// Stores the DER bytes of one session, just as they are, under an ID.
+/// Stores the DER bytes of one session under an ID. OpenSSL also reads what is not quite DER
+/// (lengths written in another way): it is encoded again, so that only DER comes out.
 pub fn store_der(library: &Library, id: &SessionId, der: &[u8]) -> Result<(), StoreError> {
     let Some(session) = session::decode(der) else {
         library.stats.count(Counter::RefusedInvalid);
         return Err(StoreError::NotASession);
     };
-    let result = insert(library, id, &session, der);
+    let result = store(library, id, &session);
     session::free(session);
     result
 }
