@@ -170,8 +170,11 @@ SOVERSION := $(shell sed -n 's/^const SOVERSION: &str = "\(.*\)";$$/\1/p' build.
 so = libtssession.so
 
 install_dirs = PREFIX LIBDIR INCLUDEDIR MANDIR
-absolute = $(foreach dir,$(install_dirs),\
-  $(if $(filter /%,$($(dir))),,$(error $(dir) must be an absolute path, not "$($(dir))")))
+# Checked before anything is written or removed: these go through make and the shell.
+plain = $(shell printf '%s\n' '$(subst ','"'"',$($(1)))' | LC_ALL=C grep -qx '[A-Za-z0-9_./+@:~-]*' && echo yes)
+absolute = $(foreach dir,$(install_dirs) DESTDIR,\
+  $(if $(call plain,$(dir)),,$(error $(dir) must be of letters, digits and _./+@:~- only)))$(foreach \
+  dir,$(install_dirs),$(if $(filter /%,$($(dir))),,$(error $(dir) must be an absolute path, not "$($(dir))")))
 # ATS has a ts/ts.h too: ours is in a folder of its own.
 headerdir = $(INCLUDEDIR)/tssession
 cmakedir = $(LIBDIR)/cmake/tssession

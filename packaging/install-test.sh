@@ -44,12 +44,21 @@ round() {
 
 round "a user's own folder" PREFIX="$tree/home/x"
 round "staged as Debian has it" DESTDIR="$tree/stage" PREFIX=/usr LIBDIR="/usr/lib/$(cc -dumpmachine)"
+round "as other systems have it" PREFIX="$tree/home/x" LIBDIR="$tree/home/x/lib64"
 round "all over the place" DESTDIR="$tree/stage" PREFIX=/opt/x LIBDIR=/srv/lib64 \
   INCLUDEDIR=/opt/x/sdk/include MANDIR=/doc/man
 
 if "$MAKE" install PREFIX=here >"$tree/log" 2>&1 || ! grep -q 'PREFIX must be an absolute path' "$tree/log"; then
   wrong "a relative PREFIX was taken"
 fi
+
+for odd in "$tree/a b" "$tree/it's" "$tree/a&b" "$tree/a|b" "$tree/a;b"; do
+  for variable in PREFIX DESTDIR; do
+    if "$MAKE" install "$variable=$odd" >"$tree/log" 2>&1 || ! grep -q "$variable must be" "$tree/log"; then
+      wrong "$variable=$odd was taken"
+    fi
+  done
+done
 
 # Under sudo: what another user has built is installed without cargo.
 if [[ $(id -u) == 0 ]]; then

@@ -75,7 +75,7 @@ if ! command -v cmake >/dev/null; then
   exit
 fi
 case $LIBDIR in
-"$PREFIX"/lib*) where=(-DCMAKE_PREFIX_PATH="$DESTDIR$PREFIX") ;;
+"$PREFIX/lib" | "$PREFIX/lib/$($CC -dumpmachine)") where=(-DCMAKE_PREFIX_PATH="$DESTDIR$PREFIX") ;;
 # Where CMake does not look by itself.
 *) where=(-Dtssession_DIR="$lib/cmake/tssession") ;;
 esac

@@ -98,7 +98,7 @@ TSReturnCode TSSslSessionCacheConfigSet(const char *name, const char *value);
  * Puts the settings of a file of ATS records in force: nested maps under "records:" if
  * its name ends in .yaml or .yml (ATS 10 and later), else lines as in
  * records.config (ATS 9 and before). Records that the library does not know are
- * skipped. Its own, "tssession.session_cache.max_bytes" for example, are written in
+ * skipped; one that begins with "tssession." earns a warning. Its own, "tssession.session_cache.max_bytes" for example, are written in
  * the same way; in YAML as nested maps at the top level or under "records:".
  *
  * All settings of the file come into force, as by TSSslSessionCacheConfigSet, or
@@ -213,7 +213,7 @@ TSReturnCode TSSslSessionInsertBuffer(const TSSslSessionID *sessionid, const cha
  * of 48 has the 80-byte keys of nginx: 16 bytes name, 32 bytes HMAC-SHA256 secret, 32
  * bytes AES-256-CBC key. A file of lines of base64 has the keys of HAProxy, all of
  * 48 or all of 80 bytes, of which the last but one encrypts: 16 bytes name, 16 or 32
- * bytes AES-CBC key, 16 or 32 bytes HMAC-SHA256 secret.
+ * bytes AES-CBC key, 16 or 32 bytes HMAC-SHA256 secret. Other lines of text are refused.
  *
  * The most recent update wins, from a file or by TSSslTicketKeyUpdate. A file
  * that has not changed since it was read never brings old keys back: the keys in

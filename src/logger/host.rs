@@ -22,7 +22,7 @@ pub(super) struct Host {
 
 impl Host {
     /// Looks for the functions under their C names (ATS up to 9) and C++ names (from 10 on,
-    /// which has none for debug lines).
+    /// which has removed TSDebug).
     pub(super) fn find() -> Option<Self> {
         let found = Self::look_up();
         // What was not found is no error that the thread should hear of later.
