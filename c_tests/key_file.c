@@ -129,11 +129,14 @@ check_other_layouts(void)
   }
 
   /* A file of lines that was damaged: its letters are no keys. */
-  const char *lines = "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh\n"
-                      "YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJ!\n";
+  unsigned char lines[2 * 66] = "";
+  EVP_EncodeBlock(lines, key, KEY);
+  EVP_EncodeBlock(lines + 65, key + KEY, KEY);
+  lines[64] = lines[129] = '\n';
+  lines[100]             = '!';
   write_keys("before", "q", KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("before")), TS_SUCCESS);
-  folder_write("layout", lines, strlen(lines), 0600);
+  folder_write("layout", lines, 130, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_ERROR);
   CHECK_INT(key_in_force(), 'q');
   CHECK_INT(unlink(in_folder("before")), 0);
