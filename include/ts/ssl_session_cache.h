@@ -45,7 +45,8 @@ typedef void (*TSSslSessionCacheLogFunc)(TSCont contp, int level, const char *ta
  * say at this moment. Attaching it again applies the settings again; what the
  * host has set in between stays, but where a setting of the library says
  * otherwise. An attached context is a server's: sessions of clients are not
- * cached.
+ * cached. A timeout of the context's (SSL_CTX_set_timeout) of more than 7 days
+ * becomes 7 days (RFC 8446, 4.6.1).
  *
  * Call it when the context is set up, before connections use it: OpenSSL does
  * not guard a context against changes while it is in use.

@@ -10,9 +10,10 @@ use openssl_sys as ffi;
 use openssl_sys::{SSL, SSL_CTX};
 
 use super::{
-    CRYPTO_set_ex_data, GetSession, NewSession, RemoveSession, SSL_CTX_get_timeout,
-    SSL_CTX_sess_get_get_cb, SSL_CTX_sess_get_new_cb, SSL_CTX_sess_get_remove_cb,
-    SSL_CTX_set_timeout, SSL_CTX_set_tlsext_ticket_key_evp_cb, callbacks, ensure_ticket_key,
+    CRYPTO_set_ex_data, GetSession, MOST_SECONDS_TLS13, NewSession, RemoveSession,
+    SSL_CTX_get_timeout, SSL_CTX_sess_get_get_cb, SSL_CTX_sess_get_new_cb,
+    SSL_CTX_sess_get_remove_cb, SSL_CTX_set_timeout, SSL_CTX_set_tlsext_ticket_key_evp_cb,
+    callbacks, ensure_ticket_key,
 };
 use crate::config::Record;
 use crate::library::{Library, make_once};
@@ -171,7 +172,11 @@ impl Settings {
                 true => self.cache_size,
                 false => config.int(Record::Size) as c_long,
             },
-            timeout: if timeout > 0 { timeout } else { self.timeout },
+            // New sessions have it from here, and so do those in tickets.
+            timeout: match timeout {
+                0 => self.timeout.min(MOST_SECONDS_TLS13),
+                timeout => timeout.min(MOST_SECONDS_TLS13),
+            },
             tickets: tickets.map_or(self.tickets, |number| number as usize),
             no_ticket: self.no_ticket || config.int(Record::TicketEnable) == 0,
             new: ours.then_some(callbacks::new_session as NewSession),

@@ -13,7 +13,7 @@ use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 use std::fmt;
 
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::{SslSession, SslSessionRef};
+use openssl::ssl::{SslSession, SslSessionRef, SslVersion};
 use openssl_sys as ffi;
 use openssl_sys::{
     CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION, X509,
@@ -27,6 +27,12 @@ use crate::library::{Library, NotStored};
 use crate::stats::Counter;
 use crate::ticket::{KEY_LEN, KeyRing};
 use session::Encoded;
+
+/// The longest that a session may be resumed, in seconds, whatever it says itself: by its
+/// ID (RFC 5246, F.1.4), and from TLS 1.3 on (RFC 8446, 4.6.1), which is also the
+/// longest that a ticket may say.
+const MOST_SECONDS: c_long = 24 * 3600;
+const MOST_SECONDS_TLS13: c_long = 7 * 24 * 3600;
 
 type NewSession = unsafe extern "C" fn(*mut SSL, *mut SSL_SESSION) -> c_int;
 type GetSession =
@@ -190,8 +196,12 @@ fn insert(
             ffi::SSL_SESSION_get_timeout(session.as_ptr()),
         )
     };
+    let most = match session.protocol_version() {
+        SslVersion::TLS1_3 => MOST_SECONDS_TLS13,
+        _ => MOST_SECONDS,
+    };
     library
-        .insert(id, der, time, timeout)
+        .insert(id, der, time, timeout.min(most))
         .map_err(StoreError::NotStored)
 }
 

@@ -1,0 +1,263 @@
+/** @file
+
+  Clocks that step and session times of any kind: no session lives longer than it should.
+  This program's clocks take the place of the C library's.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <limits.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+enum { HOUR = 3600, DAY = 24 * HOUR, WEEK = 7 * DAY };
+
+/* How far the clocks of this program are ahead. */
+static long wall_ahead, up_ahead;
+
+int
+clock_gettime(clockid_t clock, struct timespec *now)
+{
+  int result = (int)syscall(SYS_clock_gettime, clock, now);
+  if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) {
+    now->tv_sec += wall_ahead;
+  } else if (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE) {
+    now->tv_sec += up_ahead;
+  }
+  return result;
+}
+
+time_t
+time(time_t *result)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (result != NULL) {
+    *result = now.tv_sec;
+  }
+  return now.tv_sec;
+}
+
+/* glibc has one whose second argument is restricted. */
+int gettimeofday(struct timeval *now, void *zone);
+
+int
+gettimeofday(struct timeval *now, void *zone)
+{
+  struct timespec precise;
+  (void)zone;
+  clock_gettime(CLOCK_REALTIME, &precise);
+  now->tv_sec  = precise.tv_sec;
+  now->tv_usec = precise.tv_nsec / 1000;
+  return 0;
+}
+
+/* Time goes by. */
+static void
+wait_for(long seconds)
+{
+  wall_ahead += seconds;
+  up_ahead += seconds;
+}
+
+/* Somebody sets the wall clock; the library looks at both clocks once a second. */
+static void
+step_wall(long seconds)
+{
+  wall_ahead += seconds;
+  wait_for(1);
+}
+
+static SSL_SESSION *
+session_of(int version, long made, long timeout)
+{
+  static SSL_SESSION *base;
+  if (base == NULL) {
+    base = tls_session(0);
+  }
+  SSL_SESSION *session = SSL_SESSION_dup(base);
+  REQUIRE(session != NULL && SSL_SESSION_set_protocol_version(session, version) == 1);
+  SSL_SESSION_set_time(session, made);
+  SSL_SESSION_set_timeout(session, timeout);
+  return session;
+}
+
+static TSSslSessionID id = {4, "time"};
+
+static TSReturnCode
+insert(int version, long made, long timeout)
+{
+  SSL_SESSION *session = session_of(version, made, timeout);
+  TSSslSessionRemove(&id);
+  TSReturnCode result = TSSslSessionInsert(&id, (TSSslSession)session);
+  SSL_SESSION_free(session);
+  return result;
+}
+
+static int
+is_there(void)
+{
+  int len         = 0;
+  int by_bytes    = TSSslSessionGetBuffer(&id, NULL, &len) > 0;
+  SSL_SESSION *by = (SSL_SESSION *)TSSslSessionGet(&id);
+  CHECK_INT(by != NULL, by_bytes);
+  SSL_SESSION_free(by);
+  return by_bytes;
+}
+
+/* It is there until just before so many seconds have gone by, and not any more then. */
+static void
+check_lives(long seconds)
+{
+  CHECK(is_there());
+  wait_for(seconds - 2);
+  CHECK(is_there());
+  wait_for(3);
+  CHECK(!is_there());
+}
+
+/* A timeout below 0, which no function of OpenSSL sets but its decoder takes. */
+static void
+check_negative(int version)
+{
+  SSL_SESSION *session = session_of(version, (long)time(NULL) + HOUR, 0x11223344);
+  int len              = 0;
+  unsigned char *der   = tls_der(session, &len);
+  unsigned char *end   = der + len;
+  unsigned char *at    = der;
+  while (at + 4 < end && memcmp(at, "\x11\x22\x33\x44", 4) != 0) {
+    at++;
+  }
+  REQUIRE(at + 4 < end);
+  TSSslSessionRemove(&id);
+  CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)der, len), TS_SUCCESS);
+  TSSslSessionRemove(&id);
+  *at = 0xff;
+  CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)der, len), TS_ERROR);
+  CHECK(!is_there());
+  OPENSSL_free(der);
+  SSL_SESSION_free(session);
+}
+
+static void
+check_caps(void)
+{
+  static const struct {
+    int version;
+    long most;
+  } caps[]                 = {{TLS1_VERSION, DAY}, {TLS1_2_VERSION, DAY}, {TLS1_3_VERSION, WEEK}};
+  static const long huge[] = {2 * WEEK, 365L * DAY, 1L << 32, 1L << 62, LONG_MAX};
+  for (size_t c = 0; c < sizeof(caps) / sizeof(caps[0]); c++) {
+    long most = caps[c].most;
+    for (size_t i = 0; i < sizeof(huge) / sizeof(huge[0]); i++) {
+      CHECK_INT(insert(caps[c].version, (long)time(NULL), huge[i]), TS_SUCCESS);
+      check_lives(most);
+      /* From when it was made, not from when it was inserted. */
+      CHECK_INT(insert(caps[c].version, (long)time(NULL) - HOUR, huge[i]), TS_SUCCESS);
+      check_lives(most - HOUR);
+      CHECK_INT(insert(caps[c].version, (long)time(NULL) - most - 1, huge[i]), TS_ERROR);
+      /* Made in the future: from now. */
+      CHECK_INT(insert(caps[c].version, (long)time(NULL) + 10 * WEEK, huge[i]), TS_SUCCESS);
+      check_lives(most);
+      CHECK_INT(insert(caps[c].version, LONG_MAX, huge[i]), TS_SUCCESS);
+      check_lives(most);
+      CHECK_INT(insert(caps[c].version, LONG_MIN, huge[i]), TS_ERROR);
+    }
+    /* Below the cap it is the session's own. */
+    CHECK_INT(insert(caps[c].version, (long)time(NULL), 300), TS_SUCCESS);
+    check_lives(300);
+    CHECK_INT(insert(caps[c].version, (long)time(NULL), 0), TS_ERROR);
+    CHECK_INT(insert(caps[c].version, (long)time(NULL) + HOUR, 0), TS_ERROR);
+    check_negative(caps[c].version);
+  }
+}
+
+static void
+check_steps(void)
+{
+  /* An hour back: it still ends when its seconds have gone by. */
+  CHECK_INT(insert(TLS1_2_VERSION, (long)time(NULL), 600), TS_SUCCESS);
+  wait_for(300);
+  step_wall(-HOUR);
+  CHECK(is_there());
+  wait_for(297);
+  CHECK(is_there());
+  wait_for(5);
+  CHECK(!is_there());
+
+  /* What is inserted while the clock is behind, and the clock is put right then: over at
+     once by the wall clock, which is the one that its time was taken from. */
+  CHECK_INT(insert(TLS1_2_VERSION, (long)time(NULL), 600), TS_SUCCESS);
+  step_wall(HOUR);
+  CHECK(!is_there());
+
+  /* A year forward: all is over, and does not come back with the clock. */
+  CHECK_INT(insert(TLS1_3_VERSION, (long)time(NULL), WEEK), TS_SUCCESS);
+  CHECK(is_there());
+  step_wall(365L * DAY);
+  CHECK(!is_there());
+  step_wall(-365L * DAY);
+  CHECK(!is_there());
+  CHECK_INT(insert(TLS1_3_VERSION, (long)time(NULL), 600), TS_SUCCESS);
+  check_lives(600);
+
+  /* A wall clock that somebody sets back again and again. */
+  CHECK_INT(insert(TLS1_2_VERSION, (long)time(NULL), LONG_MAX), TS_SUCCESS);
+  for (int hours = 0; hours < 23; hours++) {
+    wait_for(HOUR);
+    step_wall(-HOUR - 1);
+    CHECK(is_there());
+  }
+  wait_for(HOUR);
+  step_wall(-HOUR - 1);
+  CHECK(!is_there());
+}
+
+/* As long as a client may come back, with a host that has asked for a month. */
+static void
+check_handshakes(int version, int by_ticket, long most)
+{
+  SSL_CTX *server      = tls_server(version);
+  SSL_CTX *client      = tls_client(version);
+  SSL_SESSION *session = NULL;
+  if (!by_ticket) {
+    SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
+  }
+  SSL_CTX_set_timeout(server, 30L * DAY);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  for (int late = 0; late < 2; late++) {
+    wait_for(late ? 10 : most - 5);
+    /* The client does not mind. */
+    SSL_SESSION *offered = SSL_SESSION_dup(session);
+    SSL_SESSION_set_time(offered, (long)time(NULL));
+    CHECK_INT(tls_visit(server, client, offered, TLS_CLEAN, NULL), !late);
+    SSL_SESSION_free(offered);
+  }
+  SSL_SESSION_free(session);
+
+  /* The host gets its own timeout back. */
+  CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(SSL_CTX_get_timeout(server), 30L * DAY);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
+int
+main(void)
+{
+  api_open();
+  check_caps();
+  check_steps();
+  check_handshakes(TLS1_2_VERSION, 0, DAY);
+  check_handshakes(TLS1_2_VERSION, 1, WEEK);
+  check_handshakes(TLS1_3_VERSION, 0, WEEK);
+  check_handshakes(TLS1_3_VERSION, 1, WEEK);
+  return check_result();
+}
