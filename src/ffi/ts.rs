@@ -70,7 +70,8 @@ pub unsafe extern "C" fn TSSslSessionGetBuffer(
 /// that was cached still is, when the ID is not valid, the session is NULL or
 /// cannot be encoded, is larger than
 /// tssession.session_cache.max_session_bytes (16384) or than the whole cache may
-/// be (each of these is logged), when it has expired, when the cache is off, or
+/// be (each of these is logged), when it has expired (at the latest a day after it was
+/// made, in TLS 1.3 a week), when the cache is off, or
 /// when its part of the cache is locked and
 /// proxy.config.ssl.session_cache.skip_cache_on_bucket_contention is 1.
 ///
