@@ -1,6 +1,8 @@
 # make demo             builds all and shows real clients resuming
 # make test             builds all and runs every test
+# make chosen-ids       counts what lookups cost after a peer inserted IDs of its choice
 # make lint             formatting, clippy with warnings denied, shell scripts
+# make deny             checks licences and sources of the dependencies
 # make header           copies the generated headers and manual pages to include/ and man/
 # make abi              brings the baseline of the ABI up to date, after make header
 # make bench            measures the functions, beside a plain implementation of them
@@ -31,7 +33,7 @@ lib = target/demo/lib
 
 all: $(demo)/host $(demo)/plugin.so
 
-.PHONY: all demo test lint header abi clean bench bench-ats bench-handshake bench-smoke hitrate \
+.PHONY: all demo test chosen-ids lint deny header abi clean bench bench-ats bench-handshake bench-smoke hitrate \
   compare-ats ats-dlopen deps deps-test deps-ats FORCE
 
 deps:
@@ -63,10 +65,18 @@ demo: all
 	@LD_LIBRARY_PATH=$(lib) examples/demo.sh $(demo)/host $(demo)/plugin.so
 
 # First the whole suite with the debug build, whose arithmetic is checked, then the C
-# programs and the examples again with what is shipped.
-test: deps-test all bench-smoke
-	$(CARGO) test --locked --workspace
+# programs and the examples again with what is shipped, which valgrind sees too.
+test: deps-test all bench-smoke $(demo)/chosen_ids
+	$(CARGO) test --locked --workspace -- --skip _in_valgrind
+	LD_LIBRARY_PATH=$(lib) tools/chosen-ids.sh $(demo)/chosen_ids $(demo) 20000
 	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples
+
+# A million of them, as docs/reliability.md has it.
+chosen-ids: deps-test $(demo)/chosen_ids
+	LD_LIBRARY_PATH=$(lib) tools/chosen-ids.sh $(demo)/chosen_ids $(demo)
+
+$(demo)/chosen_ids: c_tests/chosen_ids.c c_tests/tls.c $(lib)/libtssession.so
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ c_tests/chosen_ids.c c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto
 
 # What measures. Each leaves JSON lines, and charts made of them, in target/bench; and by
 # way of that file, because a pipe would hide that a check failed.
@@ -150,6 +160,11 @@ lint:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc
+
+# The dependencies: licences, sources, bans.
+deny:
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
+	$(CARGO) deny --locked check bans licenses sources
 
 header:
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers

@@ -113,6 +113,31 @@ check_byte_bound(long sessions)
   check_sum();
 }
 
+/* The largest sessions that there are, and small ones between them. */
+static void
+check_large_sessions(long size, long max_bytes)
+{
+  SSL_SESSION *small = session;
+  SSL_SESSION *large = tls_session(14500);
+  int large_len      = i2d_SSL_SESSION(large, NULL);
+  REQUIRE(large_len > 14000 && large_len <= 16384);
+  TSSslSessionCacheClear();
+  set_number(RECORD ".size", size);
+  set_number("tssession.session_cache.max_bytes", max_bytes);
+  for (unsigned long i = 0; i < 200; i++) {
+    session  = i % 3 == 0 ? small : large;
+    int fits = (session == small ? session_len : large_len) <= max_bytes;
+    CHECK_INT(insert(i % 70), fits ? TS_SUCCESS : TS_ERROR);
+    CHECK_INT(!fits || is_present(i % 70), 1);
+    CHECK(api_stat(STAT_ENTRIES) <= size && api_stat(STAT_BYTES) <= max_bytes);
+  }
+  session = small;
+  set_number("tssession.session_cache.max_bytes", 0);
+  set_number(RECORD ".size", 1000);
+  check_sum();
+  SSL_SESSION_free(large);
+}
+
 int
 main(void)
 {
@@ -151,6 +176,12 @@ main(void)
   }
   check_byte_bound(1);
   check_byte_bound(7);
+  for (long size = 1; size <= 64; size *= 4) {
+    check_large_sessions(size, 10000);
+    check_large_sessions(size, 16384);
+    check_large_sessions(size, 40000);
+    check_large_sessions(size, 1 << 20);
+  }
 
   /* A smaller size keeps as many as fit. */
   TSSslSessionCacheClear();
