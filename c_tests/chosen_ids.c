@@ -1,8 +1,8 @@
 /** @file
 
   What it costs to look up the sessions of others after a peer has inserted a million IDs
-  of its choice: as like to those of the others as it can make them. Run by tools/chosen-ids.sh under callgrind, which counts the instructions
-  of the lookups only.
+  of its choice: as like to those of the others as it can make them. Run by tools/chosen-ids.sh under callgrind, which
+  counts the instructions of the lookups only.
 
     chosen_ids random|prefix|suffix|low SESSIONS
 
