@@ -1,6 +1,7 @@
 # make demo             builds all and shows real clients resuming
 # make test             builds all and runs every test
 # make chosen-ids       counts what lookups cost after a peer inserted IDs of its choice
+# make peers            TLS peers of other makers, over sockets: resumption, attacks on it
 # make lint             formatting, clippy with warnings denied, shell scripts
 # make deny             checks licences and sources of the dependencies
 # make header           copies the generated headers and manual pages to include/ and man/
@@ -154,6 +155,29 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
 	tail -n 1 $(ats)/dlopen.txt | grep -qx passed
 	grep 'ERROR: tssession: TSSslSessionGet: the session ID is NULL' $(ats)/server/log/diags.log
 	grep '(ssl.session_cache.insert) .*: stored, ' $(ats)/server/log/stdout
+
+# TLS peers of other makers. One of them is written in Python.
+peers = target/peers
+
+.PHONY: peers deps-peers
+
+deps-peers:
+	@tools/deps.sh peers
+
+$(peers)/venv/complete: tests/peers.requirements.txt | deps-peers
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+$(peers)/host: c_tests/peers_host.c c_tests/tls.c c_tests/tls.h c_tests/check.h $(lib)/libtssession.so
+	mkdir -p $(peers)
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ c_tests/peers_host.c c_tests/tls.c -L$(lib) -ltssession \
+	  -lssl -lcrypto -pthread
+
+peers: $(peers)/venv/complete $(peers)/host
+	LD_LIBRARY_PATH=$(lib) PEERS_HOST=$(peers)/host $(peers)/venv/bin/python tests/peers.py
+
+test: peers
 
 lint:
 	$(CARGO) fmt --all --check

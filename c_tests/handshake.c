@@ -291,17 +291,18 @@ check_single_use(void)
 }
 
 /* A context that demands a client certificate does not resume what another one
-   made without, although both have the same session ID context. */
+   made without, although both have the same session ID context. With
+   SSL_OP_NO_TICKET sessions have IDs, without it they are tickets. */
 static void
-check_demanded_certificates(int version)
+check_demanded_certificates(int version, uint64_t options)
 {
   SSL_CTX *open_to_all = tls_server(version);
   SSL_CTX *demanding   = tls_server_with_client_certificates(version);
   SSL_CTX *client      = tls_client(version);
   SSL_SESSION *session = NULL;
 
-  SSL_CTX_set_options(open_to_all, SSL_OP_NO_TICKET);
-  SSL_CTX_set_options(demanding, SSL_OP_NO_TICKET);
+  SSL_CTX_set_options(open_to_all, options);
+  SSL_CTX_set_options(demanding, options);
   attached(open_to_all);
   attached(demanding);
   CHECK_INT(tls_visit(open_to_all, client, NULL, TLS_CLEAN, &session), 0);
@@ -322,6 +323,52 @@ check_demanded_certificates(int version)
   SSL_SESSION_free(session);
   SSL_CTX_free(open_to_all);
   SSL_CTX_free(demanding);
+  SSL_CTX_free(client);
+}
+
+static int
+hosts_generate(SSL *ssl, void *count)
+{
+  (void)ssl;
+  ++*(int *)count;
+  return 1;
+}
+
+static SSL_TICKET_RETURN
+hosts_decrypt(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t len, SSL_TICKET_STATUS status,
+              void *count)
+{
+  (void)ssl;
+  (void)session;
+  (void)name;
+  (void)len;
+  ++*(int *)count;
+  return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_IGNORE_RENEW;
+}
+
+/* What the host sets after it has attached stays when it attaches again. */
+static void
+check_hosts_ticket_callbacks(void)
+{
+  SSL_CTX *server      = attached(tls_server(TLS1_2_VERSION));
+  SSL_CTX *client      = tls_client(TLS1_2_VERSION);
+  SSL_SESSION *session = NULL;
+  int calls            = 0;
+
+  SSL_CTX_set_session_ticket_cb(server, hosts_generate, hosts_decrypt, &calls);
+  attached(server);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  /* Asked for a ticket; given one. */
+  CHECK_INT(calls, 2);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  CHECK_INT(calls, 4);
+
+  CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
+  CHECK_INT(calls, 4);
+
+  SSL_SESSION_free(session);
+  SSL_CTX_free(server);
   SSL_CTX_free(client);
 }
 
@@ -470,8 +517,11 @@ main(void)
   check_tls13_tickets();
   check_tls13_stateful();
   check_single_use();
-  check_demanded_certificates(TLS1_2_VERSION);
-  check_demanded_certificates(TLS1_3_VERSION);
+  check_demanded_certificates(TLS1_2_VERSION, SSL_OP_NO_TICKET);
+  check_demanded_certificates(TLS1_3_VERSION, SSL_OP_NO_TICKET);
+  check_demanded_certificates(TLS1_2_VERSION, 0);
+  check_demanded_certificates(TLS1_3_VERSION, 0);
+  check_hosts_ticket_callbacks();
   check_detach();
   check_modes();
 

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs what the build (demo), the tests (test), the linters (lint), the Debian packages
-# (deb), their test (deb-test) or what runs the real ATS (ats) need beyond Rust, a C
-# compiler and make, or says in one line what to install. Does nothing where all is there.
+# Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
+# linters (lint), the Debian packages (deb), their test (deb-test) or what runs the real ATS
+# (ats) need beyond Rust, a C compiler and make, or says in one line what to install. Does
+# nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -35,6 +36,12 @@ test)
   need mandoc command -v mandoc
   need man-db command -v man
   need cmake command -v cmake
+  ;;
+peers)
+  # TLS clients; the one in Python goes into an environment of its own.
+  need gnutls-bin command -v gnutls-cli
+  need curl command -v curl
+  need python3-venv python3 -c 'import ensurepip, venv'
   ;;
 deb)
   need debhelper command -v dh

@@ -34,9 +34,9 @@ pub type TSSslSessionCacheLogFunc = Option<
 >;
 
 /// Attaches an SSL_CTX to the session cache and to the ticket keys: sets its
-/// session callbacks, session cache mode and ticket-key callback as the settings
-/// say at this moment. Attaching it again applies the settings again; what the
-/// host has set in between stays, but where a setting of the library says
+/// session callbacks, session cache mode, ticket-key callback and the callback for
+/// decrypted tickets as the settings say at this moment. Attaching it again applies
+/// the settings again; what the host has set in between stays, but where a setting of the library says
 /// otherwise. An attached context is a server's: sessions of clients are not
 /// cached. A timeout of the context's (SSL_CTX_set_timeout) of more than 7 days
 /// becomes 7 days (RFC 8446, 4.6.1).
@@ -48,8 +48,16 @@ pub type TSSslSessionCacheLogFunc = Option<
 /// sessions apart is the session ID context, which remains the host's to set
 /// (SSL_CTX_set_session_id_context): contexts that ask for client certificates
 /// must have one, and contexts whose rules for clients differ must have
-/// different ones. Otherwise a ticket that one of them gave to a client without
-/// a certificate is resumed by another that demands one, or fails the handshake.
+/// different ones. Contexts that have the same one nevertheless: a connection that
+/// demands a certificate when it looks for the session (SSL_VERIFY_PEER and
+/// SSL_VERIFY_FAIL_IF_NO_PEER_CERT) resumes none without, neither by ID nor by
+/// ticket. But of two that demand certificates of different authorities, one
+/// resumes the other's.
+///
+/// OpenSSL does not tell which callback for decrypted tickets a context has. A host
+/// with ones of its own (SSL_CTX_set_session_ticket_cb) sets them after it has
+/// attached the context: they stay when it is attached again, and it is then for
+/// them to refuse a session without the certificate that is demanded.
 ///
 /// The result is TS_ERROR when ctx is NULL or OpenSSL is out of memory.
 ///
@@ -75,8 +83,8 @@ pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnC
 
 /// Takes off again what TSSslSessionCacheAttach has set: the context gets back the
 /// session callbacks, modes and numbers that it had before, or that the host has
-/// set since. Its ticket-key callback becomes NULL, because OpenSSL does not tell
-/// what it was.
+/// set since. Its ticket-key callback and its callbacks for session tickets become
+/// NULL, because OpenSSL does not tell what they were.
 ///
 /// A context that is not attached stays as it is, and the result is TS_SUCCESS.
 /// It is TS_ERROR when ctx is NULL. A context need not be detached before

@@ -3,7 +3,7 @@
 //! None of these fails a handshake: without a session, or without a key, the
 //! handshake is a full one.
 
-use std::ffi::{CStr, c_char, c_int, c_uchar};
+use std::ffi::{CStr, c_char, c_int, c_uchar, c_void};
 use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
@@ -15,7 +15,7 @@ use super::{
     ERR_peek_last_error_all, OSSL_PARAM_construct_utf8_string, SSL_SESSION_get0_id_context,
     SSL_SESSION_get0_peer, SSL_get_options, Visit, context, ensure_ticket_key,
 };
-use crate::guard::callback;
+use crate::guard::{Fallback, callback};
 use crate::hooks::SessionEvent;
 use crate::id::SessionId;
 use crate::stats::Counter;
@@ -23,6 +23,8 @@ use crate::ticket::{NAME_LEN, TicketKey};
 
 /// From ssl.h.
 const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
+const SSL_TICKET_SUCCESS: c_int = 5;
+const SSL_TICKET_SUCCESS_RENEW: c_int = 6;
 /// From err.h and sslerr.h.
 const ERR_LIB_SSL: c_int = 20;
 const SSL_R_UNEXPECTED_EOF_WHILE_READING: c_int = 294;
@@ -121,6 +123,47 @@ pub unsafe extern "C" fn get_session(
             library.hooks.fire(SessionEvent::Remove, &id);
         }
         super::into_raw(session)
+    })
+}
+
+/// What becomes of a ticket: SSL_TICKET_RETURN in ssl.h.
+#[repr(transparent)]
+pub struct TicketUse(c_int);
+
+impl TicketUse {
+    /// A full handshake, and a new ticket.
+    const IGNORE_RENEW: Self = Self(2);
+    const USE: Self = Self(3);
+    const USE_RENEW: Self = Self(4);
+}
+
+impl Fallback for TicketUse {
+    const FALLBACK: Self = Self::IGNORE_RENEW;
+}
+
+/// A ticket was decrypted, or could not be: it is resumed as a session with an ID would be.
+pub unsafe extern "C" fn decrypted_ticket(
+    ssl: *mut SSL,
+    session: *mut SSL_SESSION,
+    _name: *const c_uchar,
+    _len: usize,
+    status: c_int,
+    _arg: *mut c_void,
+) -> TicketUse {
+    let accepted = match status {
+        SSL_TICKET_SUCCESS => TicketUse::USE,
+        SSL_TICKET_SUCCESS_RENEW => TicketUse::USE_RENEW,
+        // Without a session; OpenSSL does the same where there is no callback.
+        _ => return TicketUse::IGNORE_RENEW,
+    };
+    // SAFETY: OpenSSL passes a live connection, and where it has decrypted the ticket, a
+    // live session.
+    callback(|_| unsafe {
+        if may_resume(ssl, SslSessionRef::from_ptr(session)) {
+            return accepted;
+        }
+        log::debug!(target: "ssl_session_ticket", "a ticket that is not for this connection: a full handshake");
+        TicketUse::IGNORE_RENEW
     })
 }
 

@@ -12,8 +12,8 @@ use openssl_sys::{SSL, SSL_CTX};
 use super::{
     CRYPTO_set_ex_data, GetSession, MOST_SECONDS_TLS13, NewSession, RemoveSession,
     SSL_CTX_get_timeout, SSL_CTX_sess_get_get_cb, SSL_CTX_sess_get_new_cb,
-    SSL_CTX_sess_get_remove_cb, SSL_CTX_set_timeout, SSL_CTX_set_tlsext_ticket_key_evp_cb,
-    callbacks, ensure_ticket_key,
+    SSL_CTX_sess_get_remove_cb, SSL_CTX_set_session_ticket_cb, SSL_CTX_set_timeout,
+    SSL_CTX_set_tlsext_ticket_key_evp_cb, callbacks, ensure_ticket_key,
 };
 use crate::config::Record;
 use crate::library::{Library, make_once};
@@ -24,8 +24,8 @@ const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
 const CRYPTO_EX_INDEX_SSL: c_int = 0;
 const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 
-/// Everything in a context that attaching may change, but for the ticket-key callback,
-/// which OpenSSL does not tell.
+/// Everything in a context that attaching may change, but for the callbacks for tickets and
+/// their keys, which OpenSSL does not tell.
 #[derive(Clone, Copy)]
 struct Settings {
     mode: c_long,
@@ -84,6 +84,13 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), AttachE
                 drop(Box::from_raw(attached));
                 return Err(AttachError("OpenSSL does not take context data"));
             }
+            // Once: those that the host has set since stay, and OpenSSL does not tell of them.
+            SSL_CTX_set_session_ticket_cb(
+                ctx,
+                None,
+                Some(callbacks::decrypted_ticket),
+                ptr::null_mut(),
+            );
         }
         let attached = &mut *attached;
         attached.learn_from(Settings::of(ctx));
@@ -117,6 +124,7 @@ pub unsafe fn detach(ctx: *mut SSL_CTX) {
         attached.learn_from(Settings::of(ctx));
         attached.hosts.put(ctx);
         SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, None);
+        SSL_CTX_set_session_ticket_cb(ctx, None, None, ptr::null_mut());
     }
 }
 

@@ -38,6 +38,14 @@ type NewSession = unsafe extern "C" fn(*mut SSL, *mut SSL_SESSION) -> c_int;
 type GetSession =
     unsafe extern "C" fn(*mut SSL, *const c_uchar, c_int, *mut c_int) -> *mut SSL_SESSION;
 type RemoveSession = unsafe extern "C" fn(*mut SSL_CTX, *mut SSL_SESSION);
+type DecryptedTicket = unsafe extern "C" fn(
+    *mut SSL,
+    *mut SSL_SESSION,
+    *const c_uchar,
+    usize,
+    c_int,
+    *mut c_void,
+) -> callbacks::TicketUse;
 type TicketKeys = unsafe extern "C" fn(
     *mut SSL,
     *mut c_uchar,
@@ -90,6 +98,12 @@ unsafe extern "C" {
     fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
         ctx: *mut SSL_CTX,
         callback: Option<TicketKeys>,
+    ) -> c_int;
+    fn SSL_CTX_set_session_ticket_cb(
+        ctx: *mut SSL_CTX,
+        generate: Option<unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int>,
+        decrypt: Option<DecryptedTicket>,
+        arg: *mut c_void,
     ) -> c_int;
 }
 
