@@ -14,6 +14,7 @@
 # make install-test     tests these three
 # make deb              builds the Debian packages into target/deb
 # make deb-test         tests them in a clean Debian
+# make linearizability  checks 12 million concurrent calls, with 256 shards and with two
 # make clean
 
 CARGO ?= cargo
@@ -67,6 +68,19 @@ demo: all
 test: deps-test all bench-smoke
 	$(CARGO) test --locked --workspace
 	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples
+
+# The same C programs as in the tests, at their full length.
+reliability = target/reliability
+
+.PHONY: linearizability
+
+$(reliability)/%: c_tests/%.c c_tests/tls.c c_tests/tls.h c_tests/check.h c_tests/api.h $(lib)/libtssession.so
+	mkdir -p $(reliability)
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto -pthread
+
+linearizability: deps $(reliability)/linearizability
+	LD_LIBRARY_PATH=$(lib) $(reliability)/linearizability 12000000
+	LD_LIBRARY_PATH=$(lib) PROXY_CONFIG_SSL_SESSION_CACHE_NUM_BUCKETS=1 $(reliability)/linearizability 12000000
 
 # What measures. Each leaves JSON lines, and charts made of them, in target/bench; and by
 # way of that file, because a pipe would hide that a check failed.

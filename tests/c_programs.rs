@@ -109,6 +109,7 @@ programs! {
     types get get_buffer insert insert_buffer remove ticket_keys key_file ownership hostile cache environment
     config_load stats_text log_function
     handshake hang_up session_data no_memory precise_clocks reentry threads fork
+    linearizability
 }
 
 /// It defines the library's names itself, so it cannot be linked.
