@@ -15,6 +15,7 @@
 # make deb              builds the Debian packages into target/deb
 # make deb-test         tests them in a clean Debian
 # make linearizability  checks 12 million concurrent calls, with 256 shards and with two
+# make fork-1000        forks 1000 times from a process with threads inside the library
 # make clean
 
 CARGO ?= cargo
@@ -72,15 +73,18 @@ test: deps-test all bench-smoke
 # The same C programs as in the tests, at their full length.
 reliability = target/reliability
 
-.PHONY: linearizability
+.PHONY: linearizability fork-1000
 
-$(reliability)/%: c_tests/%.c c_tests/tls.c c_tests/tls.h c_tests/check.h c_tests/api.h $(lib)/libtssession.so
+$(reliability)/%: c_tests/%.c c_tests/tls.c c_tests/tls.h c_tests/check.h c_tests/api.h c_tests/folder.h $(lib)/libtssession.so
 	mkdir -p $(reliability)
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto -pthread
 
 linearizability: deps $(reliability)/linearizability
 	LD_LIBRARY_PATH=$(lib) $(reliability)/linearizability 12000000
 	LD_LIBRARY_PATH=$(lib) PROXY_CONFIG_SSL_SESSION_CACHE_NUM_BUCKETS=1 $(reliability)/linearizability 12000000
+
+fork-1000: deps $(reliability)/fork
+	LD_LIBRARY_PATH=$(lib) $(reliability)/fork 1000
 
 # What measures. Each leaves JSON lines, and charts made of them, in target/bench; and by
 # way of that file, because a pipe would hide that a check failed.
