@@ -98,7 +98,6 @@ use_all_functions(unsigned long number)
     CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
   }
   if (number % 11 == 0) {
-    serve();
     TSSslTicketKeyUpdate(key, sizeof(key));
     TSSslSessionCacheClear();
     CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", number % 2 ? "10" : "20"), TS_SUCCESS);
@@ -110,6 +109,9 @@ hammer(void *arg)
 {
   for (unsigned long i = (unsigned long)arg; atomic_load(&running); i++) {
     use_all_functions(i);
+    if (i % 100 == 0) {
+      serve();
+    }
   }
   return NULL;
 }
@@ -141,7 +143,8 @@ main(int argc, char **argv)
     if (child == 0) {
       /* A child that waits for ever is ended by this, and seen below. */
       alarm(20);
-      for (unsigned long n = 0; n < 3 * IDS; n++) {
+      serve();
+      for (unsigned long n = 0; n < IDS; n++) {
         use_all_functions(n * 77);
       }
       TSSslSessionCacheClear();
