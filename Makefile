@@ -17,6 +17,8 @@
 # make install-test     tests these three
 # make deb              builds the Debian packages into target/deb
 # make deb-test         tests them in a clean Debian
+# make linearizability  checks 12 million concurrent calls, with 256 shards and with two
+# make fork-1000        forks 1000 times from a process with threads inside the library
 # make clean
 
 CARGO ?= cargo
@@ -34,7 +36,7 @@ lib = target/demo/lib
 
 all: $(demo)/host $(demo)/plugin.so
 
-.PHONY: all demo test chosen-ids lint deny header abi clean bench bench-ats bench-handshake bench-smoke hitrate \
+.PHONY: all demo test lint deny header abi clean bench bench-ats bench-handshake bench-smoke hitrate \
   compare-ats ats-dlopen deps deps-test deps-ats FORCE
 
 deps:
@@ -67,17 +69,29 @@ demo: all
 
 # First the whole suite with the debug build, whose arithmetic is checked, then the C
 # programs and the examples again with what is shipped, which valgrind sees too.
-test: deps-test all bench-smoke $(demo)/chosen_ids
+test: deps-test all bench-smoke target/reliability/chosen_ids
 	$(CARGO) test --locked --workspace -- --skip _in_valgrind
-	LD_LIBRARY_PATH=$(lib) tools/chosen-ids.sh $(demo)/chosen_ids $(demo) 20000
+	LD_LIBRARY_PATH=$(lib) tools/chosen-ids.sh $(reliability)/chosen_ids $(reliability) 20000
 	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples
 
-# A million of them, as docs/reliability.md has it.
-chosen-ids: deps-test $(demo)/chosen_ids
-	LD_LIBRARY_PATH=$(lib) tools/chosen-ids.sh $(demo)/chosen_ids $(demo)
+# The same C programs as in the tests, at their full length.
+reliability = target/reliability
 
-$(demo)/chosen_ids: c_tests/chosen_ids.c c_tests/tls.c $(lib)/libtssession.so
-	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ c_tests/chosen_ids.c c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto
+.PHONY: linearizability fork-1000 chosen-ids
+
+$(reliability)/%: c_tests/%.c c_tests/tls.c c_tests/tls.h c_tests/check.h c_tests/api.h c_tests/folder.h $(lib)/libtssession.so
+	mkdir -p $(reliability)
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto -pthread
+
+linearizability: deps $(reliability)/linearizability
+	LD_LIBRARY_PATH=$(lib) $(reliability)/linearizability 12000000
+	LD_LIBRARY_PATH=$(lib) PROXY_CONFIG_SSL_SESSION_CACHE_NUM_BUCKETS=1 $(reliability)/linearizability 12000000
+
+fork-1000: deps $(reliability)/fork
+	LD_LIBRARY_PATH=$(lib) $(reliability)/fork 1000
+
+chosen-ids: deps-test $(reliability)/chosen_ids
+	LD_LIBRARY_PATH=$(lib) tools/chosen-ids.sh $(reliability)/chosen_ids $(reliability)
 
 # What measures. Each leaves JSON lines, and charts made of them, in target/bench; and by
 # way of that file, because a pipe would hide that a check failed.

@@ -5,7 +5,9 @@
 
   OpenSSL has locks of its own that it does not release in a child. The library
   holds the fork off while it is inside OpenSSL; for its own visits the host must
-  do the same, as this one does when it frees a session.
+  do the same, as this one does when it frees a session or serves a client.
+
+  The argument is how many times.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -17,14 +19,56 @@
 
 #include "api.h"
 #include "check.h"
+#include "folder.h"
 #include "tls.h"
 
 #define IDS 16
 #define THREADS 8
 
 static SSL_SESSION *session;
+static char records_file[300];
+static char key_file[300];
 static atomic_int running         = 1;
 static pthread_mutex_t in_openssl = PTHREAD_MUTEX_INITIALIZER;
+
+static int
+ignore_event(TSCont contp, TSEvent event, void *data)
+{
+  (void)contp;
+  (void)event;
+  (void)data;
+  return 0;
+}
+
+/* The functions of the host, and a client that comes twice. */
+static void
+serve(void)
+{
+  SSL_SESSION *of_client = NULL;
+  char text[20000];
+  int len = (int)sizeof(text);
+
+  pthread_mutex_lock(&in_openssl);
+  SSL_CTX *server = tls_server(TLS1_2_VERSION);
+  SSL_CTX *client = tls_client(TLS1_2_VERSION);
+  SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
+  CHECK_INT(TSSslSessionHookAdd(ignore_event, NULL), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &of_client), 0);
+  /* Threads of the same process may have cleared the cache meanwhile. */
+  CHECK(tls_visit(server, client, of_client, TLS_CLEAN, NULL) >= 0);
+  SSL_SESSION_free(of_client);
+  CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
+  TSSslSessionHookRemove(ignore_event, NULL);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+  pthread_mutex_unlock(&in_openssl);
+
+  CHECK_INT(TSSslSessionCacheConfigLoad(records_file), TS_SUCCESS);
+  CHECK_INT(TSSslTicketKeyFileLoad(key_file), TS_SUCCESS);
+  CHECK(TSSslSessionCacheStatsText(text, &len) > 0);
+  CHECK_INT(TSSslSessionCacheLogSet(NULL, NULL, TS_SSL_SESSION_CACHE_LOG_WARNING), TS_SUCCESS);
+}
 
 /* Few IDs, so that there is always somebody in a lock or waiting for one. */
 static void
@@ -65,21 +109,33 @@ hammer(void *arg)
 {
   for (unsigned long i = (unsigned long)arg; atomic_load(&running); i++) {
     use_all_functions(i);
+    if (i % 100 == 0) {
+      serve();
+    }
   }
   return NULL;
 }
 
 int
-main(void)
+main(int argc, char **argv)
 {
+  static const char *const files[] = {"records.config", "keys"};
+  static const char records[]      = "CONFIG proxy.config.ssl.session_cache.size INT 30\n";
   pthread_t threads[THREADS];
+  char keys[48];
 
   api_open();
+  folder_make();
+  memset(keys, 'f', sizeof(keys));
+  folder_write(files[0], records, sizeof(records) - 1, 0600);
+  folder_write(files[1], keys, sizeof(keys), 0600);
+  snprintf(records_file, sizeof(records_file), "%s", in_folder(files[0]));
+  snprintf(key_file, sizeof(key_file), "%s", in_folder(files[1]));
   session = tls_session(0);
   for (size_t i = 0; i < THREADS; i++) {
     REQUIRE(pthread_create(&threads[i], NULL, hammer, (void *)i) == 0);
   }
-  for (int i = check_scaled(300); i > 0; i--) {
+  for (int i = argc > 1 ? atoi(argv[1]) : check_scaled(100); i > 0; i--) {
     pthread_mutex_lock(&in_openssl);
     pid_t child = fork();
     REQUIRE(child >= 0);
@@ -87,7 +143,8 @@ main(void)
     if (child == 0) {
       /* A child that waits for ever is ended by this, and seen below. */
       alarm(20);
-      for (unsigned long n = 0; n < 3 * IDS; n++) {
+      serve();
+      for (unsigned long n = 0; n < IDS; n++) {
         use_all_functions(n * 77);
       }
       TSSslSessionCacheClear();
@@ -120,5 +177,6 @@ main(void)
     pthread_join(threads[i], NULL);
   }
   SSL_SESSION_free(session);
+  folder_remove(files, 2);
   return check_result();
 }

@@ -109,6 +109,7 @@ programs! {
     types get get_buffer insert insert_buffer remove ticket_keys key_file ownership hostile cache environment
     config_load stats_text log_function
     handshake hang_up session_data no_memory precise_clocks clock reentry threads fork
+    linearizability fork_keys
 }
 
 /// It defines the library's names itself, so it cannot be linked.
@@ -138,6 +139,14 @@ fn wipe_and_memory_and_defaults() {
         for reach in [Reach::Link, Reach::Dlopen] {
             execute(Command::new(compile(program, reach, &[])));
         }
+    }
+}
+
+/// Not under valgrind: what the threads had when the process ended is not lost by mistake.
+#[test]
+fn exit() {
+    for reach in [Reach::Link, Reach::Dlopen] {
+        execute(Command::new(compile("exit.c", reach, &[])));
     }
 }
 

@@ -1,0 +1,119 @@
+/** @file
+
+  A process ends while its threads are inside the library: by a return from main, by
+  exit in main and by exit in another thread; with functions of the host's that run then
+  and use the library, registered before it was used and after. It ends well each time.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+#define THREADS 4
+#define IDS 8
+
+enum way { RETURN, EXIT, EXIT_IN_THREAD, WAYS };
+
+static SSL_SESSION *session;
+static unsigned char *der;
+static int len;
+static atomic_int calls;
+static atomic_int thread_may_exit;
+
+static void
+call(unsigned long number)
+{
+  char buffer[1000];
+  int space         = (int)sizeof(buffer);
+  TSSslSessionID id = api_numbered_id(number % IDS);
+
+  /* What they return is not looked at: OpenSSL may be gone. */
+  TSSslSessionInsertBuffer(&id, (const char *)der, len);
+  TSSslSessionGetBuffer(&id, buffer, &space);
+  /* Not freed: of OpenSSL's functions, those that the library calls are tested. */
+  TSSslSessionGet(&id);
+  TSSslSessionRemove(&id);
+  atomic_fetch_add(&calls, 1);
+}
+
+static void *
+call_for_ever(void *arg)
+{
+  for (unsigned long i = (unsigned long)arg;; i++) {
+    call(i);
+    if ((size_t)arg == 0 && atomic_load(&thread_may_exit)) {
+      exit(0);
+    }
+  }
+  return NULL;
+}
+
+static void
+use_at_exit(void)
+{
+  for (unsigned long i = 0; i < IDS; i++) {
+    call(i);
+  }
+  TSSslSessionCacheClear();
+}
+
+/* The end of the child: what it returns is what main does. */
+static int
+be_child(int number)
+{
+  enum way way = (enum way)(number % WAYS);
+  pthread_t thread;
+
+  /* A child that does not end is ended by this. */
+  alarm(20);
+  if (number & 1) {
+    atexit(use_at_exit);
+  }
+  for (size_t i = 0; i < THREADS; i++) {
+    REQUIRE(pthread_create(&thread, NULL, call_for_ever, (void *)i) == 0);
+  }
+  while (atomic_load(&calls) < 10 + number) {
+    usleep(50);
+  }
+  if (number & 2) {
+    atexit(use_at_exit);
+  }
+  if (way == EXIT) {
+    exit(0);
+  }
+  if (way == EXIT_IN_THREAD) {
+    atomic_store(&thread_may_exit, 1);
+    for (;;) {
+      pause();
+    }
+  }
+  return 0;
+}
+
+int
+main(void)
+{
+  api_open();
+  session = tls_session(0);
+  der     = tls_der(session, &len);
+  for (int i = check_scaled(200); i > 0; i--) {
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      return be_child(i);
+    }
+    int status = 1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK_INT(status, 0);
+  }
+  OPENSSL_free(der);
+  SSL_SESSION_free(session);
+  return check_result();
+}
