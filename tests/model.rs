@@ -44,6 +44,26 @@ proptest! {
     }
 }
 
+/// The times of sessions are not cut off at 32 bits.
+#[test]
+fn nothing_is_lost_after_2106() {
+    let limits = Limits {
+        entries: 8,
+        bytes: 400,
+    };
+    let insert = |id| Op::Insert {
+        id,
+        len: 10,
+        age: 0,
+        timeout: 100,
+    };
+    let ops = [Op::Wait(1 << 32), insert(0), insert(1), Op::Wait(99)];
+    let ops = ops
+        .into_iter()
+        .chain([insert(2), insert(3), Op::Wait(1), insert(4)]);
+    compare(limits, 2, ops);
+}
+
 /// What was inserted must not be the same entry's twin: reading, replacing and removing
 /// from many threads loses and doubles nothing.
 #[test]
