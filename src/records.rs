@@ -197,7 +197,7 @@ fn parse_yaml(content: &[u8]) -> Result<Records, RecordsError> {
     })?;
     let mut reader = YamlReader::default();
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(not_yaml)?;
+        let (event, span) = event.map_err(|error| not_yaml(error, text))?;
         reader.line = span.start.line();
         let read = reader.read(event);
         read.map_err(|(record, problem)| RecordsError {
@@ -216,9 +216,11 @@ fn parse_yaml(content: &[u8]) -> Result<Records, RecordsError> {
     Ok(reader.records)
 }
 
-fn not_yaml(error: ScanError) -> RecordsError {
+fn not_yaml(error: ScanError, text: &str) -> RecordsError {
+    // The parser counts one more at the end of a text whose last line has none.
+    let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count();
     RecordsError {
-        line: error.marker().line(),
+        line: error.marker().line().min(lines),
         record: None,
         problem: Problem::Yaml(error.info().to_owned()),
     }
@@ -645,6 +647,10 @@ records:
                 matches!(yaml(bad).unwrap_err().problem, Problem::Yaml(_)),
                 "{bad}"
             );
+        }
+        // Cut off, the file has no line behind its last one.
+        for (cut_off, line) in [("a: {b", 1), ("a:\r\n  {b", 2), ("a: {b\n", 2)] {
+            assert_eq!(yaml(cut_off).unwrap_err().line, line, "{cut_off:?}");
         }
         let not_utf8 = parse(b"a: b\nc: \xff", Format::Yaml);
         assert_eq!(not_utf8, Err(error(2, "", Problem::NotUtf8)));
