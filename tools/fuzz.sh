@@ -40,7 +40,7 @@ for target in "$@"; do
   # What is new goes into the first folder only.
   if ! "$program" -max_total_time="$seconds" -timeout=20 -max_len=4096 -dict="fuzz/dict/$target" \
     -print_final_stats=1 -artifact_prefix="$dir/" "$dir/$kind" "fuzz/seeds/$target" >"$dir/$kind.log" 2>&1; then
-    grep -vE '^#[0-9]+.*(NEW|REDUCE|pulse)' "$dir/$kind.log" | tail -n 80
+    sed -n '/panicked at\|ERROR: /,$p' "$dir/$kind.log" | sed -n 1,40p
     artifact=$(sed -n 's/.*Test unit written to //p' "$dir/$kind.log")
     echo "fuzz: $target failed: $program $artifact"
     exit 1
