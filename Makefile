@@ -19,6 +19,8 @@
 # make deb-test         tests them in a clean Debian
 # make linearizability  checks 12 million concurrent calls, with 256 shards and with two
 # make fork-1000        forks 1000 times from a process with threads inside the library
+# make fuzz-smoke       fuzzes each target for FUZZ_SECONDS, 30
+# make fuzz             the same for ten minutes, TARGET=... one of them
 # make clean
 
 CARGO ?= cargo
@@ -195,6 +197,7 @@ test: peers
 
 lint:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc
@@ -285,6 +288,20 @@ deb: $(release)/$(so)
 deb-test: deb
 	tools/deps.sh deb-test
 	packaging/deb-test.sh target/deb target/deb-test
+
+# Fuzzing, with a build and a Cargo.lock of its own: see fuzz/.
+.PHONY: fuzz fuzz-smoke deps-fuzz
+
+deps-fuzz:
+	@tools/deps.sh fuzz
+
+TARGET ?= calls der keys records model
+
+fuzz-smoke: deps-fuzz
+	CARGO='$(CARGO)' tools/fuzz.sh smoke $(or $(FUZZ_SECONDS),30) $(TARGET)
+
+fuzz: deps-fuzz
+	CARGO='$(CARGO)' tools/fuzz.sh long $(or $(FUZZ_SECONDS),600) $(TARGET)
 
 clean:
 	$(CARGO) clean

@@ -39,7 +39,7 @@ const QUEUES: [Queue; 2] = [Queue::Trial, Queue::Proven];
 struct Node {
     /// Finds the entry again: the table is searched for this hash and the slot.
     hash: u64,
-    /// The second at which the session is over, as far as 2106.
+    /// The second at which the session is over, as [`as_u32`] keeps it.
     end: u32,
     newer: u32,
     older: u32,
@@ -122,7 +122,7 @@ impl Order {
     /// it is removed.
     pub(crate) fn push(&mut self, hash: u64, end: i64) -> u32 {
         let end = as_u32(end);
-        self.earliest_end = self.earliest_end.min(i64::from(end));
+        self.earliest_end = self.earliest_end.min(from_u32(end));
         let slot = self.new_node(hash, end);
         self.link(slot, Queue::Trial);
         slot
@@ -224,10 +224,11 @@ impl Order {
             }
             let slot = self.search;
             let Node { hash, end, .. } = self.nodes[slot as usize];
-            if i64::from(end) <= now {
+            let end = from_u32(end);
+            if end <= now {
                 return Some((hash, slot));
             }
-            earliest = earliest.min(i64::from(end));
+            earliest = earliest.min(end);
             self.search = self.next(slot);
         }
         self.earliest_end = earliest;
@@ -251,7 +252,7 @@ impl Order {
         let mut slot = self.first();
         while let Some(node) = self.nodes.get_mut(slot as usize) {
             node.end = as_u32(end_of(node.hash, slot));
-            self.earliest_end = self.earliest_end.min(i64::from(node.end));
+            self.earliest_end = self.earliest_end.min(from_u32(node.end));
             slot = self.next(slot);
         }
     }
@@ -294,8 +295,17 @@ impl Order {
     }
 }
 
+/// A second as far as 2106, in less room.
 fn as_u32(end: i64) -> u32 {
     end.clamp(0, u32::MAX.into()) as u32
+}
+
+/// A later one is not known: such a session leaves when it is looked up or evicted.
+fn from_u32(end: u32) -> i64 {
+    match end {
+        u32::MAX => i64::MAX,
+        end => end.into(),
+    }
 }
 
 /// A session that is to leave.

@@ -195,10 +195,12 @@ fn parse_yaml(content: &[u8]) -> Result<Records, RecordsError> {
             problem: Problem::NotUtf8,
         }
     })?;
+    // The parser counts one more at the end of a text whose last line has no break.
+    let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count();
     let mut reader = YamlReader::default();
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(not_yaml)?;
-        reader.line = span.start.line();
+        let (event, span) = event.map_err(|error| not_yaml(error, lines))?;
+        reader.line = span.start.line().min(lines);
         let read = reader.read(event);
         read.map_err(|(record, problem)| RecordsError {
             line: reader.line,
@@ -216,9 +218,9 @@ fn parse_yaml(content: &[u8]) -> Result<Records, RecordsError> {
     Ok(reader.records)
 }
 
-fn not_yaml(error: ScanError) -> RecordsError {
+fn not_yaml(error: ScanError, lines: usize) -> RecordsError {
     RecordsError {
-        line: error.marker().line(),
+        line: error.marker().line().min(lines),
         record: None,
         problem: Problem::Yaml(error.info().to_owned()),
     }
@@ -646,6 +648,12 @@ records:
                 "{bad}"
             );
         }
+        // Cut off, the file has no line behind its last one.
+        for (cut_off, line) in [("a: {b", 1), ("a:\r\n  {b", 2), ("a: {b\n", 2)] {
+            assert_eq!(yaml(cut_off).unwrap_err().line, line, "{cut_off:?}");
+        }
+        let no_value = parse(b"records:\n ? tssession.x", Format::Yaml).unwrap();
+        assert_eq!(no_value.unknown, [(2, "tssession.x".to_owned())]);
         let not_utf8 = parse(b"a: b\nc: \xff", Format::Yaml);
         assert_eq!(not_utf8, Err(error(2, "", Problem::NotUtf8)));
     }

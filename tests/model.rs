@@ -1,32 +1,18 @@
 //! The cache against a simple model, with limits from one session up.
 
 use std::collections::HashMap;
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tssession::cache::{Cache, Limits, Refused};
+use tssession::cache::{Cache, Limits};
 use tssession::entry::{Lifetime, Now};
 use tssession::id::SessionId;
 use tssession::stats::{Counter, Stats};
 
-const IDS: u8 = 12;
+#[path = "common/cache_model.rs"]
+mod cache_model;
 
-#[derive(Clone, Debug)]
-enum Op {
-    Insert {
-        id: u8,
-        len: usize,
-        age: i64,
-        timeout: i64,
-    },
-    Remove(u8),
-    Read(u8),
-    Clear,
-    Wait(i64),
-    Limits(Limits),
-    Timeout(u32),
-}
+use cache_model::{IDS, Op, compare, read, session_id};
 
 fn limits() -> impl Strategy<Value = Limits> {
     (1usize..9, 1usize..400).prop_map(|(entries, bytes)| Limits { entries, bytes })
@@ -45,35 +31,6 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What the cache may hold: everything that was stored and not taken out since.
-struct Model {
-    entries: HashMap<u8, (Vec<u8>, Lifetime)>,
-    limits: Limits,
-    timeout: u32,
-    now: Now,
-}
-
-impl Model {
-    fn is_alive(&self, id: u8) -> bool {
-        self.entries
-            .get(&id)
-            .is_some_and(|(_, lifetime)| !lifetime.is_over(self.now, self.timeout))
-    }
-}
-
-fn session_id(id: u8) -> SessionId {
-    // Of different lengths, and one a prefix of the other.
-    SessionId::new(&vec![7; usize::from(id) + 1]).unwrap()
-}
-
-fn der(id: u8, len: usize, round: usize) -> Vec<u8> {
-    (0..len).map(|at| id ^ (at + round * 31) as u8).collect()
-}
-
-fn read(cache: &Cache, id: u8, now: Now) -> Option<Vec<u8>> {
-    cache.with_der(&session_id(id), || now, <[u8]>::to_vec)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
@@ -83,109 +40,28 @@ proptest! {
         shards in 1usize..9,
         ops in proptest::collection::vec(op(), 1..120),
     ) {
-        let stats = Arc::new(Stats::default());
-        let cache = Cache::new(first_limits, shards, Arc::clone(&stats));
-        let mut model = Model {
-            entries: HashMap::new(),
-            limits: first_limits,
-            timeout: 0,
-            now: Now { wall: 1_700_000_000, up: 1000 },
-        };
-
-        for (round, op) in ops.into_iter().enumerate() {
-            let evicted = stats.get(Counter::Evicted);
-            let mut room_needed = false;
-            let mut may_evict_itself = false;
-            match op {
-                Op::Insert { id, len, age, timeout } => {
-                    let bytes = der(id, len, round);
-                    let lifetime = Lifetime::new(model.now.wall - age, timeout, model.now);
-                    let result = cache.insert(&session_id(id), &bytes, lifetime, model.now);
-                    if lifetime.is_over(model.now, model.timeout) {
-                        prop_assert_eq!(result, Err(Refused::Expired));
-                    } else if len > model.limits.bytes {
-                        prop_assert_eq!(result, Err(Refused::TooLarge));
-                    } else {
-                        prop_assert_eq!(result, Ok(()));
-                        // Room for a replacement may be made by evicting what it replaces.
-                        may_evict_itself = model.entries.insert(id, (bytes.clone(), lifetime)).is_some();
-                        // What was stored is there at once, whatever had to go for it.
-                        prop_assert_eq!(read(&cache, id, model.now), Some(bytes));
-                        let total: usize = model.entries.values().map(|(der, _)| der.len()).sum();
-                        room_needed = model.entries.len() > model.limits.entries
-                            || total > model.limits.bytes;
-                    }
-                }
-                Op::Remove(id) => {
-                    let removed = cache.remove(&session_id(id), model.now);
-                    prop_assert!(!removed || model.is_alive(id));
-                    model.entries.remove(&id);
-                    prop_assert_eq!(read(&cache, id, model.now), None);
-                }
-                Op::Read(id) => {
-                    let mut buffer = [MaybeUninit::uninit(); 10];
-                    let len = cache.copy_der(&session_id(id), || model.now, &mut buffer);
-                    if let Some(len) = len {
-                        prop_assert_eq!(len, model.entries[&id].0.len());
-                    }
-                }
-                Op::Clear => {
-                    cache.clear();
-                    model.entries.clear();
-                    prop_assert_eq!((cache.entries(), cache.bytes()), (0, 0));
-                }
-                Op::Wait(seconds) => {
-                    model.now.wall += seconds;
-                    model.now.up += seconds;
-                }
-                Op::Limits(limits) => {
-                    cache.set_limits(limits, model.now);
-                    model.limits = limits;
-                    room_needed = true;
-                }
-                Op::Timeout(seconds) => {
-                    cache.set_timeout(seconds);
-                    model.timeout = seconds;
-                }
-            }
-
-            // The bounds hold, and the numbers add up.
-            prop_assert!(cache.entries() <= model.limits.entries);
-            prop_assert!(cache.bytes() <= model.limits.bytes);
-            let gone = [
-                Counter::Replaced,
-                Counter::Removed,
-                Counter::Evicted,
-                Counter::Expired,
-                Counter::Cleared,
-            ];
-            let gone: u64 = gone.into_iter().map(|counter| stats.get(counter)).sum();
-            prop_assert_eq!(stats.get(Counter::Stored) - gone, cache.entries() as u64);
-
-            // Nothing comes out that did not go in, nothing expired, nothing altered;
-            // and what is gone was evicted, of which there was need.
-            let mut lost = 0;
-            for id in 0..IDS {
-                match read(&cache, id, model.now) {
-                    Some(bytes) => {
-                        prop_assert!(model.is_alive(id));
-                        prop_assert_eq!(&bytes, &model.entries[&id].0);
-                    }
-                    None if model.is_alive(id) => {
-                        lost += 1;
-                        model.entries.remove(&id);
-                    }
-                    None => {}
-                }
-            }
-            let evicted = stats.get(Counter::Evicted) - evicted;
-            prop_assert!(lost == evicted || may_evict_itself && lost + 1 == evicted);
-            prop_assert!(room_needed || evicted == 0);
-            let alive = (0..IDS).filter(|id| model.is_alive(*id)).count();
-            prop_assert!(alive <= cache.entries());
-            model.entries.retain(|_, (_, lifetime)| !lifetime.is_over(model.now, model.timeout));
-        }
+        compare(first_limits, shards, ops);
     }
+}
+
+/// The times of sessions are not cut off at 32 bits.
+#[test]
+fn nothing_is_lost_after_2106() {
+    let limits = Limits {
+        entries: 8,
+        bytes: 400,
+    };
+    let insert = |id| Op::Insert {
+        id,
+        len: 10,
+        age: 0,
+        timeout: 100,
+    };
+    let ops = [Op::Wait(1 << 32), insert(0), insert(1), Op::Wait(99)];
+    let ops = ops
+        .into_iter()
+        .chain([insert(2), insert(3), Op::Wait(1), insert(4)]);
+    compare(limits, 2, ops);
 }
 
 /// What was inserted must not be the same entry's twin: reading, replacing and removing
