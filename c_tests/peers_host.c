@@ -12,6 +12,8 @@
     ask, demand    a client certificate, any that there is; demand fails without one
     no-ticket      sessions have IDs, in TLS 1.3 too
     early          takes early data
+    in-turn        one connection after the other: OpenSSL stores a session of TLS 1.2 after
+                   it has told the client, which may be back before that
     hello, sni     a server name that is the name of a context has its connections go on
                    with that, and with what it wants of certificates: from the ClientHello
                    callback, or from the server name callback, as most hosts do
@@ -46,6 +48,7 @@
 struct context {
   const char *name;
   int takes_early_data;
+  int in_turn;
   int listener;
   SSL_CTX *ctx;
 };
@@ -122,6 +125,8 @@ set_option(struct context *context, const char *option)
   } else if (strcmp(option, "early") == 0) {
     context->takes_early_data = 1;
     SSL_CTX_set_max_early_data(ctx, EARLY_DATA);
+  } else if (strcmp(option, "in-turn") == 0) {
+    context->in_turn = 1;
   } else if (strcmp(option, "hello") == 0) {
     SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);
   } else if (strcmp(option, "sni") == 0) {
@@ -269,7 +274,12 @@ main(int argc, char **argv)
       REQUIRE(it != NULL);
       it->context = &contexts[i];
       it->socket  = accept(contexts[i].listener, NULL, NULL);
-      REQUIRE(it->socket >= 0 && pthread_create(&thread, &detached, serve, it) == 0);
+      REQUIRE(it->socket >= 0);
+      if (contexts[i].in_turn) {
+        serve(it);
+      } else {
+        REQUIRE(pthread_create(&thread, &detached, serve, it) == 0);
+      }
     }
   }
   return 0;

@@ -413,7 +413,7 @@ class ContextsApart(PeersTest):
         "open", "same", "other:id=other", "demanding:demand", "other-demanding:id=other:demand",
         "asking:ask", "no-id-demanding:id=:demand", "no-id-asking:id=:ask", "no-id:id=",
         "open-ids:no-ticket", "other-ids:id=other:no-ticket", "demanding-ids:demand:no-ticket",
-        "by-hello:hello", "by-sni:sni",
+        "by-hello:hello", "by-sni:sni", "gnutls:demand:in-turn",
     )
 
     @classmethod
@@ -508,16 +508,16 @@ class ContextsApart(PeersTest):
         for priority in ("-VERS-ALL:+VERS-TLS1.2:%NO_TICKETS", "-VERS-ALL:+VERS-TLS1.2", "-VERS-ALL:+VERS-TLS1.3"):
             with self.subTest(priority):
                 run = subprocess.run(
-                    ["gnutls-cli", "--resume", "--insecure", f"--priority=NORMAL:{priority}",
+                    ["gnutls-cli", "--resume", "--waitresumption", "--insecure", f"--priority=NORMAL:{priority}",
                      f"--x509certfile={self.certificate}.crt", f"--x509keyfile={self.certificate}.key",
-                     "--port", str(self.host.ports["demanding"]), "localhost"],
+                     "--port", str(self.host.ports["gnutls"]), "localhost"],
                     input=REQUEST, capture_output=True, timeout=PATIENCE)
                 seen = [self.host.seen().outcome for _ in range(2)]
                 self.assertEqual(seen, ["full", "resumed"], run.stdout)
 
 
 class Curl(PeersTest):
-    contexts = ("open", "ids:no-ticket")
+    contexts = ("open:in-turn", "ids:no-ticket:in-turn")
 
     def test_it_resumes(self):
         for context in self.contexts:
@@ -535,7 +535,7 @@ class EarlyData(PeersTest):
     """TLS 1.3 with early data and OpenSSL's replay protection: a session is resumed once, and
     what was sent in advance is accepted once (RFC 8446, 8.1)."""
 
-    contexts = ("early:tls13:early", "second:tls13:early", "early-ids:tls13:early:no-ticket")
+    contexts = ("early:tls13:early", "second:tls13:early", "gnutls:tls13:early:in-turn", "early-ids:tls13:early:no-ticket")
 
     def setUp(self):
         with open(self.path("early"), "wb") as file:
@@ -566,7 +566,7 @@ class EarlyData(PeersTest):
     def test_gnutls(self):
         run = subprocess.run(
             ["gnutls-cli", "--resume", "--insecure", "--priority=NORMAL:-VERS-ALL:+VERS-TLS1.3", "--waitresumption",
-             f"--earlydata={self.path('early')}", "--port", str(self.host.ports["early"]), "localhost"],
+             f"--earlydata={self.path('early')}", "--port", str(self.host.ports["gnutls"]), "localhost"],
             input=REQUEST, capture_output=True, timeout=PATIENCE)
         seen = [self.host.seen() for _ in range(2)]
         self.assertEqual([one.outcome for one in seen], ["full", "resumed"], run.stdout)
