@@ -94,8 +94,8 @@ fn decode(line: &[u8]) -> Option<Vec<u8>> {
         .map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | *bit as u8))
         .collect();
     // What is left over is nothing but zeros.
-    let whole =
-        line.len() % 4 == 0 && bytes.len() == line.len() / 4 * 3 - (line.len() - digits.len());
+    let whole = line.len().is_multiple_of(4)
+        && bytes.len() == line.len() / 4 * 3 - (line.len() - digits.len());
     (whole && bits[bytes.len() * 8..].iter().all(|bit| *bit == 0)).then_some(bytes)
 }
 
@@ -118,10 +118,10 @@ fn read_file(content: &[u8]) -> Option<(Vec<u8>, Order)> {
     }
     let is_text = |byte: &u8| matches!(byte, b'!'..=b'~' | b' ' | b'\t' | b'\n' | b'\r' | 0x0c);
     let len = content.len();
-    if len % 48 != 0 && content.contains(&b'\n') && content.iter().all(is_text) {
+    if !len.is_multiple_of(48) && content.contains(&b'\n') && content.iter().all(is_text) {
         return None;
     }
-    let secret = if len % 48 != 0 && len % 80 == 0 {
+    let secret = if !len.is_multiple_of(48) && len.is_multiple_of(80) {
         32
     } else {
         16
