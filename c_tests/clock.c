@@ -18,19 +18,20 @@
 
 enum { HOUR = 3600, DAY = 24 * HOUR, WEEK = 7 * DAY };
 
-/* How far the clocks of this program are ahead. */
+/* How far the clocks of this program are ahead of where they began. They stand still until
+   the test moves them, however slow the machine is. */
 static long wall_ahead, up_ahead;
 
 int
 clock_gettime(clockid_t clock, struct timespec *now)
 {
-  int result = (int)syscall(SYS_clock_gettime, clock, now);
-  if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) {
-    now->tv_sec += wall_ahead;
-  } else if (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE) {
-    now->tv_sec += up_ahead;
+  int is_wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+  if (!is_wall && clock != CLOCK_MONOTONIC && clock != CLOCK_MONOTONIC_COARSE) {
+    return (int)syscall(SYS_clock_gettime, clock, now);
   }
-  return result;
+  now->tv_sec  = is_wall ? 1800000000 + wall_ahead : 100000 + up_ahead;
+  now->tv_nsec = 0;
+  return 0;
 }
 
 time_t
