@@ -153,13 +153,19 @@ pub fn encode(session: &SslSessionRef) -> Option<Vec<u8>> {
     }
 }
 
-/// The second at which a session ends by itself. One dated in the future counts from now.
+/// The second at which a session ends: by itself, or after the longest that it may live
+/// (docs/settings.md). One dated in the future counts from now, as the seeds do until 2038.
 pub fn end(session: &SslSessionRef) -> i64 {
+    const DAY: i64 = 24 * 3600;
     // SAFETY: the session is live.
     unsafe {
+        let most = match openssl_sys::SSL_SESSION_get_protocol_version(session.as_ptr()) {
+            openssl_sys::TLS1_3_VERSION => 7 * DAY,
+            _ => DAY,
+        };
         openssl_sys::SSL_SESSION_get_time(session.as_ptr())
             .min(now())
-            .saturating_add(openssl_sys::SSL_SESSION_get_timeout(session.as_ptr()))
+            .saturating_add(openssl_sys::SSL_SESSION_get_timeout(session.as_ptr()).min(most))
     }
 }
 
