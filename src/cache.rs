@@ -7,11 +7,11 @@
 //!
 //! A `DashMap` holds the entries, one [`Lane`] beside each of its shards holds
 //! what belongs to the shard but not to the table: the eviction order, above all.
-//! Two process-wide numbers count entries and bytes.
+//! One [`Budget`] counts entries and bytes.
 //!
 //! # Invariants
 //!
-//! 1. `used.entries` and `used.bytes` are reserved *before* an entry is put into a
+//! 1. Room in the budget is reserved *before* an entry is put into a
 //!    table and released *after* it was taken out, so what the tables hold never
 //!    exceeds the limits. Both happen under the lock of that table's shard: who has
 //!    all locks sees numbers that are true.
@@ -36,12 +36,15 @@ use foldhash::quality::RandomState;
 use hashbrown::raw::RawTable;
 use smallvec::SmallVec;
 
+use crate::budget::Budget;
 use crate::entry::{Entry, Lifetime, Now};
 use crate::id::SessionId;
 use crate::policy::{Ghosts, Order, TrialShare};
 use crate::stats::{Counter, Stats};
 use crate::sys;
 use crate::wait::{Patience, Wait, lock};
+
+pub use crate::budget::Limits;
 
 /// The key is the hash of the session ID, which is in the entry: a table that grows need
 /// not look at its entries.
@@ -70,15 +73,6 @@ const WORTH_GIVING_BACK: usize = 512 * 1024;
 /// A shard is worth having from about this many entries on: an eviction order
 /// over a handful of sessions cannot tell which of them are in use.
 const ENTRIES_PER_SHARD: usize = 128;
-
-/// The bounds of a cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// At most this many sessions; at least 1.
-    pub entries: usize,
-    /// At most this many bytes of DER in all.
-    pub bytes: usize,
-}
 
 /// Why a session was not stored. What was cached before still is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,10 +130,9 @@ impl Lane {
     }
 }
 
+/// How large the cache has been, for [`Cache::has_shrunk`].
 #[derive(Default)]
-struct Usage {
-    entries: CachePadded<AtomicUsize>,
-    bytes: CachePadded<AtomicUsize>,
+struct Peak {
     /// Half of the most bytes there were since memory was last given back.
     half_of_most: CachePadded<AtomicUsize>,
     /// The second in which that was.
@@ -156,9 +149,8 @@ pub struct Cache {
     writers_waiting: Box<[AtomicU32]>,
     /// Whether there may be ghosts: as long as nothing was evicted, no lookup need ask.
     has_evicted: AtomicBool,
-    used: Usage,
-    max_entries: AtomicUsize,
-    max_bytes: AtomicUsize,
+    budget: Budget,
+    peak: Peak,
     /// Seconds after which a session is over whatever it says itself; 0: never.
     timeout: AtomicU32,
     /// Give up on a locked shard instead of waiting.
@@ -183,9 +175,8 @@ impl Cache {
                 .collect(),
             writers_waiting: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             has_evicted: AtomicBool::new(false),
-            used: Usage::default(),
-            max_entries: AtomicUsize::new(limits.entries.max(1)),
-            max_bytes: AtomicUsize::new(limits.bytes),
+            budget: Budget::new(limits),
+            peak: Peak::default(),
             timeout: AtomicU32::new(0),
             skip_on_contention: AtomicBool::new(false),
             trial_share: TrialShare::default(),
@@ -308,7 +299,7 @@ impl Cache {
         if self.has_evicted.load(Ordering::Relaxed)
             && let Some(queue) = self.lanes[shard].ghosts.recall(hash)
         {
-            let sessions = self.max_entries.load(Ordering::Relaxed);
+            let sessions = self.budget.max_entries();
             self.trial_share.learn(queue, sessions);
         }
     }
@@ -371,7 +362,7 @@ impl Cache {
         let mut first_try = true;
         let mut wait = Wait::default();
         loop {
-            if der.len() > self.max_bytes.load(Ordering::SeqCst) {
+            if der.len() > self.budget.max_bytes() {
                 return Err(Refused::TooLarge);
             }
             let mut leaving = Leaving::new();
@@ -387,7 +378,7 @@ impl Cache {
             shard.reap(self, now, &mut leaving);
             for _ in 0..EVICT_PER_LOCK {
                 let old_len = shard.der_len(hash, id);
-                if self.reserve(old_len, der.len()) {
+                if self.budget.reserve(old_len, der.len()) {
                     leaving.extend(shard.put(self, hash, id, entry));
                     drop(shard);
                     self.reap_next_shard(now);
@@ -475,7 +466,7 @@ impl Cache {
         let lens = order
             .iter()
             .map(|(hash, slot)| entry_at(&table, hash, slot).map_or(0, |entry| entry.der().len()));
-        self.release(order.len(), lens.sum());
+        self.budget.release(order.len(), lens.sum());
         shard.lane.ghosts.clear();
         self.stats.add(Counter::Cleared, order.len() as u64);
         drop(shard);
@@ -484,11 +475,9 @@ impl Cache {
 
     /// Changes the bounds, evicting what is too much.
     pub fn set_limits(&self, limits: Limits, now: Now) {
-        self.max_entries
-            .store(limits.entries.max(1), Ordering::SeqCst);
-        self.max_bytes.store(limits.bytes, Ordering::SeqCst);
+        self.budget.set_limits(limits);
         let mut wait = Wait::default();
-        while self.is_over_limits() {
+        while self.budget.is_exceeded() {
             if !self.evict_anywhere(now) {
                 wait.a_little();
             }
@@ -520,11 +509,10 @@ impl Cache {
     /// memory back to the system. Who is told so sees to it; it is said once a second at
     /// most, unless nothing is left.
     pub fn has_shrunk(&self, now: impl FnOnce() -> Now) -> bool {
-        let Usage {
+        let Peak {
             half_of_most,
             given_back,
-            ..
-        } = &self.used;
+        } = &self.peak;
         let half = half_of_most.load(Ordering::Relaxed);
         if half < WORTH_GIVING_BACK / 2 || self.bytes() >= half {
             return false;
@@ -550,7 +538,7 @@ impl Cache {
 
     /// Remembers how large the cache has been, for [`Cache::has_shrunk`].
     fn note_growth(&self) {
-        let half = &self.used.half_of_most;
+        let half = &self.peak.half_of_most;
         let now = self.bytes() / 2;
         let before = half.load(Ordering::Relaxed);
         // In steps: this is written rarely, and read by every thread.
@@ -561,12 +549,12 @@ impl Cache {
 
     /// How many sessions there are, expired ones that were not reclaimed yet included.
     pub fn entries(&self) -> usize {
-        self.used.entries.load(Ordering::Relaxed)
+        self.budget.entries()
     }
 
     /// How many bytes of DER there are.
     pub fn bytes(&self) -> usize {
-        self.used.bytes.load(Ordering::Relaxed)
+        self.budget.bytes()
     }
 
     /// Takes every lock, so that a `fork` finds none held by another thread; `None` when
@@ -630,31 +618,6 @@ impl Cache {
             }
         }
         false
-    }
-
-    /// Reserves room for a session of `len` bytes, of which one that it replaces
-    /// brings `old_len` and its place.
-    fn reserve(&self, old_len: Option<usize>, len: usize) -> bool {
-        let entries = usize::from(old_len.is_none());
-        let bytes = len.saturating_sub(old_len.unwrap_or(0));
-        if !add_within(&self.used.entries, entries, &self.max_entries) {
-            return false;
-        }
-        if !add_within(&self.used.bytes, bytes, &self.max_bytes) {
-            self.release(entries, 0);
-            return false;
-        }
-        true
-    }
-
-    fn release(&self, entries: usize, bytes: usize) {
-        self.used.entries.fetch_sub(entries, Ordering::SeqCst);
-        self.used.bytes.fetch_sub(bytes, Ordering::SeqCst);
-    }
-
-    fn is_over_limits(&self) -> bool {
-        self.used.entries.load(Ordering::SeqCst) > self.max_entries.load(Ordering::SeqCst)
-            || self.used.bytes.load(Ordering::SeqCst) > self.max_bytes.load(Ordering::SeqCst)
     }
 
     /// The shard's table for reading, unless it is locked or a writer waits for it.
@@ -762,23 +725,6 @@ fn entry_at(table: &Table, hash: u64, slot: u32) -> Option<&Entry> {
     Some(entry.get())
 }
 
-/// Adds `n` to `used` if that stays within `max`.
-fn add_within(used: &AtomicUsize, n: usize, max: &AtomicUsize) -> bool {
-    let added = used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
-        used.checked_add(n)
-            .filter(|&sum| n == 0 || sum <= max.load(Ordering::SeqCst))
-    });
-    // Whoever lowers the limit stores it first and looks at `used` then; here it is
-    // the other way round, so one of the two sees the other.
-    match added {
-        Ok(before) if n > 0 && before + n > max.load(Ordering::SeqCst) => {
-            used.fetch_sub(n, Ordering::SeqCst);
-            false
-        }
-        added => added.is_ok(),
-    }
-}
-
 /// A shard locked for writing, with its eviction order.
 struct Shard<'a> {
     // Unlocked before the table: whoever gets the table finds the order free.
@@ -822,7 +768,7 @@ impl Shard<'_> {
         let old = std::mem::replace(place.get_mut(), entry);
         self.order.remove(old.slot);
         // Only what it had more: the rest is the new one's.
-        cache.release(0, old.der().len().saturating_sub(len));
+        cache.budget.release(0, old.der().len().saturating_sub(len));
         cache.stats.count(Counter::Replaced);
         Some(old)
     }
@@ -834,7 +780,7 @@ impl Shard<'_> {
             .remove_entry(hash, |(_, entry)| is_it(entry.get()))?;
         let entry = entry.into_inner();
         self.order.remove(entry.slot);
-        cache.release(1, entry.der().len());
+        cache.budget.release(1, entry.der().len());
         self.shrink();
         Some(entry)
     }

@@ -4,7 +4,7 @@
 //! The layers, from the core outwards:
 //!
 //! * the core, without unsafe code and without OpenSSL: [`id`], [`entry`],
-//!   `policy` (what is evicted), [`cache`], [`config`], [`records`] (files of
+//!   `policy` (what is evicted), `budget` (its limits), [`cache`], [`config`], [`records`] (files of
 //!   settings), [`stats`], [`ticket`] (the key ring), [`key_file`], [`file`], [`hooks`];
 //! * [`library`]: the one of each that a process has;
 //! * `sys`: the operating system; `logger`: where log lines go; `tls`: OpenSSL;
@@ -16,6 +16,8 @@
 #[cfg(not(any(panic = "unwind", doc)))]
 compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
 
+#[forbid(unsafe_code)]
+mod budget;
 #[forbid(unsafe_code)]
 pub mod cache;
 #[forbid(unsafe_code)]
