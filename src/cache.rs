@@ -36,8 +36,9 @@ use foldhash::quality::RandomState;
 use hashbrown::raw::RawTable;
 use smallvec::SmallVec;
 
+use crate::blocks::{Blocks, Vacant};
 use crate::budget::Budget;
-use crate::entry::{Entry, Lifetime, Now};
+use crate::entry::{Draft, Entry, Lifetime, Now};
 use crate::id::SessionId;
 use crate::policy::{Ghosts, Order, TrialShare};
 use crate::stats::{Counter, Stats};
@@ -57,18 +58,9 @@ const REAP_PER_INSERT: usize = 2;
 /// How many sessions an insert evicts before it lets others at the shard.
 const EVICT_PER_LOCK: usize = 4;
 
-/// Entries on their way out: wiped and freed when this is dropped, which is
-/// declared before the shard is locked and so happens after it is unlocked.
-/// Holds those cleared away, evicted and replaced without an allocation.
-type Leaving = SmallVec<[Entry; REAP_PER_INSERT + EVICT_PER_LOCK + 1]>;
-
 /// A table with room for more than this many sessions, and for eight times those that it
 /// has, is exchanged for a smaller one.
 const SMALL_TABLE: usize = 64;
-
-/// When the sessions have become half of what they were, that much DER at least must have
-/// gone for the memory to be worth a search for what the system can have back.
-const WORTH_GIVING_BACK: usize = 512 * 1024;
 
 /// A shard is worth having from about this many entries on: an eviction order
 /// over a handful of sessions cannot tell which of them are in use.
@@ -110,10 +102,19 @@ enum Whom {
     Any,
 }
 
+/// What only who changes a shard has to do with.
+#[derive(Default)]
+struct Ledger {
+    order: Order,
+    vacant: Vacant,
+}
+
 /// What belongs to one shard besides its table.
 struct Lane {
     /// Never contended: it is locked under the shard's write lock only.
-    order: Mutex<Order>,
+    ledger: Mutex<Ledger>,
+    /// The bytes of the entries.
+    blocks: Blocks,
     /// What [`Order::earliest_end`] was at the last unlock: tells without a lock whether
     /// there may be something to clear away.
     earliest_end: AtomicI64,
@@ -123,20 +124,12 @@ struct Lane {
 impl Lane {
     fn new(sessions: usize) -> Self {
         Self {
-            order: Mutex::default(),
+            ledger: Mutex::default(),
+            blocks: Blocks::default(),
             earliest_end: AtomicI64::new(i64::MAX),
             ghosts: Ghosts::new(sessions),
         }
     }
-}
-
-/// How large the cache has been, for [`Cache::has_shrunk`].
-#[derive(Default)]
-struct Peak {
-    /// Half of the most bytes there were since memory was last given back.
-    half_of_most: CachePadded<AtomicUsize>,
-    /// The second in which that was.
-    given_back: AtomicI64,
 }
 
 /// A bounded, thread-safe map from session ID to DER bytes.
@@ -150,7 +143,6 @@ pub struct Cache {
     /// Whether there may be ghosts: as long as nothing was evicted, no lookup need ask.
     has_evicted: AtomicBool,
     budget: Budget,
-    peak: Peak,
     /// Seconds after which a session is over whatever it says itself; 0: never.
     timeout: AtomicU32,
     /// Give up on a locked shard instead of waiting.
@@ -176,7 +168,6 @@ impl Cache {
             writers_waiting: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             has_evicted: AtomicBool::new(false),
             budget: Budget::new(limits),
-            peak: Peak::default(),
             timeout: AtomicU32::new(0),
             skip_on_contention: AtomicBool::new(false),
             trial_share: TrialShare::default(),
@@ -195,9 +186,10 @@ impl Cache {
         now: impl Fn() -> Now,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<usize> {
-        self.counted(self.find(id, now, |entry| {
+        self.counted(self.find(id, now, |entry, blocks| {
             entry.touch();
-            copy_to(buffer, entry.der())
+            entry.copy_der(blocks, buffer);
+            entry.der_len()
         }))
     }
 
@@ -212,9 +204,10 @@ impl Cache {
         let hash = self.hash(id);
         let shard = self.map.determine_shard(hash as usize);
         let table = self.try_read(shard)?;
-        let found = self.look(&table, hash, id, now, |entry| {
+        let found = self.look(&table, shard, (hash, id), now, |entry, blocks| {
             entry.touch();
-            copy_to(buffer, entry.der())
+            entry.copy_der(blocks, buffer);
+            entry.der_len()
         });
         drop(table);
         match found {
@@ -239,20 +232,17 @@ impl Cache {
     ) -> Option<R> {
         let mut copy = DerCopy::default();
         loop {
-            let needed = self.find(id, &now, |entry| {
-                let der = entry.der();
-                let fits = der.len() <= copy.0.capacity();
+            let needed = self.find(id, &now, |entry, blocks| {
+                let fits = entry.der_len() <= copy.0.capacity();
                 if fits {
                     entry.touch();
-                    copy.0.extend_from_slice(der);
+                    copy.fill(entry, blocks);
                 }
-                (!fits).then_some(der.len())
+                (!fits).then_some(entry.der_len())
             });
             match needed {
-                Ok(Some(len)) => match copy.0.try_reserve_exact(len) {
-                    Ok(()) => continue,
-                    Err(_) => return self.counted(Err(Miss::NoMemory)),
-                },
+                Ok(Some(len)) if copy.reserve(len) => continue,
+                Ok(Some(_)) => return self.counted(Err(Miss::NoMemory)),
                 Ok(None) => return self.counted(Ok(read(&copy.0))),
                 Err(miss) => return self.counted(Err(miss)),
             }
@@ -274,12 +264,12 @@ impl Cache {
         &self,
         id: &SessionId,
         now: impl Fn() -> Now,
-        read: impl FnOnce(&Entry) -> R,
+        read: impl FnOnce(&Entry, &Blocks) -> R,
     ) -> Result<R, Miss> {
         let hash = self.hash(id);
         let shard = self.map.determine_shard(hash as usize);
         let table = self.read(shard).ok_or(Miss::Contention)?;
-        let found = self.look(&table, hash, id, &now, read);
+        let found = self.look(&table, shard, (hash, id), &now, read);
         drop(table);
         match found {
             Look::Found(result) => Ok(result),
@@ -308,19 +298,20 @@ impl Cache {
     fn look<R>(
         &self,
         table: &Table,
-        hash: u64,
-        id: &SessionId,
+        shard: usize,
+        (hash, id): (u64, &SessionId),
         now: impl Fn() -> Now,
-        read: impl FnOnce(&Entry) -> R,
+        read: impl FnOnce(&Entry, &Blocks) -> R,
     ) -> Look<R> {
-        let Some((_, entry)) = table.get(hash, |(_, entry)| entry.get().is(id)) else {
+        let blocks = &self.lanes[shard].blocks;
+        let Some((_, entry)) = table.get(hash, |(_, entry)| entry.get().is(blocks, id)) else {
             return Look::Absent;
         };
         let entry = entry.get();
-        if entry.lifetime().is_over(now(), self.timeout()) {
+        if entry.lifetime(blocks).is_over(now(), self.timeout()) {
             return Look::Expired;
         }
-        Look::Found(read(entry))
+        Look::Found(read(entry, blocks))
     }
 
     /// Stores a session under `id`, in place of the one that is there.
@@ -355,7 +346,7 @@ impl Cache {
         if lifetime.is_over(now, self.timeout()) {
             return Err(Refused::Expired);
         }
-        let entry = Entry::new(id, der, lifetime).ok_or(Refused::NoMemory)?;
+        let draft = Draft::new(id, der, lifetime).ok_or(Refused::TooLarge)?;
         let hash = self.hash(id);
         let home = self.map.determine_shard(hash as usize);
 
@@ -365,7 +356,6 @@ impl Cache {
             if der.len() > self.budget.max_bytes() {
                 return Err(Refused::TooLarge);
             }
-            let mut leaving = Leaving::new();
             // Skipping is for the first try only: later ones have evicted something,
             // and to give up then would have cost a stranger's session for nothing.
             let mut shard = if first_try {
@@ -374,25 +364,22 @@ impl Cache {
                 self.write(home)
             };
             first_try = false;
-            shard.reserve_memory()?;
-            shard.reap(self, now, &mut leaving);
+            shard.reserve_memory(draft.words())?;
+            shard.reap(self, now);
             for _ in 0..EVICT_PER_LOCK {
                 let old_len = shard.der_len(hash, id);
                 if self.budget.reserve(old_len, der.len()) {
-                    leaving.extend(shard.put(self, hash, id, entry));
+                    shard.put(self, hash, id, &draft);
                     drop(shard);
                     self.reap_next_shard(now);
-                    self.note_growth();
                     return Ok(());
                 }
                 // Here if possible: then one lock does for both.
-                let Some(entry) = shard.evict(self, now, Whom::ColdOfFairShare) else {
+                if !shard.evict(self, now, Whom::ColdOfFairShare) {
                     break;
-                };
-                leaving.push(entry);
+                }
             }
             drop(shard);
-            drop(leaving);
             if !self.evict_anywhere(now) {
                 // Another thread has reserved the room and not used it yet.
                 wait.a_little();
@@ -405,7 +392,8 @@ impl Cache {
     /// Takes the shard's lock for writing and waits for it, whatever is set
     /// for contention.
     pub fn remove(&self, id: &SessionId, now: Now) -> bool {
-        self.take(id, now).is_ok()
+        let (shard, hash) = self.write_home(id);
+        self.take(shard, hash, id, now, |_, _| ()).is_ok()
     }
 
     /// Removes a session and calls `read` with its DER, so that of several callers one
@@ -418,26 +406,42 @@ impl Cache {
         now: Now,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Option<R> {
-        let taken = self.take(id, now);
-        self.counted(taken.map(|entry| read(entry.der())))
+        let mut copy = DerCopy::default();
+        let (shard, hash) = self.write_home(id);
+        if !copy.reserve(shard.der_len(hash, id).unwrap_or(0)) {
+            return self.counted(Err(Miss::NoMemory));
+        }
+        let taken = self.take(shard, hash, id, now, |entry, blocks| {
+            copy.fill(entry, blocks);
+        });
+        self.counted(taken.map(|()| read(&copy.0)))
     }
 
-    fn take(&self, id: &SessionId, now: Now) -> Result<Entry, Miss> {
+    fn write_home(&self, id: &SessionId) -> (Shard<'_>, u64) {
         let hash = self.hash(id);
-        let mut shard = self.write(self.map.determine_shard(hash as usize));
-        let removed = shard.take(self, hash, |entry| entry.is(id));
-        drop(shard);
-        let entry = removed.ok_or(Miss::Absent)?;
-        let expired = entry.lifetime().is_over(now, self.timeout());
-        self.stats.count(match expired {
-            true => Counter::Expired,
-            false => Counter::Removed,
+        (self.write(self.map.determine_shard(hash as usize)), hash)
+    }
+
+    fn take<R>(
+        &self,
+        mut shard: Shard<'_>,
+        hash: u64,
+        id: &SessionId,
+        now: Now,
+        read: impl FnOnce(&Entry, &Blocks) -> R,
+    ) -> Result<R, Miss> {
+        let is_it = |entry: &Entry, blocks: &Blocks| entry.is(blocks, id);
+        let taken = shard.take(self, hash, is_it, |entry, blocks| {
+            let is_over = entry.lifetime(blocks).is_over(now, self.timeout());
+            (!is_over).then(|| read(entry, blocks))
         });
-        if expired {
-            Err(Miss::Expired)
-        } else {
-            Ok(entry)
-        }
+        drop(shard);
+        let result = taken.ok_or(Miss::Absent)?.ok_or(Miss::Expired);
+        self.stats.count(match result {
+            Ok(_) => Counter::Removed,
+            Err(_) => Counter::Expired,
+        });
+        result
     }
 
     /// Forgets every session and gives the memory back.
@@ -461,11 +465,13 @@ impl Cache {
     }
 
     fn clear_shard(&self, mut shard: Shard<'_>) {
-        let order = std::mem::take(&mut *shard.order);
+        let Shard { ledger, lane, .. } = &mut shard;
+        let order = std::mem::take(&mut ledger.order);
+        lane.blocks.clear(&mut ledger.vacant);
         let table = std::mem::take(&mut *shard.table);
         let lens = order
             .iter()
-            .map(|(hash, slot)| entry_at(&table, hash, slot).map_or(0, |entry| entry.der().len()));
+            .map(|(hash, slot)| entry_at(&table, hash, slot).map_or(0, Entry::der_len));
         self.budget.release(order.len(), lens.sum());
         shard.lane.ghosts.clear();
         self.stats.add(Counter::Cleared, order.len() as u64);
@@ -493,9 +499,14 @@ impl Cache {
         }
         for index in 0..self.lanes.len() {
             let mut shard = self.write(index);
-            let Shard { order, table, .. } = &mut shard;
-            order.set_ends(|hash, slot| {
-                entry_at(table, hash, slot).map_or(0, |entry| entry.lifetime().end(seconds))
+            let Shard {
+                ledger,
+                table,
+                lane,
+            } = &mut shard;
+            ledger.order.set_ends(|hash, slot| {
+                let entry = entry_at(table, hash, slot);
+                entry.map_or(0, |entry| entry.lifetime(&lane.blocks).end(seconds))
             });
         }
     }
@@ -503,48 +514,6 @@ impl Cache {
     /// Whether lookups and inserts give up on a locked shard instead of waiting.
     pub fn set_skip_on_contention(&self, skip: bool) {
         self.skip_on_contention.store(skip, Ordering::Relaxed);
-    }
-
-    /// Whether so much has left since it was last said so that the allocator should give
-    /// memory back to the system. Who is told so sees to it; it is said once a second at
-    /// most, unless nothing is left.
-    pub fn has_shrunk(&self, now: impl FnOnce() -> Now) -> bool {
-        let Peak {
-            half_of_most,
-            given_back,
-        } = &self.peak;
-        let half = half_of_most.load(Ordering::Relaxed);
-        if half < WORTH_GIVING_BACK / 2 || self.bytes() >= half {
-            return false;
-        }
-        // Of the last sessions twice as much has gone: they count when they are all gone.
-        let is_empty = self.entries() == 0;
-        if half < WORTH_GIVING_BACK && !is_empty {
-            return false;
-        }
-        let second = now().up;
-        let is_first = given_back.swap(second, Ordering::Relaxed) != second;
-        if !is_first && !is_empty {
-            return false;
-        }
-        let swapped = half_of_most.compare_exchange(
-            half,
-            self.bytes() / 2,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
-        swapped.is_ok()
-    }
-
-    /// Remembers how large the cache has been, for [`Cache::has_shrunk`].
-    fn note_growth(&self) {
-        let half = &self.peak.half_of_most;
-        let now = self.bytes() / 2;
-        let before = half.load(Ordering::Relaxed);
-        // In steps: this is written rarely, and read by every thread.
-        if now > before + before / 16 {
-            half.fetch_max(now, Ordering::Relaxed);
-        }
     }
 
     /// How many sessions there are, expired ones that were not reclaimed yet included.
@@ -582,9 +551,10 @@ impl Cache {
             return;
         };
         let timeout = self.timeout();
-        let expired = shard.take(self, hash, |entry| {
-            entry.is(id) && entry.lifetime().is_over(now, timeout)
-        });
+        let is_it = |entry: &Entry, blocks: &Blocks| {
+            entry.is(blocks, id) && entry.lifetime(blocks).is_over(now, timeout)
+        };
+        let expired = shard.take(self, hash, is_it, |_, _| ());
         drop(shard);
         if expired.is_some() {
             self.stats.count(Counter::Expired);
@@ -598,9 +568,8 @@ impl Cache {
         if now.wall < self.lanes[index].earliest_end.load(Ordering::Relaxed) {
             return;
         }
-        let mut leaving = Leaving::new();
         if let Some(mut shard) = self.try_write(index) {
-            shard.reap(self, now, &mut leaving);
+            shard.reap(self, now);
         }
     }
 
@@ -609,10 +578,7 @@ impl Cache {
         for whom in [Whom::ColdOfFairShare, Whom::Cold, Whom::Any] {
             for _ in 0..self.lanes.len() {
                 let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
-                let mut shard = self.write(index);
-                let left = shard.evict(self, now, whom);
-                drop(shard);
-                if left.is_some() {
+                if self.write(index).evict(self, now, whom) {
                     return true;
                 }
             }
@@ -686,7 +652,7 @@ impl Cache {
         let table = self.map.shards()[index].try_write()?;
         let lane = &self.lanes[index];
         Some(Shard {
-            order: lock(&lane.order),
+            ledger: lock(&lane.ledger),
             table,
             lane,
         })
@@ -701,17 +667,21 @@ enum Look<R> {
     Expired,
 }
 
-/// Copies as much as fits, and returns how much there is.
-fn copy_to(buffer: &mut [MaybeUninit<u8>], der: &[u8]) -> usize {
-    for (to, from) in buffer.iter_mut().zip(der) {
-        to.write(*from);
-    }
-    der.len()
-}
-
 /// A session's DER on its way to its reader: most fit without an allocation.
 #[derive(Default)]
 struct DerCopy(SmallVec<[u8; 1024]>);
+
+impl DerCopy {
+    /// Makes room for so many bytes; `false` when there is no memory for them.
+    fn reserve(&mut self, len: usize) -> bool {
+        self.0.try_reserve_exact(len).is_ok()
+    }
+
+    fn fill(&mut self, entry: &Entry, blocks: &Blocks) {
+        self.0.resize(entry.der_len(), 0);
+        entry.copy_der(blocks, &mut self.0);
+    }
+}
 
 impl Drop for DerCopy {
     fn drop(&mut self) {
@@ -725,70 +695,113 @@ fn entry_at(table: &Table, hash: u64, slot: u32) -> Option<&Entry> {
     Some(entry.get())
 }
 
-/// A shard locked for writing, with its eviction order.
+/// A shard locked for writing, with all that belongs to it.
 struct Shard<'a> {
-    // Unlocked before the table: whoever gets the table finds the order free.
-    order: MutexGuard<'a, Order>,
+    // Unlocked before the table: whoever gets the table finds the ledger free.
+    ledger: MutexGuard<'a, Ledger>,
     table: RwLockWriteGuard<'a, Table>,
     lane: &'a Lane,
 }
 
 impl Drop for Shard<'_> {
     fn drop(&mut self) {
-        let earliest = self.order.earliest_end();
+        let earliest = self.ledger.order.earliest_end();
         self.lane.earliest_end.store(earliest, Ordering::Relaxed);
     }
 }
 
 impl Shard<'_> {
     fn der_len(&self, hash: u64, id: &SessionId) -> Option<usize> {
-        let (_, entry) = self.table.get(hash, |(_, entry)| entry.get().is(id))?;
-        Some(entry.get().der().len())
+        let blocks = &self.lane.blocks;
+        let (_, entry) = self
+            .table
+            .get(hash, |(_, entry)| entry.get().is(blocks, id))?;
+        Some(entry.get().der_len())
     }
 
     /// Makes sure that [`Shard::put`] allocates nothing.
-    fn reserve_memory(&mut self) -> Result<(), Refused> {
+    fn reserve_memory(&mut self, words: usize) -> Result<(), Refused> {
         let table = self.table.try_reserve(1, |(hash, _)| *hash);
-        match table.is_ok() && self.order.reserve() {
+        let Ledger { order, vacant } = &mut *self.ledger;
+        match table.is_ok() && order.reserve() && self.lane.blocks.reserve(vacant, words) {
             true => Ok(()),
             false => Err(Refused::NoMemory),
         }
     }
 
-    /// Stores an entry for which room was reserved; returns the one it replaces.
-    fn put(&mut self, cache: &Cache, hash: u64, id: &SessionId, mut entry: Entry) -> Option<Entry> {
-        let len = entry.der().len();
-        entry.slot = self.order.push(hash, entry.lifetime().end(cache.timeout()));
-        let old = self.table.get_mut(hash, |(_, old)| old.get().is(id));
+    /// Stores an entry for which room was reserved, in place of the one that is there.
+    fn put(&mut self, cache: &Cache, hash: u64, id: &SessionId, draft: &Draft<'_>) {
+        let Self {
+            ledger,
+            table,
+            lane,
+        } = self;
+        let Ledger { order, vacant } = &mut **ledger;
+        let blocks = &lane.blocks;
+        let mut entry = draft.store(blocks, vacant);
+        let len = entry.der_len();
+        entry.slot = order.push(hash, entry.lifetime(blocks).end(cache.timeout()));
+        let old = table.get_mut(hash, |(_, old)| old.get().is(blocks, id));
         let Some((_, place)) = old else {
-            let place = (hash, SharedValue::new(entry));
-            self.table.insert(hash, place, |(hash, _)| *hash);
-            return None;
+            table.insert(hash, (hash, SharedValue::new(entry)), |(hash, _)| *hash);
+            return;
         };
         let old = std::mem::replace(place.get_mut(), entry);
-        self.order.remove(old.slot);
+        order.remove(old.slot);
         // Only what it had more: the rest is the new one's.
-        cache.budget.release(0, old.der().len().saturating_sub(len));
+        cache.budget.release(0, old.der_len().saturating_sub(len));
         cache.stats.count(Counter::Replaced);
-        Some(old)
+        old.free(blocks, vacant);
     }
 
-    /// Takes out the entry with this hash that `is_it` accepts.
-    fn take(&mut self, cache: &Cache, hash: u64, is_it: impl Fn(&Entry) -> bool) -> Option<Entry> {
+    /// Takes out the entry with this hash that `is_it` accepts, and returns what `read` makes
+    /// of it.
+    fn take<R>(
+        &mut self,
+        cache: &Cache,
+        hash: u64,
+        is_it: impl Fn(&Entry, &Blocks) -> bool,
+        read: impl FnOnce(&Entry, &Blocks) -> R,
+    ) -> Option<R> {
+        let blocks = &self.lane.blocks;
         let (_, entry) = self
             .table
-            .remove_entry(hash, |(_, entry)| is_it(entry.get()))?;
+            .remove_entry(hash, |(_, entry)| is_it(entry.get(), blocks))?;
         let entry = entry.into_inner();
-        self.order.remove(entry.slot);
-        cache.budget.release(1, entry.der().len());
+        let result = read(&entry, blocks);
+        let Ledger { order, vacant } = &mut *self.ledger;
+        order.remove(entry.slot);
+        cache.budget.release(1, entry.der_len());
+        entry.free(blocks, vacant);
         self.shrink();
-        Some(entry)
+        Some(result)
+    }
+
+    /// Gives back what has become far too large.
+    fn shrink(&mut self) {
+        if self.ledger.vacant.is_sparse() {
+            let Self {
+                ledger,
+                table,
+                lane,
+            } = self;
+            let Ledger { order, vacant } = &mut **ledger;
+            lane.blocks.compact(vacant, |compact| {
+                for (hash, slot) in order.iter() {
+                    let entry = table.get_mut(hash, |(_, entry)| entry.get().slot == slot);
+                    if let Some((_, entry)) = entry {
+                        compact(entry.get_mut().run());
+                    }
+                }
+            });
+        }
+        self.shrink_table();
     }
 
     /// Exchanges a table and an order that have become far too large, if there is memory
     /// for smaller ones.
-    fn shrink(&mut self) {
-        let room = self.table.len() * 2;
+    fn shrink_table(&mut self) {
+        let room = (self.table.len() * 2).max(SMALL_TABLE / 4);
         let capacity = self.table.capacity();
         if capacity <= SMALL_TABLE || capacity < room * 4 {
             return;
@@ -796,8 +809,8 @@ impl Shard<'_> {
         let Ok(mut small) = Table::try_with_capacity(room) else {
             return;
         };
-        let Self { order, table, .. } = self;
-        let done = order.shrink(room, |hash, slot, new_slot| {
+        let Self { ledger, table, .. } = self;
+        let done = ledger.order.shrink(room, |hash, slot, new_slot| {
             let taken = table.remove_entry(hash, |(_, entry)| entry.get().slot == slot);
             if let Some((hash, mut entry)) = taken {
                 entry.get_mut().slot = new_slot;
@@ -809,39 +822,49 @@ impl Shard<'_> {
         }
     }
 
-    fn take_slot(&mut self, cache: &Cache, (hash, slot): (u64, u32)) -> Option<Entry> {
-        self.take(cache, hash, |entry| entry.slot == slot)
+    fn take_slot(&mut self, cache: &Cache, (hash, slot): (u64, u32)) -> bool {
+        let is_it = |entry: &Entry, _: &Blocks| entry.slot == slot;
+        self.take(cache, hash, is_it, |_, _| ()).is_some()
     }
 
-    /// Takes out an entry that has expired.
-    fn take_expired(&mut self, cache: &Cache, now: Now) -> Option<Entry> {
-        let expired = self.order.expired(now.wall)?;
+    /// Takes out an entry that has expired; `false` when there is none.
+    fn take_expired(&mut self, cache: &Cache, now: Now) -> bool {
+        let Some(expired) = self.ledger.order.expired(now.wall) else {
+            return false;
+        };
         cache.stats.count(Counter::Expired);
         self.take_slot(cache, expired)
     }
 
     /// Clears away a few expired entries.
-    fn reap(&mut self, cache: &Cache, now: Now, leaving: &mut Leaving) {
+    fn reap(&mut self, cache: &Cache, now: Now) {
         for _ in 0..REAP_PER_INSERT {
-            leaving.extend(self.take_expired(cache, now));
+            if !self.take_expired(cache, now) {
+                break;
+            }
         }
     }
 
-    /// Takes out one entry to make room: an expired one, else the policy's victim.
-    fn evict(&mut self, cache: &Cache, now: Now, whom: Whom) -> Option<Entry> {
-        if let Some(entry) = self.take_expired(cache, now) {
-            return Some(entry);
+    /// Takes out one entry to make room: an expired one, else the policy's victim. `false`
+    /// when there is none such.
+    fn evict(&mut self, cache: &Cache, now: Now, whom: Whom) -> bool {
+        if self.take_expired(cache, now) {
+            return true;
         }
-        let share = self.order.len() * cache.lanes.len();
+        let Self { ledger, table, .. } = self;
+        let order = &mut ledger.order;
+        let share = order.len() * cache.lanes.len();
         if whom == Whom::ColdOfFairShare && share < cache.entries() {
-            return None;
+            return false;
         }
-        let Self { order, table, .. } = self;
         let victim = order.victim(cache.trial_share.get(), |hash, slot, queue| {
             let entry = table.get_mut(hash, |(_, entry)| entry.get().slot == slot);
             let used = entry.is_some_and(|(_, entry)| entry.get_mut().take_use(queue));
             used && whom != Whom::Any
-        })?;
+        });
+        let Some(victim) = victim else {
+            return false;
+        };
         cache.stats.count(Counter::Evicted);
         self.lane.ghosts.remember(victim);
         if !cache.has_evicted.load(Ordering::Relaxed) {

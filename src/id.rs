@@ -7,13 +7,16 @@ use std::num::NonZeroU8;
 /// The longest session ID TLS allows (RFC 5246, 7.4.1.2).
 pub const MAX_LEN: usize = 32;
 
+/// The same in words.
+pub(crate) const WORDS: usize = MAX_LEN / 8;
+
 /// A session ID of 1 to 32 bytes.
 ///
 /// Kept in words, in which it is compared and hashed. Unused bytes are zero, so that works
 /// on all of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SessionId {
-    words: [u64; MAX_LEN / 8],
+    words: [u64; WORDS],
     len: NonZeroU8,
 }
 
@@ -45,21 +48,26 @@ impl SessionId {
         &bytemuck::bytes_of(&self.words)[..usize::from(self.len.get())]
     }
 
-    /// The bytes with their padding, and how many are none.
-    pub(crate) fn padded(&self) -> (&[u8], u8) {
-        (bytemuck::bytes_of(&self.words), self.len.get())
+    /// The bytes with their padding.
+    pub(crate) fn padded(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.words)
     }
 
-    /// Whether [`SessionId::padded`] gave these.
-    pub(crate) fn is(&self, padded: &[u8; MAX_LEN], len: u8) -> bool {
+    /// The same as words, and how many bytes are no padding.
+    pub(crate) fn words(&self) -> ([u64; WORDS], u8) {
+        (self.words, self.len.get())
+    }
+
+    /// Whether [`SessionId::words`] gave these.
+    pub(crate) fn is(&self, words: [u64; WORDS], len: u8) -> bool {
         // Without a call, and with one branch.
-        let differ = self.words.iter().zip(words(padded));
+        let differ = self.words.iter().zip(words);
         let len_differs = u64::from(self.len.get() ^ len);
         differ.fold(len_differs, |bits, (a, b)| bits | (a ^ b)) == 0
     }
 }
 
-fn words(bytes: &[u8; MAX_LEN]) -> [u64; MAX_LEN / 8] {
+fn words(bytes: &[u8; MAX_LEN]) -> [u64; WORDS] {
     let (chunks, _) = bytes.as_chunks();
     std::array::from_fn(|at| u64::from_ne_bytes(chunks[at]))
 }

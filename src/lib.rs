@@ -17,6 +17,8 @@
 compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
 
 #[forbid(unsafe_code)]
+mod blocks;
+#[forbid(unsafe_code)]
 mod budget;
 #[forbid(unsafe_code)]
 pub mod cache;
@@ -40,6 +42,7 @@ pub mod key_file;
 #[forbid(unsafe_code)]
 pub mod library;
 mod logger;
+mod pages;
 #[forbid(unsafe_code)]
 mod policy;
 #[forbid(unsafe_code)]

@@ -16,6 +16,7 @@
 //! This module knows neither locks nor entries: it keeps the order, the cache
 //! answers whether a session was used.
 
+use std::ops::{Index, IndexMut};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// No node: the end of the list.
@@ -53,9 +54,66 @@ struct Ends {
     len: usize,
 }
 
+/// Nodes by their slots. They are in chunks, and so do not move when there come more, which
+/// would take time and leave holes in the heap.
+#[derive(Default)]
+struct Nodes {
+    chunks: Vec<Vec<Node>>,
+    len: usize,
+}
+
+/// Nodes of a chunk.
+const CHUNK: usize = 32;
+
+impl Nodes {
+    /// Makes sure that there may be so many; `false` when there is no memory for them.
+    fn reserve(&mut self, count: usize) -> bool {
+        while self.chunks.len() * CHUNK < count {
+            let mut chunk = Vec::new();
+            if chunk.try_reserve_exact(CHUNK).is_err() || self.chunks.try_reserve(1).is_err() {
+                return false;
+            }
+            self.chunks.push(chunk);
+        }
+        true
+    }
+
+    /// Adds one for which there is a reservation, and returns its slot.
+    fn push(&mut self, node: Node) -> u32 {
+        let slot = self.len;
+        self.chunks[slot / CHUNK].push(node);
+        self.len += 1;
+        slot as u32
+    }
+
+    fn get(&self, slot: u32) -> Option<&Node> {
+        let slot = slot as usize;
+        self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)
+    }
+
+    fn get_mut(&mut self, slot: u32) -> Option<&mut Node> {
+        let slot = slot as usize;
+        self.chunks.get_mut(slot / CHUNK)?.get_mut(slot % CHUNK)
+    }
+}
+
+impl Index<u32> for Nodes {
+    type Output = Node;
+
+    fn index(&self, slot: u32) -> &Node {
+        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+}
+
+impl IndexMut<u32> for Nodes {
+    fn index_mut(&mut self, slot: u32) -> &mut Node {
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+}
+
 /// The eviction order of one shard.
 pub(crate) struct Order {
-    nodes: Vec<Node>,
+    nodes: Nodes,
     queues: [Ends; 2],
     /// Where the search for expired sessions goes on.
     search: u32,
@@ -73,7 +131,7 @@ impl Default for Order {
             len: 0,
         };
         Self {
-            nodes: Vec::new(),
+            nodes: Nodes::default(),
             queues: [empty; 2],
             search: NIL,
             earliest_end: i64::MAX,
@@ -90,7 +148,7 @@ impl Order {
     /// Makes sure that the next [`Order::push`] allocates nothing; `false` when
     /// there is no memory for it.
     pub(crate) fn reserve(&mut self) -> bool {
-        self.free != NIL || self.nodes.try_reserve(1).is_ok()
+        self.free != NIL || self.nodes.reserve(self.nodes.len + 1)
     }
 
     /// Frees what was allocated for more than `room` sessions, of which there may be so many
@@ -98,12 +156,12 @@ impl Order {
     /// is no memory to do it with: then nothing has changed.
     pub(crate) fn shrink(&mut self, room: usize, mut renamed: impl FnMut(u64, u32, u32)) -> bool {
         let mut small = Self::default();
-        if small.nodes.try_reserve_exact(room).is_err() {
+        if !small.nodes.reserve(room) {
             return false;
         }
         for queue in QUEUES {
             let mut slot = self.queues[queue as usize].oldest;
-            while let Some(&node) = self.nodes.get(slot as usize) {
+            while let Some(&node) = self.nodes.get(slot) {
                 let new_slot = small.new_node(node.hash, node.end);
                 small.link(new_slot, queue);
                 if self.search == slot {
@@ -134,7 +192,7 @@ impl Order {
             self.search = self.next(slot);
         }
         self.unlink(slot);
-        self.nodes[slot as usize].older = self.free;
+        self.nodes[slot].older = self.free;
         self.free = slot;
     }
 
@@ -147,12 +205,11 @@ impl Order {
             queue: Queue::Trial,
         };
         if self.free == NIL {
-            self.nodes.push(node);
-            return (self.nodes.len() - 1) as u32;
+            return self.nodes.push(node);
         }
         let slot = self.free;
-        self.free = self.nodes[slot as usize].older;
-        self.nodes[slot as usize] = node;
+        self.free = self.nodes[slot].older;
+        self.nodes[slot] = node;
         slot
     }
 
@@ -163,9 +220,9 @@ impl Order {
         ends.len += 1;
         match older {
             NIL => ends.oldest = slot,
-            older => self.nodes[older as usize].newer = slot,
+            older => self.nodes[older].newer = slot,
         }
-        let node = &mut self.nodes[slot as usize];
+        let node = &mut self.nodes[slot];
         (node.newer, node.older, node.queue) = (NIL, older, queue);
     }
 
@@ -175,23 +232,23 @@ impl Order {
             older,
             queue,
             ..
-        } = self.nodes[slot as usize];
+        } = self.nodes[slot];
         let ends = &mut self.queues[queue as usize];
         ends.len -= 1;
         match newer {
             NIL => ends.newest = older,
-            newer => self.nodes[newer as usize].older = older,
+            newer => self.nodes[newer].older = older,
         }
         match older {
             NIL => ends.oldest = newer,
-            older => self.nodes[older as usize].newer = newer,
+            older => self.nodes[older].newer = newer,
         }
     }
 
     /// The next one for who goes through all: to the newest of one queue, then
     /// from the oldest of the other; [`NIL`] at the end.
     fn next(&self, slot: u32) -> u32 {
-        let node = &self.nodes[slot as usize];
+        let node = &self.nodes[slot];
         match (node.newer, node.queue) {
             (NIL, Queue::Trial) => self.queues[Queue::Proven as usize].oldest,
             (newer, _) => newer,
@@ -223,7 +280,7 @@ impl Order {
                 self.search = self.first();
             }
             let slot = self.search;
-            let Node { hash, end, .. } = self.nodes[slot as usize];
+            let Node { hash, end, .. } = self.nodes[slot];
             let end = from_u32(end);
             if end <= now {
                 return Some((hash, slot));
@@ -239,7 +296,7 @@ impl Order {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
         let mut slot = self.first();
         std::iter::from_fn(move || {
-            let node = self.nodes.get(slot as usize)?;
+            let node = self.nodes.get(slot)?;
             let this = (node.hash, slot);
             slot = self.next(slot);
             Some(this)
@@ -250,7 +307,7 @@ impl Order {
     pub(crate) fn set_ends(&mut self, mut end_of: impl FnMut(u64, u32) -> i64) {
         self.earliest_end = i64::MAX;
         let mut slot = self.first();
-        while let Some(node) = self.nodes.get_mut(slot as usize) {
+        while let Some(node) = self.nodes.get_mut(slot) {
             node.end = as_u32(end_of(node.hash, slot));
             self.earliest_end = self.earliest_end.min(from_u32(node.end));
             slot = self.next(slot);
@@ -281,7 +338,7 @@ impl Order {
                 unasked = unasked.saturating_sub(1);
             }
             let slot = self.queues[from as usize].oldest;
-            let hash = self.nodes[slot as usize].hash;
+            let hash = self.nodes[slot].hash;
             if !used(hash, slot, from) {
                 return Some(Victim { hash, slot, from });
             }
@@ -492,6 +549,7 @@ mod tests {
                 let all = model.all();
                 match op {
                     Op::Push(end) => {
+                        prop_assert!(order.reserve());
                         slots.insert(hash, order.push(hash, end));
                         model.trial.push(hash);
                         model.ends.insert(hash, end);
@@ -516,7 +574,7 @@ mod tests {
                         let done = order.shrink(all.len(), |hash, slot, new_slot| {
                             assert_eq!(slots.insert(hash, new_slot), Some(slot));
                         });
-                        prop_assert!(done && order.nodes.len() == all.len());
+                        prop_assert!(done && order.nodes.len == all.len());
                         most = all.len();
                     }
                     Op::Hit(n) if !all.is_empty() => {
@@ -558,7 +616,7 @@ mod tests {
                 let earliest = all.iter().map(|hash| model.ends[hash]).min();
                 prop_assert!(order.earliest_end() <= earliest.unwrap_or(i64::MAX));
                 prop_assert_eq!(order.iter().map(|item| item.0).collect::<Vec<_>>(), all);
-                prop_assert!(order.nodes.len() <= most, "freed nodes are used again");
+                prop_assert!(order.nodes.len <= most, "freed nodes are used again");
             }
         }
     }

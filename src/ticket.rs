@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwapOption, Guard};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
+
+use crate::pages::SecretBytes;
 
 /// Bytes of a key's name, which stands in clear at the start of a ticket.
 pub const NAME_LEN: usize = 16;
@@ -121,7 +123,7 @@ impl Error for KeyError {}
 ///
 /// The bytes are copied once, stay where they are and are wiped at the end.
 pub struct KeySet {
-    keys: Box<[u8]>,
+    keys: SecretBytes,
     layout: Layout,
     by_name: HashMap<[u8; NAME_LEN], usize>,
     /// Whole keys that were given but left out because their secrets are all zero.
@@ -165,16 +167,13 @@ impl KeySet {
                 }
             }
         }
-        // Only now that the number is known are secrets copied: a vector that grows
-        // would leave some behind in the memory it moves out of.
-        let mut keys = Vec::new();
-        keys.try_reserve_exact(used.len() * key_len)
-            .map_err(|_| KeyError::NoMemory)?;
-        for key in used {
-            keys.extend_from_slice(key.bytes);
+        // Only now that the number is known are secrets copied: into memory that cannot grow.
+        let mut keys = SecretBytes::new(used.len() * key_len).ok_or(KeyError::NoMemory)?;
+        for (to, key) in keys.chunks_exact_mut(key_len).zip(used) {
+            to.copy_from_slice(key.bytes);
         }
         Ok(Self {
-            keys: keys.into_boxed_slice(),
+            keys,
             layout,
             by_name,
             blanks,
@@ -204,12 +203,6 @@ impl KeySet {
             bytes: &self.keys[start..start + self.layout.key_len()],
             layout: self.layout,
         }
-    }
-}
-
-impl Drop for KeySet {
-    fn drop(&mut self) {
-        self.keys.zeroize();
     }
 }
 
