@@ -217,7 +217,11 @@ impl Blocks {
             let count = FIRST_REGION << region;
             let end = start + count;
             if in_use < end && start < vacant.unused {
-                lines.discard((count / LINKS_PER_LINE + in_use.saturating_sub(start)) as usize);
+                lines.discard(match in_use.checked_sub(start) {
+                    // Not the links of those in use.
+                    Some(kept @ 1..) => (count / LINKS_PER_LINE + kept) as usize,
+                    _ => 0,
+                });
             }
             start = end;
         }
