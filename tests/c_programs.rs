@@ -134,8 +134,8 @@ fn host_log() {
 /// Not under valgrind, which keeps copies of memory that one would find, and memory that
 /// was freed, and where a full cache takes minutes.
 #[test]
-fn wipe_and_memory_and_defaults() {
-    for program in ["wipe.c", "memory.c", "defaults.c"] {
+fn secrets_and_memory_and_defaults() {
+    for program in ["wipe.c", "process_end.c", "memory.c", "defaults.c"] {
         for reach in [Reach::Link, Reach::Dlopen] {
             execute(Command::new(compile(program, reach, &[])));
         }
