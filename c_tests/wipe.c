@@ -145,6 +145,14 @@ main(void)
   CHECK_INT(secret_in_memory(9) + secret_in_memory(10), 1);
   CHECK(secret_pieces_in("self", 9) == 0 || secret_pieces_in("self", 10) == 0);
 
+  /* Get makes a copy of a large session and wipes it. (OpenSSL's decoder leaves pieces.) */
+  static const unsigned char padding[1500];
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", "1000"), TS_SUCCESS);
+  REQUIRE(SSL_SESSION_set1_ticket_appdata(base, padding, sizeof(padding)) == 1);
+  insert(1, 20, 1000);
+  SSL_SESSION_free((SSL_SESSION *)TSSslSessionGet(&first));
+  CHECK_INT(secret_in_memory(20), 1);
+
   /* Keys: one that is kept for old tickets is there until it is left out. */
   update_keys(11, 0);
   CHECK(is_flagged(11, " dd") && is_flagged(11, " lo"));

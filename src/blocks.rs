@@ -77,9 +77,14 @@ impl Default for Vacant {
 
 impl Vacant {
     /// Whether the blocks in use lie so far apart that [`Blocks::compact`] would give
-    /// back most of the memory.
+    /// back most of the memory, and enough of it to be worth a system call.
     pub(crate) fn is_sparse(&self) -> bool {
-        self.unused > FIRST_REGION / 4 && self.unused - self.free_len <= self.unused / 8
+        let in_use = self.unused - self.free_len;
+        let worth_it = match in_use {
+            0 => FIRST_REGION / 16,
+            _ => FIRST_REGION / 4,
+        };
+        self.unused > worth_it && in_use <= self.unused / 8
     }
 }
 
@@ -191,7 +196,6 @@ impl Blocks {
                     for (from, to) in self.block(number).iter().zip(self.block(low)) {
                         to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
                     }
-                    wipe(self.block(number));
                     self.set_link(low, self.link(number));
                     match before {
                         NIL => run.first = low,

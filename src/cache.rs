@@ -62,6 +62,10 @@ const EVICT_PER_LOCK: usize = 4;
 /// has, is exchanged for a smaller one.
 const SMALL_TABLE: usize = 64;
 
+/// When the sessions have become half of what they were, that much DER at least must have
+/// gone for the memory to be worth a search for what the system can have back.
+const WORTH_GIVING_BACK: usize = 512 * 1024;
+
 /// A shard is worth having from about this many entries on: an eviction order
 /// over a handful of sessions cannot tell which of them are in use.
 const ENTRIES_PER_SHARD: usize = 128;
@@ -132,6 +136,15 @@ impl Lane {
     }
 }
 
+/// How large the cache has been, for [`Cache::has_shrunk`].
+#[derive(Default)]
+struct Peak {
+    /// Half of the most bytes there were since memory was last given back.
+    half_of_most: CachePadded<AtomicUsize>,
+    /// The second in which that was.
+    given_back: AtomicI64,
+}
+
 /// A bounded, thread-safe map from session ID to DER bytes.
 pub struct Cache {
     map: DashMap<u64, Entry, RandomState>,
@@ -143,6 +156,7 @@ pub struct Cache {
     /// Whether there may be ghosts: as long as nothing was evicted, no lookup need ask.
     has_evicted: AtomicBool,
     budget: Budget,
+    peak: Peak,
     /// Seconds after which a session is over whatever it says itself; 0: never.
     timeout: AtomicU32,
     /// Give up on a locked shard instead of waiting.
@@ -168,6 +182,7 @@ impl Cache {
             writers_waiting: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             has_evicted: AtomicBool::new(false),
             budget: Budget::new(limits),
+            peak: Peak::default(),
             timeout: AtomicU32::new(0),
             skip_on_contention: AtomicBool::new(false),
             trial_share: TrialShare::default(),
@@ -372,6 +387,7 @@ impl Cache {
                     shard.put(self, hash, id, &draft);
                     drop(shard);
                     self.reap_next_shard(now);
+                    self.note_growth();
                     return Ok(());
                 }
                 // Here if possible: then one lock does for both.
@@ -514,6 +530,48 @@ impl Cache {
     /// Whether lookups and inserts give up on a locked shard instead of waiting.
     pub fn set_skip_on_contention(&self, skip: bool) {
         self.skip_on_contention.store(skip, Ordering::Relaxed);
+    }
+
+    /// Whether so much has left since it was last said so that the allocator should give
+    /// memory back to the system. Who is told so sees to it; it is said once a second at
+    /// most, unless nothing is left.
+    pub fn has_shrunk(&self, now: impl FnOnce() -> Now) -> bool {
+        let Peak {
+            half_of_most,
+            given_back,
+        } = &self.peak;
+        let half = half_of_most.load(Ordering::Relaxed);
+        if half < WORTH_GIVING_BACK / 2 || self.bytes() >= half {
+            return false;
+        }
+        // Of the last sessions twice as much has gone: they count when they are all gone.
+        let is_empty = self.entries() == 0;
+        if half < WORTH_GIVING_BACK && !is_empty {
+            return false;
+        }
+        let second = now().up;
+        let is_first = given_back.swap(second, Ordering::Relaxed) != second;
+        if !is_first && !is_empty {
+            return false;
+        }
+        let swapped = half_of_most.compare_exchange(
+            half,
+            self.bytes() / 2,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        swapped.is_ok()
+    }
+
+    /// Remembers how large the cache has been, for [`Cache::has_shrunk`].
+    fn note_growth(&self) {
+        let half = &self.peak.half_of_most;
+        let now = self.bytes() / 2;
+        let before = half.load(Ordering::Relaxed);
+        // In steps: this is written rarely, and read by every thread.
+        if now > before + before / 16 {
+            half.fetch_max(now, Ordering::Relaxed);
+        }
     }
 
     /// How many sessions there are, expired ones that were not reclaimed yet included.

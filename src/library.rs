@@ -277,6 +277,7 @@ impl Library {
     pub fn take_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
         let cache = self.cache_if_on()?;
         let result = cache.take_der(id, sys::now(), read);
+        give_back(cache);
         log_lookup(id, result.is_some());
         result
     }
@@ -306,6 +307,8 @@ impl Library {
         if result.is_ok() {
             log::debug!(target: "ssl.session_cache.insert", "{id:?}: stored, {} bytes", der.len());
         }
+        // It may have cleared away more than it stored.
+        give_back(cache);
         result.map_err(NotStored::Refused)
     }
 
@@ -314,6 +317,7 @@ impl Library {
     pub fn remove(&self, id: &SessionId) -> bool {
         self.cache_if_on().is_some_and(|cache| {
             let removed = cache.remove(id, sys::now());
+            give_back(cache);
             log::debug!(target: "ssl.session_cache.remove", "{id:?}: {}", if removed { "removed" } else { "absent" });
             removed
         })
@@ -385,6 +389,7 @@ impl Library {
     pub fn clear(&self) {
         if let Some(cache) = self.cache.get() {
             cache.clear();
+            give_back(cache);
         }
     }
 
@@ -447,6 +452,7 @@ impl Library {
         cache.set_timeout(self.config.int(Record::Timeout) as u32);
         cache.set_skip_on_contention(self.config.int(Record::SkipOnContention) == 1);
         cache.set_limits(self.limits(), sys::now());
+        give_back(cache);
     }
 }
 
@@ -474,6 +480,13 @@ impl LeftOut {
         if *blanks > 0 {
             log::warn!(target: "ssl_session_ticket", "{origin}: {blanks} keys are all zero and are left out");
         }
+    }
+}
+
+/// Gives memory back to the system where it has become worth the time.
+fn give_back(cache: &Cache) {
+    if cache.has_shrunk(sys::now) {
+        sys::trim_heap();
     }
 }
 

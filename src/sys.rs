@@ -67,6 +67,17 @@ pub fn wipe(bytes: &mut [u8]) {
     unsafe { libc::explicit_bzero(bytes.as_mut_ptr().cast(), bytes.len()) };
 }
 
+/// Has the allocator return free pages to the system, which glibc's does by itself at the
+/// very end of the heap only. Goes through the whole heap of the host, which takes some ten
+/// milliseconds a hundred megabytes.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: may be called at any time; it takes the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Writes a line to stderr in one piece and without a lock: another thread may
 /// have held one when this process was forked. If nobody reads stderr any more, the
 /// signal that the kernel sends is not for the host to die of.
