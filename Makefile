@@ -19,6 +19,7 @@
 # make deb-test         tests them in a clean Debian
 # make linearizability  checks 12 million concurrent calls, with 256 shards and with two
 # make fork-1000        forks 1000 times from a process with threads inside the library
+# make load             200 000 handshakes of several processes, while keys and sizes change
 # make fuzz-smoke       fuzzes each target for FUZZ_SECONDS, 30
 # make fuzz             the same for ten minutes, TARGET=... one of them
 # make clean
@@ -79,9 +80,10 @@ test: deps-test all bench-smoke target/reliability/chosen_ids
 # The same C programs as in the tests, at their full length.
 reliability = target/reliability
 
-.PHONY: linearizability fork-1000 chosen-ids
+.PHONY: linearizability fork-1000 chosen-ids load
 
-$(reliability)/%: c_tests/%.c c_tests/tls.c c_tests/tls.h c_tests/check.h c_tests/api.h c_tests/folder.h $(lib)/libtssession.so
+$(reliability)/%: c_tests/%.c c_tests/tls.c c_tests/tls.h c_tests/check.h c_tests/api.h c_tests/folder.h \
+  c_tests/load_clients.h $(lib)/libtssession.so
 	mkdir -p $(reliability)
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto -pthread
 
@@ -91,6 +93,9 @@ linearizability: deps $(reliability)/linearizability
 
 fork-1000: deps $(reliability)/fork
 	LD_LIBRARY_PATH=$(lib) $(reliability)/fork 1000
+
+load: deps $(reliability)/load
+	LD_LIBRARY_PATH=$(lib) $(reliability)/load 200000
 
 chosen-ids: deps-test $(reliability)/chosen_ids
 	LD_LIBRARY_PATH=$(lib) tools/chosen-ids.sh $(reliability)/chosen_ids $(reliability)
