@@ -19,8 +19,7 @@
 //!    the entries of that shard.
 //! 3. A thread holds at most one shard lock, except in [`Cache::freeze`], which
 //!    takes them all in ascending order. While it holds one it calls no code
-//!    but this crate's, and an entry that leaves is wiped and freed after the
-//!    unlock.
+//!    but this crate's. The bytes of an entry are written, copied and wiped under it.
 //! 4. Locks are only ever *tried*, again and again, never parked upon, so that
 //!    [`Cache::freeze`] makes a fork safe (see [`crate::wait`]).
 
