@@ -1,5 +1,6 @@
 # make demo             builds all and shows real clients resuming
 # make test             builds all and runs every test
+# make farm-demo        three hosts that share sessions and keys through Redis, and faults
 # make chosen-ids       counts what lookups cost after a peer inserted IDs of its choice
 # make peers            TLS peers of other makers, over sockets: resumption, attacks on it
 # make lint             formatting, clippy with warnings denied, shell scripts
@@ -148,6 +149,36 @@ hitrate: deps
 	$(CARGO) run --release --locked -p tssession-bench --bin hitrate -- $(bench) >$(bench)/hitrate.txt
 	$(report) <$(bench)/hitrate.jsonl
 	cat $(bench)/hitrate.txt
+
+# Sessions and ticket keys between machines, with a real Redis.
+farm = target/farm
+
+.PHONY: farm-demo farm-test deps-farm
+
+deps-farm:
+	@tools/deps.sh farm
+
+$(release)/libtssession_farm.so: deps FORCE
+	$(CARGO) build --release --locked -p tssession-farm
+
+$(farm)/lib/libtssession_farm.so: $(release)/libtssession_farm.so $(lib)/libtssession.so
+	mkdir -p $(farm)/lib
+	ln -sf $(abspath $(release)/libtssession.so) $(farm)/lib/libtssession.so.0
+	ln -sf $(abspath $<) $(farm)/lib/libtssession_farm.so.0
+	ln -sf libtssession_farm.so.0 $@
+
+$(farm)/member: farm/lab/member.c c_tests/tls.c c_tests/tls.h c_tests/check.h $(farm)/lib/libtssession_farm.so | deps-farm
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -Ic_tests -o $@ $< c_tests/tls.c -L$(farm)/lib -ltssession_farm \
+	  -L$(lib) -ltssession -lssl -lcrypto -pthread
+
+in_lab = LD_LIBRARY_PATH=$(abspath $(farm)/lib) MEMBER=$(abspath $(farm)/member) PYTHONDONTWRITEBYTECODE=1 python3
+
+farm-demo: $(farm)/member
+	$(in_lab) farm/lab/demo.py
+
+# What Redis, the network and members may do.
+farm-test: $(farm)/member
+	$(in_lab) farm/lab/faults.py
 
 # The real traffic_server, beside this library and with it inside.
 ats = target/ats

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
-# linters (lint), the Debian packages (deb), their test (deb-test), fuzzing (fuzz) or what runs
-# the real ATS (ats) need beyond Rust, a C compiler and make, or says in one line what to
+# linters (lint), the Debian packages (deb), their test (deb-test), fuzzing (fuzz), the farm with a
+# real Redis (farm) or what runs the real ATS (ats) need beyond Rust, a C compiler and make, or says in one line what to
 # install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
@@ -55,6 +55,11 @@ deb-test)
 ats)
   need trafficserver command -v traffic_server
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
+  ;;
+farm)
+  need redis-server command -v redis-server
+  need redis-sentinel command -v redis-sentinel
+  need python3 command -v python3
   ;;
 fuzz)
   # libFuzzer is built by cargo, and is C++.

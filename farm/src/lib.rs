@@ -1,3 +1,31 @@
 //! Shares TLS sessions and session-ticket keys between machines through Redis.
 //!
 //! `docs/farm.md` has the design and the protocol, and says what each module does.
+
+#![allow(rustdoc::private_intra_doc_links)]
+
+pub mod config;
+pub mod counters;
+mod farm;
+pub mod ffi;
+pub mod host;
+#[forbid(unsafe_code)]
+pub mod keeper;
+#[forbid(unsafe_code)]
+pub mod keys;
+#[forbid(unsafe_code)]
+pub mod message;
+#[forbid(unsafe_code)]
+pub mod publish;
+#[forbid(unsafe_code)]
+pub mod queue;
+#[forbid(unsafe_code)]
+pub mod receive;
+#[forbid(unsafe_code)]
+pub mod redis_link;
+#[forbid(unsafe_code)]
+pub mod seal;
+#[forbid(unsafe_code)]
+pub mod tombstones;
+
+pub use farm::Farm;

@@ -1,0 +1,183 @@
+//! The one farm that a process may be a member of.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use redis::RedisError;
+
+use crate::config::Config;
+use crate::counters::{Counter, Counters};
+use crate::host::{Host, Level};
+use crate::keeper::Keeper;
+use crate::publish;
+use crate::queue::{Event, Item, Queue};
+use crate::receive;
+use crate::redis_link::{Clock, Link};
+use crate::seal::{Opener, Sealer, SenderId};
+use crate::tombstones::Tombstones;
+
+/// How many removals are remembered at most: some 100 bytes each.
+const TOMBSTONES: usize = 100_000;
+
+/// What the threads of a member share.
+pub struct Farm {
+    pub(crate) config: Config,
+    pub(crate) host: Host,
+    pub(crate) counters: Counters,
+    pub(crate) queue: Queue,
+    pub(crate) clock: Clock,
+    tombstones: Mutex<Tombstones>,
+    sender: SenderId,
+    /// How many connections are down.
+    down: AtomicU32,
+}
+
+static FARM: OnceLock<Farm> = OnceLock::new();
+
+/// Called in handshakes.
+fn on_session_event(event: Event, id: &[u8]) {
+    let Some(farm) = FARM.get() else {
+        return;
+    };
+    if let Some(item) = Item::new(event, id)
+        && !farm.queue.push(item)
+    {
+        farm.counters.count(Counter::Dropped);
+    }
+}
+
+impl Farm {
+    /// Joins the farm, once in a process. Waits for the current ticket keys for no longer than
+    /// Redis is given to answer.
+    pub fn start(config: Config, host: Host) -> Result<&'static Self, String> {
+        let say = |error: &dyn std::fmt::Display| error.to_string();
+        let Some(secret) = config.secrets.first() else {
+            return Err("no secret is configured".to_owned());
+        };
+        let sealer = Sealer::new(&config.farm, secret).map_err(|error| say(&error))?;
+        let sender = sealer.sender();
+        let new_link = || Link::new(&config.redis).map_err(|error| format!("redis: {error}"));
+        let new_opener = || Opener::new(&config.farm, &config.secrets, sender).map_err(|e| say(&e));
+
+        let publisher = new_link()?;
+        let mut readers = Vec::new();
+        if publisher.is_cluster() {
+            for partition in 0..config.partitions {
+                readers.push((new_link()?, vec![(partition, new_opener()?)]));
+            }
+        } else {
+            let all = (0..config.partitions).map(|partition| Ok((partition, new_opener()?)));
+            readers.push((new_link()?, all.collect::<Result<Vec<_>, String>>()?));
+        }
+        let keeper = match &config.ticket_keys {
+            None => None,
+            Some(times) => {
+                // Its own sender, so that one counter serves one thread.
+                let sealer = Sealer::new(&config.farm, secret).map_err(|error| say(&error))?;
+                let opener = Opener::new(&config.farm, &config.secrets, sealer.sender());
+                let opener = opener.map_err(|error| say(&error))?;
+                Some(Keeper::new(new_link()?, sealer, opener, times.clone()))
+            }
+        };
+
+        let mut is_new = false;
+        let farm = FARM.get_or_init(|| {
+            is_new = true;
+            Self {
+                queue: Queue::new(config.queue),
+                tombstones: Mutex::new(Tombstones::new(
+                    config.tombstone_lifetime.as_millis() as u64,
+                    TOMBSTONES,
+                )),
+                config,
+                host,
+                counters: Counters::default(),
+                clock: Clock::default(),
+                sender,
+                down: AtomicU32::new(0),
+            }
+        });
+        if !is_new {
+            return Err("this process has joined a farm already".to_owned());
+        }
+        if let Some(mut keeper) = keeper {
+            // Before there are handshakes: a key of its own would be of no use to others.
+            keeper.step(farm);
+            farm.host
+                .spawn("farm-keys", Box::new(move || keeper.run(farm)));
+        }
+        farm.host.spawn(
+            "farm-publish",
+            Box::new(move || publish::run(farm, publisher, sealer)),
+        );
+        for (link, openers) in readers {
+            farm.host.spawn(
+                "farm-read",
+                Box::new(move || receive::run(farm, link, openers)),
+            );
+        }
+        if !farm.host.add_hook(on_session_event) {
+            return Err("the host has no hook for TLS sessions".to_owned());
+        }
+        Ok(farm)
+    }
+
+    /// What has happened.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn tombstones(&self) -> MutexGuard<'_, Tombstones> {
+        self.tombstones
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note_removal(&self, id: &[u8], sender: SenderId, counter: u64, now_ms: u64) {
+        self.tombstones().add(id, sender, counter, now_ms);
+    }
+
+    /// What was removed here comes back by no message of others.
+    pub(crate) fn note_own_removal(&self, id: &[u8]) {
+        self.note_removal(id, self.sender, u64::MAX, self.clock.now_ms());
+    }
+
+    pub(crate) fn is_removed(
+        &self,
+        id: &[u8],
+        sender: SenderId,
+        counter: u64,
+        now_ms: u64,
+    ) -> bool {
+        self.tombstones().covers(id, sender, counter, now_ms)
+    }
+
+    /// Redis has answered on this connection; said when it does on all of them again.
+    pub(crate) fn redis_works(&self, link: &mut Link) {
+        if std::mem::take(&mut link.is_down) && self.down.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.counters.count(Counter::Reconnects);
+            self.host.log(Level::Warning, "Redis is back");
+        }
+        let is_up = self.down.load(Ordering::Relaxed) == 0;
+        self.counters.set(Counter::RedisUp, is_up.into());
+    }
+
+    /// Redis has not answered on this connection; said once until it does on all of them.
+    pub(crate) fn redis_failed(&self, link: &mut Link, what: &str, error: &RedisError) {
+        self.counters.count(Counter::RedisErrors);
+        self.counters.set(Counter::RedisUp, 0);
+        if !std::mem::replace(&mut link.is_down, true)
+            && self.down.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            let text = format!("{what}: Redis does not answer: {error}");
+            self.host.log(Level::Error, &text);
+        }
+    }
+
+    /// Redis has answered that it would not.
+    pub(crate) fn redis_refused(&self, error: &RedisError) {
+        self.counters.count(Counter::RedisErrors);
+        self.host
+            .log(Level::Error, &format!("Redis refuses: {error}"));
+    }
+}

@@ -1,0 +1,251 @@
+//! The keeper of ticket keys: one member at a time makes them, all take them over.
+//!
+//! The lease is a string that expires, with the number that it was given out under; who writes
+//! the key set names both, and Redis compares in the same script. So a member that was stopped
+//! for longer than its lease, and does not know, writes nothing.
+
+use std::time::Duration;
+
+use redis::{RedisResult, cmd};
+use zeroize::Zeroizing;
+
+use crate::Farm;
+use crate::config::TicketKeys;
+use crate::counters::Counter;
+use crate::host::Level;
+use crate::keys::{self, Alone, Key, KeySet};
+use crate::message;
+use crate::redis_link::Link;
+use crate::seal::{Kind, Opener, Refusal, Sealer};
+
+/// Takes the lease if nobody has it, prolongs it if it is ours, and tells how things are.
+const LOOK: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local holder = redis.call('GET', KEYS[1])
+local number = 0
+if not holder then
+  number = redis.call('INCR', KEYS[2])
+  redis.call('SET', KEYS[1], ARGV[1] .. ':' .. number, 'PX', ARGV[2])
+else
+  local member, lease = string.match(holder, '^(.*):(%d+)$')
+  if member == ARGV[1] then
+    number = tonumber(lease)
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  end
+end
+return {now, number, redis.call('GET', KEYS[3])}
+";
+
+/// Stores the key set for who holds the lease.
+const STORE: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2])
+return 1
+";
+
+/// A set that nobody has confirmed for so long is not believed by who knows a newer one; the
+/// leader seals its set anew as often.
+const CONFIRM: Duration = Duration::from_secs(60);
+
+/// What the keeper knows.
+pub struct Keeper {
+    link: Link,
+    sealer: Sealer,
+    opener: Opener,
+    times: TicketKeys,
+    member: String,
+    /// The set that is in force here, and when its sealer says it was sealed.
+    set: Option<KeySet>,
+    sealed_ms: u64,
+    alone: Alone,
+    /// By this process's own clock.
+    last_contact_ms: i64,
+    last_failed: bool,
+    /// What the host was given last.
+    given: Zeroizing<Vec<u8>>,
+}
+
+impl Keeper {
+    /// A keeper that knows nothing yet.
+    pub fn new(link: Link, sealer: Sealer, opener: Opener, times: TicketKeys) -> Self {
+        let member = sealer.sender().map(|byte| format!("{byte:02x}"));
+        Self {
+            link,
+            member: member.concat(),
+            sealer,
+            opener,
+            times,
+            set: None,
+            sealed_ms: 0,
+            alone: Alone::default(),
+            last_contact_ms: 0,
+            last_failed: false,
+            given: Zeroizing::default(),
+        }
+    }
+
+    /// Runs for as long as the process.
+    pub fn run(mut self, farm: &'static Farm) {
+        loop {
+            let pause = match self.last_failed {
+                true => self.link.next_wait().min(self.pause()),
+                false => self.pause(),
+            };
+            std::thread::sleep(pause);
+            self.step(farm);
+        }
+    }
+
+    /// Three looks in each lease, and in each time that a key takes to spread.
+    fn pause(&self) -> Duration {
+        let shortest = self.times.lease.min(self.times.spread) / 3;
+        shortest.min(Duration::from_secs(1))
+    }
+
+    /// Looks at Redis, does what the leader has to, and gives the host what is in force.
+    pub fn step(&mut self, farm: &Farm) {
+        let result = self.look(farm);
+        self.last_failed = result.is_err();
+        match result {
+            Ok(()) => {
+                self.last_contact_ms = farm.clock.elapsed_ms();
+                farm.redis_works(&mut self.link);
+            }
+            Err(error) => {
+                farm.counters.set(Counter::Leader, 0);
+                farm.redis_failed(&mut self.link, "keeping ticket keys", &error);
+            }
+        }
+        let elapsed = farm.clock.elapsed_ms();
+        let contact = u64::try_from(self.last_contact_ms).unwrap_or(0);
+        let now = u64::try_from(elapsed).unwrap_or(0);
+        let has_keys = self.set.is_some();
+        if self
+            .alone
+            .step(contact, now, has_keys, &self.times, random_key)
+        {
+            let text =
+                "no contact with Redis for a key's lifetime: this member makes keys of its own";
+            farm.host.log(Level::Warning, text);
+        }
+        self.give(farm);
+    }
+
+    fn name(farm: &Farm, what: &str) -> String {
+        format!("tssession:{{{}}}:{what}", farm.config.farm)
+    }
+
+    fn look(&mut self, farm: &Farm) -> RedisResult<()> {
+        let mut command = cmd("EVAL");
+        command.arg(LOOK).arg(3);
+        for what in ["lease", "number", "keys"] {
+            command.arg(Self::name(farm, what));
+        }
+        command.arg(&self.member);
+        command.arg(self.times.lease.as_millis() as u64);
+        let (now, number, sealed): (u64, u64, Option<Vec<u8>>) =
+            self.link.run(&command, Duration::ZERO)?;
+        farm.clock.set(now);
+        farm.counters.set(Counter::Leader, i64::from(number > 0));
+        let is_lost = sealed.is_none();
+        if let Some(sealed) = sealed {
+            self.take_over(farm, &sealed, now);
+        }
+        if number > 0 {
+            self.lead(farm, number, now, is_lost)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a set from Redis, unless it is one that was in force before.
+    fn take_over(&mut self, farm: &Farm, sealed: &[u8], now: u64) {
+        let oldest = self.times.lifetime + self.times.rotation;
+        let opened = match self.opener.open(sealed, now, oldest.as_millis() as u64) {
+            Ok(opened) => opened,
+            // What is still the same as at the last look.
+            Err(Refusal::Own | Refusal::Replayed) => return,
+            Err(refusal) => {
+                farm.counters.count(Counter::RefusedForged);
+                let text = format!("the key set in Redis is refused: {refusal:?}");
+                return farm.host.log(Level::Warning, &text);
+            }
+        };
+        let set = match opened.kind {
+            Kind::KeySet => message::decode_key_set(&opened.plain),
+            _ => None,
+        };
+        let Some(set) = set else {
+            farm.counters.count(Counter::RefusedForged);
+            return farm
+                .host
+                .log(Level::Warning, "the key set in Redis is of no use");
+        };
+        // Somebody has put an old one there again.
+        if opened.time_ms < self.sealed_ms {
+            farm.counters.count(Counter::RefusedForged);
+            return;
+        }
+        self.sealed_ms = opened.time_ms;
+        self.set = Some(set);
+    }
+
+    fn lead(&mut self, farm: &Farm, number: u64, now: u64, is_lost: bool) -> RedisResult<()> {
+        let planned = keys::plan(self.set.as_ref(), number, now, &self.times, random_key);
+        let is_old = now.saturating_sub(self.sealed_ms) >= CONFIRM.as_millis() as u64;
+        let (plain, planned) = match (&planned, &self.set) {
+            (Some(set), _) => (message::encode_key_set(set), planned),
+            (None, Some(set)) if is_lost || is_old => (message::encode_key_set(set), None),
+            _ => return Ok(()),
+        };
+        let sealed = match self.sealer.seal(Kind::KeySet, &[0; 32], now, &plain) {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                farm.host.log(
+                    Level::Error,
+                    &format!("a key set cannot be sealed: {error}"),
+                );
+                return Ok(());
+            }
+        };
+        let mut command = cmd("EVAL");
+        command.arg(STORE).arg(2);
+        command
+            .arg(Self::name(farm, "lease"))
+            .arg(Self::name(farm, "keys"));
+        command.arg(format!("{}:{number}", self.member)).arg(sealed);
+        let is_stored: bool = self.link.run(&command, Duration::ZERO)?;
+        // Only what all others will see may be in force here.
+        if is_stored {
+            self.sealed_ms = now;
+            if let Some(set) = planned {
+                self.set = Some(set);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the host the keys that are in force, if they are others than before.
+    fn give(&mut self, farm: &Farm) {
+        let shared = self.set.iter().flat_map(|set| &set.keys);
+        let keys: Vec<&Key> = shared.collect();
+        let in_force = self.alone.in_force(&keys, farm.clock.now_ms());
+        if in_force.is_empty() || *in_force == *self.given {
+            return;
+        }
+        if farm.host.update_ticket_keys(&in_force) {
+            farm.counters.count(Counter::KeyGeneration);
+            self.given = in_force;
+        } else {
+            farm.host
+                .log(Level::Error, "the host refuses the ticket keys");
+        }
+    }
+}
+
+/// `None` without random bytes: then no key is made.
+fn random_key() -> Option<Zeroizing<[u8; 48]>> {
+    let mut key = Zeroizing::new([0; 48]);
+    openssl::rand::rand_bytes(key.as_mut_slice()).ok()?;
+    Some(key)
+}

@@ -1,0 +1,159 @@
+//! The readers: take sessions and removals from the streams, and pass them to the host.
+
+use std::time::Duration;
+
+use redis::streams::{StreamId, StreamReadReply};
+use redis::{RedisResult, Value, cmd};
+
+use crate::Farm;
+use crate::counters::Counter;
+use crate::message;
+use crate::publish::stream;
+use crate::redis_link::Link;
+use crate::seal::{Kind, Opened, Opener, Refusal};
+
+/// How many entries of each stream one answer has at most.
+const BATCH: usize = 1000;
+
+/// How long Redis waits for an entry before it answers that there is none.
+const BLOCK: Duration = Duration::from_millis(1000);
+
+/// After a connection was lost, this much is read again: the server that answers then may be
+/// another one, whose entries have the times of its own clock.
+const READ_AGAIN_MS: u64 = 10_000;
+
+/// One stream, and how far it was read.
+struct Position {
+    stream: String,
+    last: String,
+    opener: Opener,
+}
+
+/// Reads these partitions for as long as the process runs.
+pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
+    while let Err(error) = farm.clock.ask(&mut link) {
+        farm.redis_failed(&mut link, "reading", &error);
+        std::thread::sleep(link.next_wait());
+    }
+    // Whatever is still alive.
+    let lifetime = farm.config.session_lifetime.as_millis() as u64;
+    let from = farm.clock.now_ms().saturating_sub(lifetime);
+    let begin = |(partition, opener)| Position {
+        stream: stream(&farm.config, partition),
+        last: format!("{from}-0"),
+        opener,
+    };
+    let mut positions: Vec<Position> = openers.into_iter().map(begin).collect();
+    let mut is_behind = true;
+    loop {
+        match read(farm, &mut link, &mut positions) {
+            Ok(()) => {
+                farm.redis_works(&mut link);
+                is_behind = false;
+            }
+            Err(error) => {
+                farm.redis_failed(&mut link, "reading", &error);
+                std::thread::sleep(link.next_wait());
+                if !is_behind {
+                    is_behind = true;
+                    positions.iter_mut().for_each(Position::step_back);
+                }
+            }
+        }
+    }
+}
+
+impl Position {
+    fn step_back(&mut self) {
+        let (ms, _) = self.last.split_once('-').unwrap_or((&self.last, ""));
+        let ms: u64 = ms.parse().unwrap_or(0);
+        self.last = format!("{}-0", ms.saturating_sub(READ_AGAIN_MS));
+    }
+}
+
+fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult<()> {
+    let mut command = cmd("XREAD");
+    command.arg("COUNT").arg(BATCH);
+    command
+        .arg("BLOCK")
+        .arg(BLOCK.as_millis() as u64)
+        .arg("STREAMS");
+    for position in &*positions {
+        command.arg(&position.stream);
+    }
+    for position in &*positions {
+        command.arg(&position.last);
+    }
+    let reply: Option<StreamReadReply> = link.run(&command, BLOCK)?;
+    for key in reply.map(|reply| reply.keys).unwrap_or_default() {
+        let Some(position) = positions
+            .iter_mut()
+            .find(|position| position.stream == key.key)
+        else {
+            continue;
+        };
+        for entry in key.ids {
+            apply(farm, &mut position.opener, &entry);
+            position.last = entry.id;
+        }
+    }
+    Ok(())
+}
+
+fn apply(farm: &Farm, opener: &mut Opener, entry: &StreamId) {
+    let counters = &farm.counters;
+    let now = farm.clock.now_ms();
+    let Some(Value::BulkString(sealed)) = entry.map.get("m") else {
+        return counters.count(Counter::RefusedGarbage);
+    };
+    let lifetime = farm.config.session_lifetime.as_millis() as u64;
+    let opened = match opener.open(sealed, now, lifetime) {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            return counters.count(match refusal {
+                Refusal::Own => Counter::Own,
+                Refusal::Garbage => Counter::RefusedGarbage,
+                Refusal::UnknownSecret => Counter::RefusedUnknownSecret,
+                Refusal::Forged => Counter::RefusedForged,
+                Refusal::Stale => Counter::RefusedStale,
+                Refusal::Replayed => Counter::RefusedReplayed,
+            });
+        }
+    };
+    counters.count(Counter::Received);
+    counters.set(Counter::LagMs, now.saturating_sub(opened.time_ms) as i64);
+    match opened.kind {
+        Kind::Session => insert(farm, &opened),
+        Kind::Removal => remove(farm, &opened, now),
+        // Of no use in a stream, though authentic.
+        Kind::KeySet => counters.count(Counter::RefusedGarbage),
+    }
+}
+
+fn insert(farm: &Farm, opened: &Opened) {
+    let counters = &farm.counters;
+    let session = message::decode_session(&opened.plain);
+    let Some((id, der)) = session.filter(|(id, _)| opened.is_for(id)) else {
+        return counters.count(Counter::RefusedNotASession);
+    };
+    let now = farm.clock.now_ms();
+    if farm.is_removed(id, opened.sender, opened.counter, now) {
+        return counters.count(Counter::RefusedTombstone);
+    }
+    let counter = match farm.host.insert(id, der) {
+        true => Counter::Inserted,
+        false => Counter::RefusedNotASession,
+    };
+    counters.count(counter);
+}
+
+fn remove(farm: &Farm, opened: &Opened, now: u64) {
+    let id = message::decode_removal(&opened.plain);
+    let Some(id) = id.filter(|id| opened.is_for(id)) else {
+        return farm.counters.count(Counter::RefusedNotASession);
+    };
+    farm.note_removal(id, opened.sender, opened.counter, now);
+    if farm.host.remove(id) {
+        farm.counters.count(Counter::Removed);
+    }
+}
