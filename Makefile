@@ -214,6 +214,7 @@ deny:
 
 header:
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers
+	UPDATE_HEADERS=1 $(CARGO) test --locked -p tssession-farm --test header the_committed_header
 
 # What breaks callers it refuses, unless the SONAME was raised.
 abi: deps-test

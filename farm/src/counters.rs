@@ -1,0 +1,328 @@
+//! What the farm counts, and how that is told.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// A number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Messages written to Redis, sessions and removals.
+    Published,
+    /// Their bytes.
+    PublishedBytes,
+    /// Messages read from Redis, those of this member too.
+    Received,
+    /// Messages of this member, read back and left alone.
+    Own,
+    /// Sessions of other members that were inserted.
+    Inserted,
+    /// Sessions that were removed because another member said so.
+    Removed,
+    /// Events that fell out of a full queue.
+    Dropped,
+    /// Sessions that were gone before they could be published.
+    Missing,
+    /// Refused: too short, or of another version.
+    RefusedGarbage,
+    /// Refused: under a secret of no known name.
+    RefusedUnknownSecret,
+    /// Refused: not authentic, or of another farm.
+    RefusedForged,
+    /// Refused: too old, or of the future.
+    RefusedStale,
+    /// Refused: a counter that was there before.
+    RefusedReplayed,
+    /// Refused: the session was removed.
+    RefusedTombstone,
+    /// Refused: not one session in DER, or the host did not take it.
+    RefusedNotASession,
+    /// Times a connection to Redis was made again.
+    Reconnects,
+    /// Commands that Redis answered with an error, or not at all.
+    RedisErrors,
+    /// Gauge: removals that are remembered.
+    Tombstones,
+    /// Gauge: age of the last message when it was applied, in milliseconds.
+    LagMs,
+    /// Gauge: whether Redis answers.
+    RedisUp,
+    /// Gauge: the lease number of the ticket keys in force.
+    KeyGeneration,
+    /// Gauge: whether this member makes the ticket keys.
+    Leader,
+}
+
+use Counter::*;
+
+const COUNTERS: usize = Leader as usize + 1;
+
+/// What all names begin with.
+const PREFIX: &str = "plugin.tssession_farm.";
+
+/// What a metric is made of.
+#[derive(Clone, Copy)]
+enum Value {
+    /// It only rises.
+    Counter(Counter),
+    /// One for each cause; together they are the metric.
+    ByCause(&'static [(&'static str, Counter)]),
+    /// A number of the moment.
+    Gauge(Counter),
+}
+
+/// A number that is told to the outside.
+struct Metric {
+    /// Behind [`PREFIX`].
+    name: &'static str,
+    value: Value,
+    help: &'static str,
+}
+
+const METRICS: [Metric; 16] = [
+    Metric {
+        name: "published",
+        value: Value::Counter(Published),
+        help: "Messages written to Redis, sessions and removals.",
+    },
+    Metric {
+        name: "published_bytes",
+        value: Value::Counter(PublishedBytes),
+        help: "Bytes of the messages written to Redis.",
+    },
+    Metric {
+        name: "received",
+        value: Value::Counter(Received),
+        help: "Messages read from Redis, those of this member too.",
+    },
+    Metric {
+        name: "own",
+        value: Value::Counter(Own),
+        help: "Messages of this member, read back and left alone.",
+    },
+    Metric {
+        name: "inserted",
+        value: Value::Counter(Inserted),
+        help: "Sessions of other members that were inserted.",
+    },
+    Metric {
+        name: "removed",
+        value: Value::Counter(Removed),
+        help: "Sessions that were removed because another member said so.",
+    },
+    Metric {
+        name: "refused",
+        value: Value::ByCause(&[
+            ("garbage", RefusedGarbage),
+            ("unknown_secret", RefusedUnknownSecret),
+            ("forged", RefusedForged),
+            ("stale", RefusedStale),
+            ("replayed", RefusedReplayed),
+            ("tombstone", RefusedTombstone),
+            ("not_a_session", RefusedNotASession),
+        ]),
+        help: "Messages from Redis that were refused.",
+    },
+    Metric {
+        name: "dropped",
+        value: Value::Counter(Dropped),
+        help: "Events that fell out of a full queue, and were not published.",
+    },
+    Metric {
+        name: "missing",
+        value: Value::Counter(Missing),
+        help: "Sessions that were gone before they could be published.",
+    },
+    Metric {
+        name: "tombstones",
+        value: Value::Gauge(Tombstones),
+        help: "Removals that are remembered.",
+    },
+    Metric {
+        name: "lag_ms",
+        value: Value::Gauge(LagMs),
+        help: "Age of the last message of another member when it was applied, in milliseconds.",
+    },
+    Metric {
+        name: "redis_up",
+        value: Value::Gauge(RedisUp),
+        help: "1 if Redis answers.",
+    },
+    Metric {
+        name: "reconnects",
+        value: Value::Counter(Reconnects),
+        help: "Times a connection to Redis was made again.",
+    },
+    Metric {
+        name: "redis_errors",
+        value: Value::Counter(RedisErrors),
+        help: "Commands that Redis answered with an error, or not at all.",
+    },
+    Metric {
+        name: "key_generation",
+        value: Value::Gauge(KeyGeneration),
+        help: "Number of the lease under which the ticket keys in force were made.",
+    },
+    Metric {
+        name: "leader",
+        value: Value::Gauge(Leader),
+        help: "1 if this member makes the ticket keys.",
+    },
+];
+
+/// All numbers of a farm's member.
+pub struct Counters {
+    values: [AtomicI64; COUNTERS],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            values: [const { AtomicI64::new(0) }; COUNTERS],
+        }
+    }
+}
+
+impl Counters {
+    /// Counts one.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts several.
+    pub fn add(&self, counter: Counter, n: i64) {
+        self.values[counter as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, gauge: Counter, value: i64) {
+        self.values[gauge as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// What has been counted, or was set.
+    pub fn value(&self, counter: Counter) -> i64 {
+        self.values[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// Each number under its name, `plugin.tssession_farm.published` for example; what is
+    /// counted by cause as a whole and as `NAME.CAUSE`. Always in the same order.
+    pub fn each(&self) -> impl Iterator<Item = (String, i64)> {
+        METRICS.iter().flat_map(|metric| {
+            let name = format!("{PREFIX}{}", metric.name);
+            match metric.value {
+                Value::Counter(counter) | Value::Gauge(counter) => {
+                    vec![(name, self.value(counter))]
+                }
+                Value::ByCause(parts) => {
+                    let parts = parts
+                        .iter()
+                        .map(|(cause, counter)| (format!("{name}.{cause}"), self.value(*counter)));
+                    let mut all: Vec<_> = parts.collect();
+                    let sum = all.iter().map(|part| part.1).sum();
+                    all.insert(0, (name, sum));
+                    all
+                }
+            }
+        })
+    }
+
+    /// One number by its name, as [`Counters::each`] has it.
+    pub fn get(&self, name: &str) -> Option<i64> {
+        self.each()
+            .find_map(|(known, value)| (known == name).then_some(value))
+    }
+
+    /// All numbers in the text format of Prometheus (version 0.0.4): their names with `_`
+    /// for `.`, and a label for the cause.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for Metric { name, value, help } in &METRICS {
+            let name = format!("{PREFIX}{name}").replace('.', "_");
+            let kind = match value {
+                Value::Gauge(_) => "gauge",
+                _ => "counter",
+            };
+            // Writing to a String does not fail.
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            let _ = match value {
+                Value::Counter(counter) | Value::Gauge(counter) => {
+                    writeln!(out, "{name} {}", self.value(*counter))
+                }
+                Value::ByCause(parts) => parts.iter().try_for_each(|(cause, counter)| {
+                    let value = self.value(*counter);
+                    writeln!(out, "{name}{{cause=\"{cause}\"}} {value}")
+                }),
+            };
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_counter_is_told_once() {
+        let mut told = Vec::new();
+        for metric in &METRICS {
+            match metric.value {
+                Value::Counter(counter) | Value::Gauge(counter) => told.push(counter as usize),
+                Value::ByCause(parts) => told.extend(parts.iter().map(|part| part.1 as usize)),
+            }
+        }
+        assert_eq!(told.len(), COUNTERS);
+        assert_eq!(told.iter().collect::<HashSet<_>>().len(), COUNTERS);
+        let counters = Counters::default();
+        let names: HashSet<_> = counters.each().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), COUNTERS + 1);
+    }
+
+    #[test]
+    fn a_metric_is_the_sum_of_its_causes() {
+        let counters = Counters::default();
+        counters.count(RefusedForged);
+        counters.add(RefusedNotASession, 20);
+        counters.add(Published, 300);
+        counters.set(LagMs, 7);
+        counters.set(LagMs, 5);
+        for (name, value) in [
+            ("plugin.tssession_farm.refused", Some(21)),
+            ("plugin.tssession_farm.refused.forged", Some(1)),
+            ("plugin.tssession_farm.refused.not_a_session", Some(20)),
+            ("plugin.tssession_farm.refused.stale", Some(0)),
+            ("plugin.tssession_farm.refused.", None),
+            ("plugin.tssession_farm.refused.other", None),
+            ("plugin.tssession_farm.published", Some(300)),
+            ("plugin.tssession_farm.published.forged", None),
+            ("plugin.tssession_farm.published_bytes", Some(0)),
+            ("plugin.tssession_farm.lag_ms", Some(5)),
+            ("plugin.tssession_farm", None),
+            ("published", None),
+            ("", None),
+        ] {
+            assert_eq!(counters.get(name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_text_has_each_metric_once() {
+        let counters = Counters::default();
+        counters.add(RefusedStale, 3);
+        counters.set(RedisUp, 1);
+        let text = counters.text();
+        for line in [
+            "# TYPE plugin_tssession_farm_refused counter",
+            "plugin_tssession_farm_refused{cause=\"stale\"} 3",
+            "plugin_tssession_farm_refused{cause=\"forged\"} 0",
+            "# TYPE plugin_tssession_farm_redis_up gauge",
+            "plugin_tssession_farm_redis_up 1",
+        ] {
+            assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}");
+        }
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(samples.count(), COUNTERS);
+        assert_eq!(text.matches("# TYPE ").count(), METRICS.len());
+        assert!(text.ends_with('\n'));
+    }
+}

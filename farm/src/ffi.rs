@@ -1,0 +1,216 @@
+//! The doors: `TSPluginInit` for ATS, and the functions of `<ts/ssl_session_farm.h>` for
+//! everybody else.
+//!
+//! The doc comments are the text of that header.
+
+#![allow(non_snake_case)] // The names are the C API's.
+
+use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::Farm;
+use crate::config::Config;
+use crate::host::{Host, Level, Log, TSReturnCode};
+
+/// The farm that this process is a member of.
+static FARM: OnceLock<&'static Farm> = OnceLock::new();
+
+/// What there is of it before it has been started.
+enum Stage {
+    /// Nothing.
+    Absent,
+    /// In ATS, until it is ready.
+    Waiting(Box<(Config, Host)>),
+    /// It has been started.
+    Started,
+}
+
+static STAGE: Mutex<Stage> = Mutex::new(Stage::Absent);
+
+fn stage() -> MutexGuard<'static, Stage> {
+    // A panic has left a stage that was whole.
+    STAGE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes this process a member of a farm, which shares TLS sessions and session-ticket
+/// keys between machines through Redis. config_file is the path of its settings;
+/// farm.example.toml has them all.
+///
+/// Sessions and keys are those of libtssession, which is loaded if the process has not done
+/// that; attach contexts to it as ever (TSSslSessionCacheAttach). In Traffic Server one
+/// does not call this, but names libtssession_farm.so and the file in plugin.config.
+///
+/// The call does not wait for Redis. It starts threads that end with the process: call it
+/// after a fork, not before one.
+///
+/// The result is TS_ERROR, an error is logged and nothing has changed when config_file is
+/// NULL, the file cannot be read, a setting is not valid (the line names it), a function of
+/// the host is missing, or the process is a member already. Any thread may call it at any time.
+///
+/// # Safety
+/// `config_file` is null or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TSReturnCode {
+    guard("TSSslSessionFarmStart", TSReturnCode::TS_ERROR, || {
+        if config_file.is_null() {
+            return Err("the path is NULL".into());
+        }
+        let mut stage = stage();
+        if !matches!(*stage, Stage::Absent) {
+            return Err("the farm has been started before".into());
+        }
+        // SAFETY: the caller vouches for the string.
+        let path = unsafe { path(config_file) };
+        let config = Config::read(path).map_err(|error| error.to_string())?;
+        let host = Host::find().map_err(|error| error.to_string())?;
+        start(config, host)?;
+        *stage = Stage::Started;
+        Ok(TSReturnCode::TS_SUCCESS)
+    })
+}
+
+/// Writes all counters of the farm as text: in the format of Prometheus (version 0.0.4), each
+/// under its name with "_" for ".", and the causes of one under a label.
+///
+/// The arguments and the result are as in TSSslSessionCacheStatsText: on entry *len_ptr is
+/// the space in buffer, in bytes; the result is the number of bytes that the text
+/// needs, and on return *len_ptr is the number of bytes stored, as many as fit. So the
+/// text was cut off when the result is greater than *len_ptr; it may have grown since a
+/// call that asked for its size. There is no NUL at its end. With a NULL buffer, or a
+/// space of 0 or less, nothing is stored and *len_ptr becomes 0. The result is 0 when the
+/// process is not a member of a farm, and when len_ptr is NULL (an error is logged).
+///
+/// Any thread may call it at any time.
+///
+/// # Safety
+/// `len_ptr` is null or may be read and written; `buffer` is null or has as many bytes as it says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionFarmStatsText(
+    buffer: *mut c_char,
+    len_ptr: *mut c_int,
+) -> c_int {
+    guard("TSSslSessionFarmStatsText", 0, || {
+        if len_ptr.is_null() {
+            return Err("len_ptr is NULL".into());
+        }
+        let text = FARM
+            .get()
+            .map_or_else(String::new, |farm| farm.counters().text());
+        // SAFETY: the caller vouches for the pointers; what is written fits in the space.
+        unsafe {
+            let space = if buffer.is_null() { 0 } else { *len_ptr };
+            let stored = text.len().min(usize::try_from(space).unwrap_or(0));
+            if stored > 0 {
+                ptr::copy_nonoverlapping(text.as_ptr().cast(), buffer, stored);
+            }
+            // No more than a few kilobytes.
+            *len_ptr = stored as c_int;
+        }
+        Ok(text.len() as c_int)
+    })
+}
+
+/// Reads one counter of the farm by its name, for example "plugin.tssession_farm.published"; of
+/// one that is counted by cause, each part too: "plugin.tssession_farm.refused.forged".
+///
+/// The result is TS_ERROR, and *value stays as it is, when there is no such counter, an
+/// argument is NULL, or the process is not a member of a farm; that is logged. Any thread may call it
+/// at any time.
+///
+/// # Safety
+/// `name` is null or a C string; `value` is null or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionFarmStatGet(
+    name: *const c_char,
+    value: *mut i64,
+) -> TSReturnCode {
+    guard("TSSslSessionFarmStatGet", TSReturnCode::TS_ERROR, || {
+        if name.is_null() || value.is_null() {
+            return Err("an argument is NULL".into());
+        }
+        let farm = FARM.get().ok_or("the farm has not been started")?;
+        // SAFETY: the caller vouches for the string.
+        let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
+        let found = farm.counters().get(&name);
+        let found = found.ok_or_else(|| format!("{name}: there is no such counter"))?;
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { *value = found };
+        Ok(TSReturnCode::TS_SUCCESS)
+    })
+}
+
+/// What ATS calls when it loads the plugin: `libtssession_farm.so FILE` in plugin.config. It is in
+/// the header of plugins, `<ts/ts.h>`.
+///
+/// # Safety
+/// `argv` has `argc` C strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
+    guard("TSPluginInit", (), || {
+        let host = Host::find().map_err(|error| error.to_string())?;
+        // Before all else: ATS does not start with a plugin that has not done it.
+        if !host.register() {
+            return Err("the plugin cannot be registered".into());
+        }
+        if argc != 2 {
+            return Err("plugin.config must name one file of settings".into());
+        }
+        let mut stage = stage();
+        if !matches!(*stage, Stage::Absent) {
+            return Err("plugin.config names the plugin twice".into());
+        }
+        // SAFETY: the host vouches for its arguments.
+        let path = unsafe { path(*argv.add(1)) };
+        let config = Config::read(&host.resolve(path)).map_err(|error| error.to_string())?;
+        *stage = if host.call_when_ready(ready) {
+            Stage::Waiting(Box::new((config, host)))
+        } else {
+            start(config, host)?;
+            Stage::Started
+        };
+        Ok(())
+    });
+}
+
+fn ready() {
+    guard("TSPluginInit", (), || {
+        let mut stage = stage();
+        if let Stage::Waiting(waiting) = std::mem::replace(&mut *stage, Stage::Absent) {
+            let (config, host) = *waiting;
+            start(config, host)?;
+            *stage = Stage::Started;
+        }
+        Ok(())
+    });
+}
+
+fn start(config: Config, host: Host) -> Result<(), String> {
+    let farm = Farm::start(config, host)?;
+    FARM.set(farm)
+        .map_err(|_| "the farm has been started before".into())
+}
+
+/// Runs the body of what C calls. What fails is logged, and a panic does not leave.
+fn guard<R>(name: &str, fallback: R, body: impl FnOnce() -> Result<R, String>) -> R {
+    // Unwind safe: what `body` shares is whole at all times.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        body().inspect_err(|error| Log::find().write(Level::Error, &format!("{name}: {error}")))
+    }));
+    match result {
+        Ok(Ok(result)) => result,
+        _ => fallback,
+    }
+}
+
+/// # Safety
+/// `path` is a C string that lives as long as it is used.
+unsafe fn path<'a>(path: *const c_char) -> &'a Path {
+    // SAFETY: passed on to the caller.
+    Path::new(OsStr::from_bytes(
+        unsafe { CStr::from_ptr(path) }.to_bytes(),
+    ))
+}
