@@ -253,23 +253,32 @@ fn check_spawn(host: &Host) {
     );
     assert!(started);
     assert_eq!(told.recv().unwrap(), ([1, 1, 1], "farm test\n".to_owned()));
-    let (tell, told) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
     let fails = host.spawn(
         "fails",
         Box::new(move || {
-            let _tell = tell;
+            tell.send(()).unwrap();
             panic!("expected in this test")
         }),
     );
     assert!(fails);
-    // The sender is dropped by unwinding.
-    told.recv().unwrap_err();
+    told.recv().unwrap();
+    // It says so before it ends.
+    while threads().any(|name| name == "fails\n") {
+        thread::yield_now();
+    }
     // SAFETY: as above.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &mut set);
         assert_eq!(libc::sigismember(&set, libc::SIGTERM), 0);
     }
+}
+
+/// The names of the threads of this process.
+fn threads() -> impl Iterator<Item = String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok())
 }
 
 #[test]
