@@ -12,6 +12,7 @@
 # make bench-handshake  measures what a resumed handshake costs a server
 # make compare-ats      runs every case inside the real traffic_server and here: what differs
 # make ats-dlopen       loads this library into traffic_server, beside its own functions
+# make farm-demo-ats    two real traffic_servers with the farm plugin: what resumes where
 # make hitrate          plays traces of clients to this cache and to others
 # make install          installs into PREFIX, /usr/local; uninstall takes it away again
 # make installcheck     builds the examples against what is installed, and runs them
@@ -208,6 +209,16 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
 	grep 'ERROR: tssession: TSSslSessionGet: the session ID is NULL' $(ats)/server/log/diags.log
 	grep '(ssl.session_cache.insert) .*: stored, ' $(ats)/server/log/stdout
 
+# The same plugin in two real traffic_servers.
+.PHONY: farm-demo-ats deps-farm-ats
+
+deps-farm-ats:
+	@tools/deps.sh farm-ats
+
+farm-demo-ats: deps-farm-ats $(release)/libtssession_farm.so
+	mkdir -p $(farm)
+	tools/farm-ats.sh $(abspath $(farm)/ats $(release)/libtssession_farm.so farm/tests/ats.toml)
+
 # TLS peers of other makers. One of them is written in Python.
 peers = target/peers
 
@@ -236,7 +247,8 @@ lint:
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
-	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc
+	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc \
+	  farm/tests/c/*.c
 
 # The dependencies: licences, sources, bans.
 deny:
@@ -245,6 +257,7 @@ deny:
 
 header:
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers
+	UPDATE_HEADERS=1 $(CARGO) test --locked -p tssession-farm --test header the_committed_header
 
 # What breaks callers it refuses, unless the SONAME was raised.
 abi: deps-test
@@ -289,7 +302,7 @@ install: $(if $(built_by_another),,$(release)/$(so))
 	install -m 755 $(release)/$(so) $(DESTDIR)$(LIBDIR)/$(so).$(VERSION)
 	ln -sf $(so).$(VERSION) $(DESTDIR)$(LIBDIR)/$(so).$(SOVERSION)
 	ln -sf $(so).$(SOVERSION) $(DESTDIR)$(LIBDIR)/$(so)
-	install -m 644 include/ts/*.h $(DESTDIR)$(headerdir)/ts
+	install -m 644 include/ts/ts.h include/ts/ssl_session_cache.h $(DESTDIR)$(headerdir)/ts
 	install -m 644 man/*.3 $(DESTDIR)$(MANDIR)/man3
 	$(fill) packaging/tssession.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/tssession.pc
 	$(fill) packaging/tssessionConfig.cmake.in >$(DESTDIR)$(cmakedir)/tssessionConfig.cmake

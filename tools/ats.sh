@@ -13,37 +13,9 @@ set -euo pipefail
 
 folder=$1
 shift
-# An address of its own, out of 127.0.0.0/8: ATS takes no free port that the system chooses.
-address=127.$(($$ >> 16 & 255)).$(($$ >> 8 & 255)).$(($$ & 255))
-
-rm -rf "$folder"
-mkdir -p "$folder"/{config,run,log,cache}
-cat >"$folder/runroot.yaml" <<EOF
-prefix: $folder
-exec_prefix: $folder
-bindir: /usr/bin
-sbindir: /usr/bin
-sysconfdir: $folder/config
-datadir: $folder/cache
-includedir: /usr/include
-libdir: /usr/lib/trafficserver
-libexecdir: /usr/lib/trafficserver/modules
-localstatedir: $folder
-runtimedir: $folder/run
-logdir: $folder/log
-cachedir: $folder/cache
-EOF
-cp /etc/trafficserver/ip_allow.yaml "$folder/config/"
-touch "$folder"/config/{storage.config,remap.config,ssl_multicert.config} "$folder/log/stdout"
-cat >"$folder/config/records.config" <<EOF
-CONFIG proxy.config.http.server_ports STRING 8080:ip-in=$address
-CONFIG proxy.config.http.cache.http INT 0
-CONFIG proxy.config.admin.user_id STRING #-1
-CONFIG proxy.config.exec_thread.autoconfig INT 0
-CONFIG proxy.config.exec_thread.limit INT 1
-CONFIG proxy.config.crash_log_helper STRING NULL
-CONFIG proxy.config.ssl.session_cache INT 2
-EOF
+# shellcheck source=tools/ats_folder.sh
+source "${0%/*}/ats_folder.sh"
+ats_folder "$folder" "127.$(($$ >> 16 & 255)).$(($$ >> 8 & 255)).$(($$ & 255))" 8080
 echo "$*" >"$folder/config/plugin.config"
 
 traffic_server --run-root="$folder/runroot.yaml" >"$folder/log/stdout" 2>&1 &

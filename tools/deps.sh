@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
 # linters (lint), the Debian packages (deb), their test (deb-test), fuzzing (fuzz), the farm with a
-# real Redis (farm) or what runs the real ATS (ats) need beyond Rust, a C compiler and make, or says in one line what to
-# install. Does nothing where all is there.
+# real Redis (farm) or what runs the real ATS (ats; farm-ats, with the farm) need beyond Rust, a C
+# compiler and make, or says in one line what to install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -32,6 +32,8 @@ test)
   need python3 command -v python3
   # ATS's own headers, which ours are compiled beside.
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
+  # What the farm's tests start.
+  need redis-server command -v redis-server
   # What reads manual pages, and what finds the installed library.
   need mandoc command -v mandoc
   need man-db command -v man
@@ -60,6 +62,11 @@ farm)
   need redis-server command -v redis-server
   need redis-sentinel command -v redis-sentinel
   need python3 command -v python3
+  ;;
+farm-ats)
+  need trafficserver command -v traffic_server
+  need redis-server command -v redis-server
+  need curl command -v curl
   ;;
 fuzz)
   # libFuzzer is built by cargo, and is C++.

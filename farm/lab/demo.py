@@ -75,15 +75,15 @@ def under(what, begin=None, at=None, visits=120, pause=0.01, least=0.0):
         failed == 0 and percent(resumed, possible) >= least)
 
 
-before = members[0].stat("tssession_farm.key_generation")
+before = members[0].stat("key_generation")
 under("ticket keys change in mid-traffic", pause=0.06, least=99)
-changes = members[0].stat("tssession_farm.key_generation") - before
+changes = members[0].stat("key_generation") - before
 say("    changes of the set meanwhile", changes, changes >= 2)
 
 redis.kill()
 under("Redis is killed")
 redis.start()
-took = wait_until(lambda: all(member.stat("tssession_farm.redis_up") for member in members), 20)
+took = wait_until(lambda: all(member.stat("redis_up") for member in members), 20)
 say("    Redis is back: found after", f"{took:.1f} s" if took is not None else "never", took is not None)
 under("after that", least=99)
 

@@ -56,11 +56,11 @@ class Farm(unittest.TestCase):
             self.assertGreaterEqual(percent(resumed, possible), 97, KINDS[kind])
 
     def all_up(self):
-        up = lambda: all(member.stat("tssession_farm.redis_up") == 1 for member in self.members)
+        up = lambda: all(member.stat("redis_up") == 1 for member in self.members)
         self.assertIsNotNone(wait_until(up, 30))
 
     def count(self, name):
-        return sum(member.stat("tssession_farm." + name) for member in self.members)
+        return sum(member.stat(name) for member in self.members)
 
     def test_redis_is_frozen(self):
         self.all_resume()
@@ -103,7 +103,7 @@ class Farm(unittest.TestCase):
             field = random.choice(["m", "x"])
             length = random.choice([0, 1, 37, 38, 70, 86, 200, 5000])
             ask_redis(self.redis.port, "XADD", stream, "*", field, random.randbytes(length))
-        refused = lambda: sum(member.stat("tssession_farm.refused") for member in self.members) >= 600
+        refused = lambda: sum(member.stat("refused") for member in self.members) >= 600
         self.assertIsNotNone(wait_until(refused, 5))
         ask_redis(self.redis.port, "SET", f"tssession:{{{self.farm}}}:keys", random.randbytes(300))
         time.sleep(2)
@@ -144,7 +144,7 @@ class Farm(unittest.TestCase):
         _, session = visit(self.members[0], 0, client)
         time.sleep(0.5)
         self.assertFalse(visit(stranger, 0, client, session)[0])
-        self.assertGreater(stranger.stat("tssession_farm.refused.unknown_secret"), 0)
+        self.assertGreater(stranger.stat("refused.unknown_secret"), 0)
         # Rotated: the old one accepted, the new one used; then every member has both.
         both = write_settings(self.redis.settings(), "both.toml", farm=self.farm, secrets=["other", "secret"])
         for member in self.members:
@@ -163,7 +163,7 @@ class Farm(unittest.TestCase):
         self.assertIsNotNone(wait_until(lambda: leader_of(others) is not None, 10))
         self.all_resume(others)
         leader.process.send_signal(signal.SIGCONT)
-        one = lambda: [member.stat("tssession_farm.leader") for member in self.members].count(1) == 1
+        one = lambda: [member.stat("leader") for member in self.members].count(1) == 1
         self.assertIsNotNone(wait_until(one, 10))
         time.sleep(1)
         self.all_resume()
@@ -175,10 +175,10 @@ class Farm(unittest.TestCase):
         quick = write_settings(self.redis.settings(), "quick.toml", farm=self.farm, rotation=1, lifetime=5, spread=0.5)
         self.members = [Member(quick) for _ in range(3)]
         end = time.monotonic() + 20
-        changes = self.members[0].stat("tssession_farm.key_generation")
+        changes = self.members[0].stat("key_generation")
         while time.monotonic() < end:
             self.all_resume(visits=30)
-        self.assertGreater(self.members[0].stat("tssession_farm.key_generation") - changes, 10)
+        self.assertGreater(self.members[0].stat("key_generation") - changes, 10)
 
 
 class Sentinel(unittest.TestCase):
@@ -202,7 +202,7 @@ class Sentinel(unittest.TestCase):
         master.kill()
         for kind in range(len(KINDS)):
             self.assertEqual(traffic(members, kind, 30)[2], 0)
-        up = lambda: all(member.stat("tssession_farm.redis_up") == 1 for member in members)
+        up = lambda: all(member.stat("redis_up") == 1 for member in members)
         time.sleep(5)
         self.assertIsNotNone(wait_until(up, 30))
         for kind in range(len(KINDS)):

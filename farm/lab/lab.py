@@ -104,10 +104,13 @@ class Member:
         return answer
 
     def stat(self, name):
-        for line in self.ask("stats"):
-            if match := re.fullmatch(r"(?:plugin[._])?" + name.replace(".", "_") + r"(?:_total)?(?:\{.*\})? (\d+)", line):
-                return int(match[1])
-        raise KeyError(name)
+        """A number of the farm; of one that is counted by cause, the sum, or "name.cause"."""
+        name, _, cause = name.partition(".")
+        label = r"\{[^}]*\}" if not cause else r'\{[^}]*"' + cause + r'"\}'
+        pattern = f"plugin_tssession_farm_{name}" + (label if cause else f"(?:{label})?") + r" (\d+)"
+        found = [int(match[1]) for line in self.ask("stats") if (match := re.fullmatch(pattern, line))]
+        assert found, f"there is no counter {name} {cause}"
+        return sum(found)
 
     def kill(self):
         self.process.kill()
@@ -168,7 +171,7 @@ def wait_until(condition, seconds):
 
 
 def leader_of(members):
-    leaders = [member for member in members if member.stat("tssession_farm.leader") == 1]
+    leaders = [member for member in members if member.stat("leader") == 1]
     return leaders[0] if leaders else None
 
 

@@ -197,7 +197,7 @@ impl Config {
 
     fn of(path: &Path) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-        let file: File = toml::from_str(&text).map_err(|error| error.to_string())?;
+        let file: File = toml::from_str(&text).map_err(|error| in_line(&text, &error))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let name = 1..=64;
@@ -230,6 +230,18 @@ impl Config {
             ticket_keys: file.ticket_keys.map(ticket_keys).transpose()?,
         })
     }
+}
+
+/// Names the line and the setting, but not its value, which may be a password.
+fn in_line(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    let number = 1 + before.matches('\n').count();
+    let line = text.lines().nth(number - 1).unwrap_or_default();
+    let setting = line
+        .split_once('=')
+        .map_or("", |(setting, _)| setting.trim());
+    format!("line {number}: {setting}: {}", error.message())
 }
 
 fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {

@@ -46,7 +46,7 @@ pub enum Counter {
     LagMs,
     /// Gauge: whether Redis answers.
     RedisUp,
-    /// Gauge: the lease number of the ticket keys in force.
+    /// How many times other ticket keys came into force.
     KeyGeneration,
     /// Gauge: whether this member makes the ticket keys.
     Leader,
@@ -160,7 +160,7 @@ const METRICS: [Metric; 16] = [
     Metric {
         name: "key_generation",
         value: Value::Gauge(KeyGeneration),
-        help: "Number of the lease under which the ticket keys in force were made.",
+        help: "Times that other ticket keys came into force.",
     },
     Metric {
         name: "leader",

@@ -198,12 +198,20 @@ fn start(config: Config, host: Host) -> Result<(), String> {
 fn guard<R>(name: &str, fallback: R, body: impl FnOnce() -> Result<R, String>) -> R {
     // Unwind safe: what `body` shares is whole at all times.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        body().inspect_err(|error| Log::find().write(Level::Error, &format!("{name}: {error}")))
+        body().map_err(|error| log(name, &error))
     }));
     match result {
         Ok(Ok(result)) => result,
-        _ => fallback,
+        Ok(Err(())) => fallback,
+        Err(_) => {
+            log(name, "panicked");
+            fallback
+        }
     }
+}
+
+fn log(name: &str, line: &str) {
+    Log::find().write(Level::Error, &format!("{name}: {line}"));
 }
 
 /// # Safety

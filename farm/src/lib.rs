@@ -4,8 +4,14 @@
 
 #![allow(rustdoc::private_intra_doc_links)]
 
+#[cfg(not(any(panic = "unwind", doc)))]
+compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
+
+#[forbid(unsafe_code)]
 pub mod config;
+#[forbid(unsafe_code)]
 pub mod counters;
+#[forbid(unsafe_code)]
 mod farm;
 pub mod ffi;
 pub mod host;

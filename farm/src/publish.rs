@@ -24,6 +24,9 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(2);
 /// How often streams are trimmed by age and the clock is read.
 const UPKEEP: Duration = Duration::from_secs(10);
 
+/// How often the host's own metrics are brought up to date.
+const SHOW: Duration = Duration::from_secs(1);
+
 /// A session that was reported and not found yet.
 struct Early {
     item: Item,
@@ -54,7 +57,12 @@ pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
     let mut early = VecDeque::new();
     let mut unsent = Vec::<Sealed>::new();
     let mut upkeep_at = Instant::now();
+    let mut show_at = Instant::now();
     loop {
+        if show_at <= Instant::now() {
+            show_at = Instant::now() + SHOW;
+            farm.host.show(&farm.counters);
+        }
         // Nothing is taken from the queue while Redis is away: it keeps the newest.
         if let Err(error) = send(farm, &mut link, &mut unsent) {
             farm.redis_failed(&mut link, "publishing", &error);

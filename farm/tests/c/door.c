@@ -1,0 +1,108 @@
+/** @file
+
+  A host that is linked with libtssession and the farm, without plugins:
+
+    door FILE WRONG
+
+  FILE has valid settings; in WRONG there is a setting that does not exist.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <unistd.h>
+
+#include <ts/ssl_session_cache.h>
+#include <ts/ssl_session_farm.h>
+
+#include "check.h"
+#include "tls.h"
+
+#define PUBLISHED "plugin.tssession_farm.published"
+
+static long long
+counter(const char *name)
+{
+  int64_t value = -1;
+  CHECK_INT(TSSslSessionFarmStatGet(name, &value), TS_SUCCESS);
+  return (long long)value;
+}
+
+static void
+before_the_start(const char *wrong)
+{
+  char byte;
+  int len       = 1;
+  int64_t value = -7;
+  CHECK_INT(TSSslSessionFarmStatsText(&byte, &len), 0);
+  CHECK_INT(len, 0);
+  CHECK_INT(TSSslSessionFarmStatGet(PUBLISHED, &value), TS_ERROR);
+  CHECK_INT(value, -7);
+  CHECK_INT(TSSslSessionFarmStart(NULL), TS_ERROR);
+  CHECK_INT(TSSslSessionFarmStart("/no/such/file.toml"), TS_ERROR);
+  CHECK_INT(TSSslSessionFarmStart(wrong), TS_ERROR);
+}
+
+/* Sizes as in TSSslSessionCacheStatsText. */
+static void
+the_text(void)
+{
+  char text[65536];
+  char part[64];
+  int len    = 0;
+  int needed = TSSslSessionFarmStatsText(NULL, &len);
+  CHECK(needed > 0 && needed < (int)sizeof(text));
+  CHECK_INT(len, 0);
+  len = -5;
+  CHECK_INT(TSSslSessionFarmStatsText(text, &len), needed);
+  CHECK_INT(len, 0);
+  CHECK_INT(TSSslSessionFarmStatsText(text, NULL), 0);
+
+  memset(part, '#', sizeof(part));
+  len = 10;
+  CHECK_INT(TSSslSessionFarmStatsText(part, &len), needed);
+  CHECK_INT(len, 10);
+  CHECK(part[10] == '#');
+
+  /* It may have grown since, by a digit here and there. */
+  len    = (int)sizeof(text) - 1;
+  needed = TSSslSessionFarmStatsText(text, &len);
+  CHECK_INT(len, needed);
+  text[len] = 0;
+  CHECK(memcmp(text, part, 10) == 0);
+  CHECK(strstr(text, "\n# TYPE plugin_tssession_farm_refused counter\n") != NULL);
+  CHECK(strstr(text, "\nplugin_tssession_farm_refused{cause=\"forged\"} 0\n") != NULL);
+}
+
+int
+main(int argc, char *argv[])
+{
+  REQUIRE(argc == 3);
+  before_the_start(argv[2]);
+  /* What has failed does not stand in the way of what is right. */
+  REQUIRE(TSSslSessionFarmStart(argv[1]) == TS_SUCCESS);
+  CHECK_INT(TSSslSessionFarmStart(argv[1]), TS_ERROR);
+
+  int64_t value = -7;
+  CHECK_INT(counter(PUBLISHED), 0);
+  CHECK_INT(TSSslSessionFarmStatGet("plugin.tssession_farm.nothing", &value), TS_ERROR);
+  CHECK_INT(TSSslSessionFarmStatGet(NULL, &value), TS_ERROR);
+  CHECK_INT(TSSslSessionFarmStatGet(PUBLISHED, NULL), TS_ERROR);
+  CHECK_INT(value, -7);
+  the_text();
+
+  /* A handshake through an attached context is heard of, and its session
+     published. */
+  SSL_CTX *server = tls_server(TLS1_2_VERSION);
+  SSL_CTX *client = tls_client(TLS1_2_VERSION);
+  SSL_CTX_set_options(client, SSL_OP_NO_TICKET);
+  REQUIRE(TSSslSessionCacheAttach((TSSslContext)server) == TS_SUCCESS);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
+  for (int i = 0; i < 3000 && counter(PUBLISHED) == 0; i++) {
+    usleep(10000);
+  }
+  CHECK_INT(counter(PUBLISHED), 1);
+  CHECK_INT(counter("plugin.tssession_farm.missing"), 0);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+  return check_result();
+}

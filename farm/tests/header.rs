@@ -1,0 +1,83 @@
+//! The header: up to date, and fit for every compiler, language level and order.
+
+mod common;
+
+use std::env;
+use std::fs;
+use std::process::Command;
+
+use common::{WARNINGS, root, run, scratch};
+
+/// With `UPDATE_HEADERS` set (`make header`) it brings it up to date instead.
+#[test]
+fn the_committed_header_is_that_of_the_source() {
+    let generated = fs::read(env!("TSSESSION_FARM_HEADER")).unwrap();
+    let committed = root().join("include/ts/ssl_session_farm.h");
+    if env::var_os("UPDATE_HEADERS").is_some() {
+        fs::write(&committed, &generated).unwrap();
+    }
+    assert!(
+        fs::read(&committed).is_ok_and(|committed| committed == generated),
+        "{} is stale: run `make header` and commit",
+        committed.display()
+    );
+}
+
+/// Calls everything, so that the declarations are used as well as read.
+const USE: &str = r#"
+int use(void);
+int use(void)
+{
+  int len = 0;
+  int64_t value = 0;
+  return TSSslSessionFarmStart("farm.toml") == TS_SUCCESS && TSSslSessionFarmStatsText(0, &len) != 0 &&
+         TSSslSessionFarmStatGet("plugin.tssession_farm.published", &value) == TS_SUCCESS;
+}
+"#;
+
+const FARM: &str = "#include <ts/ssl_session_farm.h>\n";
+const TS: &str = "#include <ts/ts.h>\n";
+const CACHE: &str = "#include <ts/ssl_session_cache.h>\n";
+
+fn compile(compiler: &str, std: &str, include: &str, text: &str) {
+    let cpp = std.contains("++");
+    let source = scratch()
+        .join(format!("{compiler}-{std}{include}"))
+        .with_extension(if cpp { "cc" } else { "c" });
+    fs::write(&source, text).unwrap();
+    run(Command::new(compiler)
+        .args(WARNINGS)
+        .args(["-fsyntax-only", &format!("-std={std}"), include])
+        .arg(root().join("include"))
+        .arg(source));
+}
+
+#[test]
+fn every_language_and_order() {
+    for (compiler, std) in [
+        ("gcc", "c99"),
+        ("gcc", "c17"),
+        ("clang", "c99"),
+        ("g++", "c++11"),
+        ("g++", "c++20"),
+        ("clang++", "c++20"),
+    ] {
+        for text in [
+            format!("{FARM}{USE}"),
+            format!("{TS}{FARM}{FARM}{CACHE}{USE}"),
+            format!("{CACHE}{FARM}{USE}"),
+            format!("#define TS_SSL_SESSION_API 9\n{FARM}{TS}{USE}"),
+        ] {
+            compile(compiler, std, "-I", &text);
+        }
+    }
+}
+
+/// `<ts/ts.h>` may be the one of ATS itself: then it comes first on the path.
+#[test]
+fn beside_the_header_of_ats() {
+    let check = "#ifndef TS_VERSION_MAJOR\n#error this is not the header of ATS\n#endif\n";
+    for (compiler, std) in [("gcc", "gnu11"), ("g++", "c++17")] {
+        compile(compiler, std, "-idirafter", &format!("{FARM}{check}{USE}"));
+    }
+}
