@@ -10,7 +10,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::keys::MAX_KEYS;
-use crate::seal::Secret;
+use crate::seal::{Secret, read_private};
 
 /// Everything that can be set, checked.
 #[derive(Debug)]
@@ -265,23 +265,22 @@ fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
         }
         _ => return Err("redis.mode: \"single\", \"sentinel\" or \"cluster\"".into()),
     };
-    let read =
-        |setting: &str, path: Option<PathBuf>| -> Result<Option<Zeroizing<Vec<u8>>>, String> {
-            let Some(path) = path.map(|path| folder.join(path)) else {
-                return Ok(None);
-            };
-            let content = fs::read(&path)
-                .map_err(|error| format!("{setting}: {}: {error}", path.display()))?;
-            Ok(Some(Zeroizing::new(content)))
-        };
-    let password = match read("redis.password_file", file.password_file)? {
+    let password = match file.password_file.map(|path| folder.join(path)) {
         None => None,
-        Some(content) => {
-            let text = std::str::from_utf8(&content);
-            let text = text.map_err(|_| "redis.password_file: not UTF-8".to_owned())?;
+        Some(path) => {
+            let named = |what: String| format!("redis.password_file: {}: {what}", path.display());
+            let content = read_private(&path).map_err(|error| named(error.to_string()))?;
+            let text = std::str::from_utf8(&content).map_err(|_| named("not UTF-8".to_owned()))?;
             Some(Zeroizing::new(
                 text.trim_end_matches(['\r', '\n']).to_owned(),
             ))
+        }
+    };
+    let ca_file = match file.ca_file.map(|path| folder.join(path)) {
+        None => None,
+        Some(path) => {
+            let named = |error| format!("redis.ca_file: {}: {error}", path.display());
+            Some(fs::read(&path).map_err(named)?)
         }
     };
     Ok(Redis {
@@ -289,7 +288,7 @@ fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
         mode,
         user: file.user,
         password,
-        ca_file: read("redis.ca_file", file.ca_file)?.map(|content| content.to_vec()),
+        ca_file,
         timeout: seconds("redis.timeout", file.timeout)?,
     })
 }

@@ -12,7 +12,7 @@ use crate::host::Level;
 use crate::message;
 use crate::queue::{Event, Item};
 use crate::redis_link::Link;
-use crate::seal::{Kind, Sealer};
+use crate::seal::{self, Kind, Sealer};
 
 /// How many items one pipeline has at most.
 const BATCH: usize = 512;
@@ -43,12 +43,6 @@ struct Sealed {
 /// The name of a partition's stream. What is in braces decides on the slot of a Cluster.
 pub fn stream(config: &Config, partition: u32) -> String {
     format!("tssession:{{{}:{partition}}}:sessions", config.farm)
-}
-
-/// The partition that a session belongs to.
-pub fn partition(config: &Config, subject: &[u8; 32]) -> u32 {
-    let [a, b, c, d, ..] = *subject;
-    u32::from_be_bytes([a, b, c, d]) % config.partitions
 }
 
 /// Runs for as long as the process.
@@ -136,15 +130,12 @@ fn prepare(
     if kind == Kind::Removal {
         farm.note_own_removal(id);
     }
-    let sealed = sealer.subject(id).and_then(|subject| {
-        let bytes = sealer.seal(kind, &subject, farm.clock.now_ms(), &plain)?;
-        Ok(Sealed {
-            partition: partition(&farm.config, &subject),
+    let subject = sealer.subject(id);
+    match sealer.seal(kind, &subject, farm.clock.now_ms(), &plain) {
+        Ok(bytes) => unsent.push(Sealed {
+            partition: seal::partition(&subject, farm.config.partitions),
             bytes,
-        })
-    });
-    match sealed {
-        Ok(sealed) => unsent.push(sealed),
+        }),
         Err(error) => farm.host.log(
             Level::Error,
             &format!("a message cannot be sealed: {error}"),

@@ -123,17 +123,17 @@ fn apply(farm: &Farm, opener: &mut Opener, entry: &StreamId) {
     counters.count(Counter::Received);
     counters.set(Counter::LagMs, now.saturating_sub(opened.time_ms) as i64);
     match opened.kind {
-        Kind::Session => insert(farm, &opened),
-        Kind::Removal => remove(farm, &opened, now),
+        Kind::Session => insert(farm, opener, &opened),
+        Kind::Removal => remove(farm, opener, &opened, now),
         // Of no use in a stream, though authentic.
         Kind::KeySet => counters.count(Counter::RefusedGarbage),
     }
 }
 
-fn insert(farm: &Farm, opened: &Opened) {
+fn insert(farm: &Farm, opener: &Opener, opened: &Opened) {
     let counters = &farm.counters;
     let session = message::decode_session(&opened.plain);
-    let Some((id, der)) = session.filter(|(id, _)| opened.is_for(id)) else {
+    let Some((id, der)) = session.filter(|(id, _)| opened.is_for(opener, id)) else {
         return counters.count(Counter::RefusedNotASession);
     };
     let now = farm.clock.now_ms();
@@ -147,9 +147,9 @@ fn insert(farm: &Farm, opened: &Opened) {
     counters.count(counter);
 }
 
-fn remove(farm: &Farm, opened: &Opened, now: u64) {
+fn remove(farm: &Farm, opener: &Opener, opened: &Opened, now: u64) {
     let id = message::decode_removal(&opened.plain);
-    let Some(id) = id.filter(|id| opened.is_for(id)) else {
+    let Some(id) = id.filter(|id| opened.is_for(opener, id)) else {
         return farm.counters.count(Counter::RefusedNotASession);
     };
     farm.note_removal(id, opened.sender, opened.counter, now);

@@ -1,92 +1,165 @@
 //! What is written to Redis and read from it: AES-256-GCM under keys that HKDF derives from a
-//! secret. `docs/farm.md` has the protocol.
+//! file. `docs/farm.md`, "Protocol", is what this module does.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use openssl::cipher::Cipher;
+use openssl::cipher_ctx::CipherCtx;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::md::Md;
-use openssl::pkey::{Id, PKey};
-use openssl::pkey_ctx::{HkdfMode, PkeyCtx};
+use openssl::memcmp;
+use openssl::pkey::{Id, PKey, Private};
+use openssl::pkey_ctx::PkeyCtx;
+use openssl::rand::rand_bytes;
 use openssl::sign::Signer;
-use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
 use zeroize::Zeroizing;
+
+/// A message that claims to be of later than this is refused. A tombstone lives so much longer
+/// than a session, or such a message could outlive it.
+pub const AHEAD_MS: u64 = 60_000;
+
+/// The least that a secret may have.
+pub const SECRET_MIN: usize = 32;
+/// More than anybody's secret; a larger file is something else.
+pub const SECRET_MAX: usize = 4096;
 
 const VERSION: u8 = 1;
 const HEADER_LEN: usize = 70;
 const TAG_LEN: usize = 16;
+/// Senders that an [`Opener`] has keys and counters of.
+const SENDERS: usize = 1024;
 
-/// How many senders' keys and counters are remembered.
-const MAX_SENDERS: usize = 1024;
-
-/// How far a message's time may lie in the future: the clocks of two Redis servers.
-const FUTURE_MS: u64 = 60_000;
-
-/// The longest secret file: more is not a secret but a mistake.
-const MAX_SECRET: u64 = 4096;
-
-/// What a message is.
+/// What a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A session.
+    /// A session, to be inserted.
     Session = 1,
-    /// A removal.
+    /// A session's ID, to be removed.
     Removal = 2,
-    /// Ticket keys.
+    /// The ticket keys of the farm.
     KeySet = 3,
 }
 
 impl Kind {
-    fn of(byte: u8) -> Option<Self> {
+    fn from_byte(byte: u8) -> Option<Self> {
         [Self::Session, Self::Removal, Self::KeySet]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
 }
 
-/// Random for each sealer: with its counter it makes every nonce one of its kind.
+/// What a member draws when it starts, and never again.
 pub type SenderId = [u8; 16];
 
-/// HMAC of a session ID: Redis never sees the ID itself.
-pub type Subject = [u8; 32];
+/// The bytes of a secret file. They are wiped at the end.
+pub struct Secret(Zeroizing<Vec<u8>>);
 
-type DerivedKey = Zeroizing<[u8; 32]>;
-
-/// Why a file is no secret.
+/// Why a secret was refused.
 #[derive(Debug)]
 pub enum SecretError {
-    /// It could not be read.
+    /// What the system said.
     Io(io::Error),
-    /// It is a folder, a device, or the like.
+    /// A directory, a FIFO, a device.
     NotAFile,
-    /// Its group or others may read or write it.
-    OpenToOthers,
-    /// Fewer than 32 bytes, or more than 4096.
-    Length(u64),
+    /// Its permissions, which give group or others something.
+    NotPrivate(u32),
+    /// So many bytes are less than [`SECRET_MIN`].
+    TooShort(usize),
+    /// More than [`SECRET_MAX`] bytes.
+    TooLong,
 }
 
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => write!(f, "{error}"),
+            Self::Io(error) => error.fmt(f),
             Self::NotAFile => write!(f, "not a regular file"),
-            Self::OpenToOthers => write!(f, "its group or others have access to it (chmod 600)"),
-            Self::Length(len) => write!(f, "{len} bytes, where a secret has 32 to {MAX_SECRET}"),
+            Self::NotPrivate(mode) => write!(
+                f,
+                "group or others have access (mode {mode:04o}): chmod 0600 or 0400"
+            ),
+            Self::TooShort(len) => write!(f, "{len} bytes, must be {SECRET_MIN} or more"),
+            Self::TooLong => write!(f, "more than {SECRET_MAX} bytes"),
         }
     }
 }
 
-impl std::error::Error for SecretError {}
+impl Error for SecretError {}
 
-/// A secret that the members of a farm have in common.
-#[derive(Clone)]
-pub struct Secret {
-    bytes: Zeroizing<Vec<u8>>,
+/// Reads a file that nobody but its owner has access to.
+pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    // Not to wait for the other end of a FIFO.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(SecretError::Io)?;
+    let metadata = file.metadata().map_err(SecretError::Io)?;
+    if !metadata.is_file() {
+        return Err(SecretError::NotAFile);
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(SecretError::NotPrivate(mode));
+    }
+    // Of full length from the start: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(vec![0; SECRET_MAX + 1]);
+    let mut len = 0;
+    while len < bytes.len() {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(SecretError::Io(error)),
+        }
+    }
+    if len > SECRET_MAX {
+        return Err(SecretError::TooLong);
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+impl Secret {
+    /// Reads a secret from its file: every byte of it counts, a newline at the end too.
+    pub fn read(path: &Path) -> Result<Self, SecretError> {
+        Self::new(read_private(path)?)
+    }
+
+    fn new(bytes: Zeroizing<Vec<u8>>) -> Result<Self, SecretError> {
+        if bytes.len() < SECRET_MIN {
+            return Err(SecretError::TooShort(bytes.len()));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Whether two files have the same secret.
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && memcmp::eq(&self.0, &other.0)
+    }
+
+    fn derive(&self, salt: &[u8], info: [&[u8]; 2], to: &mut [u8]) -> Result<(), ErrorStack> {
+        let mut hkdf = PkeyCtx::new_id(Id::HKDF)?;
+        hkdf.derive_init()?;
+        hkdf.set_hkdf_md(Md::sha256())?;
+        hkdf.set_hkdf_key(&self.0)?;
+        // None is the same as an empty one.
+        if !salt.is_empty() {
+            hkdf.set_hkdf_salt(salt)?;
+        }
+        for part in info.into_iter().filter(|part| !part.is_empty()) {
+            hkdf.add_hkdf_info(part)?;
+        }
+        hkdf.derive(Some(to))?;
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -95,69 +168,39 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl Secret {
-    /// All bytes of a file, which nobody but its owner may read.
-    pub fn read(path: &Path) -> Result<Self, SecretError> {
-        // A FIFO is not waited for.
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(path)
-            .map_err(SecretError::Io)?;
-        let metadata = file.metadata().map_err(SecretError::Io)?;
-        if !metadata.is_file() {
-            return Err(SecretError::NotAFile);
-        }
-        if metadata.mode() & 0o077 != 0 {
-            return Err(SecretError::OpenToOthers);
-        }
-        let len = metadata.len();
-        if !(32..=MAX_SECRET).contains(&len) {
-            return Err(SecretError::Length(len));
-        }
-        let mut bytes = Zeroizing::new(vec![0; len as usize]);
-        let mut file = file;
-        file.read_exact(&mut bytes).map_err(SecretError::Io)?;
-        Ok(Self { bytes })
+/// What a secret gives in one farm.
+struct Keys {
+    name: [u8; 4],
+    id_key: PKey<Private>,
+}
+
+impl Keys {
+    fn new(farm: &str, secret: &Secret) -> Result<Self, ErrorStack> {
+        let mut name = [0; 4];
+        secret.derive(&[], [b"tssession-farm 1 name", &[]], &mut name)?;
+        let mut id_key = Zeroizing::new([0; 32]);
+        let info = [&b"tssession-farm 1 id"[..], farm.as_bytes()];
+        secret.derive(&[], info, &mut *id_key)?;
+        let id_key = PKey::hmac(&*id_key)?;
+        Ok(Self { name, id_key })
     }
 
-    fn derive(&self, salt: &[u8], info: &[&[u8]]) -> Result<DerivedKey, ErrorStack> {
-        let mut context = PkeyCtx::new_id(Id::HKDF)?;
-        context.derive_init()?;
-        context.set_hkdf_mode(HkdfMode::EXTRACT_THEN_EXPAND)?;
-        context.set_hkdf_md(Md::sha256())?;
-        context.set_hkdf_key(&self.bytes)?;
-        if !salt.is_empty() {
-            context.set_hkdf_salt(salt)?;
-        }
-        for part in info {
-            context.add_hkdf_info(part)?;
-        }
-        let mut key = Zeroizing::new([0; 32]);
-        context.derive(Some(key.as_mut_slice()))?;
-        Ok(key)
-    }
-
-    fn name(&self) -> Result<[u8; 4], ErrorStack> {
-        let key = self.derive(&[], &[b"tssession-farm 1 name"])?;
-        Ok([key[0], key[1], key[2], key[3]])
-    }
-
-    fn id_key(&self, farm: &str) -> Result<DerivedKey, ErrorStack> {
-        self.derive(&[], &[b"tssession-farm 1 id", farm.as_bytes()])
-    }
-
-    fn seal_key(&self, farm: &str, sender: &SenderId) -> Result<DerivedKey, ErrorStack> {
-        self.derive(sender, &[b"tssession-farm 1 seal", farm.as_bytes()])
+    fn subject(&self, id: &[u8]) -> Result<[u8; 32], ErrorStack> {
+        let mut subject = [0; 32];
+        Signer::new(MessageDigest::sha256(), &self.id_key)?.sign_oneshot(&mut subject, id)?;
+        Ok(subject)
     }
 }
 
-fn subject(id_key: &DerivedKey, id: &[u8]) -> Result<Subject, ErrorStack> {
-    let key = PKey::hmac(id_key.as_slice())?;
-    let mut signer = Signer::new(MessageDigest::sha256(), &key)?;
-    let mut subject = [0; 32];
-    signer.sign_oneshot(&mut subject, id)?;
-    Ok(subject)
+fn seal_key(
+    farm: &str,
+    secret: &Secret,
+    sender: &SenderId,
+) -> Result<Zeroizing<[u8; 32]>, ErrorStack> {
+    let mut key = Zeroizing::new([0; 32]);
+    let info = [&b"tssession-farm 1 seal"[..], farm.as_bytes()];
+    secret.derive(sender, info, &mut *key)?;
+    Ok(key)
 }
 
 fn nonce(counter: u64) -> [u8; 12] {
@@ -166,383 +209,691 @@ fn nonce(counter: u64) -> [u8; 12] {
     nonce
 }
 
-/// Seals messages; for one thread of one process.
+/// The stream that a session's messages are in. A reader refuses a message that is in another:
+/// only its own stream has its sender's counters in order.
+pub fn partition(subject: &[u8; 32], partitions: u32) -> u32 {
+    let [a, b, c, d, ..] = *subject;
+    u32::from_be_bytes([a, b, c, d]) % partitions
+}
+
+/// Why nothing was sealed.
+#[derive(Debug)]
+pub enum SealError {
+    /// What OpenSSL said.
+    OpenSsl(ErrorStack),
+    /// Every counter was used; a nonce would come twice.
+    NoMoreCounters,
+    /// This is a child of the process that drew the sender: a nonce would come twice.
+    Forked,
+}
+
+impl fmt::Display for SealError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OpenSsl(error) => error.fmt(f),
+            Self::NoMoreCounters => write!(f, "every counter was used"),
+            Self::Forked => write!(f, "a forked child does not seal"),
+        }
+    }
+}
+
+impl Error for SealError {}
+
+impl From<ErrorStack> for SealError {
+    fn from(error: ErrorStack) -> Self {
+        Self::OpenSsl(error)
+    }
+}
+
+/// Makes messages, as one sender.
 pub struct Sealer {
     farm: String,
-    secret: [u8; 4],
+    keys: Keys,
     sender: SenderId,
-    id_key: DerivedKey,
-    seal_key: DerivedKey,
-    counter: u64,
+    cipher: CipherCtx,
+    next: Option<u64>,
+    process: u32,
 }
 
 impl Sealer {
-    /// A new sender, under this secret.
+    /// A sender that there never was before.
     pub fn new(farm: &str, secret: &Secret) -> Result<Self, ErrorStack> {
         let mut sender = [0; 16];
-        openssl::rand::rand_bytes(&mut sender)?;
+        rand_bytes(&mut sender)?;
         Self::with_sender(farm, secret, sender)
     }
 
+    /// Only one sealer may ever have this sender: it is private for that.
     fn with_sender(farm: &str, secret: &Secret, sender: SenderId) -> Result<Self, ErrorStack> {
+        let mut cipher = CipherCtx::new()?;
+        let key = seal_key(farm, secret, &sender)?;
+        cipher.encrypt_init(Some(Cipher::aes_256_gcm()), Some(&*key), None)?;
         Ok(Self {
             farm: farm.to_owned(),
-            secret: secret.name()?,
+            keys: Keys::new(farm, secret)?,
             sender,
-            id_key: secret.id_key(farm)?,
-            seal_key: secret.seal_key(farm, &sender)?,
-            counter: 0,
+            cipher,
+            next: Some(0),
+            process: std::process::id(),
         })
     }
 
-    /// Who this is to others.
+    /// Who seals.
     pub fn sender(&self) -> SenderId {
         self.sender
     }
 
-    /// What stands for a session ID.
-    pub fn subject(&self, id: &[u8]) -> Result<Subject, ErrorStack> {
-        subject(&self.id_key, id)
+    /// What stands for a session's ID outside the ciphertext.
+    ///
+    /// # Panics
+    ///
+    /// When OpenSSL has no memory left, as all of Rust does.
+    pub fn subject(&self, id: &[u8]) -> [u8; 32] {
+        self.keys.subject(id).expect("HMAC-SHA256 of a session ID")
     }
 
-    /// Seals a message. Each has the next counter, also after one that failed.
+    /// The message. Its counter is used even if nothing comes of it.
     pub fn seal(
         &mut self,
         kind: Kind,
-        subject: &Subject,
+        subject: &[u8; 32],
         time_ms: u64,
         plain: &[u8],
-    ) -> Result<Vec<u8>, ErrorStack> {
-        let counter = self.counter;
-        // At a million a second it lasts half a million years.
-        self.counter = counter.checked_add(1).expect("counters do not run out");
+    ) -> Result<Vec<u8>, SealError> {
+        if self.process != std::process::id() {
+            return Err(SealError::Forked);
+        }
+        let counter = self.next.ok_or(SealError::NoMoreCounters)?;
+        self.next = counter.checked_add(1);
+
         let mut message = Vec::with_capacity(HEADER_LEN + plain.len() + TAG_LEN);
-        message.push(VERSION);
-        message.push(kind as u8);
-        message.extend_from_slice(&self.secret);
+        message.extend_from_slice(&[VERSION, kind as u8]);
+        message.extend_from_slice(&self.keys.name);
         message.extend_from_slice(&self.sender);
         message.extend_from_slice(&counter.to_be_bytes());
         message.extend_from_slice(&time_ms.to_be_bytes());
         message.extend_from_slice(subject);
-        let mut tag = [0; TAG_LEN];
-        let sealed = encrypt_aead(
-            Cipher::aes_256_gcm(),
-            self.seal_key.as_slice(),
-            Some(&nonce(counter)),
-            &[&message, self.farm.as_bytes()].concat(),
-            plain,
-            &mut tag,
-        )?;
-        message.extend_from_slice(&sealed);
-        message.extend_from_slice(&tag);
+        self.cipher
+            .encrypt_init(None, None, Some(&nonce(counter)))?;
+        self.cipher.cipher_update(&message, None)?;
+        self.cipher.cipher_update(self.farm.as_bytes(), None)?;
+        message.resize(HEADER_LEN + plain.len() + TAG_LEN, 0);
+        let (body, tag) = message[HEADER_LEN..].split_at_mut(plain.len());
+        self.cipher.cipher_update(plain, Some(body))?;
+        self.cipher.cipher_final(&mut [])?;
+        self.cipher.tag(tag)?;
         Ok(message)
     }
 }
 
-/// Why a message is not taken.
+/// Why a message is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is from this process.
+    /// It is this member's own.
     Own,
-    /// Too short, of another version, of no known kind.
+    /// Too short, of another version or of no kind there is.
     Garbage,
-    /// Its secret is not known here.
+    /// Under a secret that this member does not have.
     UnknownSecret,
-    /// It was altered, or made for another farm or without the secret.
+    /// Not authentic, or of another farm.
     Forged,
-    /// Too old, or of the future.
+    /// Older than its lifetime, or of the future.
     Stale,
-    /// One of this sender with this counter or a higher one was here before.
+    /// Its counter is not above the last one of its sender.
     Replayed,
 }
 
-/// A message that is what it says it is.
+/// A message that is authentic, in time and new.
 pub struct Opened {
-    /// What it is.
+    /// What it is about.
     pub kind: Kind,
-    /// Who sent it.
+    /// Who sealed it.
     pub sender: SenderId,
-    /// Its number among those of its sender.
+    /// The how many-th of this sender it is.
     pub counter: u64,
-    /// When it was sent, in milliseconds since 1970, by the clock of Redis.
+    /// When it was sealed, by Redis's clock.
     pub time_ms: u64,
-    /// The session that it is about.
-    subject: Subject,
-    id_key: DerivedKey,
-    /// What is inside.
+    /// What stands for the session's ID; [`Opened::is_for`] compares.
+    pub subject: [u8; 32],
+    /// What was inside.
     pub plain: Zeroizing<Vec<u8>>,
+    secret: usize,
 }
 
 impl Opened {
-    /// Whether it is about the session with this ID.
-    pub fn is_for(&self, id: &[u8]) -> bool {
-        subject(&self.id_key, id).is_ok_and(|subject| subject == self.subject)
+    /// Whether it was sealed for this session ID. `opener` is the one that it came from.
+    pub fn is_for(&self, opener: &Opener, id: &[u8]) -> bool {
+        opener.secrets[self.secret]
+            .1
+            .subject(id)
+            .is_ok_and(|subject| memcmp::eq(&subject, &self.subject))
     }
 }
 
-/// What is known of a secret.
-struct KnownSecret {
+struct Header {
+    kind: Kind,
     name: [u8; 4],
-    secret: Secret,
-    id_key: DerivedKey,
+    sender: SenderId,
+    counter: u64,
+    time_ms: u64,
+    subject: [u8; 32],
 }
 
-/// What is known of a sender.
-struct KnownSender {
-    seal_key: DerivedKey,
-    /// The counter that comes next at the earliest.
-    next: u64,
+impl Header {
+    /// `None` if the version or the kind is none that there is.
+    fn parse(bytes: &[u8; HEADER_LEN]) -> Option<Self> {
+        let mut rest = &bytes[..];
+        let [VERSION, kind] = take(&mut rest) else {
+            return None;
+        };
+        Some(Self {
+            kind: Kind::from_byte(kind)?,
+            name: take(&mut rest),
+            sender: take(&mut rest),
+            counter: u64::from_be_bytes(take(&mut rest)),
+            time_ms: u64::from_be_bytes(take(&mut rest)),
+            subject: take(&mut rest),
+        })
+    }
 }
 
-/// Opens messages of other senders; one for each partition, in the order in which they stand there.
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let (taken, behind) = rest
+        .split_first_chunk()
+        .expect("the fields add up to the header's length");
+    *rest = behind;
+    *taken
+}
+
+/// A sender of whom something authentic came.
+struct Sender {
+    cipher: CipherCtx,
+    last_counter: u64,
+    last_time_ms: u64,
+}
+
+/// Opens the messages of one stream: it knows the last counter of each sender.
 pub struct Opener {
     farm: String,
+    secrets: Vec<(Secret, Keys)>,
     own: SenderId,
-    secrets: Vec<KnownSecret>,
-    senders: HashMap<(usize, SenderId), KnownSender>,
-    /// In the order in which they came.
-    order: VecDeque<(usize, SenderId)>,
+    senders: HashMap<(usize, SenderId), Sender>,
+    /// Of a sender that is not in `senders`, only what is later than this is new for sure: it is
+    /// the latest time of all that there was no place for any more.
+    forgotten_until_ms: Option<u64>,
 }
 
 impl Opener {
-    /// Opens what was sealed under one of these secrets.
+    /// Opens what was sealed under any of `secrets`, except by `own`.
     pub fn new(farm: &str, secrets: &[Secret], own: SenderId) -> Result<Self, ErrorStack> {
-        let known = |secret: &Secret| {
-            Ok(KnownSecret {
-                name: secret.name()?,
-                secret: secret.clone(),
-                id_key: secret.id_key(farm)?,
-            })
-        };
+        let secrets = secrets.iter().map(|secret| {
+            let copy = Secret(secret.0.clone());
+            Ok((copy, Keys::new(farm, secret)?))
+        });
         Ok(Self {
             farm: farm.to_owned(),
+            secrets: secrets.collect::<Result<_, ErrorStack>>()?,
             own,
-            secrets: secrets.iter().map(known).collect::<Result<_, _>>()?,
             senders: HashMap::new(),
-            order: VecDeque::new(),
+            forgotten_until_ms: None,
         })
     }
 
-    /// Opens a message that is not older than `lifetime_ms` and was not here before.
+    /// What is in the message, if it is authentic, not older than `lifetime_ms` at `now_ms`, and
+    /// comes for the first time. A refused one changes nothing here.
     pub fn open(
         &mut self,
         message: &[u8],
         now_ms: u64,
         lifetime_ms: u64,
     ) -> Result<Opened, Refusal> {
-        let (header, sealed) = message
-            .split_first_chunk::<HEADER_LEN>()
-            .ok_or(Refusal::Garbage)?;
-        let (sealed, tag) = sealed
+        let (header_bytes, sealed) = message.split_first_chunk().ok_or(Refusal::Garbage)?;
+        let (body, tag) = sealed
             .split_last_chunk::<TAG_LEN>()
             .ok_or(Refusal::Garbage)?;
-        let field = |from: usize| &header[from..];
-        let number = |from| u64::from_be_bytes(*field(from).first_chunk().expect("in the header"));
-        let kind = Kind::of(header[1]).filter(|_| header[0] == VERSION);
-        let kind = kind.ok_or(Refusal::Garbage)?;
-        let name: [u8; 4] = *field(2).first_chunk().expect("in the header");
-        let sender: SenderId = *field(6).first_chunk().expect("in the header");
-        let (counter, time_ms) = (number(22), number(30));
-        let subject: Subject = *field(38).first_chunk().expect("in the header");
-        if sender == self.own {
+        let header = Header::parse(header_bytes).ok_or(Refusal::Garbage)?;
+        if header.sender == self.own {
             return Err(Refusal::Own);
         }
-        let place = self.secrets.iter().position(|known| known.name == name);
-        let place = place.ok_or(Refusal::UnknownSecret)?;
-        if time_ms.saturating_add(lifetime_ms) < now_ms || time_ms > now_ms + FUTURE_MS {
-            return Err(Refusal::Stale);
-        }
-        let id_key = self.secrets[place].id_key.clone();
-        let known = self.senders.get(&(place, sender));
-        if known.is_some_and(|known| counter < known.next) {
-            return Err(Refusal::Replayed);
-        }
-        let new_key = match known {
-            Some(_) => None,
-            None => {
-                let key = self.secrets[place].secret.seal_key(&self.farm, &sender);
-                Some(key.map_err(|_| Refusal::Forged)?)
+        // Two secrets of one name are not likely, but may be.
+        let named = |(_, (_, keys)): &(usize, &(Secret, Keys))| keys.name == header.name;
+        let mut refusal = Refusal::UnknownSecret;
+        for (secret, _) in self.secrets.iter().enumerate().filter(named) {
+            refusal = Refusal::Forged;
+            let key = (secret, header.sender);
+            let mut stranger = None;
+            let cipher = match self.senders.get_mut(&key) {
+                Some(sender) => &mut sender.cipher,
+                None => {
+                    let derived = decrypting(&self.farm, &self.secrets[secret].0, &header.sender);
+                    let Ok(cipher) = derived else { continue };
+                    stranger.insert(cipher)
+                }
+            };
+            let Ok(plain) = decrypt(cipher, &self.farm, header_bytes, header.counter, body, tag)
+            else {
+                continue;
+            };
+            if header.time_ms > now_ms.saturating_add(AHEAD_MS)
+                || now_ms.saturating_sub(header.time_ms) > lifetime_ms
+            {
+                return Err(Refusal::Stale);
             }
-        };
-        let seal_key = new_key.as_ref().or(known.map(|known| &known.seal_key));
-        let plain = decrypt_aead(
-            Cipher::aes_256_gcm(),
-            seal_key.ok_or(Refusal::Forged)?.as_slice(),
-            Some(&nonce(counter)),
-            &[header, self.farm.as_bytes()].concat(),
-            sealed,
-            tag,
-        );
-        let plain = Zeroizing::new(plain.map_err(|_| Refusal::Forged)?);
-        // Only what is authentic is remembered: strangers cannot push out others.
-        self.remember((place, sender), new_key, counter);
-        Ok(Opened {
-            kind,
-            sender,
-            counter,
-            time_ms,
-            subject,
-            id_key,
-            plain,
-        })
+            match stranger {
+                None => {
+                    let sender = self.senders.get_mut(&key).expect("its cipher was used");
+                    if header.counter <= sender.last_counter {
+                        return Err(Refusal::Replayed);
+                    }
+                    sender.last_counter = header.counter;
+                    sender.last_time_ms = sender.last_time_ms.max(header.time_ms);
+                }
+                Some(cipher) => {
+                    if Some(header.time_ms) <= self.forgotten_until_ms {
+                        return Err(Refusal::Replayed);
+                    }
+                    self.remember(
+                        key,
+                        Sender {
+                            cipher,
+                            last_counter: header.counter,
+                            last_time_ms: header.time_ms,
+                        },
+                    );
+                }
+            }
+            return Ok(Opened {
+                kind: header.kind,
+                sender: header.sender,
+                counter: header.counter,
+                time_ms: header.time_ms,
+                subject: header.subject,
+                plain,
+                secret,
+            });
+        }
+        Err(refusal)
     }
 
-    fn remember(&mut self, sender: (usize, SenderId), new_key: Option<DerivedKey>, counter: u64) {
-        let next = counter.saturating_add(1);
-        if let Some(known) = self.senders.get_mut(&sender) {
-            known.next = next;
-        } else if let Some(seal_key) = new_key {
-            if self.order.len() == MAX_SENDERS
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.senders.remove(&oldest);
+    /// Only for senders of whom something authentic came: others cannot push one out.
+    fn remember(&mut self, key: (usize, SenderId), sender: Sender) {
+        if self.senders.len() >= SENDERS {
+            let oldest = self
+                .senders
+                .iter()
+                .min_by_key(|(_, sender)| sender.last_time_ms)
+                .map(|(key, sender)| (*key, sender.last_time_ms));
+            if let Some((key, time_ms)) = oldest {
+                self.senders.remove(&key);
+                self.forgotten_until_ms = self.forgotten_until_ms.max(Some(time_ms));
             }
-            self.order.push_back(sender);
-            self.senders.insert(sender, KnownSender { seal_key, next });
         }
+        self.senders.insert(key, sender);
     }
+}
+
+fn decrypting(farm: &str, secret: &Secret, sender: &SenderId) -> Result<CipherCtx, ErrorStack> {
+    let mut cipher = CipherCtx::new()?;
+    let key = seal_key(farm, secret, sender)?;
+    cipher.decrypt_init(Some(Cipher::aes_256_gcm()), Some(&*key), None)?;
+    Ok(cipher)
+}
+
+fn decrypt(
+    cipher: &mut CipherCtx,
+    farm: &str,
+    header: &[u8],
+    counter: u64,
+    body: &[u8],
+    tag: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
+    let mut plain = Zeroizing::new(vec![0; body.len()]);
+    cipher.decrypt_init(None, None, Some(&nonce(counter)))?;
+    cipher.set_tag(tag)?;
+    cipher.cipher_update(header, None)?;
+    cipher.cipher_update(farm.as_bytes(), None)?;
+    cipher.cipher_update(body, Some(&mut plain))?;
+    cipher.cipher_final(&mut [])?;
+    Ok(plain)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    const NOW: u64 = 1_700_000_000_000;
+    const FARM: &str = "edge.example";
+    const NOW: u64 = 1_800_000_000_123;
     const DAY: u64 = 86_400_000;
-    const OWN: SenderId = [9; 16];
+    const OWN: SenderId = [0xee; 16];
+    const NONE: [u8; 32] = [0; 32];
 
-    fn secret(byte: u8) -> Secret {
-        Secret {
-            bytes: Zeroizing::new(vec![byte; 32]),
-        }
+    fn secret(first: u8) -> Secret {
+        let bytes = (0..48).map(|n| first.wrapping_add(n)).collect();
+        Secret::new(Zeroizing::new(bytes)).unwrap()
     }
 
-    fn opener(secrets: &[Secret]) -> Opener {
-        Opener::new("farm", secrets, OWN).unwrap()
+    fn sealer() -> Sealer {
+        Sealer::new(FARM, &secret(0)).unwrap()
     }
 
-    fn sealed(sealer: &mut Sealer, plain: &[u8]) -> Vec<u8> {
-        let subject = sealer.subject(b"id").unwrap();
-        sealer.seal(Kind::Session, &subject, NOW, plain).unwrap()
+    fn opener() -> Opener {
+        Opener::new(FARM, &[secret(0)], OWN).unwrap()
+    }
+
+    fn open(opener: &mut Opener, message: &[u8]) -> Result<Opened, Refusal> {
+        opener.open(message, NOW, DAY)
+    }
+
+    fn refusal(opener: &mut Opener, message: &[u8]) -> Refusal {
+        open(opener, message).map(|_| ()).unwrap_err()
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits = text.trim().as_bytes().chunks(2);
+        let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
+        digits.map(byte).collect()
+    }
+
+    /// Other implementations can be written from the document: `vectors/sealed.py` is one.
+    #[test]
+    fn the_bytes_are_those_of_the_document() {
+        let vector = hex(include_str!("../vectors/sealed.txt"));
+        let id: Vec<u8> = (0x40..0x60).collect();
+        let plain = [&[32], &id[..], b"thirty bytes that are not DER."].concat();
+        let sender = std::array::from_fn(|n| 0xa0 + n as u8);
+        let mut sealer = Sealer::with_sender(FARM, &secret(0), sender).unwrap();
+        sealer.next = Some(0x0102_0304_0506_0708);
+        let subject = sealer.subject(&id);
+        let sealed = sealer.seal(Kind::Session, &subject, NOW, &plain).unwrap();
+        assert_eq!(sealed, vector);
+
+        let mut opener = opener();
+        let opened = open(&mut opener, &vector).ok().unwrap();
+        assert_eq!(*opened.plain, plain);
+        assert_eq!(opened.kind, Kind::Session);
+        assert_eq!(opened.sender, sender);
+        assert_eq!(opened.counter, 0x0102_0304_0506_0708);
+        assert_eq!(opened.time_ms, NOW);
+        assert!(opened.is_for(&opener, &id));
+        assert!(!opened.is_for(&opener, &id[1..]));
     }
 
     #[test]
-    fn what_is_sealed_is_opened() {
-        let mut sealer = Sealer::new("farm", &secret(1)).unwrap();
-        let mut opener = opener(&[secret(2), secret(1)]);
-        for (number, plain) in [&b""[..], b"x", &[7; 3000]].into_iter().enumerate() {
-            let message = sealed(&mut sealer, plain);
-            let opened = opener.open(&message, NOW + 5, DAY).unwrap();
-            assert_eq!((opened.kind, &opened.plain[..]), (Kind::Session, plain));
-            assert_eq!((opened.counter, opened.time_ms), (number as u64, NOW));
-            assert_eq!(opened.sender, sealer.sender());
-            assert!(opened.is_for(b"id") && !opened.is_for(b"ie"));
-        }
-    }
-
-    #[test]
-    fn each_bit_counts() {
-        let mut sealer = Sealer::new("farm", &secret(1)).unwrap();
-        let message = sealed(&mut sealer, b"plain text");
+    fn every_changed_bit_is_refused_and_changes_nothing() {
+        let mut sealer = sealer();
+        let message = sealer.seal(Kind::Removal, &NONE, NOW, b"plain").unwrap();
+        let mut opener = opener();
         for bit in 0..message.len() * 8 {
             let mut changed = message.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                opener(&[secret(1)]).open(&changed, NOW, DAY).is_err(),
-                "{bit}"
-            );
+            let expected = match bit / 8 {
+                0 => [Refusal::Garbage; 2],
+                1 => [Refusal::Garbage, Refusal::Forged],
+                2..6 => [Refusal::UnknownSecret; 2],
+                _ => [Refusal::Forged; 2],
+            };
+            let refusal = refusal(&mut opener, &changed);
+            assert!(expected.contains(&refusal), "bit {bit}: {refusal:?}");
         }
         for len in 0..message.len() {
-            assert!(
-                opener(&[secret(1)])
-                    .open(&message[..len], NOW, DAY)
-                    .is_err()
-            );
+            let short = match len {
+                0..86 => Refusal::Garbage,
+                _ => Refusal::Forged,
+            };
+            assert_eq!(refusal(&mut opener, &message[..len]), short, "{len} bytes");
         }
-    }
-
-    #[test]
-    fn what_is_refused_and_why() {
-        let mut sealer = Sealer::new("farm", &secret(1)).unwrap();
-        let first = sealed(&mut sealer, b"1");
-        let second = sealed(&mut sealer, b"2");
-        let refusal = |opener: &mut Opener, message: &[u8], now| {
-            opener.open(message, now, DAY).map(|_| ()).unwrap_err()
-        };
-        let known = || opener(&[secret(1)]);
-        assert_eq!(
-            refusal(&mut opener(&[secret(2)]), &first, NOW),
-            Refusal::UnknownSecret
-        );
-        assert_eq!(refusal(&mut known(), &first, NOW + DAY + 1), Refusal::Stale);
-        assert_eq!(
-            refusal(&mut known(), &first, NOW - FUTURE_MS - 1),
-            Refusal::Stale
-        );
-        let mut other_farm = Opener::new("other", &[secret(1)], OWN).unwrap();
-        assert_eq!(refusal(&mut other_farm, &first, NOW), Refusal::Forged);
-        let mut own = Opener::new("farm", &[secret(1)], sealer.sender()).unwrap();
-        assert_eq!(refusal(&mut own, &first, NOW), Refusal::Own);
-
-        let mut opener = known();
-        opener.open(&second, NOW, DAY).unwrap();
-        assert_eq!(refusal(&mut opener, &second, NOW), Refusal::Replayed);
-        assert_eq!(refusal(&mut opener, &first, NOW), Refusal::Replayed);
-    }
-
-    #[test]
-    fn forgeries_change_nothing() {
-        let mut sealer = Sealer::new("farm", &secret(1)).unwrap();
-        let message = sealed(&mut sealer, b"1");
-        let mut opener = opener(&[secret(1)]);
-        let mut forged = message.clone();
-        forged[22..30].copy_from_slice(&u64::MAX.to_be_bytes());
-        assert!(opener.open(&forged, NOW, DAY).is_err());
-        for number in 0..MAX_SENDERS + 1 {
-            forged[6..14].copy_from_slice(&(number as u64).to_be_bytes());
-            assert!(opener.open(&forged, NOW, DAY).is_err());
-        }
+        let longer = [&message[..], &[0]].concat();
+        assert_eq!(refusal(&mut opener, &longer), Refusal::Forged);
         assert!(opener.senders.is_empty());
-        opener.open(&message, NOW, DAY).unwrap();
+        assert_eq!(*open(&mut opener, &message).ok().unwrap().plain, b"plain");
     }
 
     #[test]
-    fn senders_are_bounded() {
-        let mut opener = opener(&[secret(1)]);
-        for _ in 0..MAX_SENDERS + 5 {
-            let mut sealer = Sealer::new("farm", &secret(1)).unwrap();
-            opener.open(&sealed(&mut sealer, b"1"), NOW, DAY).unwrap();
-        }
-        assert_eq!(
-            (opener.senders.len(), opener.order.len()),
-            (MAX_SENDERS, MAX_SENDERS)
+    fn nothing_of_another_farm_or_secret_is_opened() {
+        let message = sealer().seal(Kind::Session, &NONE, NOW, b"x").unwrap();
+        let mut other = Opener::new("edge.exampl", &[secret(0)], OWN).unwrap();
+        assert_eq!(refusal(&mut other, &message), Refusal::Forged);
+        let mut other = Opener::new(FARM, &[secret(1)], OWN).unwrap();
+        assert_eq!(refusal(&mut other, &message), Refusal::UnknownSecret);
+        let mut none = Opener::new(FARM, &[], OWN).unwrap();
+        assert_eq!(refusal(&mut none, &message), Refusal::UnknownSecret);
+    }
+
+    /// The name of the farm is authentic by itself, not only by way of the key.
+    #[test]
+    fn the_farm_is_in_the_associated_data() {
+        let message = sealer().seal(Kind::Session, &NONE, NOW, b"x").unwrap();
+        let mut opener = opener();
+        opener.farm.push('x');
+        let sender = message[6..22].try_into().unwrap();
+        let cipher = decrypting(FARM, &secret(0), &sender).unwrap();
+        opener.remember(
+            (0, sender),
+            Sender {
+                cipher,
+                last_counter: 0,
+                last_time_ms: 0,
+            },
         );
+        assert_eq!(refusal(&mut opener, &message), Refusal::Forged);
     }
 
     #[test]
-    fn secrets_are_files_of_their_owner() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret");
-        assert!(matches!(Secret::read(&path), Err(SecretError::Io(_))));
-        assert!(matches!(
-            Secret::read(folder.path()),
-            Err(SecretError::NotAFile)
-        ));
-        for (len, mode, good) in [
-            (31, 0o600, false),
-            (32, 0o600, true),
-            (4096, 0o400, true),
-            (4097, 0o600, false),
-            (32, 0o640, false),
-            (32, 0o604, false),
-            (32, 0o620, false),
-        ] {
-            let _ = std::fs::remove_file(&path);
-            std::fs::write(&path, vec![1; len]).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(Secret::read(&path).is_ok(), good, "{len} {mode:o}");
+    fn old_and_new_secret_are_both_opened_while_they_are_changed() {
+        let mut opener = Opener::new(FARM, &[secret(7), secret(0)], OWN).unwrap();
+        for first in [0, 7, 0] {
+            let mut sealer = Sealer::new(FARM, &secret(first)).unwrap();
+            let subject = sealer.subject(b"id");
+            let message = sealer.seal(Kind::Session, &subject, NOW, b"x").unwrap();
+            let opened = open(&mut opener, &message).ok().unwrap();
+            assert!(opened.is_for(&opener, b"id"));
+            assert!(!opened.is_for(&opener, b"ie"));
         }
-        assert_eq!(format!("{:?}", secret(77)), "Secret(..)");
+    }
+
+    #[test]
+    fn a_secret_whose_name_another_one_has_too_is_found() {
+        let mut opener = Opener::new(FARM, &[secret(7), secret(0)], OWN).unwrap();
+        opener.secrets[0].1.name = opener.secrets[1].1.name;
+        let message = sealer().seal(Kind::Session, &NONE, NOW, b"x").unwrap();
+        assert_eq!(open(&mut opener, &message).ok().unwrap().secret, 1);
+    }
+
+    #[test]
+    fn own_messages_are_known() {
+        let mut sealer = sealer();
+        let mut opener = Opener::new(FARM, &[secret(0)], sealer.sender()).unwrap();
+        let message = sealer.seal(Kind::Session, &NONE, NOW, b"x").unwrap();
+        assert_eq!(refusal(&mut opener, &message), Refusal::Own);
+    }
+
+    #[test]
+    fn a_message_is_good_for_its_lifetime() {
+        let cases = [
+            (NOW, true),
+            (NOW - DAY, true),
+            (NOW - DAY - 1, false),
+            (NOW + AHEAD_MS, true),
+            (NOW + AHEAD_MS + 1, false),
+            (0, false),
+            (u64::MAX, false),
+        ];
+        for (time_ms, good) in cases {
+            let message = sealer().seal(Kind::Session, &NONE, time_ms, b"").unwrap();
+            let mut opener = opener();
+            match open(&mut opener, &message) {
+                Ok(opened) => assert!(good && opened.plain.is_empty(), "{time_ms}"),
+                Err(refusal) => {
+                    assert!(!good && refusal == Refusal::Stale, "{time_ms}");
+                    assert!(opener.senders.is_empty(), "a refused one is remembered");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stale_message_does_not_raise_the_counter() {
+        let mut sealer = sealer();
+        let mut opener = opener();
+        let mut seal = |time_ms| sealer.seal(Kind::Session, &NONE, time_ms, b"x").unwrap();
+        let (first, second, stale) = (seal(NOW), seal(NOW), seal(0));
+        assert!(open(&mut opener, &first).is_ok());
+        assert_eq!(refusal(&mut opener, &stale), Refusal::Stale);
+        assert!(open(&mut opener, &second).is_ok());
+    }
+
+    #[test]
+    fn no_nonce_comes_twice() {
+        let mut sealer = sealer();
+        sealer.next = Some(u64::MAX);
+        assert!(sealer.seal(Kind::Session, &NONE, NOW, b"x").is_ok());
+        for _ in 0..2 {
+            let error = sealer.seal(Kind::Session, &NONE, NOW, b"x").unwrap_err();
+            assert!(matches!(error, SealError::NoMoreCounters));
+        }
+        assert_ne!(self::sealer().sender(), self::sealer().sender());
+
+        let mut child = self::sealer();
+        child.process = child.process.wrapping_add(1);
+        let error = child.seal(Kind::Session, &NONE, NOW, b"x").unwrap_err();
+        assert!(matches!(error, SealError::Forked));
+    }
+
+    #[test]
+    fn a_sender_who_was_forgotten_cannot_be_replayed() {
+        let mut opener = opener();
+        let mut first = sealer();
+        let mut seal = |time_ms| first.seal(Kind::Session, &NONE, time_ms, b"x").unwrap();
+        let (old, next) = (seal(NOW), seal(NOW + 1));
+        assert!(open(&mut opener, &old).is_ok());
+        for _ in 0..SENDERS {
+            let message = sealer().seal(Kind::Session, &NONE, NOW + 1, b"x").unwrap();
+            assert!(open(&mut opener, &message).is_ok());
+        }
+        assert_eq!(opener.senders.len(), SENDERS);
+        assert!(!opener.senders.contains_key(&(0, first.sender())));
+        assert_eq!(refusal(&mut opener, &old), Refusal::Replayed);
+        assert!(
+            open(&mut opener, &next).is_ok(),
+            "what is newer still comes"
+        );
+        assert_eq!(opener.senders.len(), SENDERS);
+    }
+
+    #[test]
+    fn partitions_are_of_the_first_four_bytes() {
+        let mut subject = [0xff; 32];
+        subject[..4].copy_from_slice(&[0x01, 0x02, 0x03, 0x04]);
+        assert_eq!(partition(&subject, 1), 0);
+        assert_eq!(partition(&subject, 0x1000), 0x304);
+        assert_eq!(partition(&subject, 1000), 0x0102_0304 % 1000);
+    }
+
+    /// RFC 5869, test case 3: neither salt nor info; case 1 with both.
+    #[test]
+    fn hkdf_is_that_of_the_rfc() {
+        let secret = Secret(Zeroizing::new(vec![0x0b; 22]));
+        let mut derived = [0; 42];
+        secret.derive(&[], [&[], &[]], &mut derived).unwrap();
+        let expected = "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d\
+                        9d201395faa4b61a96c8";
+        assert_eq!(derived[..], hex(expected));
+        let salt: Vec<u8> = (0..13).collect();
+        let info: Vec<u8> = (0xf0..0xfa).collect();
+        let (one, other) = info.split_at(3);
+        secret.derive(&salt, [one, other], &mut derived).unwrap();
+        let expected = "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf\
+                        34007208d5b887185865";
+        assert_eq!(derived[..], hex(expected));
+    }
+
+    fn secret_file(folder: &Path, len: usize, mode: u32) -> PathBuf {
+        let path = folder.join(format!("{len}-{mode:o}"));
+        fs::write(&path, vec![b'\n'; len]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_secret_is_a_private_file_of_enough_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |len, mode| Secret::read(&secret_file(folder.path(), len, mode));
+        for (len, mode) in [(32, 0o600), (32, 0o400), (33, 0o700), (SECRET_MAX, 0o600)] {
+            assert_eq!(read(len, mode).unwrap().0.len(), len);
+        }
+        for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644] {
+            let error = read(32, mode).unwrap_err();
+            assert!(matches!(error, SecretError::NotPrivate(refused) if refused == mode));
+            assert!(error.to_string().contains(&format!("{mode:04o}")));
+        }
+        for len in [0, 1, 31] {
+            let error = read(len, 0o600).unwrap_err();
+            assert!(matches!(error, SecretError::TooShort(refused) if refused == len));
+        }
+        let error = read(SECRET_MAX + 1, 0o600).unwrap_err();
+        assert!(matches!(error, SecretError::TooLong));
+    }
+
+    #[test]
+    fn a_secret_is_a_regular_file_and_a_link_leads_to_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        symlink(secret_file(folder.path(), 32, 0o600), &link).unwrap();
+        assert!(Secret::read(&link).is_ok());
+        // Does not wait for somebody who writes, either.
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        for path in [folder.path(), &fifo, Path::new("/dev/zero")] {
+            let error = Secret::read(path).unwrap_err();
+            assert!(matches!(error, SecretError::NotAFile), "{}", path.display());
+        }
+        let error = Secret::read(&folder.path().join("none")).unwrap_err();
+        assert!(matches!(error, SecretError::Io(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_is_opened_once(
+            plain in proptest::collection::vec(any::<u8>(), 0..600),
+            ids in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..=32), 1..8),
+            order in proptest::collection::vec(any::<prop::sample::Index>(), 1..30),
+        ) {
+            let mut sealer = sealer();
+            let mut opener = opener();
+            let messages = ids.iter().map(|id| {
+                let subject = sealer.subject(id);
+                sealer.seal(Kind::Session, &subject, NOW, &plain).unwrap()
+            });
+            let messages: Vec<_> = messages.collect();
+            let mut last = None;
+            for index in order {
+                let counter = index.index(messages.len());
+                match open(&mut opener, &messages[counter]) {
+                    Ok(opened) => {
+                        prop_assert!(Some(counter) > last);
+                        prop_assert_eq!(opened.counter, counter as u64);
+                        prop_assert_eq!(&*opened.plain, &plain);
+                        prop_assert!(opened.is_for(&opener, &ids[counter]));
+                        last = Some(counter);
+                    }
+                    Err(refusal) => {
+                        prop_assert_eq!(refusal, Refusal::Replayed);
+                        prop_assert!(Some(counter) <= last);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn garbage_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(open(&mut opener(), &bytes).is_err());
+        }
     }
 }

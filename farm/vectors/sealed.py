@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Prints sealed.txt: one sealed message, made from docs/farm.md with another implementation.
+
+Needs the `cryptography` package. src/seal.rs compares what it makes with these bytes.
+"""
+
+from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+SECRET = bytes(range(48))
+FARM = b"edge.example"
+SENDER = bytes(range(0xA0, 0xB0))
+COUNTER = 0x0102030405060708
+TIME_MS = 1_800_000_000_123
+KIND = 1
+ID = bytes(range(0x40, 0x60))
+DER = b"thirty bytes that are not DER."
+
+
+def derive(info, length, salt=b""):
+    return HKDF(hashes.SHA256(), length, salt, info).derive(SECRET)
+
+
+def main():
+    name = derive(b"tssession-farm 1 name", 4)
+    keyed = hmac.HMAC(derive(b"tssession-farm 1 id" + FARM, 32), hashes.SHA256())
+    keyed.update(ID)
+    subject = keyed.finalize()
+    header = bytes([1, KIND]) + name + SENDER + COUNTER.to_bytes(8, "big") + TIME_MS.to_bytes(8, "big") + subject
+    assert len(header) == 70
+    plain = bytes([len(ID)]) + ID + DER
+    key = derive(b"tssession-farm 1 seal" + FARM, 32, SENDER)
+    sealed = AESGCM(key).encrypt(bytes(4) + COUNTER.to_bytes(8, "big"), plain, header + FARM)
+    print((header + sealed).hex())
+
+
+main()
