@@ -1,6 +1,6 @@
 //! The one farm that a process may be a member of.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use redis::RedisError;
@@ -30,6 +30,7 @@ pub struct Farm {
     sender: SenderId,
     /// How many connections are down.
     down: AtomicU32,
+    is_refused: AtomicBool,
 }
 
 static FARM: OnceLock<Farm> = OnceLock::new();
@@ -95,6 +96,7 @@ impl Farm {
                 clock: Clock::default(),
                 sender,
                 down: AtomicU32::new(0),
+                is_refused: AtomicBool::new(false),
             }
         });
         if !is_new {
@@ -174,10 +176,19 @@ impl Farm {
         }
     }
 
-    /// Redis has answered that it would not.
-    pub(crate) fn redis_refused(&self, error: &RedisError) {
+    /// Redis has answered that it would not take messages; said once until it does.
+    pub(crate) fn redis_refuses(&self, error: &RedisError) {
         self.counters.count(Counter::RedisErrors);
-        self.host
-            .log(Level::Error, &format!("Redis refuses: {error}"));
+        if !self.is_refused.swap(true, Ordering::Relaxed) {
+            let text = format!("Redis refuses messages, which are dropped: {error}");
+            self.host.log(Level::Error, &text);
+        }
+    }
+
+    /// Redis has taken messages.
+    pub(crate) fn redis_takes(&self) {
+        if self.is_refused.swap(false, Ordering::Relaxed) {
+            self.host.log(Level::Warning, "Redis takes messages again");
+        }
     }
 }

@@ -37,9 +37,12 @@ end
 return {now, number, redis.call('GET', KEYS[3])}
 ";
 
-/// Stores the key set for who holds the lease.
+/// Stores the key set for who holds the lease, unless it was planned too long ago: the others must
+/// have read a new key before it encrypts.
 const STORE: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local time = redis.call('TIME')
+if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[3]) then return 0 end
 redis.call('SET', KEYS[2], ARGV[2])
 return 1
 ";
@@ -62,6 +65,9 @@ pub struct Keeper {
     /// By this process's own clock.
     last_contact_ms: i64,
     last_failed: bool,
+    /// What was in Redis at the last look, and whether it was of use.
+    seen: Vec<u8>,
+    is_good: bool,
     /// What the host was given last.
     given: Zeroizing<Vec<u8>>,
 }
@@ -81,6 +87,8 @@ impl Keeper {
             alone: Alone::default(),
             last_contact_ms: 0,
             last_failed: false,
+            seen: Vec::new(),
+            is_good: false,
             given: Zeroizing::default(),
         }
     }
@@ -148,46 +156,40 @@ impl Keeper {
             self.link.run(&command, Duration::ZERO)?;
         farm.clock.set(now);
         farm.counters.set(Counter::Leader, i64::from(number > 0));
-        let is_lost = sealed.is_none();
-        if let Some(sealed) = sealed {
-            self.take_over(farm, &sealed, now);
+        let sealed = sealed.unwrap_or_default();
+        if sealed != self.seen {
+            self.is_good = !sealed.is_empty() && self.take_over(farm, &sealed, now);
+            self.seen = sealed;
         }
+        let is_lost = !self.is_good;
         if number > 0 {
             self.lead(farm, number, now, is_lost)?;
         }
         Ok(())
     }
 
-    /// Takes a set from Redis, unless it is one that was in force before.
-    fn take_over(&mut self, farm: &Farm, sealed: &[u8], now: u64) {
+    /// Takes a set from Redis, unless it is one that was in force before; `false`: it is of no
+    /// use, and whoever leads writes another one.
+    fn take_over(&mut self, farm: &Farm, sealed: &[u8], now: u64) -> bool {
         let oldest = self.times.lifetime + self.times.rotation;
-        let opened = match self.opener.open(sealed, now, oldest.as_millis() as u64) {
-            Ok(opened) => opened,
-            // What is still the same as at the last look.
-            Err(Refusal::Own | Refusal::Replayed) => return,
-            Err(refusal) => {
-                farm.counters.count(Counter::RefusedForged);
-                let text = format!("the key set in Redis is refused: {refusal:?}");
-                return farm.host.log(Level::Warning, &text);
-            }
+        let refused = match self.opener.open(sealed, now, oldest.as_millis() as u64) {
+            // What this member has written itself is in force here.
+            Err(Refusal::Own) => return true,
+            Err(refusal) => format!("{refusal:?}"),
+            Ok(opened) if opened.time_ms < self.sealed_ms => "older than the one in force".into(),
+            Ok(opened) => match message::decode_key_set(&opened.plain) {
+                Some(set) if opened.kind == Kind::KeySet => {
+                    self.sealed_ms = opened.time_ms;
+                    self.set = Some(set);
+                    return true;
+                }
+                _ => "no key set".into(),
+            },
         };
-        let set = match opened.kind {
-            Kind::KeySet => message::decode_key_set(&opened.plain),
-            _ => None,
-        };
-        let Some(set) = set else {
-            farm.counters.count(Counter::RefusedForged);
-            return farm
-                .host
-                .log(Level::Warning, "the key set in Redis is of no use");
-        };
-        // Somebody has put an old one there again.
-        if opened.time_ms < self.sealed_ms {
-            farm.counters.count(Counter::RefusedForged);
-            return;
-        }
-        self.sealed_ms = opened.time_ms;
-        self.set = Some(set);
+        farm.counters.count(Counter::RefusedForged);
+        let text = format!("the key set in Redis is refused: {refused}");
+        farm.host.log(Level::Warning, &text);
+        false
     }
 
     fn lead(&mut self, farm: &Farm, number: u64, now: u64, is_lost: bool) -> RedisResult<()> {
@@ -213,7 +215,11 @@ impl Keeper {
         command
             .arg(Self::name(farm, "lease"))
             .arg(Self::name(farm, "keys"));
-        command.arg(format!("{}:{number}", self.member)).arg(sealed);
+        let latest = now + self.times.spread.as_millis() as u64 / 2;
+        command
+            .arg(format!("{}:{number}", self.member))
+            .arg(sealed)
+            .arg(latest);
         let is_stored: bool = self.link.run(&command, Duration::ZERO)?;
         // Only what all others will see may be in force here.
         if is_stored {

@@ -163,10 +163,13 @@ fn send(farm: &Farm, link: &mut Link, unsent: &mut Vec<Sealed>) -> redis::RedisR
             .map(|sealed| append(&farm.config, sealed));
         let results = link.run_all(commands.collect());
         match results {
-            Ok(results) => count_sent(farm, &unsent[..count], &results),
+            Ok(results) => {
+                farm.redis_takes();
+                count_sent(farm, &unsent[..count], &results);
+            }
             // Redis will not have them, now or in a moment: it is full, or we may not.
             Err(error) if crate::redis_link::is_answer(&error) => {
-                farm.redis_refused(&error);
+                farm.redis_refuses(&error);
                 farm.counters.add(Counter::Dropped, count as i64);
             }
             Err(error) => return Err(error),

@@ -10,7 +10,7 @@ use crate::counters::Counter;
 use crate::message;
 use crate::publish::stream;
 use crate::redis_link::Link;
-use crate::seal::{Kind, Opened, Opener, Refusal};
+use crate::seal::{self, Kind, Opened, Opener, Refusal};
 
 /// How many entries of each stream one answer has at most.
 const BATCH: usize = 1000;
@@ -24,6 +24,7 @@ const READ_AGAIN_MS: u64 = 10_000;
 
 /// One stream, and how far it was read.
 struct Position {
+    partition: u32,
     stream: String,
     last: String,
     opener: Opener,
@@ -39,6 +40,7 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
     let lifetime = farm.config.session_lifetime.as_millis() as u64;
     let from = farm.clock.now_ms().saturating_sub(lifetime);
     let begin = |(partition, opener)| Position {
+        partition,
         stream: stream(&farm.config, partition),
         last: format!("{from}-0"),
         opener,
@@ -93,14 +95,15 @@ fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult
             continue;
         };
         for entry in key.ids {
-            apply(farm, &mut position.opener, &entry);
+            apply(farm, position, &entry);
             position.last = entry.id;
         }
     }
     Ok(())
 }
 
-fn apply(farm: &Farm, opener: &mut Opener, entry: &StreamId) {
+fn apply(farm: &Farm, position: &mut Position, entry: &StreamId) {
+    let opener = &mut position.opener;
     let counters = &farm.counters;
     let now = farm.clock.now_ms();
     let Some(Value::BulkString(sealed)) = entry.map.get("m") else {
@@ -120,6 +123,10 @@ fn apply(farm: &Farm, opener: &mut Opener, entry: &StreamId) {
             });
         }
     };
+    // Copied from another stream, where it was counted as seen.
+    if seal::partition(&opened.subject, farm.config.partitions) != position.partition {
+        return counters.count(Counter::RefusedForged);
+    }
     counters.count(Counter::Received);
     counters.set(Counter::LagMs, now.saturating_sub(opened.time_ms) as i64);
     match opened.kind {
