@@ -19,6 +19,7 @@
 # make deb-test         tests them in a clean Debian
 # make linearizability  checks 12 million concurrent calls, with 256 shards and with two
 # make fork-1000        forks 1000 times from a process with threads inside the library
+# make loom             tries out every interleaving of the small concurrent parts
 # make fuzz-smoke       fuzzes each target for FUZZ_SECONDS, 30
 # make fuzz             the same for ten minutes, TARGET=... one of them
 # make clean
@@ -302,6 +303,13 @@ fuzz-smoke: deps-fuzz
 
 fuzz: deps-fuzz
 	CARGO='$(CARGO)' tools/fuzz.sh long $(or $(FUZZ_SECONDS),600) $(TARGET)
+
+.PHONY: loom
+
+loom:
+	RUSTFLAGS='--cfg loom' $(CARGO) test --locked --profile checked --lib --target-dir target/loom -- models::
+
+test: loom
 
 clean:
 	$(CARGO) clean
