@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
-# linters (lint), the Debian packages (deb), their test (deb-test), fuzzing (fuzz) or what runs
-# the real ATS (ats) need beyond Rust, a C compiler and make, or says in one line what to
-# install. Does nothing where all is there.
+# linters (lint), the Debian packages (deb), their test (deb-test), fuzzing (fuzz), the search
+# for data races (races) or what runs the real ATS (ats) need beyond Rust, a C compiler and make,
+# or says in one line what to install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -55,6 +55,13 @@ deb-test)
 ats)
   need trafficserver command -v traffic_server
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
+  ;;
+races)
+  # The standard library is built too. Its source comes with the toolchain, not from Debian.
+  test -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" || rustup component add rust-src || {
+    echo "please install first the source of Rust's standard library: rustup component add rust-src" >&2
+    exit 1
+  }
   ;;
 fuzz)
   # libFuzzer is built by cargo, and is C++.
