@@ -22,6 +22,9 @@
 # make linearizability  checks 12 million concurrent calls, with 256 shards and with two
 # make fork-1000        forks 1000 times from a process with threads inside the library
 # make load             200 000 handshakes of several processes, while keys and sizes change
+# make sanitizers       runs the C tests with AddressSanitizer and UndefinedBehaviorSanitizer
+# make races            runs those with threads with ThreadSanitizer
+# make loom             tries out every interleaving of the small concurrent parts
 # make fuzz-smoke       fuzzes each target for FUZZ_SECONDS, 30
 # make fuzz             the same for ten minutes, TARGET=... one of them
 # make clean
@@ -351,6 +354,24 @@ fuzz-smoke: deps-fuzz
 
 fuzz: deps-fuzz
 	CARGO='$(CARGO)' tools/fuzz.sh long $(or $(FUZZ_SECONDS),600) $(TARGET)
+
+# With builds of their own: see tools/sanitize.sh.
+.PHONY: sanitizers races deps-races loom
+
+sanitizers: deps-test
+	CARGO='$(CARGO)' tools/sanitize.sh address --skip _in_valgrind --skip wipe_and_memory
+
+deps-races: deps-test
+	@tools/deps.sh races
+
+races: deps-races
+	CARGO='$(CARGO)' tools/sanitize.sh thread --skip _in_valgrind threads:: linearizability:: ticket_keys:: \
+	  key_file:: log_function:: reentry:: fork:: fork_keys:: handshake:: hang_up::
+
+loom:
+	RUSTFLAGS='--cfg loom' $(CARGO) test --locked --profile checked --lib --target-dir target/loom -- models::
+
+test: loom
 
 clean:
 	$(CARGO) clean

@@ -5,6 +5,9 @@
   moment; the counters add up in the end; and with waiting switched off, what
   was refused has changed nothing.
 
+  And eight threads that are hosts of their own, with contexts, hooks, settings and
+  keys: each hears of its own handshakes, and every update counts.
+
   SPDX-License-Identifier: Apache-2.0
  */
 
@@ -265,6 +268,67 @@ check_skip(void)
   }
 }
 
+static atomic_int updates;
+
+static int
+count_event(TSCont contp, TSEvent event, void *data)
+{
+  (void)event, (void)data;
+  atomic_fetch_add((atomic_int *)(void *)contp, 1);
+  return 0;
+}
+
+static void *
+be_a_host(void *arg)
+{
+  int thread = (int)(size_t)arg;
+  char key[48];
+  char text[32768];
+  static atomic_int events[THREADS];
+  TSCont contp = (TSCont)(void *)&events[thread];
+
+  SSL_CTX *client = tls_client(TLS1_2_VERSION);
+  for (int n = check_scaled(100); n > 0; n--) {
+    SSL_CTX *server = tls_server(TLS1_2_VERSION);
+    int before      = atomic_load(&events[thread]);
+    int len         = (int)sizeof(text);
+    memset(key, thread + 1, sizeof(key));
+    TSSslTicketKeyUpdate(key, sizeof(key));
+    atomic_fetch_add(&updates, 1);
+    THREAD_CHECK(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", n % 2 ? "40" : "50") == TS_SUCCESS);
+    THREAD_CHECK(TSSslSessionHookAdd(count_event, contp) == TS_SUCCESS);
+    THREAD_CHECK(TSSslSessionCacheAttach((TSSslContext)server) == TS_SUCCESS);
+    if (n % 2) {
+      SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
+    }
+    THREAD_CHECK(tls_visit(server, client, NULL, TLS_CLEAN, NULL) == 0);
+    THREAD_CHECK(n % 2 == 0 || atomic_load(&events[thread]) > before);
+    THREAD_CHECK(TSSslSessionHookRemove(count_event, contp) == TS_SUCCESS);
+    THREAD_CHECK(TSSslSessionCacheStatsText(text, &len) > 0);
+    THREAD_CHECK(TSSslSessionCacheLogSet(NULL, NULL, TS_SSL_SESSION_CACHE_LOG_WARNING) == TS_SUCCESS);
+    THREAD_CHECK(TSSslSessionCacheDetach((TSSslContext)server) == TS_SUCCESS);
+    SSL_CTX_free(server);
+  }
+  SSL_CTX_free(client);
+  return NULL;
+}
+
+static void
+check_hosts(void)
+{
+  pthread_t threads[THREADS];
+  long long generation = api_stat(STAT_GENERATION);
+
+  for (size_t i = 0; i < THREADS; i++) {
+    REQUIRE(pthread_create(&threads[i], NULL, be_a_host, (void *)i) == 0);
+  }
+  for (size_t i = 0; i < THREADS; i++) {
+    pthread_join(threads[i], NULL);
+  }
+  CHECK_INT(api_stat(STAT_GENERATION) - generation, atomic_load(&updates));
+  CHECK_INT(api_stat(STAT_KEYS), 1);
+}
+
 int
 main(void)
 {
@@ -272,6 +336,7 @@ main(void)
   make_variants();
   check_mixed_calls();
   check_skip();
+  check_hosts();
   for (int i = 0; i < IDS; i++) {
     for (int v = 0; v < VARIANTS; v++) {
       SSL_SESSION_free(variants[i][v]);

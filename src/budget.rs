@@ -1,8 +1,10 @@
 //! How many entries and bytes the cache has, and may have.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use crossbeam_utils::CachePadded;
+
+use crate::sync::AtomicUsize;
 
 /// The bounds of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,5 +99,163 @@ fn add_within(used: &AtomicUsize, n: usize, max: &AtomicUsize) -> bool {
             false
         }
         added => added.is_ok(),
+    }
+}
+
+/// Models for loom. `stored` is what the tables of the shards hold.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::sync::Mutex;
+    use loom::thread;
+    use std::sync::Arc;
+
+    fn budget(entries: usize, bytes: usize) -> Arc<Budget> {
+        Arc::new(Budget::new(Limits { entries, bytes }))
+    }
+
+    /// What was reserved by one thread, is not reserved by another until it was released.
+    #[test]
+    fn the_last_place_is_given_once() {
+        loom::model(|| {
+            let budget = budget(1, 10);
+            let taken = Arc::new(Mutex::new(0));
+            let use_it = {
+                let (budget, taken) = (budget.clone(), taken.clone());
+                move || {
+                    if budget.reserve(None, 6) {
+                        *taken.lock().unwrap() += 1;
+                        assert_eq!(*taken.lock().unwrap(), 1);
+                        // Nor is it counted, for a moment, for who does not get it.
+                        assert_eq!((budget.entries(), budget.bytes()), (1, 6));
+                        *taken.lock().unwrap() -= 1;
+                        budget.release(1, 6);
+                    }
+                }
+            };
+            let other = thread::spawn(use_it.clone());
+            use_it();
+            other.join().unwrap();
+            assert_eq!((budget.entries(), budget.bytes()), (0, 0));
+        });
+    }
+
+    /// A place whose bytes are not to be had is given back, and no byte is given twice; one of
+    /// two that both fit alone does get them.
+    #[test]
+    fn bytes_are_given_once_and_a_place_without_them_comes_back() {
+        loom::model(|| {
+            let budget = budget(3, 10);
+            assert!(budget.reserve(None, 2));
+            let replacing = {
+                let budget = budget.clone();
+                // 2 bytes become 8.
+                thread::spawn(move || budget.reserve(Some(2), 8))
+            };
+            let added = budget.reserve(None, 6);
+            let replaced = replacing.join().unwrap();
+            assert!(added != replaced);
+            assert_eq!(budget.entries(), 1 + usize::from(added));
+            assert_eq!(budget.bytes(), 8);
+        });
+    }
+
+    /// What one thread lowers the limits to, holds from then on, whoever reserves at that
+    /// moment: one of the two sees the other.
+    fn lower(limits: Limits) {
+        loom::model(move || {
+            let budget = budget(2, 12);
+            let stored = Arc::new(Mutex::new(1));
+            assert!(budget.reserve(None, 6));
+            let inserting = {
+                let (budget, stored) = (budget.clone(), stored.clone());
+                thread::spawn(move || {
+                    // As in the cache: what was reserved is stored later.
+                    if budget.reserve(None, 6) {
+                        *stored.lock().unwrap() += 1;
+                    }
+                })
+            };
+            budget.set_limits(limits);
+            while budget.is_exceeded() {
+                let mut stored = stored.lock().unwrap();
+                if *stored > 0 {
+                    *stored -= 1;
+                    budget.release(1, 6);
+                } else {
+                    drop(stored);
+                    thread::yield_now();
+                }
+            }
+            assert!(*stored.lock().unwrap() <= 1);
+            inserting.join().unwrap();
+            let stored = *stored.lock().unwrap();
+            assert!(stored <= 1);
+            assert_eq!((budget.entries(), budget.bytes()), (stored, 6 * stored));
+        });
+    }
+
+    #[test]
+    fn a_lowered_limit_of_entries_holds() {
+        lower(Limits {
+            entries: 1,
+            bytes: 12,
+        });
+    }
+
+    #[test]
+    fn a_lowered_limit_of_bytes_holds() {
+        lower(Limits {
+            entries: 2,
+            bytes: 11,
+        });
+    }
+
+    /// Threads that insert into a full cache evict for each other and all come to an end, and
+    /// who holds the locks of all shards sees numbers that are true.
+    #[test]
+    fn inserts_into_a_full_cache_make_room() {
+        loom::model(|| {
+            let budget = budget(1, 6);
+            assert!(budget.reserve(None, 6));
+            let shards = Arc::new([Mutex::new(1), Mutex::new(0)]);
+            let evict = |budget: &Budget, stored: &mut usize| {
+                let any = *stored > 0;
+                if any {
+                    *stored -= 1;
+                    budget.release(1, 6);
+                }
+                any
+            };
+            let insert = {
+                let (budget, shards) = (budget.clone(), shards.clone());
+                move |home: usize| {
+                    loop {
+                        let mut shard = shards[home].lock().unwrap();
+                        if budget.reserve(None, 6) {
+                            *shard += 1;
+                            return;
+                        }
+                        drop(shard);
+                        let mut all = shards.iter();
+                        if !all.any(|shard| evict(&budget, &mut shard.lock().unwrap())) {
+                            thread::yield_now();
+                        }
+                    }
+                }
+            };
+            let other = {
+                let insert = insert.clone();
+                thread::spawn(move || insert(1))
+            };
+            insert(0);
+            {
+                let [one, two] = [&shards[0], &shards[1]].map(|shard| shard.lock().unwrap());
+                assert_eq!(budget.entries(), *one + *two);
+                assert!(*one + *two <= 1);
+            }
+            other.join().unwrap();
+            assert_eq!((budget.entries(), budget.bytes()), (1, 6));
+        });
     }
 }

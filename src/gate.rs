@@ -6,16 +6,59 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use crossbeam_utils::CachePadded;
 
 use crate::stripe;
+use crate::sync::{AtomicBool, AtomicUsize};
 use crate::wait::{Patience, Wait};
 
-static INSIDE: [CachePadded<AtomicUsize>; stripe::COUNT] =
-    [const { CachePadded::new(AtomicUsize::new(0)) }; stripe::COUNT];
-static CLOSED: AtomicBool = AtomicBool::new(false);
+static GATE: Gate<{ stripe::COUNT }> = Gate::new();
+
+/// The threads inside, counted in stripes, and whether others have to wait.
+struct Gate<const STRIPES: usize> {
+    inside: [CachePadded<AtomicUsize>; STRIPES],
+    closed: AtomicBool,
+}
+
+impl<const STRIPES: usize> Gate<STRIPES> {
+    const fn new() -> Self {
+        Self {
+            inside: [const { CachePadded::new(AtomicUsize::new(0)) }; STRIPES],
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn try_enter(&self, stripe: usize) -> bool {
+        // Whoever enters counts first and looks at the gate then; whoever closes it
+        // does it the other way round, so one of the two sees the other.
+        let inside = &self.inside[stripe];
+        inside.fetch_add(1, Ordering::SeqCst);
+        let is_open = !self.closed.load(Ordering::SeqCst);
+        if !is_open {
+            inside.fetch_sub(1, Ordering::SeqCst);
+        }
+        is_open
+    }
+
+    fn leave(&self, stripe: usize) {
+        self.inside[stripe].fetch_sub(1, Ordering::Release);
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    fn is_empty(&self) -> bool {
+        let mut inside = self.inside.iter();
+        inside.all(|n| n.load(Ordering::SeqCst) == 0)
+    }
+
+    fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+    }
+}
 
 thread_local! {
     /// How often this thread is on the inside: more than once where OpenSSL calls back. It
@@ -30,24 +73,15 @@ pub(crate) struct Inside {
 }
 
 pub(crate) fn enter() -> Inside {
-    if DEPTH.replace(DEPTH.get() + 1) > 0 {
-        return Inside {
-            _this_thread: PhantomData,
-        };
-    }
-    let inside = &INSIDE[stripe::mine()];
-    let mut wait = Wait::default();
-    loop {
-        // Whoever enters counts first and looks at the gate then; whoever closes it
-        // does it the other way round, so one of the two sees the other.
-        inside.fetch_add(1, Ordering::SeqCst);
-        if !CLOSED.load(Ordering::SeqCst) {
-            return Inside {
-                _this_thread: PhantomData,
-            };
+    if DEPTH.replace(DEPTH.get() + 1) == 0 {
+        let stripe = stripe::mine();
+        let mut wait = Wait::default();
+        while !GATE.try_enter(stripe) {
+            wait.a_little();
         }
-        inside.fetch_sub(1, Ordering::SeqCst);
-        wait.a_little();
+    }
+    Inside {
+        _this_thread: PhantomData,
     }
 }
 
@@ -55,7 +89,7 @@ impl Drop for Inside {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
         if DEPTH.get() == 0 {
-            INSIDE[stripe::mine()].fetch_sub(1, Ordering::Release);
+            GATE.leave(stripe::mine());
         }
     }
 }
@@ -66,11 +100,8 @@ pub(crate) struct Closed(());
 
 pub(crate) fn close(patience: Patience) -> Option<Closed> {
     let closed = Closed(());
-    CLOSED.store(true, Ordering::SeqCst);
-    patience.wait_for(|| {
-        let empty = INSIDE.iter().all(|n| n.load(Ordering::SeqCst) == 0);
-        empty.then_some(())
-    })?;
+    GATE.close();
+    patience.wait_for(|| GATE.is_empty().then_some(()))?;
     Some(closed)
 }
 
@@ -78,7 +109,7 @@ impl Closed {
     /// Opens it in a forked child. A thread that was on its way out again, having found
     /// the gate closed, is counted for ever otherwise.
     pub(crate) fn open_in_child(self) {
-        for inside in &INSIDE {
+        for inside in &GATE.inside {
             inside.store(0, Ordering::SeqCst);
         }
     }
@@ -86,6 +117,55 @@ impl Closed {
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        CLOSED.store(false, Ordering::SeqCst);
+        GATE.open();
+    }
+}
+
+/// Models for loom.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::cell::UnsafeCell;
+    use loom::thread;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    /// While the gate is closed and empty nobody is inside, and what they did there has been
+    /// done: loom watches over the cells, which only those inside and who has closed the gate use.
+    /// Nobody tries for ever here, or some ways to interleave would have no end.
+    fn model<const STRIPES: usize>() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::<STRIPES>::new());
+            // Not an Arc: who watches over them is loom, whose threads take turns in one.
+            let cells = Rc::new([(); STRIPES].map(UnsafeCell::new));
+            let threads: Vec<_> = (0..STRIPES)
+                .map(|stripe| {
+                    let (gate, cells) = (gate.clone(), cells.clone());
+                    thread::spawn(move || {
+                        if gate.try_enter(stripe) || gate.try_enter(stripe) {
+                            cells[stripe].with_mut(|_| ());
+                            gate.leave(stripe);
+                        }
+                    })
+                })
+                .collect();
+            gate.close();
+            if gate.is_empty() || gate.is_empty() {
+                cells.iter().for_each(|cell| cell.with_mut(|_| ()));
+            }
+            gate.open();
+            threads.into_iter().for_each(|it| it.join().unwrap());
+            assert!(gate.is_empty());
+        });
+    }
+
+    #[test]
+    fn nobody_is_inside_a_closed_gate() {
+        model::<1>();
+    }
+
+    #[test]
+    fn nobody_is_inside_a_closed_gate_of_two_stripes() {
+        model::<2>();
     }
 }

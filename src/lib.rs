@@ -7,7 +7,7 @@
 //!   `policy` (what is evicted), `budget` (its limits), [`cache`], [`config`], [`records`] (files of
 //!   settings), [`stats`], [`ticket`] (the key ring), [`key_file`], [`file`], [`hooks`];
 //! * [`library`]: the one of each that a process has;
-//! * `sys`: the operating system; `logger`: where log lines go; `tls`: OpenSSL;
+//! * `sync`: atomics, or those of a model; `sys`: the operating system; `logger`: where log lines go; `tls`: OpenSSL;
 //! * [`ffi`]: the C functions, and [`rust`]: those for Rust programs. Both only translate.
 
 // The documentation is read by whoever works on the library.
@@ -52,6 +52,8 @@ pub mod rust;
 pub mod stats;
 #[forbid(unsafe_code)]
 mod stripe;
+#[forbid(unsafe_code)]
+mod sync;
 mod sys;
 #[forbid(unsafe_code)]
 pub mod ticket;

@@ -17,7 +17,9 @@
 //! answers whether a session was used.
 
 use std::ops::{Index, IndexMut};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync::{AtomicU32, AtomicU64};
 
 /// No node: the end of the list.
 const NIL: u32 = u32::MAX;
@@ -656,5 +658,32 @@ mod tests {
         assert!((share.get() - 0.95).abs() < 1e-6);
         (0..100).for_each(|_| share.learn(Queue::Proven, 1));
         assert!((share.get() - 0.10).abs() < 1e-6);
+    }
+}
+
+/// Models for loom.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+
+    /// Of two lookups that ask for what was evicted one learns from it.
+    #[test]
+    fn a_ghost_is_recalled_once() {
+        loom::model(|| {
+            let ghosts = Arc::new(Ghosts::new(16));
+            ghosts.remember(Victim {
+                hash: 1 << 32,
+                slot: 0,
+                from: Queue::Trial,
+            });
+            let recall = {
+                let ghosts = ghosts.clone();
+                move || usize::from(ghosts.recall(1 << 32).is_some())
+            };
+            let other = thread::spawn(recall.clone());
+            assert_eq!(recall() + other.join().unwrap(), 1);
+        });
     }
 }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use arc_swap::{ArcSwapOption, Guard};
 use zeroize::Zeroizing;
 
 use crate::pages::SecretBytes;
+use crate::sync::{ArcSwapOption, AtomicU64, Guard};
 
 /// Bytes of a key's name, which stands in clear at the start of a ticket.
 pub const NAME_LEN: usize = 16;
@@ -414,5 +414,131 @@ mod tests {
                 }
             }
         }
+    }
+}
+
+/// Models for loom.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::thread;
+
+    const GIVEN: u8 = 1;
+    const OTHER: u8 = 2;
+    const RANDOM: u8 = 9;
+
+    fn set(fill: u8) -> KeySet {
+        KeySet::parse(&[fill; KEY_LEN], Layout::ATS).unwrap()
+    }
+
+    fn fill(ring: &KeyRing) {
+        ring.fill_if_empty(|| Some(Zeroizing::new([RANDOM; KEY_LEN])));
+    }
+
+    /// Which keys are in force; 0: none.
+    fn current(ring: &KeyRing) -> u8 {
+        let keys = ring.current();
+        keys.as_ref().map_or(0, |keys| keys.first().name()[0])
+    }
+
+    /// Whatever comes first: the given keys are in force in the end and stay it, and every
+    /// time that keys came into force is counted, and no other.
+    #[test]
+    fn given_keys_win_over_random_ones_and_stay() {
+        loom::model(|| {
+            let ring = Arc::new(KeyRing::default());
+            let handshake = {
+                let ring = ring.clone();
+                thread::spawn(move || {
+                    fill(&ring);
+                    current(&ring)
+                })
+            };
+            let host = {
+                let ring = ring.clone();
+                thread::spawn(move || {
+                    ring.replace(set(GIVEN));
+                    assert_eq!(current(&ring), GIVEN);
+                })
+            };
+            let seen = [current(&ring), current(&ring)];
+            let filled = handshake.join().unwrap();
+            host.join().unwrap();
+            assert!(filled != 0, "a ring that was filled is not empty");
+            assert!(seen[0] == 0 || seen[0] == seen[1] || seen == [RANDOM, GIVEN]);
+            assert_eq!(current(&ring), GIVEN);
+            let random_was_in_force = seen.contains(&RANDOM) || filled == RANDOM;
+            let generation = ring.generation();
+            assert!((1..=2).contains(&generation));
+            assert!(generation == 2 || !random_was_in_force);
+        });
+    }
+
+    /// Handshakes that all find no key make one together.
+    #[test]
+    fn one_random_key_comes_into_force() {
+        loom::model(|| {
+            let ring = Arc::new(KeyRing::default());
+            let fill_own = {
+                let ring = ring.clone();
+                move |own: u8| {
+                    ring.fill_if_empty(|| Some(Zeroizing::new([own; KEY_LEN])));
+                    current(&ring)
+                }
+            };
+            let other = {
+                let fill_own = fill_own.clone();
+                thread::spawn(move || fill_own(RANDOM + 1))
+            };
+            let seen = fill_own(RANDOM);
+            assert_eq!(other.join().unwrap(), seen);
+            assert_eq!(current(&ring), seen);
+            assert_eq!(ring.generation(), 1);
+        });
+    }
+
+    /// Two updates at once: one of them is in force in the end, both are counted, and of what is
+    /// no longer in force nothing is left when the last handshake lets go.
+    #[test]
+    fn every_update_is_counted_and_replaced_keys_go() {
+        loom::model(|| {
+            let ring = Arc::new(KeyRing::default());
+            ring.replace(set(RANDOM));
+            let old = Arc::downgrade(ring.current().as_ref().unwrap());
+            let update = {
+                let ring = ring.clone();
+                thread::spawn(move || ring.replace(set(OTHER)))
+            };
+            let handshake = {
+                let ring = ring.clone();
+                thread::spawn(move || current(&ring))
+            };
+            ring.replace(set(GIVEN));
+            update.join().unwrap();
+            assert!([GIVEN, OTHER, RANDOM].contains(&handshake.join().unwrap()));
+            assert!([GIVEN, OTHER].contains(&current(&ring)));
+            assert_eq!(ring.generation(), 3);
+            assert!(old.upgrade().is_none());
+        });
+    }
+
+    /// At the end of the process: what is cleared is gone, and an update at that moment is in
+    /// force as a whole or not at all.
+    #[test]
+    fn cleared_keys_go() {
+        loom::model(|| {
+            let ring = Arc::new(KeyRing::default());
+            ring.replace(set(OTHER));
+            let old = Arc::downgrade(ring.current().as_ref().unwrap());
+            let update = {
+                let ring = ring.clone();
+                thread::spawn(move || ring.replace(set(GIVEN)))
+            };
+            ring.clear();
+            assert!(old.upgrade().is_none());
+            update.join().unwrap();
+            assert!([0, GIVEN].contains(&current(&ring)));
+            assert_eq!(ring.generation(), 2);
+        });
     }
 }

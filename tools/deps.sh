@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
-# linters (lint), the Debian packages (deb), their test (deb-test), fuzzing (fuzz), the farm with a
-# real Redis (farm) or what runs the real ATS (ats; farm-ats, with the farm) need beyond Rust, a C
-# compiler and make, or says in one line what to install. Does nothing where all is there.
+# linters (lint), the Debian packages (deb), their test (deb-test), fuzzing (fuzz), the search
+# for data races (races), the farm with a real Redis (farm) or what runs the real ATS (ats; farm-ats,
+# with the farm) need beyond Rust, a C compiler and make, or says in one line what to install. Does
+# nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -67,6 +68,13 @@ farm-ats)
   need trafficserver command -v traffic_server
   need redis-server command -v redis-server
   need curl command -v curl
+  ;;
+races)
+  # The standard library is built too. Its source comes with the toolchain, not from Debian.
+  test -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" || rustup component add rust-src || {
+    echo "please install first the source of Rust's standard library: rustup component add rust-src" >&2
+    exit 1
+  }
   ;;
 fuzz)
   # libFuzzer is built by cargo, and is C++.

@@ -90,8 +90,21 @@ pub fn soname() -> String {
     rest.split_once(']').unwrap().0.to_owned()
 }
 
-/// The C or C++ compiler that the `cc` crate finds for this machine.
+/// The C or C++ compiler that the `cc` crate finds for this machine, with `$CFLAGS` or
+/// `$CXXFLAGS`.
 pub fn compiler(cpp: bool) -> Command {
+    compiler_tool(cpp).to_command()
+}
+
+/// The same to link with, with `$LDFLAGS`.
+pub fn linker(cpp: bool) -> Command {
+    let mut command = Command::new(compiler_tool(cpp).path());
+    let flags = env::var("LDFLAGS").unwrap_or_default();
+    command.args(flags.split_whitespace());
+    command
+}
+
+fn compiler_tool(cpp: bool) -> cc::Tool {
     cc::Build::new()
         .cpp(cpp)
         .cargo_metadata(false)
@@ -100,7 +113,6 @@ pub fn compiler(cpp: bool) -> Command {
         .opt_level(1)
         .debug(true)
         .get_compiler()
-        .to_command()
 }
 
 /// The compiler with a source from `examples/`, as C or as C++.
