@@ -317,6 +317,7 @@ impl Cache {
             return Look::Absent;
         };
         let entry = entry.get();
+        fault!("lookup, shard locked");
         if entry.lifetime().is_over(now(), self.timeout()) {
             return Look::Expired;
         }
@@ -375,6 +376,7 @@ impl Cache {
             };
             first_try = false;
             shard.reserve_memory()?;
+            fault!("insert, shard locked");
             shard.reap(self, now, &mut leaving);
             for _ in 0..EVICT_PER_LOCK {
                 let old_len = shard.der_len(hash, id);
@@ -425,6 +427,7 @@ impl Cache {
     fn take(&self, id: &SessionId, now: Now) -> Result<Entry, Miss> {
         let hash = self.hash(id);
         let mut shard = self.write(self.map.determine_shard(hash as usize));
+        fault!("remove, shard locked");
         let removed = shard.take(self, hash, |entry| entry.is(id));
         drop(shard);
         let entry = removed.ok_or(Miss::Absent)?;
@@ -461,6 +464,7 @@ impl Cache {
     }
 
     fn clear_shard(&self, mut shard: Shard<'_>) {
+        fault!("clear, shard locked");
         let order = std::mem::take(&mut *shard.order);
         let table = std::mem::take(&mut *shard.table);
         let lens = order

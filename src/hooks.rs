@@ -56,6 +56,7 @@ impl Hooks {
     /// threads do that at once, `change` is called again.
     fn change(&self, change: impl Fn(&mut Vec<Arc<Hook>>)) -> Option<Arc<Vec<Arc<Hook>>>> {
         self.list.rcu(|list| {
+            fault!("hooks being changed");
             let mut list = list.as_deref().cloned().unwrap_or_default();
             change(&mut list);
             (!list.is_empty()).then(|| Arc::new(list))

@@ -12,7 +12,6 @@ use crate::config::{Config, FrozenConfig, Record, SetError, Setting, Source};
 use crate::entry::Lifetime;
 use crate::file::{FileError, RegularFile};
 use crate::gate::{self, Closed};
-use crate::guard;
 use crate::hooks::Hooks;
 use crate::id::SessionId;
 use crate::key_file::{self, FilesRead, Stamp};
@@ -202,6 +201,7 @@ impl Library {
         source: Source,
     ) -> Vec<(&'static str, NotInForce)> {
         let _setting = lock(&self.setting);
+        fault!("settings locked");
         let cached = self.caches();
         let cache = self.cache.get();
         let mut notes = Vec::new();
@@ -228,6 +228,7 @@ impl Library {
     /// Puts all settings of a file of records in force, or none of them.
     pub fn load_records(&self, path: &Path) -> Result<Loaded, RecordsFileError> {
         let _files = lock(&self.files);
+        fault!("records file locked");
         let content = RegularFile::open(path)
             .and_then(|mut file| file.read())
             .map_err(RecordsFileError::File)?;
@@ -341,6 +342,7 @@ impl Library {
         };
         let unreadable = |error| KeyFileError::File(path.clone(), error);
         let mut read = lock(&self.files);
+        fault!("key file locked");
         let mut file = RegularFile::open(&path).map_err(unreadable)?;
         let content = file.read().map_err(unreadable)?;
         let stamp = Stamp::new(file.metadata(), &content, &read);
@@ -373,6 +375,7 @@ impl Library {
             tail: keys.tail,
             key_len: layout.key_len(),
         };
+        fault!("ticket keys read");
         self.tickets.replace(keys);
         self.stats.count(Counter::TicketKeysRenewed);
         Ok(left_out)
@@ -427,6 +430,7 @@ impl Library {
     fn cache(&self) -> &Cache {
         self.cache.get().unwrap_or_else(|| {
             let cache = make_once(&self.cache, || {
+                fault!("making the cache");
                 let shards = self.config.int(Record::NumBuckets) as usize;
                 Cache::new(self.limits(), shards, Arc::clone(&self.stats))
             });
@@ -523,8 +527,8 @@ pub fn wipe_at_exit() {
 /// `None` if that takes too long: when this thread was inside the library itself, and
 /// forks in a signal handler that has interrupted it. Its child may call `exec`, but
 /// not the library.
-pub fn freeze() -> Option<FrozenLibrary> {
-    let patience = Patience::of(Duration::from_secs(match guard::is_inside() {
+pub fn freeze(is_inside: bool) -> Option<FrozenLibrary> {
+    let patience = Patience::of(Duration::from_secs(match is_inside {
         true => 1,
         // For another thread that forks, or reads a file of keys.
         false => 30,
@@ -555,6 +559,7 @@ pub fn freeze() -> Option<FrozenLibrary> {
             frozen.cache = Some(cache.freeze(patience)?);
         }
     }
+    fault!("all locks held for a fork");
     Some(frozen)
 }
 
@@ -570,11 +575,24 @@ pub struct FrozenLibrary {
 }
 
 impl FrozenLibrary {
-    /// Lets go in a forked child.
-    pub fn release_in_child(self) {
-        if let Some(cache) = self.cache {
+    /// The same, to be dropped in a forked child.
+    pub fn for_child(self) -> FrozenInChild {
+        FrozenInChild(Some(self))
+    }
+}
+
+/// A [`FrozenLibrary`] in a forked child, where the threads that waited for its locks do not
+/// exist.
+pub struct FrozenInChild(Option<FrozenLibrary>);
+
+impl Drop for FrozenInChild {
+    fn drop(&mut self) {
+        let Some(frozen) = self.0.take() else {
+            return;
+        };
+        if let Some(cache) = frozen.cache {
             cache.release_in_child();
         }
-        self.gate.open_in_child();
+        frozen.gate.open_in_child();
     }
 }

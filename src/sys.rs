@@ -1,13 +1,13 @@
 //! What the library asks of the operating system.
 
 use std::cell::Cell;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::mem::{self, ManuallyDrop};
 use std::ptr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::entry::Now;
-use crate::guard::guard;
+use crate::guard::{self, guard};
 use crate::library::{self, FrozenLibrary};
 
 /// The time on both clocks. Coarse clocks: they are read without a system call
@@ -161,36 +161,62 @@ thread_local! {
 }
 
 extern "C" fn before_fork() {
-    let _stays = NoCancel::begin();
+    let was_inside = guard::is_inside();
     // The first use in a thread may wait for the loader: not with every lock held.
     FROZEN.set(None);
-    FROZEN.set(library::freeze().map(ManuallyDrop::new));
+    guard("before_fork", || {
+        FROZEN.set(library::freeze(was_inside).map(ManuallyDrop::new));
+    });
 }
 
+// Locks are let go of whatever happens.
+
 extern "C" fn after_fork_in_parent() {
-    drop(FROZEN.take().map(ManuallyDrop::into_inner));
+    let frozen = FROZEN.take().map(ManuallyDrop::into_inner);
+    guard("after_fork_in_parent", || drop(frozen));
 }
 
 extern "C" fn after_fork_in_child() {
-    if let Some(frozen) = FROZEN.take() {
-        ManuallyDrop::into_inner(frozen).release_in_child();
-    }
+    let frozen = FROZEN.take().map(ManuallyDrop::into_inner);
+    let frozen = frozen.map(FrozenLibrary::for_child);
+    guard("after_fork_in_child", || drop(frozen));
 }
 
-extern "C" fn register_fork_handlers() {
+extern "C" fn at_load() {
+    if is_loaded_by_itself() {
+        guard::take_panics_over();
+    }
+    #[cfg(feature = "inject-faults")]
+    crate::faults::arm_from_environment();
     // SAFETY: the three functions have the type asked for and stay valid: the library is
     // never unloaded.
-    unsafe {
+    guard("at_load", || unsafe {
         libc::pthread_atfork(
             Some(before_fork),
             Some(after_fork_in_parent),
             Some(after_fork_in_child),
         );
+    });
+}
+
+/// Whether this is `libtssession.so`, and not a part of a Rust program: then the Rust
+/// runtime in it is this library's own.
+pub fn is_loaded_by_itself() -> bool {
+    // SAFETY: the address is that of a function; the name that is found lives as long as the
+    // code does, which is never unloaded.
+    unsafe {
+        let mut found = mem::zeroed::<libc::Dl_info>();
+        libc::dladdr(wipe_at_exit as *const _, &mut found) != 0
+            && CStr::from_ptr(found.dli_fname)
+                .to_bytes()
+                .rsplit(|byte| *byte == b'/')
+                .next()
+                .is_some_and(|file| file.starts_with(b"libtssession.so"))
     }
 }
 
 extern "C" fn wipe_at_exit() {
-    guard(library::wipe_at_exit);
+    guard("wipe_at_exit", library::wipe_at_exit);
 }
 
 /// Run by the loader at exit.
@@ -201,4 +227,4 @@ static AT_EXIT: extern "C" fn() = wipe_at_exit;
 /// Run by the loader, before any thread can be inside the library.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static AT_LOAD: extern "C" fn() = register_fork_handlers;
+static AT_LOAD: extern "C" fn() = at_load;

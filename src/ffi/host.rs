@@ -9,7 +9,7 @@ use std::path::Path;
 
 use log::{Level, LevelFilter};
 
-use super::sessions::{answer, bytes, read_id, space, stored};
+use super::sessions::{answer, bytes, none_stored, read_id, space, stored};
 use super::types::{TSCont, TSEvent, TSEventFunc, TSReturnCode, TSSslContext, TSSslSessionID};
 use crate::config::{Setting, Source};
 use crate::guard::enter;
@@ -65,7 +65,7 @@ pub type TSSslSessionCacheLogFunc = Option<
 /// `ctx` is null or a live `SSL_CTX` that no other thread uses meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslSessionCacheAttach", |library| {
         if ctx.is_null() {
             log::error!(target: "ssl.session_cache", "TSSslSessionCacheAttach: the context is NULL");
             return TSReturnCode::TS_ERROR;
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnC
 /// As for `TSSslSessionCacheAttach`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheDetach(ctx: TSSslContext) -> TSReturnCode {
-    enter(|_| {
+    enter("TSSslSessionCacheDetach", |_| {
         if ctx.is_null() {
             log::error!(target: "ssl.session_cache", "TSSslSessionCacheDetach: the context is NULL");
             return TSReturnCode::TS_ERROR;
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
     value: *const c_char,
 ) -> TSReturnCode {
     const NAME: &str = "TSSslSessionCacheConfigSet";
-    enter(|library| {
+    enter("TSSslSessionCacheConfigSet", |library| {
         // SAFETY: passed on to the caller.
         let (name, value) = unsafe { (text(name), os_text(value)) };
         let (Some(name), Some(value)) = (name, value) else {
@@ -174,7 +174,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSReturnCode {
     const NAME: &str = "TSSslSessionCacheConfigLoad";
-    enter(|library| {
+    enter("TSSslSessionCacheConfigLoad", |library| {
         // SAFETY: passed on to the caller.
         let Some(path) = (unsafe { os_text(path) }) else {
             log::error!(target: "ssl.session_cache", "{NAME}: the path is NULL");
@@ -237,7 +237,7 @@ pub unsafe extern "C" fn TSSslSessionCacheLogSet(
     contp: TSCont,
     level: c_int,
 ) -> TSReturnCode {
-    enter(|_| {
+    enter("TSSslSessionCacheLogSet", |_| {
         let wanted = match level {
             TS_SSL_SESSION_CACHE_LOG_ERROR => LevelFilter::Error,
             TS_SSL_SESSION_CACHE_LOG_WARNING => LevelFilter::Warn,
@@ -284,7 +284,7 @@ pub unsafe extern "C" fn TSSslSessionCacheStatGet(
     name: *const c_char,
     value: *mut i64,
 ) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslSessionCacheStatGet", |library| {
         // SAFETY: passed on to the caller.
         let name = unsafe { text(name) };
         let (Some(name), false) = (name, value.is_null()) else {
@@ -321,7 +321,7 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
     buffer: *mut c_char,
     len_ptr: *mut c_int,
 ) -> c_int {
-    enter(|library| {
+    let needed = enter("TSSslSessionCacheStatsText", |library| {
         if len_ptr.is_null() {
             log::error!(target: "ssl.session_cache", "TSSslSessionCacheStatsText: len_ptr is NULL");
             return 0;
@@ -335,7 +335,9 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
             }
             answer(len_ptr, space.len(), Some(text.len()))
         }
-    })
+    });
+    // SAFETY: passed on to the caller.
+    unsafe { none_stored(len_ptr, needed) }
 }
 
 /// Adds a hook: has func(contp, event, id) called after a handshake through an
@@ -356,7 +358,7 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
 /// `func` may be called with `contp` from any thread until the hook is removed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslSessionHookAdd", |library| {
         let (Some(call), Some(key)) = (func, hook_key(func, contp)) else {
             log::error!(target: "ssl.session_cache", "TSSslSessionHookAdd: the function is NULL");
             return TSReturnCode::TS_ERROR;
@@ -368,6 +370,7 @@ pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -
                 SessionEvent::New => TSEvent::TS_EVENT_SSL_SESSION_NEW,
                 SessionEvent::Remove => TSEvent::TS_EVENT_SSL_SESSION_REMOVE,
             };
+            fault!("hook");
             let mut id = TSSslSessionID::from(id);
             let id = (&raw mut id).cast::<c_void>();
             // SAFETY: whoever added the hook vouches for the function and `contp`;
@@ -391,11 +394,13 @@ pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -
 /// None: the arguments are only compared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionHookRemove(func: TSEventFunc, contp: TSCont) -> TSReturnCode {
-    enter(|library| match hook_key(func, contp) {
-        Some(key) if library.hooks.remove(key) => TSReturnCode::TS_SUCCESS,
-        _ => {
-            log::error!(target: "ssl.session_cache", "TSSslSessionHookRemove: there is no such hook");
-            TSReturnCode::TS_ERROR
+    enter("TSSslSessionHookRemove", |library| {
+        match hook_key(func, contp) {
+            Some(key) if library.hooks.remove(key) => TSReturnCode::TS_SUCCESS,
+            _ => {
+                log::error!(target: "ssl.session_cache", "TSSslSessionHookRemove: there is no such hook");
+                TSReturnCode::TS_ERROR
+            }
         }
     })
 }
@@ -416,7 +421,7 @@ pub unsafe extern "C" fn TSSslSessionInsertBuffer(
     len: c_int,
 ) -> TSReturnCode {
     const NAME: &str = "TSSslSessionInsertBuffer";
-    enter(|library| {
+    enter("TSSslSessionInsertBuffer", |library| {
         // SAFETY: passed on to the caller.
         let (id, der) = unsafe { (read_id(NAME, sessionid), bytes(buffer, len)) };
         match id {
@@ -454,7 +459,7 @@ pub unsafe extern "C" fn TSSslSessionInsertBuffer(
 /// `path` is null or a C string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslTicketKeyFileLoad", |library| {
         // SAFETY: passed on to the caller.
         let path = unsafe { os_text(path) };
         match library.load_ticket_keys(path.map(Path::new)) {
@@ -473,7 +478,7 @@ pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturn
 /// for client certificates have changed. Any thread may call it at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn TSSslSessionCacheClear() {
-    enter(|library| library.clear());
+    enter("TSSslSessionCacheClear", |library| library.clear());
 }
 
 impl From<&SessionId> for TSSslSessionID {

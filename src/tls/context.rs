@@ -13,9 +13,10 @@ use super::{
     CRYPTO_set_ex_data, GetSession, MOST_SECONDS_TLS13, NewSession, RemoveSession,
     SSL_CTX_get_timeout, SSL_CTX_sess_get_get_cb, SSL_CTX_sess_get_new_cb,
     SSL_CTX_sess_get_remove_cb, SSL_CTX_set_session_ticket_cb, SSL_CTX_set_timeout,
-    SSL_CTX_set_tlsext_ticket_key_evp_cb, callbacks, ensure_ticket_key,
+    SSL_CTX_set_tlsext_ticket_key_evp_cb, Visit, callbacks, ensure_ticket_key,
 };
 use crate::config::Record;
+use crate::guard::guard;
 use crate::library::{Library, make_once};
 
 /// From ssl.h; openssl-sys has the setter's number only.
@@ -302,9 +303,16 @@ unsafe extern "C" fn note_context(
     _long: c_long,
     _arg: *mut c_void,
 ) {
-    // SAFETY: OpenSSL passes the new connection and its data; the connection holds a
-    // reference to the context.
-    unsafe { CRYPTO_set_ex_data(data, index, ffi::SSL_get_SSL_CTX(ssl.cast()).cast()) };
+    guard("note_context", || {
+        let visit = Visit::begin();
+        // SAFETY: OpenSSL passes the new connection and its data; the connection holds a
+        // reference to the context.
+        let noted =
+            unsafe { CRYPTO_set_ex_data(data, index, ffi::SSL_get_SSL_CTX(ssl.cast()).cast()) };
+        if noted == 1 {
+            visit.end_in_success();
+        }
+    });
 }
 
 /// Called by OpenSSL when a connection is duplicated: the duplicate may begin with another
@@ -317,9 +325,12 @@ unsafe extern "C" fn forget_context(
     _long: c_long,
     _arg: *mut c_void,
 ) -> c_int {
-    // SAFETY: OpenSSL passes the place of what it is about to copy.
-    unsafe { *context = ptr::null_mut() };
-    1
+    // 0, after a panic, has SSL_dup fail.
+    guard("forget_context", || {
+        // SAFETY: OpenSSL passes the place of what it is about to copy.
+        unsafe { *context = ptr::null_mut() };
+        1
+    })
 }
 
 /// Called by OpenSSL at the end of every context.
@@ -331,9 +342,11 @@ unsafe extern "C" fn free_attached(
     _long: c_long,
     _arg: *mut c_void,
 ) {
-    if !attached.is_null() {
-        // SAFETY: what is stored under our index is a box from `attach`, and the
-        // context is not used any more.
-        drop(unsafe { Box::from_raw(attached.cast::<Attached>()) });
-    }
+    guard("free_attached", || {
+        if !attached.is_null() {
+            // SAFETY: what is stored under our index is a box from `attach`, and the
+            // context is not used any more.
+            drop(unsafe { Box::from_raw(attached.cast::<Attached>()) });
+        }
+    });
 }

@@ -139,10 +139,12 @@ impl Visit {
                 }
             }
         };
-        Self {
+        let visit = Self {
             queue,
             _inside: inside,
-        }
+        };
+        fault!("inside OpenSSL");
+        visit
     }
 
     /// Ends a visit in which nothing failed.
@@ -260,6 +262,7 @@ impl Error for StoreError {}
 fn ensure_ticket_key(ring: &KeyRing) {
     ring.fill_if_empty(|| {
         let mut key = Zeroizing::new([0; KEY_LEN]);
+        fault!("random ticket key");
         fill_with_random(key.as_mut_slice()).then_some(key)
     });
 }

@@ -56,7 +56,7 @@ static TEMPLATES: OnceLock<Templates> = OnceLock::new();
 
 /// Called by OpenSSL before it takes itself down.
 extern "C" fn free_templates() {
-    guard(|| {
+    guard("free_templates", || {
         if let Some(templates) = TEMPLATES.get() {
             templates.free();
         }
@@ -89,6 +89,7 @@ impl Templates {
             _ => return None,
         };
         drop(template);
+        fault!("session duplicated");
         let session = session.filter(|session| parts.set_in(session));
         if session.is_none() {
             forget_lack_of_memory();
