@@ -18,6 +18,7 @@
 # make deb              builds the Debian packages into target/deb
 # make deb-test         tests them in a clean Debian
 # make linearizability  checks 12 million concurrent calls, with 256 shards and with two
+# make faults           panics in the library, at every boundary to C
 # make fork-1000        forks 1000 times from a process with threads inside the library
 # make fuzz-smoke       fuzzes each target for FUZZ_SECONDS, 30
 # make fuzz             the same for ten minutes, TARGET=... one of them
@@ -74,7 +75,7 @@ demo: all
 test: deps-test all bench-smoke target/reliability/chosen_ids
 	$(CARGO) test --locked --workspace -- --skip _in_valgrind
 	LD_LIBRARY_PATH=$(lib) tools/chosen-ids.sh $(reliability)/chosen_ids $(reliability) 20000
-	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples
+	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples --test faults
 
 # The same C programs as in the tests, at their full length.
 reliability = target/reliability
@@ -84,6 +85,14 @@ reliability = target/reliability
 $(reliability)/%: c_tests/%.c c_tests/tls.c c_tests/tls.h c_tests/check.h c_tests/api.h c_tests/folder.h $(lib)/libtssession.so
 	mkdir -p $(reliability)
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto -pthread
+
+# A build of its own, so that nothing of it is ever taken for the library.
+.PHONY: faults
+
+faults: deps-test
+	$(CARGO) test --locked --features inject-faults --target-dir target/faults --test faults
+
+test: faults
 
 linearizability: deps $(reliability)/linearizability
 	LD_LIBRARY_PATH=$(lib) $(reliability)/linearizability 12000000
