@@ -118,7 +118,13 @@ pub unsafe extern "C" fn get_session(
             // that the connection began with: this is how it sees to it that of two
             // connections one resumes.
             let visit = Visit::begin();
-            ffi::SSL_CTX_add_session(context::of_connection(ssl), session.as_ptr());
+            let added =
+                ffi::SSL_CTX_add_session(context::of_connection(ssl), session.as_ptr()) == 1;
+            if !added {
+                // Without memory for its table, OpenSSL 3.0 gives its reference back although the
+                // session is on its list: this one is for the list.
+                ffi::SSL_SESSION_up_ref(session.as_ptr());
+            }
             drop(visit);
             library.hooks.fire(SessionEvent::Remove, &id);
         }
