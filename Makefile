@@ -19,6 +19,7 @@
 # make deb-test         tests them in a clean Debian
 # make linearizability  checks 12 million concurrent calls, with 256 shards and with two
 # make faults           panics in the library, at every boundary to C
+# make no-memory        every allocation fails in turn, in the library and in OpenSSL
 # make fork-1000        forks 1000 times from a process with threads inside the library
 # make fuzz-smoke       fuzzes each target for FUZZ_SECONDS, 30
 # make fuzz             the same for ten minutes, TARGET=... one of them
@@ -93,6 +94,13 @@ faults: deps-test
 	$(CARGO) test --locked --features inject-faults --target-dir target/faults --test faults
 
 test: faults
+
+# The same programs as in the tests, with what is shipped.
+.PHONY: no-memory
+
+no-memory: deps-test $(release)/libtssession.so
+	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs -- \
+	  --skip _in_valgrind every_allocation no_memory --nocapture
 
 linearizability: deps $(reliability)/linearizability
 	LD_LIBRARY_PATH=$(lib) $(reliability)/linearizability 12000000
@@ -208,6 +216,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features inject-faults -- -D warnings
 	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc
 

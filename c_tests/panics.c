@@ -51,6 +51,7 @@ static void
 note_line(TSCont contp, int level, const char *tag, const char *text)
 {
   (void)contp, (void)tag;
+  errno = EIO;
   if (strstr(text, ": a panic at ") != NULL) {
     CHECK_INT(level, TS_SSL_SESSION_CACHE_LOG_ERROR);
     snprintf(line, sizeof(line), "%s", text);

@@ -564,9 +564,13 @@ impl Cache {
     /// Takes every lock, so that a `fork` finds none held by another thread; `None` when
     /// one of them cannot be had.
     pub(crate) fn freeze(&self, patience: Patience) -> Option<Frozen<'_>> {
-        let shards = (0..self.lanes.len()).map(|i| patience.wait_for(|| self.try_write(i)));
+        let mut shards = Vec::new();
+        shards.try_reserve_exact(self.lanes.len()).ok()?;
+        for index in 0..self.lanes.len() {
+            shards.push(patience.wait_for(|| self.try_write(index))?);
+        }
         Some(Frozen {
-            _shards: shards.collect::<Option<_>>()?,
+            _shards: shards,
             cache: self,
         })
     }

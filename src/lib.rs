@@ -51,6 +51,7 @@ pub mod key_file;
 #[forbid(unsafe_code)]
 pub mod library;
 mod logger;
+mod memory;
 #[forbid(unsafe_code)]
 mod policy;
 #[forbid(unsafe_code)]

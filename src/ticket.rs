@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::Guard;
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::memory::{self, NoMemory, Shared, Swap};
 
 /// Bytes of a key's name, which stands in clear at the start of a ticket.
 pub const NAME_LEN: usize = 16;
@@ -110,12 +111,18 @@ impl fmt::Display for KeyError {
             Self::TooShort(key_len) => write!(f, "not one whole key of {key_len} bytes"),
             Self::FirstIsBlank => write!(f, "the first key's secrets are all zero"),
             Self::NameTwice => write!(f, "two keys have the same name but different secrets"),
-            Self::NoMemory => write!(f, "no memory"),
+            Self::NoMemory => NoMemory.fmt(f),
         }
     }
 }
 
 impl Error for KeyError {}
+
+impl From<NoMemory> for KeyError {
+    fn from(_: NoMemory) -> Self {
+        Self::NoMemory
+    }
+}
 
 /// Ticket keys in order. The first encrypts, all decrypt.
 ///
@@ -222,7 +229,7 @@ impl fmt::Debug for KeySet {
 /// The keys in force. Readers never wait for a writer, nor a writer for them.
 #[derive(Default)]
 pub struct KeyRing {
-    keys: ArcSwapOption<KeySet>,
+    keys: Swap<KeySet>,
     generation: AtomicU64,
 }
 
@@ -237,9 +244,10 @@ impl KeyRing {
 
     /// Puts `keys` in force for every ticket from now on. The old ones are wiped
     /// when the last handshake that is reading them lets go.
-    pub fn replace(&self, keys: KeySet) {
-        self.keys.store(Some(Arc::new(keys)));
+    pub fn replace(&self, keys: KeySet) -> Result<(), KeyError> {
+        self.keys.store(Some(Shared::new(keys)?));
         self.generation.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Wipes the keys, for the end of the process.
@@ -253,21 +261,17 @@ impl KeyRing {
         if self.current().is_some() {
             return;
         }
-        let Some(keys) =
-            random().and_then(|bytes| KeySet::parse(bytes.as_slice(), Layout::ATS).ok())
-        else {
+        let keys = random().and_then(|bytes| KeySet::parse(bytes.as_slice(), Layout::ATS).ok());
+        let Some(keys) = keys.and_then(|keys| Shared::new(keys).ok()) else {
             return;
         };
-        let before = self
-            .keys
-            .compare_and_swap(&None::<Arc<KeySet>>, Some(Arc::new(keys)));
-        if before.is_none() {
+        if memory::exchange(&self.keys, &None, Some(keys)) {
             self.generation.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The keys in force; `None` before any were given or made.
-    pub fn current(&self) -> Guard<Option<Arc<KeySet>>> {
+    pub fn current(&self) -> Guard<Option<Shared<KeySet>>> {
         self.keys.load()
     }
 
@@ -362,7 +366,7 @@ mod tests {
         ring.fill_if_empty(|| None);
         assert!(ring.current().is_none());
         ring.fill_if_empty(|| {
-            ring.replace(parse(&[key(1, 1)]).unwrap());
+            ring.replace(parse(&[key(1, 1)]).unwrap()).unwrap();
             Some(Zeroizing::new(key(9, 9)))
         });
         assert_eq!(ring.current().as_ref().unwrap().first().name(), &[1; 16]);

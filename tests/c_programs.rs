@@ -90,6 +90,29 @@ fn exit() {
     }
 }
 
+/// Not under valgrind, which has an allocator of its own.
+mod every_allocation {
+    use super::*;
+
+    #[test]
+    fn linked() {
+        execute(Command::new(compile(
+            "every_allocation.c",
+            Reach::Link,
+            &[],
+        )));
+    }
+
+    #[test]
+    fn dlopened() {
+        execute(Command::new(compile(
+            "every_allocation.c",
+            Reach::Dlopen,
+            &[],
+        )));
+    }
+}
+
 /// It closes the library, so it cannot be linked.
 #[test]
 fn unload() {
@@ -177,6 +200,7 @@ fn a_bad_key_file_is_logged() {
         "/short: not one whole key of 48 bytes; the keys in force stay",
         "/blank: the first key's secrets are all zero",
         "/layout: text, but not lines of base64",
+        "TSSslTicketKeyFileLoad: the path is empty",
     ] {
         assert!(stderr.contains(line), "{line:?} is missing in\n{stderr}");
     }
@@ -194,6 +218,7 @@ fn a_bad_records_file_is_logged() {
     let size = "proxy.config.ssl.session_cache.size";
     for line in [
         "TSSslSessionCacheConfigLoad: the path is NULL",
+        "TSSslSessionCacheConfigLoad: the path is empty",
         "/absent: No such file or directory",
         "/fifo: not a regular file",
         "/large.config: larger than",

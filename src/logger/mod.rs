@@ -12,14 +12,15 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::fmt::{Arguments, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::RefCnt;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::guard;
 use crate::library::make_once;
+use crate::memory::{NoMemory, Shared, Swap};
 use crate::sys;
 use host::Host;
 use limit::Limit;
@@ -53,7 +54,8 @@ struct Logger {
     limit: Limit,
     /// Looked up once.
     host: OnceLock<Option<Host>>,
-    sink: ArcSwapOption<Sink>,
+    /// Made when there is one for the first time.
+    sink: OnceLock<Swap<Sink>>,
     /// The second in which the host was last asked for its debug tags.
     asked: AtomicI64,
 }
@@ -61,7 +63,7 @@ struct Logger {
 static LOGGER: Logger = Logger {
     limit: Limit::new(),
     host: OnceLock::new(),
-    sink: ArcSwapOption::const_empty(),
+    sink: OnceLock::new(),
     asked: AtomicI64::new(-1),
 };
 
@@ -98,16 +100,23 @@ pub(crate) fn ask_host() {
     }
 }
 
-/// Has `function` get the lines up to a level from now on; `None`: nobody.
-pub(crate) fn set_function(function: Option<Function>, wanted: LevelFilter) {
-    let sink = function.map(|call| Arc::new(Sink { call, wanted }));
-    LOGGER.sink.store(sink);
+/// Has `function` get the lines up to a level from now on.
+pub(crate) fn set_function(function: Function, wanted: LevelFilter) -> Result<(), NoMemory> {
+    let sink = Shared::new(Sink {
+        call: function,
+        wanted,
+    })?;
+    make_once(&LOGGER.sink, Swap::default).store(Some(sink));
     LOGGER.set_level();
+    Ok(())
 }
 
-/// Forgets the host's function, for the end of the process.
+/// Forgets the host's function.
 pub(crate) fn forget_function() {
-    LOGGER.sink.store(None);
+    if let Some(sink) = LOGGER.sink.get() {
+        sink.store(None);
+        LOGGER.set_level();
+    }
 }
 
 /// A call of a function of the host's, until this is dropped.
@@ -152,6 +161,10 @@ pub(crate) fn write_stderr(text: Arguments<'_>) {
 }
 
 impl Logger {
+    fn sink(&self) -> Option<Shared<Sink>> {
+        self.sink.get()?.load_full()
+    }
+
     fn host(&self) -> Option<&Host> {
         self.host.get()?.as_ref()
     }
@@ -162,7 +175,7 @@ impl Logger {
             return;
         }
         loop {
-            let sink = self.sink.load_full();
+            let sink = self.sink();
             let debug = match self.host() {
                 Some(host) => TAGS.iter().any(|tag| wants_debug(host, tag)),
                 None => sink
@@ -174,8 +187,7 @@ impl Logger {
                 false => LevelFilter::Warn,
             });
             // Of two who do this at once, the last one has the sink that is in force.
-            let now = self.sink.load_full();
-            if now.as_ref().map(Arc::as_ptr) == sink.as_ref().map(Arc::as_ptr) {
+            if RefCnt::as_ptr(&self.sink()) == RefCnt::as_ptr(&sink) {
                 return;
             }
         }
@@ -192,7 +204,7 @@ impl Logger {
             host.log(level, tag, line);
             return true;
         }
-        let sink = self.sink.load_full();
+        let sink = self.sink();
         if let Some(sink) = &sink
             && level <= sink.wanted
         {

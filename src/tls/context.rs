@@ -17,7 +17,8 @@ use super::{
 };
 use crate::config::Record;
 use crate::guard::guard;
-use crate::library::{Library, make_once};
+use crate::library::{KeyFileError, Library, try_make_once};
+use crate::memory::boxed;
 
 /// From ssl.h; openssl-sys has the setter's number only.
 const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
@@ -68,19 +69,25 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), AttachE
     let index = context_index().ok_or(no_index)?;
     // Before the first key there is the file, if one is configured.
     if library.tickets.current().is_none()
-        && library.key_file().is_some()
         && let Err(error) = library.load_ticket_keys(None)
+        && !matches!(error, KeyFileError::NoneSet)
     {
+        // A key of this process's own would keep the file's out.
+        if error.is_lack_of_memory() {
+            return Err(AttachError("no memory for the file of ticket keys"));
+        }
         log::error!(target: "ssl_session_ticket", "TSSslSessionCacheAttach: ticket keys: {error}; a random key is used");
     }
     ensure_ticket_key(&library.tickets);
     // SAFETY: the caller vouches for `ctx`; what is stored under `index` is an `Attached`
     // of ours or null. The callback is of the type asked for.
     unsafe {
+        let visit = Visit::begin();
         let mut attached = ffi::SSL_CTX_get_ex_data(ctx, index).cast::<Attached>();
         if attached.is_null() {
             let hosts = Settings::of(ctx);
-            attached = Box::into_raw(Box::new(Attached { hosts, ours: hosts }));
+            let new = boxed(Attached { hosts, ours: hosts });
+            attached = Box::into_raw(new.map_err(|_| AttachError("no memory"))?);
             if ffi::SSL_CTX_set_ex_data(ctx, index, attached.cast()) != 1 {
                 drop(Box::from_raw(attached));
                 return Err(AttachError("OpenSSL does not take context data"));
@@ -98,6 +105,7 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), AttachE
         attached.ours = attached.hosts.adapted(library);
         attached.ours.put(ctx);
         SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, Some(callbacks::ticket_key));
+        drop(visit);
         if ffi::SSL_CTX_get_max_early_data(ctx) > 0 {
             // Now, so that the first connection can be resumed already.
             connection_index();
@@ -257,18 +265,19 @@ pub unsafe fn of_connection(ssl: *const SSL) -> *mut SSL_CTX {
 
 /// Where a context carries its `Attached`.
 fn context_index() -> Option<c_int> {
-    static INDEX: OnceLock<Option<c_int>> = OnceLock::new();
-    *make_once(&INDEX, || {
+    static INDEX: OnceLock<c_int> = OnceLock::new();
+    let index = try_make_once(&INDEX, || {
         // SAFETY: the function is of the type asked for and stays in memory.
         unsafe { new_index(CRYPTO_EX_INDEX_SSL_CTX, None, None, Some(free_attached)) }
-    })
+    });
+    index.copied()
 }
 
 /// Where a connection carries the context that it began with. Made when it is needed first:
 /// from then on every connection of the process pays for it.
 fn connection_index() -> Option<c_int> {
-    static INDEX: OnceLock<Option<c_int>> = OnceLock::new();
-    *make_once(&INDEX, || {
+    static INDEX: OnceLock<c_int> = OnceLock::new();
+    let index = try_make_once(&INDEX, || {
         // SAFETY: the function is of the type asked for and stays in memory.
         unsafe {
             new_index(
@@ -278,7 +287,8 @@ fn connection_index() -> Option<c_int> {
                 None,
             )
         }
-    })
+    });
+    index.copied()
 }
 
 /// # Safety
@@ -289,6 +299,7 @@ unsafe fn new_index(
     dup: Option<ffi::CRYPTO_EX_dup>,
     free: Option<ffi::CRYPTO_EX_free>,
 ) -> Option<c_int> {
+    let _visit = Visit::begin();
     // SAFETY: passed on to the caller.
     let index = unsafe { ffi::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), new, dup, free) };
     (index >= 0).then_some(index)
