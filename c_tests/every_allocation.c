@@ -543,6 +543,8 @@ be_first(const char *what, struct plan *plan)
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
   check_all_is_there();
+  /* The keys of the file, or those of the call, and no random one. */
+  CHECK_INT(api_stat(STAT_KEYS), 2);
   /* And the environment has been read. */
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", "77"), TS_SUCCESS);
   for (unsigned long i = 0; i < 200; i++) {
