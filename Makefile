@@ -20,6 +20,8 @@
 # make deb              builds the Debian packages into target/deb
 # make deb-test         tests them in a clean Debian
 # make linearizability  checks 12 million concurrent calls, with 256 shards and with two
+# make faults           panics in the library, at every boundary to C
+# make no-memory        every allocation fails in turn, in the library and in OpenSSL
 # make fork-1000        forks 1000 times from a process with threads inside the library
 # make load             200 000 handshakes of several processes, while keys and sizes change
 # make sanitizers       runs the C tests with AddressSanitizer and UndefinedBehaviorSanitizer
@@ -80,7 +82,7 @@ demo: all
 test: deps-test all bench-smoke target/reliability/chosen_ids
 	$(CARGO) test --locked --workspace -- --skip _in_valgrind
 	LD_LIBRARY_PATH=$(lib) tools/chosen-ids.sh $(reliability)/chosen_ids $(reliability) 20000
-	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples
+	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples --test faults
 
 # The same C programs as in the tests, at their full length.
 reliability = target/reliability
@@ -91,6 +93,21 @@ $(reliability)/%: c_tests/%.c c_tests/tls.c c_tests/tls.h c_tests/check.h c_test
   c_tests/load_clients.h $(lib)/libtssession.so
 	mkdir -p $(reliability)
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto -pthread
+
+# A build of its own, so that nothing of it is ever taken for the library.
+.PHONY: faults
+
+faults: deps-test
+	$(CARGO) test --locked --features inject-faults --target-dir target/faults --test faults
+
+test: faults
+
+# The same programs as in the tests, with what is shipped.
+.PHONY: no-memory
+
+no-memory: deps-test $(release)/libtssession.so
+	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs -- \
+	  --skip _in_valgrind every_allocation no_memory --nocapture
 
 linearizability: deps $(reliability)/linearizability
 	LD_LIBRARY_PATH=$(lib) $(reliability)/linearizability 12000000
@@ -249,6 +266,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features inject-faults -- -D warnings
 	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc \
 	  farm/tests/c/*.c
@@ -359,7 +377,7 @@ fuzz: deps-fuzz
 .PHONY: sanitizers races deps-races loom
 
 sanitizers: deps-test
-	CARGO='$(CARGO)' tools/sanitize.sh address --skip _in_valgrind --skip wipe_and_memory
+	CARGO='$(CARGO)' tools/sanitize.sh address --skip _in_valgrind --skip secrets_and_memory
 
 deps-races: deps-test
 	@tools/deps.sh races

@@ -64,6 +64,32 @@ use_at_exit(void)
   TSSslSessionCacheClear();
 }
 
+/* Whether this process is the one that shows what is logged when OpenSSL has gone. */
+static int is_late;
+
+static int late_lines;
+
+static void
+note_line(TSCont contp, int level, const char *tag, const char *line)
+{
+  (void)contp, (void)level, (void)tag;
+  late_lines += strstr(line, "the process ends, and OpenSSL is no longer there") != NULL;
+}
+
+/* Registered before OpenSSL's own function, so it is run after that. */
+static void
+use_after_openssl(void)
+{
+  TSSslSessionID id = api_numbered_id(1);
+  if (is_late) {
+    CHECK_INT(TSSslSessionInsertBuffer(&id, (const char *)der, len), TS_ERROR);
+    CHECK(TSSslSessionGet(&id) == NULL);
+    CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
+    CHECK_INT(late_lines, 1);
+    _exit(check_result());
+  }
+}
+
 /* The end of the child: what it returns is what main does. */
 static int
 be_child(int number)
@@ -100,6 +126,7 @@ be_child(int number)
 int
 main(void)
 {
+  atexit(use_after_openssl);
   api_open();
   session = tls_session(0);
   der     = tls_der(session, &len);
@@ -113,6 +140,16 @@ main(void)
     REQUIRE(waitpid(child, &status, 0) == child);
     CHECK_INT(status, 0);
   }
+  pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    is_late = 1;
+    REQUIRE(TSSslSessionCacheLogSet(note_line, NULL, TS_SSL_SESSION_CACHE_LOG_WARNING) == TS_SUCCESS);
+    exit(check_result());
+  }
+  int status = 1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK_INT(status, 0);
   OPENSSL_free(der);
   SSL_SESSION_free(session);
   return check_result();

@@ -1,12 +1,13 @@
 /** @file
 
-  A host that loads the library, uses it, and closes it again, more than once.
-  What was registered with OpenSSL, with threads and with the process lives on.
+  A host that loads the library, uses it, and closes it again, more than once, and while
+  its threads go on using it. What was registered with OpenSSL, with threads and with the process lives on.
 
   SPDX-License-Identifier: Apache-2.0
  */
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,13 +26,99 @@ close_library(void)
 }
 
 static void *
+use_once(void *arg)
+{
+  TSSslSessionID id = api_numbered_id(2);
+  (void)arg;
+  CHECK(TSSslSessionGet(&id) == NULL);
+  return NULL;
+}
+
+static void *
 use_and_close(void *arg)
 {
-  TSSslSessionID id = api_numbered_id(1);
-  (void)arg;
-  TSSslSessionGet(&id);
+  use_once(arg);
   close_library();
   return NULL;
+}
+
+#define THREADS 4
+
+static SSL_CTX *server;
+static SSL_SESSION *session;
+static atomic_int is_over;
+static atomic_long rounds;
+
+/* Goes on whatever happens to the library meanwhile; with a handshake now and then. */
+static void *
+use_for_long(void *arg)
+{
+  TSSslSessionID id = api_numbered_id(100 + (unsigned long)(size_t)arg);
+  SSL_CTX *client   = tls_client(TLS1_2_VERSION);
+  SSL_SESSION *resume;
+  char buffer[1000];
+
+  for (int i = 0; i == 0 || !atomic_load(&is_over); i++) {
+    int space = (int)sizeof(buffer);
+    CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+    CHECK(TSSslSessionGetBuffer(&id, buffer, &space) > 0);
+    SSL_SESSION *got = (SSL_SESSION *)TSSslSessionGet(&id);
+    CHECK(got != NULL);
+    SSL_SESSION_free(got);
+    CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
+    if (i % 16 == 0) {
+      CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &resume), 0);
+      CHECK_INT(tls_visit(server, client, resume, TLS_CLEAN, NULL), 1);
+      SSL_SESSION_free(resume);
+    }
+    atomic_fetch_add(&rounds, 1);
+  }
+  SSL_CTX_free(client);
+  return NULL;
+}
+
+/* Threads are inside the library, begin to use it and end while it is closed and opened: it
+   stays what and where it is. */
+static void
+check_threads(void)
+{
+  pthread_t threads[THREADS], other;
+  TSSslSessionID id = api_numbered_id(1);
+
+  server  = tls_server(TLS1_2_VERSION);
+  session = tls_session(0);
+  api_open();
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+  for (size_t i = 0; i < THREADS; i++) {
+    REQUIRE(pthread_create(&threads[i], NULL, use_for_long, (void *)i) == 0);
+  }
+  for (int i = check_scaled(200); i > 0; i--) {
+    long before = atomic_load(&rounds);
+    close_library();
+    void *found = dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD);
+    REQUIRE(found != NULL);
+    void *get = dlsym(found, "TSSslSessionGet");
+    CHECK(memcmp(&get, &TSSslSessionGet, sizeof(get)) == 0);
+    CHECK_INT(dlclose(found), 0);
+    /* Everything is closed: somebody is inside, and somebody comes for the first time. */
+    while (atomic_load(&rounds) < before + THREADS) {
+      usleep(50);
+    }
+    REQUIRE(pthread_create(&other, NULL, use_once, NULL) == 0);
+    REQUIRE(pthread_join(other, NULL) == 0);
+    REQUIRE(dlopen("libtssession.so.0", RTLD_NOW | RTLD_LOCAL) != NULL);
+  }
+  atomic_store(&is_over, 1);
+  for (size_t i = 0; i < THREADS; i++) {
+    REQUIRE(pthread_join(threads[i], NULL) == 0);
+  }
+  SSL_SESSION *got = (SSL_SESSION *)TSSslSessionGet(&id);
+  CHECK(got != NULL);
+  SSL_SESSION_free(got);
+  SSL_SESSION_free(session);
+  SSL_CTX_free(server);
+  close_library();
 }
 
 int
@@ -39,14 +126,16 @@ main(void)
 {
   pthread_t thread;
 
+  check_threads();
+
   /* Used by a thread that ends after the close. */
   api_open();
   REQUIRE(pthread_create(&thread, NULL, use_and_close, NULL) == 0);
   REQUIRE(pthread_join(thread, NULL) == 0);
 
-  SSL_CTX *server      = tls_server(TLS1_2_VERSION);
-  SSL_CTX *client      = tls_client(TLS1_2_VERSION);
-  SSL_SESSION *session = NULL;
+  SSL_CTX *client = tls_client(TLS1_2_VERSION);
+  server          = tls_server(TLS1_2_VERSION);
+  session         = NULL;
   api_open();
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
   close_library();

@@ -322,6 +322,7 @@ impl Cache {
             return Look::Absent;
         };
         let entry = entry.get();
+        fault!("lookup, shard locked");
         if entry.lifetime(blocks).is_over(now(), self.timeout()) {
             return Look::Expired;
         }
@@ -379,6 +380,7 @@ impl Cache {
             };
             first_try = false;
             shard.reserve_memory(draft.words())?;
+            fault!("insert, shard locked");
             shard.reap(self, now);
             for _ in 0..EVICT_PER_LOCK {
                 let old_len = shard.der_len(hash, id);
@@ -445,6 +447,7 @@ impl Cache {
         now: Now,
         read: impl FnOnce(&Entry, &Blocks) -> R,
     ) -> Result<R, Miss> {
+        fault!("remove, shard locked");
         let is_it = |entry: &Entry, blocks: &Blocks| entry.is(blocks, id);
         let taken = shard.take(self, hash, is_it, |entry, blocks| {
             let is_over = entry.lifetime(blocks).is_over(now, self.timeout());
@@ -480,6 +483,7 @@ impl Cache {
     }
 
     fn clear_shard(&self, mut shard: Shard<'_>) {
+        fault!("clear, shard locked");
         let Shard { ledger, lane, .. } = &mut shard;
         let order = std::mem::take(&mut ledger.order);
         lane.blocks.clear(&mut ledger.vacant);
@@ -586,9 +590,13 @@ impl Cache {
     /// Takes every lock, so that a `fork` finds none held by another thread; `None` when
     /// one of them cannot be had.
     pub(crate) fn freeze(&self, patience: Patience) -> Option<Frozen<'_>> {
-        let shards = (0..self.lanes.len()).map(|i| patience.wait_for(|| self.try_write(i)));
+        let mut shards = Vec::new();
+        shards.try_reserve_exact(self.lanes.len()).ok()?;
+        for index in 0..self.lanes.len() {
+            shards.push(patience.wait_for(|| self.try_write(index))?);
+        }
         Some(Frozen {
-            _shards: shards.collect::<Option<_>>()?,
+            _shards: shards,
             cache: self,
         })
     }

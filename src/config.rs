@@ -1,11 +1,13 @@
 //! The settings, under the names of ATS records.
 
 use std::error::Error;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use crate::memory::{NoMemory, os_string};
+use crate::sys;
 use crate::wait::{lock, try_lock};
 
 /// A setting. The order is that of the table `RECORDS`.
@@ -117,6 +119,9 @@ const SESSION_CACHE_ALIASES: [&str; 3] = [
     "proxy.config.ssl.session_cache.value",
 ];
 
+/// Of a record, in bytes.
+const LONGEST_NAME: usize = 63;
+
 /// Every name of every record.
 fn names() -> impl Iterator<Item = (&'static str, Record)> {
     let own = RECORDS.iter().map(|(record, name, _)| (*name, *record));
@@ -166,6 +171,8 @@ pub enum SetError {
         /// The highest number allowed.
         max: i64,
     },
+    /// The allocator had nothing left.
+    NoMemory,
 }
 
 impl fmt::Display for SetError {
@@ -176,6 +183,7 @@ impl fmt::Display for SetError {
             Self::OutOfRange { min, max } => {
                 write!(f, "the value is not between {min} and {max}")
             }
+            Self::NoMemory => NoMemory.fmt(f),
         }
     }
 }
@@ -213,7 +221,8 @@ impl Setting {
             Kind::Text => {
                 // An empty string and NULL are how ATS writes "none".
                 let none = value.is_empty() || value == "NULL";
-                Value::Text((!none).then(|| value.to_owned()))
+                let text = (!none).then(|| os_string(value)).transpose();
+                Value::Text(text.map_err(|_| SetError::NoMemory)?)
             }
         };
         Ok(Self { record, value })
@@ -273,15 +282,35 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The records that `variable` names a value for, as ATS names environment
-    /// variables: upper case, with `_` for `.`. Gives each name and its value.
-    pub fn overrides(
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> impl Iterator<Item = (&'static str, OsString)> {
-        names().filter_map(move |(name, _)| {
-            let value = variable(&name.to_ascii_uppercase().replace('.', "_"))?;
-            Some((name, value))
-        })
+    /// Calls `read` with each name of a record and the name of its environment variable, as
+    /// ATS names those: upper case, with `_` for `.`.
+    fn variables(mut read: impl FnMut(&'static str, &CStr)) {
+        for (name, _) in names() {
+            let mut variable = [0; LONGEST_NAME + 1];
+            for (to, from) in variable.iter_mut().zip(name.bytes()) {
+                *to = match from {
+                    b'.' => b'_',
+                    letter => letter.to_ascii_uppercase(),
+                };
+            }
+            let variable = CStr::from_bytes_until_nul(&variable);
+            read(
+                name,
+                variable.expect("there is a zero behind the longest name"),
+            );
+        }
+    }
+
+    /// Takes what the environment has for the records; `failed` is told of what is not valid.
+    pub fn read_environment(&self, mut failed: impl FnMut(&'static str, SetError)) {
+        Self::variables(|name, variable| {
+            let setting = sys::with_variable(variable, |value| Setting::parse(name, value));
+            match setting {
+                Some(Ok(setting)) => drop(self.put(setting, Source::Environment)),
+                Some(Err(error)) => failed(name, error),
+                None => {}
+            }
+        });
     }
 
     /// Puts a setting in force, unless a source that counts more has set the record:
@@ -313,9 +342,9 @@ impl Config {
     }
 
     /// The value of a text record.
-    pub fn text(&self, record: Record) -> Option<OsString> {
+    pub fn text(&self, record: Record) -> Result<Option<OsString>, NoMemory> {
         let texts = lock(&self.texts);
-        texts[record as usize].clone()
+        texts[record as usize].as_deref().map(os_string).transpose()
     }
 
     /// Holds back every setter until the result is dropped; `None` if one is at work.
@@ -423,14 +452,17 @@ mod tests {
         let config = Config::default();
         let timeout = "proxy.config.ssl.session_cache.timeout";
         let size = "proxy.config.ssl.session_cache.size";
-        let variables =
-            |name: &str| (name == "PROXY_CONFIG_SSL_SESSION_CACHE_TIMEOUT").then(|| "60".into());
-        for (name, value) in Config::overrides(variables) {
-            assert_eq!(
-                set(&config, name, value.to_str().unwrap(), Source::Environment),
-                Ok(true)
-            );
-        }
+        let mut variables = 0;
+        Config::variables(|name, variable| {
+            variables += 1;
+            let given = variable == c"PROXY_CONFIG_SSL_SESSION_CACHE_TIMEOUT";
+            assert_eq!(given, name == timeout);
+            if given {
+                assert_eq!(set(&config, name, "60", Source::Environment), Ok(true));
+            }
+        });
+        assert_eq!(variables, RECORDS.len() + SESSION_CACHE_ALIASES.len());
+        assert!(names().all(|(name, _)| name.len() <= LONGEST_NAME));
         assert_eq!(set(&config, timeout, "70", Source::Call), Ok(false));
         assert_eq!(config.int_if_set(Record::Timeout), Some(60));
         assert_eq!(config.int_if_set(Record::Size), None);
@@ -463,9 +495,9 @@ mod tests {
         let name = "proxy.config.ssl.server.ticket_key.filename";
         for none in ["NULL", ""] {
             set(&config, name, "keys", Source::Call).unwrap();
-            assert_eq!(config.text(Record::TicketKeyFile), Some("keys".into()));
+            assert_eq!(config.text(Record::TicketKeyFile), Ok(Some("keys".into())));
             set(&config, name, none, Source::Call).unwrap();
-            assert_eq!(config.text(Record::TicketKeyFile), None);
+            assert_eq!(config.text(Record::TicketKeyFile), Ok(None));
         }
     }
 

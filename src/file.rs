@@ -1,12 +1,14 @@
 //! Files that the host names: keys and records.
 
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
+
+use crate::memory::{self, NoMemory};
+use crate::sys;
 
 /// More than any file of keys or records takes; a larger one is something else.
 pub const MAX_LEN: u64 = 1 << 20;
@@ -26,14 +28,23 @@ pub enum FileError {
     NotAFile,
     /// Larger than what such a file may be.
     TooLarge,
+    /// The allocator had nothing left.
+    NoMemory,
+}
+
+impl From<NoMemory> for FileError {
+    fn from(_: NoMemory) -> Self {
+        Self::NoMemory
+    }
 }
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => error.fmt(f),
+            Self::Io(error) => sys::fmt_error(error, f),
             Self::NotAFile => write!(f, "not a regular file"),
             Self::TooLarge => write!(f, "larger than {MAX_LEN} bytes"),
+            Self::NoMemory => NoMemory.fmt(f),
         }
     }
 }
@@ -41,11 +52,7 @@ impl fmt::Display for FileError {
 impl RegularFile {
     /// Opens a regular file; does not wait for whatever else it may be.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .map_err(FileError::Io)?;
+        let file = sys::open_to_read(path)?.map_err(FileError::Io)?;
         let metadata = file.metadata().map_err(FileError::Io)?;
         if !metadata.is_file() {
             return Err(FileError::NotAFile);
@@ -64,7 +71,7 @@ impl RegularFile {
     /// The content, wiped when dropped.
     pub fn read(&mut self) -> Result<Zeroizing<Vec<u8>>, FileError> {
         // Room for all of it: a vector that grows leaves a copy behind.
-        let mut content = Zeroizing::new(vec![0; self.metadata.len() as usize]);
+        let mut content = Zeroizing::new(memory::zeros(self.metadata.len() as usize)?);
         let mut len = 0;
         while len < content.len() {
             match self.file.read(&mut content[len..]) {

@@ -1,10 +1,9 @@
 //! Who wants to hear what handshakes do to the cache.
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwapOption;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::id::SessionId;
+use crate::memory::{self, NoMemory, Shared, Swap};
 
 /// What a handshake did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +24,14 @@ type Call = dyn Fn(SessionEvent, &SessionId) + Send + Sync;
 struct Hook {
     key: HookKey,
     call: Box<Call>,
+    /// It may stay on the list for a while, where there is no memory for another one.
+    is_removed: AtomicBool,
+}
+
+impl Hook {
+    fn is_there(&self) -> bool {
+        !self.is_removed.load(Ordering::Acquire)
+    }
 }
 
 /// The list of hooks. It may change while hooks run: a call under way sees
@@ -32,34 +39,60 @@ struct Hook {
 #[derive(Default)]
 pub struct Hooks {
     /// `None` as long as it is empty.
-    list: ArcSwapOption<Vec<Arc<Hook>>>,
+    list: Swap<Vec<Shared<Hook>>>,
 }
 
 impl Hooks {
     /// Adds a hook at the end of the list; one with the same key stays as it is.
-    pub fn add(&self, key: HookKey, call: Box<Call>) {
-        let hook = Arc::new(Hook { key, call });
-        self.change(|list| {
-            if !list.iter().any(|other| other.key == key) {
-                list.push(Arc::clone(&hook));
-            }
-        });
+    pub fn add(&self, key: HookKey, call: Box<Call>) -> Result<(), NoMemory> {
+        let hook = Shared::new(Hook {
+            key,
+            call,
+            is_removed: AtomicBool::new(false),
+        })?;
+        self.change(Some(&hook))
     }
 
     /// Takes a hook off the list; `false` if it is not on it.
     pub fn remove(&self, key: HookKey) -> bool {
-        let before = self.change(|list| list.retain(|hook| hook.key != key));
-        before.is_some_and(|list| list.iter().any(|hook| hook.key == key))
+        fault!("hooks being changed");
+        let list = self.list.load();
+        let mut hooks = list.iter().flat_map(|list| list.iter());
+        let Some(hook) = hooks.find(|hook| hook.key == key && hook.is_there()) else {
+            return false;
+        };
+        // Of two who remove it, one does.
+        let is_removed = !hook.is_removed.swap(true, Ordering::AcqRel);
+        drop(list);
+        // What is left of it stays until there is memory for a list without it.
+        let _ = self.change(None);
+        is_removed
     }
 
-    /// Puts a changed copy in the list's place; returns the list as it was. Where two
-    /// threads do that at once, `change` is called again.
-    fn change(&self, change: impl Fn(&mut Vec<Arc<Hook>>)) -> Option<Arc<Vec<Arc<Hook>>>> {
-        self.list.rcu(|list| {
-            let mut list = list.as_deref().cloned().unwrap_or_default();
-            change(&mut list);
-            (!list.is_empty()).then(|| Arc::new(list))
-        })
+    /// Puts a list of the hooks that are there, and maybe a new one, in the list's place.
+    fn change(&self, new: Option<&Shared<Hook>>) -> Result<(), NoMemory> {
+        fault!("hooks being changed");
+        loop {
+            let before = self.list.load_full();
+            let hooks = before.iter().flat_map(|list| list.iter());
+            let hooks = hooks.filter(|hook| hook.is_there()).chain(new);
+            let mut list = Vec::<Shared<Hook>>::new();
+            list.try_reserve_exact(hooks.clone().count())
+                .map_err(|_| NoMemory)?;
+            for hook in hooks {
+                if list.iter().any(|other| other.key == hook.key) {
+                    return Ok(());
+                }
+                list.push(hook.clone());
+            }
+            let list = match list.is_empty() {
+                true => None,
+                false => Some(Shared::new(list)?),
+            };
+            if memory::exchange(&self.list, &before, list) {
+                return Ok(());
+            }
+        }
     }
 
     /// Takes all hooks off the list.
@@ -70,7 +103,7 @@ impl Hooks {
     /// Calls every hook, in the order they were added. Hold no lock.
     pub fn fire(&self, event: SessionEvent, id: &SessionId) {
         if let Some(list) = self.list.load().as_deref() {
-            for hook in list {
+            for hook in list.iter().filter(|hook| hook.is_there()) {
                 (hook.call)(event, id);
             }
         }
@@ -80,7 +113,8 @@ impl Hooks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn a_hook_is_called_once_per_event_until_removed() {
@@ -91,7 +125,7 @@ mod tests {
             let call = move |_, _: &SessionId| {
                 calls.fetch_add(1, Ordering::Relaxed);
             };
-            hooks.add((1, 2), Box::new(call));
+            hooks.add((1, 2), Box::new(call)).unwrap();
         }
         let id = SessionId::new(&[1]).unwrap();
         hooks.fire(SessionEvent::New, &id);
@@ -107,10 +141,8 @@ mod tests {
     fn a_hook_may_remove_itself() {
         let hooks = Arc::new(Hooks::default());
         let inner = Arc::downgrade(&hooks);
-        hooks.add(
-            (1, 1),
-            Box::new(move |_, _| assert!(inner.upgrade().unwrap().remove((1, 1)))),
-        );
+        let call = move |_, _: &SessionId| assert!(inner.upgrade().unwrap().remove((1, 1)));
+        hooks.add((1, 1), Box::new(call)).unwrap();
         hooks.fire(SessionEvent::Get, &SessionId::new(&[1]).unwrap());
     }
 }

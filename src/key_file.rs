@@ -6,8 +6,10 @@ use std::hash::BuildHasher;
 use std::os::unix::fs::MetadataExt;
 
 use base64::engine::{Engine, general_purpose::STANDARD};
+use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
+use crate::memory::{self, NoMemory};
 use crate::ticket::{KEY_LEN, Layout};
 
 /// A file as it was when it was read.
@@ -24,7 +26,8 @@ pub struct Stamp {
 /// The files that were read, each as it was then.
 #[derive(Default)]
 pub struct FilesRead {
-    stamps: Vec<Stamp>,
+    /// In place: to remember one takes no memory.
+    stamps: SmallVec<[Stamp; MAX_STAMPS]>,
     hasher: RandomState,
 }
 
@@ -67,7 +70,10 @@ pub fn is_open_to_others(metadata: &Metadata) -> bool {
     metadata.mode() & 0o066 != 0
 }
 
-/// What a file of keys holds: a run of keys, and their layout.
+/// A run of keys, wiped when dropped, and their layout.
+pub type Keys = (Zeroizing<Vec<u8>>, Layout);
+
+/// What a file of keys holds.
 ///
 /// * Bytes, of which 48 are a key, as ATS has them. Only where the length is a multiple of
 ///   80 and not of 48 are they the 80-byte keys of nginx.
@@ -76,46 +82,48 @@ pub fn is_open_to_others(metadata: &Metadata) -> bool {
 ///
 /// `None` for lines of any other text: a file of base64 that was damaged, for example, whose
 /// letters would make keys too.
-pub fn keys(content: Zeroizing<Vec<u8>>) -> Option<(Zeroizing<Vec<u8>>, Layout)> {
-    if let Some(keys) = lines_of_base64(&content) {
-        return Some(keys);
+pub fn keys(content: Zeroizing<Vec<u8>>) -> Result<Option<Keys>, NoMemory> {
+    if let Some(keys) = lines_of_base64(&content)? {
+        return Ok(Some(keys));
     }
     let is_text = content
         .iter()
         .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
     // ATS's manual has keys made of letters, as many as fill them.
     if is_text && content.contains(&b'\n') && !content.len().is_multiple_of(KEY_LEN) {
-        return None;
+        return Ok(None);
     }
     let layout = [Layout::ATS, Layout::NGINX_256]
         .into_iter()
         .find(|layout| content.len().is_multiple_of(layout.key_len()));
-    Some((content, layout.unwrap_or(Layout::ATS)))
+    Ok(Some((content, layout.unwrap_or(Layout::ATS))))
 }
 
 /// The keys of a file that has nothing but whole lines of base64, the one that encrypts
 /// first. One line is enough to tell: it is longer than the key, and none of its bytes is
 /// other than a letter, a digit, `+`, `/` or `=`.
-fn lines_of_base64(content: &[u8]) -> Option<(Zeroizing<Vec<u8>>, Layout)> {
+fn lines_of_base64(content: &[u8]) -> Result<Option<Keys>, NoMemory> {
     let lines = content
         .split(|byte| *byte == b'\n')
         .map(<[u8]>::trim_ascii)
         .filter(|line| !line.is_empty());
-    let line_len = lines.clone().next()?.len();
+    let line_len = lines.clone().next().map_or(0, <[u8]>::len);
     let layout = [Layout::HAPROXY_128, Layout::HAPROXY_256]
         .into_iter()
-        .find(|layout| layout.key_len().div_ceil(3) * 4 == line_len)?;
+        .find(|layout| layout.key_len().div_ceil(3) * 4 == line_len);
+    let Some(layout) = layout else {
+        return Ok(None);
+    };
     let key_len = layout.key_len();
-    let mut keys = Zeroizing::new(vec![0; lines.clone().count() * key_len]);
+    let mut keys = Zeroizing::new(memory::zeros(lines.clone().count() * key_len)?);
     for (line, key) in lines.zip(keys.chunks_exact_mut(key_len)) {
-        let len = STANDARD.decode_slice(line, key).ok()?;
-        if len != key_len {
-            return None;
+        if STANDARD.decode_slice(line, key) != Ok(key_len) {
+            return Ok(None);
         }
     }
     let encrypts = (keys.len() / key_len).saturating_sub(2);
     keys[..(encrypts + 1) * key_len].rotate_right(key_len);
-    Some((keys, layout))
+    Ok(Some((keys, layout)))
 }
 
 #[cfg(test)]
@@ -194,7 +202,7 @@ mod tests {
             (400, Layout::NGINX_256),
         ] {
             let content = Zeroizing::new(vec![b'a'; len]);
-            let (keys, found) = keys(content.clone()).unwrap();
+            let (keys, found) = keys(content.clone()).unwrap().unwrap();
             assert_eq!((found, keys), (layout, content), "{len} bytes");
         }
     }
@@ -216,7 +224,7 @@ mod tests {
             ] {
                 let given: Vec<_> = given.iter().map(|byte| key(*byte)).collect();
                 let given: Vec<_> = given.iter().map(Vec::as_slice).collect();
-                let (keys, found) = keys(lines(&given)).unwrap();
+                let (keys, found) = keys(lines(&given)).unwrap().unwrap();
                 let order: Vec<u8> = order.iter().flat_map(|byte| key(*byte)).collect();
                 assert_eq!((found, &*keys), (layout, &order));
             }
@@ -226,7 +234,7 @@ mod tests {
         content.pop();
         let text = String::from_utf8(content.to_vec()).unwrap();
         let text = Zeroizing::new(text.replace('\n', "\r\n\n").into_bytes());
-        let (keys, layout) = keys(text).unwrap();
+        let (keys, layout) = keys(text).unwrap().unwrap();
         assert_eq!((layout, &keys[..80]), (Layout::HAPROXY_256, &[7; 80][..]));
     }
 
@@ -251,7 +259,10 @@ mod tests {
                 .collect(),
             b"\n".to_vec(),
         ] {
-            assert!(keys(Zeroizing::new(text.clone())).is_none(), "{text:?}");
+            assert!(
+                keys(Zeroizing::new(text.clone())).unwrap().is_none(),
+                "{text:?}"
+            );
         }
         // Letters that fill keys, one byte that is none, or no line at all.
         let mut letters = lines(&[&[1; 48], &[2; 48], &[3; 48], &[4; 48]]).to_vec();
@@ -260,7 +271,7 @@ mod tests {
         let mut bytes = damaged.to_vec();
         bytes[7] = 0;
         for content in [letters, bytes, vec![b'a'; 50]] {
-            let (keys, layout) = keys(Zeroizing::new(content.clone())).unwrap();
+            let (keys, layout) = keys(Zeroizing::new(content.clone())).unwrap().unwrap();
             assert_eq!((&*keys, layout), (&content, Layout::ATS));
         }
     }

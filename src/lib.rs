@@ -16,6 +16,15 @@
 #[cfg(not(any(panic = "unwind", doc)))]
 compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
 
+/// A point that panics when a test wants it to; nothing at all without the feature
+/// `inject-faults`.
+macro_rules! fault {
+    ($name:expr) => {
+        #[cfg(feature = "inject-faults")]
+        crate::faults::point($name);
+    };
+}
+
 #[forbid(unsafe_code)]
 mod blocks;
 #[forbid(unsafe_code)]
@@ -26,6 +35,8 @@ pub mod cache;
 pub mod config;
 #[forbid(unsafe_code)]
 pub mod entry;
+#[cfg(feature = "inject-faults")]
+mod faults;
 #[allow(non_camel_case_types, non_snake_case)] // The names are the C API's.
 pub mod ffi;
 #[forbid(unsafe_code)]
@@ -42,6 +53,7 @@ pub mod key_file;
 #[forbid(unsafe_code)]
 pub mod library;
 mod logger;
+mod memory;
 mod pages;
 #[forbid(unsafe_code)]
 mod policy;

@@ -4,19 +4,22 @@ use std::error::Error;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use crate::cache::{Cache, Frozen, Limits, Refused};
 use crate::config::{Config, FrozenConfig, Record, SetError, Setting, Source};
 use crate::entry::Lifetime;
 use crate::file::{FileError, RegularFile};
 use crate::gate::{self, Closed};
-use crate::guard;
 use crate::hooks::Hooks;
 use crate::id::SessionId;
 use crate::key_file::{self, FilesRead, Stamp};
 use crate::logger;
+use crate::memory::{NoMemory, os_string};
 use crate::records::{self, Format, Records, RecordsError};
 use crate::stats::{Counter, Gauge, Stats};
 use crate::sys;
@@ -68,6 +71,14 @@ pub enum KeyFileError {
     Keys(PathBuf, KeyError),
     /// Its content is text that is no set of keys, where bytes should be.
     Text(PathBuf),
+    /// The allocator had nothing left.
+    NoMemory,
+}
+
+impl From<NoMemory> for KeyFileError {
+    fn from(_: NoMemory) -> Self {
+        Self::NoMemory
+    }
 }
 
 impl fmt::Display for KeyFileError {
@@ -81,11 +92,22 @@ impl fmt::Display for KeyFileError {
                 "{}: text, but not lines of base64 of 48 or of 80 bytes each",
                 path.display()
             ),
+            Self::NoMemory => NoMemory.fmt(f),
         }
     }
 }
 
 impl Error for KeyFileError {}
+
+impl KeyFileError {
+    /// Whether the file may be in order.
+    pub fn is_lack_of_memory(&self) -> bool {
+        matches!(
+            self,
+            Self::NoMemory | Self::File(_, FileError::NoMemory) | Self::Keys(_, KeyError::NoMemory)
+        )
+    }
+}
 
 /// Why nothing of a file of records is in force.
 #[derive(Debug)]
@@ -128,13 +150,16 @@ impl fmt::Display for NotInForce {
     }
 }
 
+/// The settings that have no effect, by name, each once for a reason. There is room for all.
+pub type NotInForceList = SmallVec<[(&'static str, NotInForce); 24]>;
+
 /// What came of a file of records.
 #[derive(Debug)]
 pub struct Loaded {
     /// How many settings there are in it.
     pub settings: usize,
     /// Those of them that have no effect, by name.
-    pub not_in_force: Vec<(&'static str, NotInForce)>,
+    pub not_in_force: NotInForceList,
     /// Lines with a name that begins as this library's own do, but is none of them.
     pub unknown: Vec<(usize, String)>,
 }
@@ -151,6 +176,10 @@ pub struct Library {
     pub stats: Arc<Stats>,
     /// Made at first use, so that settings made before that shape it.
     cache: OnceLock<Cache>,
+    /// Made before that, when the settings are: only the memory of sessions may be lacking
+    /// then. Locked while something is made or set.
+    prepared: Mutex<Option<Prepared>>,
+    has_read_environment: AtomicBool,
     /// Held while a setting is changed and applied: what was set last is in force.
     setting: Mutex<()>,
     /// Held while a file is read and what it says is put in force: of two who do that, the
@@ -161,32 +190,46 @@ pub struct Library {
 impl Library {
     /// The one of this process. The first call reads the environment.
     pub fn global() -> &'static Self {
-        LIBRARY.get().unwrap_or_else(|| {
-            let mut errors = Vec::new();
-            let library = make_once(&LIBRARY, || Self::new(&mut errors));
-            for (name, error) in errors {
-                log::error!(target: "ssl.session_cache", "environment: {name}: {error}; it keeps its default");
-            }
-            library
-        })
+        let library = make_once(&LIBRARY, Self::new);
+        if !library.has_read_environment.load(Ordering::Acquire) {
+            library.read_environment();
+        }
+        library
     }
 
-    fn new(errors: &mut Vec<(&'static str, SetError)>) -> Self {
-        let config = Config::default();
-        for (name, value) in Config::overrides(|name| std::env::var_os(name)) {
-            match Setting::parse(name, &value) {
-                Ok(setting) => drop(config.put(setting, Source::Environment)),
-                Err(error) => errors.push((name, error)),
-            }
-        }
+    fn new() -> Self {
         Self {
-            config,
+            config: Config::default(),
             tickets: KeyRing::default(),
             hooks: Hooks::default(),
             stats: Arc::default(),
             cache: OnceLock::new(),
+            prepared: Mutex::default(),
+            has_read_environment: AtomicBool::new(false),
             setting: Mutex::default(),
             files: Mutex::default(),
+        }
+    }
+
+    fn read_environment(&self) {
+        let mut errors = SmallVec::<[_; 16]>::new();
+        let making = lock(&MAKING);
+        if self.has_read_environment.load(Ordering::Relaxed) {
+            return;
+        }
+        self.config
+            .read_environment(|name, error| errors.push((name, error)));
+        // What there was no memory for is read by the next call.
+        let lacks_memory = |(_, error): &(_, SetError)| *error == SetError::NoMemory;
+        let is_done = !errors.iter().any(lacks_memory);
+        self.has_read_environment.store(is_done, Ordering::Release);
+        drop(making);
+        for (name, error) in errors {
+            let then = match error {
+                SetError::NoMemory => "it is read again",
+                _ => "it keeps its default",
+            };
+            log::error!(target: "ssl.session_cache", "environment: {name}: {error}; {then}");
         }
     }
 
@@ -200,19 +243,25 @@ impl Library {
         &self,
         settings: impl IntoIterator<Item = Setting>,
         source: Source,
-    ) -> Vec<(&'static str, NotInForce)> {
+    ) -> NotInForceList {
         let _setting = lock(&self.setting);
+        fault!("settings locked");
         let cached = self.caches();
         let cache = self.cache.get();
-        let mut notes = Vec::new();
+        let mut notes = NotInForceList::new();
+        let mut note = |name, why| {
+            if !notes.contains(&(name, why)) {
+                notes.push((name, why));
+            }
+        };
         for setting in settings {
             let name = setting.name();
             let shards = self.config.int(Record::NumBuckets);
             if !self.config.put(setting, source) {
-                notes.push((name, NotInForce::Overruled));
+                note(name, NotInForce::Overruled);
             }
             if cache.is_some() && shards != self.config.int(Record::NumBuckets) {
-                notes.push((name, NotInForce::ShardsStay));
+                note(name, NotInForce::ShardsStay);
             }
         }
         if let Some(cache) = cache {
@@ -221,6 +270,8 @@ impl Library {
                 cache.clear();
             }
             self.apply(cache);
+        } else {
+            self.prepare_cache(&self.config);
         }
         notes
     }
@@ -228,6 +279,7 @@ impl Library {
     /// Puts all settings of a file of records in force, or none of them.
     pub fn load_records(&self, path: &Path) -> Result<Loaded, RecordsFileError> {
         let _files = lock(&self.files);
+        fault!("records file locked");
         let content = RegularFile::open(path)
             .and_then(|mut file| file.read())
             .map_err(RecordsFileError::File)?;
@@ -327,7 +379,7 @@ impl Library {
     /// of where the keys came from.
     pub fn update_ticket_keys(&self, origin: &str, data: &[u8]) -> Result<(), KeyError> {
         let left_out = self.replace_keys(data, Layout::ATS)?;
-        left_out.log(origin);
+        left_out.log(format_args!("{origin}"));
         log::debug!(target: "ssl_session_ticket", "{origin}: the keys are in force");
         Ok(())
     }
@@ -336,31 +388,39 @@ impl Library {
     /// has not changed since it was read.
     pub fn load_ticket_keys(&self, path: Option<&Path>) -> Result<(), KeyFileError> {
         let path = match path {
-            Some(path) => path.to_owned(),
-            None => self.key_file().ok_or(KeyFileError::NoneSet)?,
+            Some(path) => os_string(path.as_os_str())?.into(),
+            None => self.key_file()?.ok_or(KeyFileError::NoneSet)?,
         };
-        let unreadable = |error| KeyFileError::File(path.clone(), error);
         let mut read = lock(&self.files);
-        let mut file = RegularFile::open(&path).map_err(unreadable)?;
-        let content = file.read().map_err(unreadable)?;
+        fault!("key file locked");
+        let opened = RegularFile::open(&path).and_then(|mut file| {
+            let content = file.read()?;
+            Ok((file, content))
+        });
+        let (file, content) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Err(KeyFileError::File(path, error)),
+        };
         let stamp = Stamp::new(file.metadata(), &content, &read);
         if read.is_unchanged(&stamp) {
             drop(read);
             log::debug!(target: "ssl_session_ticket", "{}: not changed since it was read; the keys in force stay", path.display());
             return Ok(());
         }
-        let keys = key_file::keys(content).ok_or_else(|| KeyFileError::Text(path.clone()));
-        let (keys, layout) = keys?;
-        let left_out = self
-            .replace_keys(&keys, layout)
-            .map_err(|error| KeyFileError::Keys(path.clone(), error))?;
+        let Some((keys, layout)) = key_file::keys(content)? else {
+            return Err(KeyFileError::Text(path));
+        };
+        let left_out = match self.replace_keys(&keys, layout) {
+            Ok(left_out) => left_out,
+            Err(error) => return Err(KeyFileError::Keys(path, error)),
+        };
         read.remember(stamp);
         drop(read);
-        let origin = format!("ticket keys in {}", path.display());
+        let origin = format_args!("ticket keys in {}", path.display());
         if key_file::is_open_to_others(file.metadata()) {
             log::warn!(target: "ssl_session_ticket", "{origin}: others than the owner may read or write the file");
         }
-        left_out.log(&origin);
+        left_out.log(origin);
         log::debug!(target: "ssl_session_ticket", "{origin} are in force");
         Ok(())
     }
@@ -373,16 +433,24 @@ impl Library {
             tail: keys.tail,
             key_len: layout.key_len(),
         };
-        self.tickets.replace(keys);
+        fault!("ticket keys read");
+        self.tickets.replace(keys)?;
         self.stats.count(Counter::TicketKeysRenewed);
         Ok(left_out)
     }
 
     /// The configured file of ticket keys.
-    pub fn key_file(&self) -> Option<PathBuf> {
-        let file = self.config.text(Record::TicketKeyFile)?;
-        let folder = self.config.text(Record::CertPath).unwrap_or_default();
-        Some(Path::new(&folder).join(file))
+    fn key_file(&self) -> Result<Option<PathBuf>, NoMemory> {
+        let Some(file) = self.config.text(Record::TicketKeyFile)? else {
+            return Ok(None);
+        };
+        let folder = self.config.text(Record::CertPath)?.unwrap_or_default();
+        let mut path = PathBuf::new();
+        path.try_reserve_exact(folder.len() + 1 + file.len())
+            .map_err(|_| NoMemory)?;
+        path.push(folder);
+        path.push(file);
+        Ok(Some(path))
     }
 
     /// Forgets every session.
@@ -398,12 +466,9 @@ impl Library {
         self.stats.by_name(name, |gauge| self.gauge(gauge))
     }
 
-    /// All metrics in the text format of Prometheus.
-    pub fn stats_text(&self) -> String {
-        let mut text = String::with_capacity(8192);
-        let result = self.stats.write_text(&mut text, |gauge| self.gauge(gauge));
-        result.expect("a String takes everything");
-        text
+    /// Writes all metrics in the text format of Prometheus.
+    pub fn write_stats(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        self.stats.write_text(out, |gauge| self.gauge(gauge))
     }
 
     fn gauge(&self, gauge: Gauge) -> u64 {
@@ -427,8 +492,13 @@ impl Library {
     fn cache(&self) -> &Cache {
         self.cache.get().unwrap_or_else(|| {
             let cache = make_once(&self.cache, || {
-                let shards = self.config.int(Record::NumBuckets) as usize;
-                Cache::new(self.limits(), shards, Arc::clone(&self.stats))
+                fault!("making the cache");
+                let shape = Shape::of(&self.config);
+                let prepared = lock(&self.prepared).take();
+                match prepared.filter(|prepared| prepared.shape == shape) {
+                    Some(prepared) => prepared.cache,
+                    None => shape.cache(&self.stats),
+                }
             });
             // A setting that changed since is applied now, or by who changes it.
             let _setting = lock(&self.setting);
@@ -437,23 +507,56 @@ impl Library {
         })
     }
 
-    fn limits(&self) -> Limits {
-        let entries = self.config.int(Record::Size) as usize;
-        Limits {
-            entries,
-            bytes: match self.config.int(Record::MaxBytes) {
-                0 => entries * 1024,
-                bytes => bytes as usize,
-            },
+    /// Makes the cache that these settings ask for, if they do and it is not there.
+    fn prepare_cache(&self, config: &Config) {
+        let shape = (config.int(Record::SessionCache) == OURS).then(|| Shape::of(config));
+        let mut prepared = lock(&self.prepared);
+        if prepared.as_ref().map(|prepared| prepared.shape) != shape {
+            *prepared = shape.map(|shape| Prepared {
+                shape,
+                cache: shape.cache(&self.stats),
+            });
         }
     }
 
     fn apply(&self, cache: &Cache) {
         cache.set_timeout(self.config.int(Record::Timeout) as u32);
         cache.set_skip_on_contention(self.config.int(Record::SkipOnContention) == 1);
-        cache.set_limits(self.limits(), sys::now());
+        cache.set_limits(Shape::of(&self.config).limits, sys::now());
         give_back(cache);
     }
+}
+
+/// What the settings make of a new cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    limits: Limits,
+    shards: usize,
+}
+
+impl Shape {
+    fn of(config: &Config) -> Self {
+        let entries = config.int(Record::Size) as usize;
+        Self {
+            limits: Limits {
+                entries,
+                bytes: match config.int(Record::MaxBytes) {
+                    0 => entries * 1024,
+                    bytes => bytes as usize,
+                },
+            },
+            shards: config.int(Record::NumBuckets) as usize,
+        }
+    }
+
+    fn cache(self, stats: &Arc<Stats>) -> Cache {
+        Cache::new(self.limits, self.shards, Arc::clone(stats))
+    }
+}
+
+struct Prepared {
+    shape: Shape,
+    cache: Cache,
 }
 
 fn log_lookup(id: &SessionId, found: bool) {
@@ -468,7 +571,7 @@ struct LeftOut {
 }
 
 impl LeftOut {
-    fn log(&self, origin: &str) {
+    fn log(&self, origin: fmt::Arguments<'_>) {
         let Self {
             blanks,
             tail,
@@ -505,6 +608,30 @@ pub(crate) fn make_once<T>(place: &OnceLock<T>, make: impl FnOnce() -> T) -> &T 
     })
 }
 
+/// [`make_once`] for what may fail: then the next call tries again.
+pub(crate) fn try_make_once<T>(
+    place: &OnceLock<T>,
+    make: impl FnOnce() -> Option<T>,
+) -> Option<&T> {
+    place.get().or_else(|| {
+        let _making = lock(&MAKING);
+        match place.get() {
+            Some(made) => Some(made),
+            None => make().map(|made| place.get_or_init(|| made)),
+        }
+    })
+}
+
+/// Makes what later calls cannot do without: for the time when the library is loaded, when
+/// there is nobody yet whom the lack of memory would harm. The environment may still change.
+pub fn prepare() {
+    let library = make_once(&LIBRARY, Library::new);
+    let config = Config::default();
+    config.read_environment(|_, _| {});
+    library.prepare_cache(&config);
+    library.tickets.prepare_thread();
+}
+
 /// Wipes what is secret, for the end of the process.
 /// Threads may still be inside: they find an empty cache.
 pub fn wipe_at_exit() {
@@ -523,8 +650,8 @@ pub fn wipe_at_exit() {
 /// `None` if that takes too long: when this thread was inside the library itself, and
 /// forks in a signal handler that has interrupted it. Its child may call `exec`, but
 /// not the library.
-pub fn freeze() -> Option<FrozenLibrary> {
-    let patience = Patience::of(Duration::from_secs(match guard::is_inside() {
+pub fn freeze(is_inside: bool) -> Option<FrozenLibrary> {
+    let patience = Patience::of(Duration::from_secs(match is_inside {
         true => 1,
         // For another thread that forks, or reads a file of keys.
         false => 30,
@@ -555,6 +682,7 @@ pub fn freeze() -> Option<FrozenLibrary> {
             frozen.cache = Some(cache.freeze(patience)?);
         }
     }
+    fault!("all locks held for a fork");
     Some(frozen)
 }
 
@@ -570,11 +698,24 @@ pub struct FrozenLibrary {
 }
 
 impl FrozenLibrary {
-    /// Lets go in a forked child.
-    pub fn release_in_child(self) {
-        if let Some(cache) = self.cache {
+    /// The same, to be dropped in a forked child.
+    pub fn for_child(self) -> FrozenInChild {
+        FrozenInChild(Some(self))
+    }
+}
+
+/// A [`FrozenLibrary`] in a forked child, where the threads that waited for its locks do not
+/// exist.
+pub struct FrozenInChild(Option<FrozenLibrary>);
+
+impl Drop for FrozenInChild {
+    fn drop(&mut self) {
+        let Some(frozen) = self.0.take() else {
+            return;
+        };
+        if let Some(cache) = frozen.cache {
             cache.release_in_child();
         }
-        self.gate.open_in_child();
+        frozen.gate.open_in_child();
     }
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
 use crate::config::{self, SetError, Setting};
+use crate::memory::{self, NoMemory};
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub enum Problem {
     NotUtf8,
     /// What the YAML parser says.
     Yaml(String),
+    /// The allocator had nothing left.
+    NoMemory,
 }
 
 impl fmt::Display for RecordsError {
@@ -104,6 +107,7 @@ impl fmt::Display for Problem {
             Self::NoRecords => write!(f, "there are no \"records:\" in it"),
             Self::NotUtf8 => write!(f, "not UTF-8"),
             Self::Yaml(error) => write!(f, "not YAML: {error}"),
+            Self::NoMemory => NoMemory.fmt(f),
         }
     }
 }
@@ -133,20 +137,27 @@ fn parse_lines(content: &[u8]) -> Result<Records, RecordsError> {
         if scope.is_empty() || scope.starts_with(b"#") {
             continue;
         }
+        // Without memory, without the record's name.
         let error = |record: Option<&str>, problem| RecordsError {
             line: at + 1,
-            record: record.map(str::to_owned),
+            record: record.and_then(|name| memory::string(name).ok()),
             problem,
         };
+        let no_memory = || error(None, Problem::NoMemory);
         if !SCOPES.iter().any(|known| known.as_bytes() == scope) {
             return Err(error(None, Problem::NotARecord));
         }
         let name = str::from_utf8(word(&mut rest)).unwrap_or_default();
         if config::is_known(name) {
             let setting = value_of(name, rest).map_err(|problem| error(Some(name), problem))?;
+            let room = records.settings.try_reserve(1);
+            room.map_err(|_| no_memory())?;
             records.settings.push(setting);
         } else if is_own(name) {
-            records.unknown.push((at + 1, name.to_owned()));
+            let room = records.unknown.try_reserve(1);
+            room.map_err(|_| no_memory())?;
+            let name = memory::string(name).map_err(|_| no_memory())?;
+            records.unknown.push((at + 1, name));
         }
     }
     Ok(records)

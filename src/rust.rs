@@ -109,7 +109,10 @@ pub fn stat(name: &str) -> Option<u64> {
 
 /// All counters in the text format of Prometheus. See `TSSslSessionCacheStatsText`.
 pub fn stats_text() -> String {
-    Library::global().stats_text()
+    let mut text = String::with_capacity(8192);
+    let result = Library::global().write_stats(&mut text);
+    result.expect("a String takes everything");
+    text
 }
 
 /// A hook that is called as long as this lives. See `TSSslSessionHookAdd`.
@@ -124,7 +127,8 @@ impl Hook {
         static ADDED: AtomicUsize = AtomicUsize::new(0);
         // A hook from C has the address of its function in the place of the 0.
         let key = (0, ADDED.fetch_add(1, Ordering::Relaxed));
-        Library::global().hooks.add(key, Box::new(call));
+        let added = Library::global().hooks.add(key, Box::new(call));
+        added.expect("there is memory for a hook");
         Self { key }
     }
 }

@@ -1,5 +1,6 @@
 //! Counters, spread over cache lines so that threads do not fight for them.
 
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
@@ -244,6 +245,18 @@ pub const METRICS: [Metric; 20] = [
     },
 ];
 
+/// A metric's name as Prometheus has them.
+struct Underscored(&'static str);
+
+impl fmt::Display for Underscored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letters = self.0.chars().map(|c| if c == '.' { '_' } else { c });
+        letters
+            .into_iter()
+            .try_for_each(|letter| f.write_char(letter))
+    }
+}
+
 /// All counters of a cache and its key ring.
 pub struct Stats {
     stripes: Box<[CachePadded<[AtomicU64; COUNTERS]>]>,
@@ -311,11 +324,11 @@ impl Stats {
     /// `_` for `.`, and labels for the parts.
     pub fn write_text(
         &self,
-        out: &mut impl std::fmt::Write,
+        out: &mut impl fmt::Write,
         gauge: impl Fn(Gauge) -> u64,
-    ) -> std::fmt::Result {
+    ) -> fmt::Result {
         for Metric { name, value, help } in &METRICS {
-            let name = name.replace('.', "_");
+            let name = Underscored(name);
             let kind = match value {
                 Value::Gauge(_) => "gauge",
                 _ => "counter",

@@ -5,12 +5,14 @@
 //! matters, and each load has returned every value that the memory orderings allow.
 
 #[cfg(not(loom))]
-pub use arc_swap::{ArcSwapOption, Guard};
+pub use crate::memory::{Shared, Swap, exchange};
+#[cfg(not(loom))]
+pub use arc_swap::Guard;
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 
 #[cfg(loom)]
-pub use model::{ArcSwapOption, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Guard};
+pub use model::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Guard, Shared, Swap, exchange};
 
 #[cfg(loom)]
 mod model {
@@ -18,8 +20,10 @@ mod model {
     use std::sync::atomic::Ordering;
     use std::sync::{Arc, OnceLock};
 
-    use loom::sync::Mutex;
     use loom::sync::atomic as loom_atomic;
+    use loom::sync::{Mutex, MutexGuard};
+
+    use crate::memory::NoMemory;
 
     /// Loom takes a sequentially consistent access for one that acquires and releases, and would
     /// find errors that there are none. A fence, which it knows, lies between any two this way.
@@ -120,9 +124,32 @@ mod model {
     atomic_number!(AtomicU64, u64);
     atomic_number!(AtomicUsize, usize);
 
+    /// A shared value; its counting of owners is not what the models try out.
+    pub struct Shared<T>(Arc<T>);
+
+    impl<T> Shared<T> {
+        pub fn new(value: T) -> Result<Self, NoMemory> {
+            Ok(Self(Arc::new(value)))
+        }
+    }
+
+    impl<T> Clone for Shared<T> {
+        fn clone(&self) -> Self {
+            Self(Arc::clone(&self.0))
+        }
+    }
+
+    impl<T> Deref for Shared<T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
+
     /// A pointer that is read and swapped in one step each: what arc-swap promises, and the least
     /// that does it. What arc-swap does inside is not what the models try out.
-    pub struct ArcSwapOption<T>(OnceLock<Mutex<Option<Arc<T>>>>);
+    pub struct Swap<T>(OnceLock<Mutex<Option<Shared<T>>>>);
 
     pub struct Guard<T>(T);
 
@@ -134,41 +161,34 @@ mod model {
         }
     }
 
-    impl<T> Default for ArcSwapOption<T> {
+    impl<T> Default for Swap<T> {
         fn default() -> Self {
             Self(OnceLock::new())
         }
     }
 
-    impl<T> ArcSwapOption<T> {
-        /// Puts what `change` makes in the place of what is there, which is returned.
-        fn swap(
-            &self,
-            change: impl FnOnce(&Option<Arc<T>>) -> Option<Arc<T>>,
-        ) -> Guard<Option<Arc<T>>> {
-            let mut place = self.0.get_or_init(Mutex::default).lock().unwrap();
-            let new = change(&place);
-            Guard(std::mem::replace(&mut place, new))
+    impl<T> Swap<T> {
+        fn place(&self) -> MutexGuard<'_, Option<Shared<T>>> {
+            self.0.get_or_init(Mutex::default).lock().unwrap()
         }
 
-        pub fn load(&self) -> Guard<Option<Arc<T>>> {
-            Guard(self.0.get_or_init(Mutex::default).lock().unwrap().clone())
+        pub fn load(&self) -> Guard<Option<Shared<T>>> {
+            Guard(self.place().clone())
         }
 
-        pub fn store(&self, new: Option<Arc<T>>) {
-            self.swap(|_| new);
+        pub fn store(&self, new: Option<Shared<T>>) {
+            *self.place() = new;
         }
+    }
 
-        pub fn compare_and_swap(
-            &self,
-            current: &Option<Arc<T>>,
-            new: Option<Arc<T>>,
-        ) -> Guard<Option<Arc<T>>> {
-            let pointer = |place: &Option<Arc<T>>| place.as_ref().map(Arc::as_ptr);
-            self.swap(|old| match pointer(old) == pointer(current) {
-                true => new,
-                false => old.clone(),
-            })
+    pub fn exchange<T>(place: &Swap<T>, read: &Option<Shared<T>>, new: Option<Shared<T>>) -> bool {
+        let pointer =
+            |place: &Option<Shared<T>>| place.as_ref().map(|shared| Arc::as_ptr(&shared.0));
+        let mut place = place.place();
+        let is_same = pointer(&place) == pointer(read);
+        if is_same {
+            *place = new;
         }
+        is_same
     }
 }

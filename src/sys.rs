@@ -1,14 +1,21 @@
 //! What the library asks of the operating system.
 
 use std::cell::Cell;
-use std::ffi::c_int;
+use std::ffi::{CStr, CString, OsStr, c_int};
+use std::fmt;
+use std::fs::File;
+use std::io;
 use std::mem::{self, ManuallyDrop};
+use std::os::fd::FromRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::entry::Now;
-use crate::guard::guard;
+use crate::guard::{self, guard};
 use crate::library::{self, FrozenLibrary};
+use crate::memory::NoMemory;
 
 /// The time on both clocks. Coarse clocks: they are read without a system call
 /// in a few nanoseconds, and seconds are all that sessions count in.
@@ -102,6 +109,56 @@ pub fn write_stderr(line: &[u8]) {
     }
 }
 
+/// Calls `read` with the value of an environment variable, if there is one.
+pub fn with_variable<R>(name: &CStr, read: impl FnOnce(&OsStr) -> R) -> Option<R> {
+    // SAFETY: the name is a C string, and so is what is found. As everywhere in C, nobody may
+    // change the environment at the same time.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        (!value.is_null()).then(|| read(OsStr::from_bytes(CStr::from_ptr(value).to_bytes())))
+    }
+}
+
+/// Opens a file for reading; does not wait for what is none.
+pub fn open_to_read(path: &Path) -> Result<io::Result<File>, NoMemory> {
+    let mut name = Vec::new();
+    let path = path.as_os_str().as_bytes();
+    name.try_reserve_exact(path.len() + 1)
+        .map_err(|_| NoMemory)?;
+    name.extend_from_slice(path);
+    name.push(0);
+    let Ok(name) = CString::from_vec_with_nul(name) else {
+        return Ok(Err(io::ErrorKind::InvalidInput.into()));
+    };
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+    loop {
+        // SAFETY: the name is a C string.
+        let file = unsafe { libc::open(name.as_ptr(), flags) };
+        if file >= 0 {
+            // SAFETY: it was opened now, and nobody else knows of it.
+            return Ok(Ok(unsafe { File::from_raw_fd(file) }));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Ok(Err(error));
+        }
+    }
+}
+
+/// What `Display` writes of an error, without memory.
+pub fn fmt_error(error: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(code) = error.raw_os_error() else {
+        return write!(f, "{}", error.kind());
+    };
+    let mut text = [0u8; 128];
+    // SAFETY: the pointer and the length are those of `text`. It is the function of POSIX,
+    // whichever the C library calls so.
+    let done = unsafe { libc::strerror_r(code, text.as_mut_ptr().cast(), text.len()) } == 0;
+    let text = CStr::from_bytes_until_nul(&text).unwrap_or_default();
+    let text = text.to_str().ok().filter(|_| done);
+    write!(f, "{} (os error {code})", text.unwrap_or("Unknown error"))
+}
+
 unsafe extern "C" {
     /// From pthread.h; the libc crate has it for other systems only.
     fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
@@ -161,36 +218,63 @@ thread_local! {
 }
 
 extern "C" fn before_fork() {
-    let _stays = NoCancel::begin();
+    let was_inside = guard::is_inside();
     // The first use in a thread may wait for the loader: not with every lock held.
     FROZEN.set(None);
-    FROZEN.set(library::freeze().map(ManuallyDrop::new));
+    guard("before_fork", || {
+        FROZEN.set(library::freeze(was_inside).map(ManuallyDrop::new));
+    });
 }
 
+// Locks are let go of whatever happens.
+
 extern "C" fn after_fork_in_parent() {
-    drop(FROZEN.take().map(ManuallyDrop::into_inner));
+    let frozen = FROZEN.take().map(ManuallyDrop::into_inner);
+    guard("after_fork_in_parent", || drop(frozen));
 }
 
 extern "C" fn after_fork_in_child() {
-    if let Some(frozen) = FROZEN.take() {
-        ManuallyDrop::into_inner(frozen).release_in_child();
-    }
+    let frozen = FROZEN.take().map(ManuallyDrop::into_inner);
+    let frozen = frozen.map(FrozenLibrary::for_child);
+    guard("after_fork_in_child", || drop(frozen));
 }
 
-extern "C" fn register_fork_handlers() {
+extern "C" fn at_load() {
+    if is_loaded_by_itself() {
+        guard::take_panics_over();
+    }
+    #[cfg(feature = "inject-faults")]
+    crate::faults::arm_from_environment();
     // SAFETY: the three functions have the type asked for and stay valid: the library is
     // never unloaded.
-    unsafe {
+    guard("at_load", || unsafe {
+        library::prepare();
         libc::pthread_atfork(
             Some(before_fork),
             Some(after_fork_in_parent),
             Some(after_fork_in_child),
         );
+    });
+}
+
+/// Whether this is `libtssession.so`, and not a part of a Rust program: then the Rust
+/// runtime in it is this library's own.
+pub fn is_loaded_by_itself() -> bool {
+    // SAFETY: the address is that of a function; the name that is found lives as long as the
+    // code does, which is never unloaded.
+    unsafe {
+        let mut found = mem::zeroed::<libc::Dl_info>();
+        libc::dladdr(wipe_at_exit as *const _, &mut found) != 0
+            && CStr::from_ptr(found.dli_fname)
+                .to_bytes()
+                .rsplit(|byte| *byte == b'/')
+                .next()
+                .is_some_and(|file| file.starts_with(b"libtssession.so"))
     }
 }
 
 extern "C" fn wipe_at_exit() {
-    guard(library::wipe_at_exit);
+    guard("wipe_at_exit", library::wipe_at_exit);
 }
 
 /// Run by the loader at exit.
@@ -201,4 +285,4 @@ static AT_EXIT: extern "C" fn() = wipe_at_exit;
 /// Run by the loader, before any thread can be inside the library.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static AT_LOAD: extern "C" fn() = register_fork_handlers;
+static AT_LOAD: extern "C" fn() = at_load;

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use zeroize::Zeroizing;
 
+use crate::memory::NoMemory;
 use crate::pages::SecretBytes;
-use crate::sync::{ArcSwapOption, AtomicU64, Guard};
+use crate::sync::{self, AtomicU64, Guard, Shared, Swap};
 
 /// Bytes of a key's name, which stands in clear at the start of a ticket.
 pub const NAME_LEN: usize = 16;
@@ -112,12 +112,18 @@ impl fmt::Display for KeyError {
             Self::TooShort(key_len) => write!(f, "not one whole key of {key_len} bytes"),
             Self::FirstIsBlank => write!(f, "the first key's secrets are all zero"),
             Self::NameTwice => write!(f, "two keys have the same name but different secrets"),
-            Self::NoMemory => write!(f, "no memory"),
+            Self::NoMemory => NoMemory.fmt(f),
         }
     }
 }
 
 impl Error for KeyError {}
+
+impl From<NoMemory> for KeyError {
+    fn from(_: NoMemory) -> Self {
+        Self::NoMemory
+    }
+}
 
 /// Ticket keys in order. The first encrypts, all decrypt.
 ///
@@ -215,7 +221,7 @@ impl fmt::Debug for KeySet {
 /// The keys in force. Readers never wait for a writer, nor a writer for them.
 #[derive(Default)]
 pub struct KeyRing {
-    keys: ArcSwapOption<KeySet>,
+    keys: Swap<KeySet>,
     generation: AtomicU64,
 }
 
@@ -230,9 +236,10 @@ impl KeyRing {
 
     /// Puts `keys` in force for every ticket from now on. The old ones are wiped
     /// when the last handshake that is reading them lets go.
-    pub fn replace(&self, keys: KeySet) {
-        self.keys.store(Some(Arc::new(keys)));
+    pub fn replace(&self, keys: KeySet) -> Result<(), KeyError> {
+        self.keys.store(Some(Shared::new(keys)?));
         self.generation.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Wipes the keys, for the end of the process.
@@ -246,21 +253,17 @@ impl KeyRing {
         if self.current().is_some() {
             return;
         }
-        let Some(keys) =
-            random().and_then(|bytes| KeySet::parse(bytes.as_slice(), Layout::ATS).ok())
-        else {
+        let keys = random().and_then(|bytes| KeySet::parse(bytes.as_slice(), Layout::ATS).ok());
+        let Some(keys) = keys.and_then(|keys| Shared::new(keys).ok()) else {
             return;
         };
-        let before = self
-            .keys
-            .compare_and_swap(&None::<Arc<KeySet>>, Some(Arc::new(keys)));
-        if before.is_none() {
+        if sync::exchange(&self.keys, &None, Some(keys)) {
             self.generation.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The keys in force; `None` before any were given or made.
-    pub fn current(&self) -> Guard<Option<Arc<KeySet>>> {
+    pub fn current(&self) -> Guard<Option<Shared<KeySet>>> {
         self.keys.load()
     }
 
@@ -355,7 +358,7 @@ mod tests {
         ring.fill_if_empty(|| None);
         assert!(ring.current().is_none());
         ring.fill_if_empty(|| {
-            ring.replace(parse(&[key(1, 1)]).unwrap());
+            ring.replace(parse(&[key(1, 1)]).unwrap()).unwrap();
             Some(Zeroizing::new(key(9, 9)))
         });
         assert_eq!(ring.current().as_ref().unwrap().first().name(), &[1; 16]);
@@ -457,7 +460,7 @@ mod models {
             let host = {
                 let ring = ring.clone();
                 thread::spawn(move || {
-                    ring.replace(set(GIVEN));
+                    ring.replace(set(GIVEN)).unwrap();
                     assert_eq!(current(&ring), GIVEN);
                 })
             };
@@ -503,17 +506,17 @@ mod models {
     fn every_update_is_counted_and_replaced_keys_go() {
         loom::model(|| {
             let ring = Arc::new(KeyRing::default());
-            ring.replace(set(RANDOM));
+            ring.replace(set(RANDOM)).unwrap();
             let old = Arc::downgrade(ring.current().as_ref().unwrap());
             let update = {
                 let ring = ring.clone();
-                thread::spawn(move || ring.replace(set(OTHER)))
+                thread::spawn(move || ring.replace(set(OTHER)).unwrap())
             };
             let handshake = {
                 let ring = ring.clone();
                 thread::spawn(move || current(&ring))
             };
-            ring.replace(set(GIVEN));
+            ring.replace(set(GIVEN)).unwrap();
             update.join().unwrap();
             assert!([GIVEN, OTHER, RANDOM].contains(&handshake.join().unwrap()));
             assert!([GIVEN, OTHER].contains(&current(&ring)));
@@ -528,11 +531,11 @@ mod models {
     fn cleared_keys_go() {
         loom::model(|| {
             let ring = Arc::new(KeyRing::default());
-            ring.replace(set(OTHER));
+            ring.replace(set(OTHER)).unwrap();
             let old = Arc::downgrade(ring.current().as_ref().unwrap());
             let update = {
                 let ring = ring.clone();
-                thread::spawn(move || ring.replace(set(GIVEN)))
+                thread::spawn(move || ring.replace(set(GIVEN)).unwrap())
             };
             ring.clear();
             assert!(old.upgrade().is_none());

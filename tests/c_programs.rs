@@ -4,74 +4,9 @@
 mod common;
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use common::{WARNINGS, compiler, library_dir, linker, root, run, scratch, valgrind};
-
-/// How a program reaches the library.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Reach {
-    Link,
-    Dlopen,
-}
-
-/// Compiles `c_tests/SOURCE` with what it needs.
-fn compile(source: &str, reach: Reach, defines: &[&str]) -> PathBuf {
-    let cpp = source.ends_with(".cc");
-    let name = format!("{source}-{reach:?}{}", defines.concat());
-    let c_tests = root().join("c_tests");
-    let dir = scratch().join(name);
-    std::fs::create_dir_all(&dir).unwrap();
-
-    let object = |source: &str, cpp: bool, defines: &[&str]| {
-        let object = dir.join(source).with_extension("o");
-        run(compiler(cpp)
-            .args(WARNINGS)
-            .args(["-Wno-unused-function", "-D_GNU_SOURCE"])
-            .arg(if cpp { "-std=c++11" } else { "-std=c11" })
-            .args(defines)
-            .arg("-I")
-            .arg(root().join("include"))
-            .arg("-c")
-            .arg(c_tests.join(source))
-            .arg("-o")
-            .arg(&object));
-        object
-    };
-    let how: &[&str] = match reach {
-        Reach::Link => &[],
-        Reach::Dlopen => &["-DAPI_DLOPEN"],
-    };
-
-    let program = dir.join("program");
-    let mut link = linker(cpp);
-    link.arg("-o")
-        .arg(&program)
-        .arg(object(source, cpp, &[defines, how].concat()))
-        .arg(object("tls.c", false, &[]));
-    match reach {
-        Reach::Link => link.arg("-L").arg(library_dir()).arg("-ltssession"),
-        // Exported, the names of a host come before the library's.
-        Reach::Dlopen => link.args(["-rdynamic", "-ldl"]),
-    };
-    run(link.args(["-lssl", "-lcrypto", "-lpthread"]));
-    program
-}
-
-fn with_library(mut command: Command) -> Command {
-    command.env("LD_LIBRARY_PATH", library_dir());
-    command
-}
-
-/// What holds for every program, besides that its own checks pass: the library
-/// prints nothing on stdout and does not panic.
-fn execute(command: Command) -> Output {
-    let output = run(&mut with_library(command));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!stderr.contains("panicked"), "{stderr}");
-    output
-}
+use common::{Reach, compile, execute, root, scratch, valgrind};
 
 fn execute_in_valgrind(program: PathBuf) {
     let mut command = valgrind();
@@ -168,6 +103,29 @@ fn exit() {
         let mut command = Command::new(compile("exit.c", reach, &[]));
         command.env("ASAN_OPTIONS", "detect_leaks=0");
         execute(command);
+    }
+}
+
+/// Not under valgrind, which has an allocator of its own.
+mod every_allocation {
+    use super::*;
+
+    #[test]
+    fn linked() {
+        execute(Command::new(compile(
+            "every_allocation.c",
+            Reach::Link,
+            &[],
+        )));
+    }
+
+    #[test]
+    fn dlopened() {
+        execute(Command::new(compile(
+            "every_allocation.c",
+            Reach::Dlopen,
+            &[],
+        )));
     }
 }
 
@@ -272,6 +230,7 @@ fn a_bad_key_file_is_logged() {
         "/short: not one whole key of 48 bytes; the keys in force stay",
         "/blank: the first key's secrets are all zero",
         "/layout: text, but not lines of base64",
+        "TSSslTicketKeyFileLoad: the path is empty",
     ] {
         assert!(stderr.contains(line), "{line:?} is missing in\n{stderr}");
     }
@@ -289,6 +248,7 @@ fn a_bad_records_file_is_logged() {
     let size = "proxy.config.ssl.session_cache.size";
     for line in [
         "TSSslSessionCacheConfigLoad: the path is NULL",
+        "TSSslSessionCacheConfigLoad: the path is empty",
         "/absent: No such file or directory",
         "/fifo: not a regular file",
         "/large.config: larger than",

@@ -164,7 +164,7 @@ fn a_host_in_rust() {
     .unwrap();
     let overruled = sessions::load_records(&records).unwrap().not_in_force;
     assert_eq!(
-        overruled,
+        overruled[..],
         [(
             "proxy.config.ssl.session_cache.size",
             sessions::NotInForce::Overruled

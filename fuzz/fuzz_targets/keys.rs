@@ -151,7 +151,7 @@ fuzz_target!(|data: &[u8]| {
     let parsed = KeySet::parse(data, Layout::ATS);
     assert_eq!(parsed.map(drop), as_data.map(drop));
 
-    let found = key_file::keys(Zeroizing::new(data.to_vec()));
+    let found = key_file::keys(Zeroizing::new(data.to_vec())).expect("there is memory");
     match (found, read_file(data)) {
         (None, None) => {}
         (Some((found, layout)), Some((bytes, order))) => {

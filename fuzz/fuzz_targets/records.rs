@@ -48,7 +48,7 @@ fn value_of(setting: &Setting) -> Value {
     assert!(config.put(setting.clone(), Source::File));
     match setting.is_number() {
         true => Value::Number(config.int(setting.record())),
-        false => Value::Text(config.text(setting.record())),
+        false => Value::Text(config.text(setting.record()).unwrap()),
     }
 }
 

@@ -66,7 +66,7 @@ typedef void (*TSSslSessionCacheLogFunc)(TSCont contp, int level, const char *ta
  * attached the context: they stay when it is attached again, and it is then for
  * them to refuse a session without the certificate that is demanded.
  *
- * The result is TS_ERROR when ctx is NULL or OpenSSL is out of memory.
+ * The result is TS_ERROR when ctx is NULL or there is no memory.
  */
 TSReturnCode TSSslSessionCacheAttach(TSSslContext ctx);
 

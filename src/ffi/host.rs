@@ -2,21 +2,23 @@
 //!
 //! The doc comments are the text of `<ts/ssl_session_cache.h>`.
 
-use std::borrow::Cow;
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
+use std::fmt;
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use log::{Level, LevelFilter};
 
-use super::sessions::{answer, bytes, read_id, space, stored};
+use super::sessions::{answer, bytes, none_stored, read_id, space, stored};
 use super::types::{TSCont, TSEvent, TSEventFunc, TSReturnCode, TSSslContext, TSSslSessionID};
-use crate::config::{Setting, Source};
+use crate::config::{SetError, Setting, Source};
 use crate::guard::enter;
 use crate::hooks::{HookKey, SessionEvent};
 use crate::id::SessionId;
-use crate::library::NotInForce;
+use crate::library::{NotInForce, NotInForceList};
 use crate::logger;
+use crate::memory::boxed;
 use crate::stats::Counter;
 use crate::tls;
 
@@ -59,13 +61,13 @@ pub type TSSslSessionCacheLogFunc = Option<
 /// attached the context: they stay when it is attached again, and it is then for
 /// them to refuse a session without the certificate that is demanded.
 ///
-/// The result is TS_ERROR when ctx is NULL or OpenSSL is out of memory.
+/// The result is TS_ERROR when ctx is NULL or there is no memory.
 ///
 /// # Safety
 /// `ctx` is null or a live `SSL_CTX` that no other thread uses meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslSessionCacheAttach", |library| {
         if ctx.is_null() {
             log::error!(target: "ssl.session_cache", "TSSslSessionCacheAttach: the context is NULL");
             return TSReturnCode::TS_ERROR;
@@ -94,7 +96,7 @@ pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnC
 /// As for `TSSslSessionCacheAttach`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheDetach(ctx: TSSslContext) -> TSReturnCode {
-    enter(|_| {
+    enter("TSSslSessionCacheDetach", |_| {
         if ctx.is_null() {
             log::error!(target: "ssl.session_cache", "TSSslSessionCacheDetach: the context is NULL");
             return TSReturnCode::TS_ERROR;
@@ -131,14 +133,16 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
     value: *const c_char,
 ) -> TSReturnCode {
     const NAME: &str = "TSSslSessionCacheConfigSet";
-    enter(|library| {
+    enter("TSSslSessionCacheConfigSet", |library| {
         // SAFETY: passed on to the caller.
-        let (name, value) = unsafe { (text(name), os_text(value)) };
+        let (name, value) = unsafe { (text(name), text(value)) };
         let (Some(name), Some(value)) = (name, value) else {
             log::error!(target: "ssl.session_cache", "{NAME}: an argument is NULL");
             return TSReturnCode::TS_ERROR;
         };
-        match Setting::parse(&name, value) {
+        let parsed = name.to_str().ok_or(SetError::UnknownName);
+        let name = name.display();
+        match parsed.and_then(|name| Setting::parse(name, value)) {
             Ok(setting) => {
                 tell(NAME, library.set([setting], Source::Call), Level::Warn);
                 log::debug!(target: "ssl.session_cache", "{NAME}: {name}: set to {}", value.display());
@@ -174,12 +178,16 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSReturnCode {
     const NAME: &str = "TSSslSessionCacheConfigLoad";
-    enter(|library| {
+    enter("TSSslSessionCacheConfigLoad", |library| {
         // SAFETY: passed on to the caller.
-        let Some(path) = (unsafe { os_text(path) }) else {
+        let Some(path) = (unsafe { text(path) }) else {
             log::error!(target: "ssl.session_cache", "{NAME}: the path is NULL");
             return TSReturnCode::TS_ERROR;
         };
+        if path.is_empty() {
+            log::error!(target: "ssl.session_cache", "{NAME}: the path is empty");
+            return TSReturnCode::TS_ERROR;
+        }
         let path = Path::new(path);
         match library.load_records(path) {
             Ok(loaded) => {
@@ -200,7 +208,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSR
 }
 
 /// Logs which valid settings have no effect; that they are overruled, at the given level.
-fn tell(function: &str, notes: Vec<(&'static str, NotInForce)>, overruled: Level) {
+fn tell(function: &str, notes: NotInForceList, overruled: Level) {
     for (name, note) in notes {
         let level = match note {
             NotInForce::Overruled => overruled,
@@ -237,7 +245,7 @@ pub unsafe extern "C" fn TSSslSessionCacheLogSet(
     contp: TSCont,
     level: c_int,
 ) -> TSReturnCode {
-    enter(|_| {
+    enter("TSSslSessionCacheLogSet", |_| {
         let wanted = match level {
             TS_SSL_SESSION_CACHE_LOG_ERROR => LevelFilter::Error,
             TS_SSL_SESSION_CACHE_LOG_WARNING => LevelFilter::Warn,
@@ -247,24 +255,29 @@ pub unsafe extern "C" fn TSSslSessionCacheLogSet(
                 return TSReturnCode::TS_ERROR;
             }
         };
+        let Some(func) = func else {
+            logger::forget_function();
+            return TSReturnCode::TS_SUCCESS;
+        };
         let contp = contp.expose_provenance();
-        logger::set_function(
-            func.map(|func| -> logger::Function {
-                Box::new(move |level, tag, line| {
-                    let level = match level {
-                        Level::Error => TS_SSL_SESSION_CACHE_LOG_ERROR,
-                        Level::Warn => TS_SSL_SESSION_CACHE_LOG_WARNING,
-                        _ => TS_SSL_SESSION_CACHE_LOG_DEBUG,
-                    };
-                    let contp = std::ptr::with_exposed_provenance_mut(contp);
-                    // SAFETY: whoever set the function vouches for it and for `contp`; the
-                    // strings live until the call is over.
-                    unsafe { func(contp, level, tag.as_ptr(), line.as_ptr()) };
-                })
-            }),
-            wanted,
-        );
-        TSReturnCode::TS_SUCCESS
+        let call = boxed(move |level, tag: &CStr, line: &CStr| {
+            let level = match level {
+                Level::Error => TS_SSL_SESSION_CACHE_LOG_ERROR,
+                Level::Warn => TS_SSL_SESSION_CACHE_LOG_WARNING,
+                _ => TS_SSL_SESSION_CACHE_LOG_DEBUG,
+            };
+            let contp = std::ptr::with_exposed_provenance_mut(contp);
+            // SAFETY: whoever set the function vouches for it and for `contp`; the
+            // strings live until the call is over.
+            unsafe { func(contp, level, tag.as_ptr(), line.as_ptr()) };
+        });
+        match call.and_then(|call| logger::set_function(call, wanted)) {
+            Ok(()) => TSReturnCode::TS_SUCCESS,
+            Err(error) => {
+                log::error!(target: "ssl.session_cache", "TSSslSessionCacheLogSet: {error}");
+                TSReturnCode::TS_ERROR
+            }
+        }
     })
 }
 
@@ -284,14 +297,15 @@ pub unsafe extern "C" fn TSSslSessionCacheStatGet(
     name: *const c_char,
     value: *mut i64,
 ) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslSessionCacheStatGet", |library| {
         // SAFETY: passed on to the caller.
         let name = unsafe { text(name) };
         let (Some(name), false) = (name, value.is_null()) else {
             log::error!(target: "ssl.session_cache", "TSSslSessionCacheStatGet: an argument is NULL");
             return TSReturnCode::TS_ERROR;
         };
-        let Some(stat) = library.stat(&name) else {
+        let Some(stat) = name.to_str().and_then(|name| library.stat(name)) else {
+            let name = name.display();
             log::error!(target: "ssl.session_cache", "TSSslSessionCacheStatGet: {name}: there is no such counter");
             return TSReturnCode::TS_ERROR;
         };
@@ -321,21 +335,41 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
     buffer: *mut c_char,
     len_ptr: *mut c_int,
 ) -> c_int {
-    enter(|library| {
+    let needed = enter("TSSslSessionCacheStatsText", |library| {
         if len_ptr.is_null() {
             log::error!(target: "ssl.session_cache", "TSSslSessionCacheStatsText: len_ptr is NULL");
             return 0;
         }
-        let text = library.stats_text();
         // SAFETY: passed on to the caller.
         unsafe {
-            let space = space(buffer, len_ptr);
-            for (to, from) in space.iter_mut().zip(text.bytes()) {
-                to.write(from);
-            }
-            answer(len_ptr, space.len(), Some(text.len()))
+            let mut text = Text {
+                space: space(buffer, len_ptr),
+                len: 0,
+            };
+            // Infallible: what does not fit is counted.
+            let _ = library.write_stats(&mut text);
+            answer(len_ptr, text.space.len(), Some(text.len))
         }
-    })
+    });
+    // SAFETY: passed on to the caller.
+    unsafe { none_stored(len_ptr, needed) }
+}
+
+/// A text that is written to where it fits, and counted.
+struct Text<'a> {
+    space: &'a mut [MaybeUninit<u8>],
+    len: usize,
+}
+
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let space = self.space.get_mut(self.len..).unwrap_or_default();
+        for (to, from) in space.iter_mut().zip(text.bytes()) {
+            to.write(from);
+        }
+        self.len += text.len();
+        Ok(())
+    }
 }
 
 /// Adds a hook: has func(contp, event, id) called after a handshake through an
@@ -356,7 +390,7 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
 /// `func` may be called with `contp` from any thread until the hook is removed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslSessionHookAdd", |library| {
         let (Some(call), Some(key)) = (func, hook_key(func, contp)) else {
             log::error!(target: "ssl.session_cache", "TSSslSessionHookAdd: the function is NULL");
             return TSReturnCode::TS_ERROR;
@@ -368,14 +402,20 @@ pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -
                 SessionEvent::New => TSEvent::TS_EVENT_SSL_SESSION_NEW,
                 SessionEvent::Remove => TSEvent::TS_EVENT_SSL_SESSION_REMOVE,
             };
+            fault!("hook");
             let mut id = TSSslSessionID::from(id);
             let id = (&raw mut id).cast::<c_void>();
             // SAFETY: whoever added the hook vouches for the function and `contp`;
             // `id` lives until the call is over.
             unsafe { call(std::ptr::with_exposed_provenance_mut(contp), event, id) };
         };
-        library.hooks.add(key, Box::new(call));
-        TSReturnCode::TS_SUCCESS
+        match boxed(call).and_then(|call| library.hooks.add(key, call)) {
+            Ok(()) => TSReturnCode::TS_SUCCESS,
+            Err(error) => {
+                log::error!(target: "ssl.session_cache", "TSSslSessionHookAdd: {error}");
+                TSReturnCode::TS_ERROR
+            }
+        }
     })
 }
 
@@ -391,11 +431,13 @@ pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -
 /// None: the arguments are only compared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionHookRemove(func: TSEventFunc, contp: TSCont) -> TSReturnCode {
-    enter(|library| match hook_key(func, contp) {
-        Some(key) if library.hooks.remove(key) => TSReturnCode::TS_SUCCESS,
-        _ => {
-            log::error!(target: "ssl.session_cache", "TSSslSessionHookRemove: there is no such hook");
-            TSReturnCode::TS_ERROR
+    enter("TSSslSessionHookRemove", |library| {
+        match hook_key(func, contp) {
+            Some(key) if library.hooks.remove(key) => TSReturnCode::TS_SUCCESS,
+            _ => {
+                log::error!(target: "ssl.session_cache", "TSSslSessionHookRemove: there is no such hook");
+                TSReturnCode::TS_ERROR
+            }
         }
     })
 }
@@ -416,7 +458,7 @@ pub unsafe extern "C" fn TSSslSessionInsertBuffer(
     len: c_int,
 ) -> TSReturnCode {
     const NAME: &str = "TSSslSessionInsertBuffer";
-    enter(|library| {
+    enter("TSSslSessionInsertBuffer", |library| {
         // SAFETY: passed on to the caller.
         let (id, der) = unsafe { (read_id(NAME, sessionid), bytes(buffer, len)) };
         match id {
@@ -454,9 +496,13 @@ pub unsafe extern "C" fn TSSslSessionInsertBuffer(
 /// `path` is null or a C string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslTicketKeyFileLoad", |library| {
         // SAFETY: passed on to the caller.
-        let path = unsafe { os_text(path) };
+        let path = unsafe { text(path) };
+        if path.is_some_and(OsStr::is_empty) {
+            log::error!(target: "ssl_session_ticket", "TSSslTicketKeyFileLoad: the path is empty; the keys in force stay");
+            return TSReturnCode::TS_ERROR;
+        }
         match library.load_ticket_keys(path.map(Path::new)) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
             Err(error) => {
@@ -473,7 +519,7 @@ pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturn
 /// for client certificates have changed. Any thread may call it at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn TSSslSessionCacheClear() {
-    enter(|library| library.clear());
+    enter("TSSslSessionCacheClear", |library| library.clear());
 }
 
 impl From<&SessionId> for TSSslSessionID {
@@ -495,14 +541,7 @@ fn hook_key(func: TSEventFunc, contp: TSCont) -> Option<HookKey> {
 
 /// # Safety
 /// `string` is null or a C string that lives as long as the result.
-unsafe fn text<'a>(string: *const c_char) -> Option<Cow<'a, str>> {
-    // SAFETY: passed on to the caller.
-    unsafe { os_text(string) }.map(OsStr::to_string_lossy)
-}
-
-/// # Safety
-/// As for [`text`].
-unsafe fn os_text<'a>(string: *const c_char) -> Option<&'a OsStr> {
+unsafe fn text<'a>(string: *const c_char) -> Option<&'a OsStr> {
     // SAFETY: passed on to the caller.
     let string = (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) })?;
     Some(OsStr::from_bytes(string.to_bytes()))

@@ -18,7 +18,7 @@ use crate::tls::{self, StoreError};
 /// # Safety
 /// As for `TSSslSessionGet`.
 pub unsafe fn get(id: *const TSSslSessionID) -> TSSslSession {
-    enter(|library| {
+    enter("TSSslSessionGet", |library| {
         // SAFETY: the caller vouches for the pointer.
         let id = unsafe { read_id("TSSslSessionGet", id) };
         match id.and_then(|id| tls::find(library, &id)) {
@@ -36,11 +36,13 @@ pub unsafe fn get_buffer(
     len_ptr: *mut c_int,
 ) -> c_int {
     // SAFETY: the caller vouches for the pointers.
-    let at_once = quick(|| unsafe { get_buffer_at_once(id, buffer, len_ptr) });
+    let at_once = quick("TSSslSessionGetBuffer, at once", || unsafe {
+        get_buffer_at_once(id, buffer, len_ptr)
+    });
     if let Some(needed) = at_once {
         return needed;
     }
-    enter(|library| {
+    let needed = enter("TSSslSessionGetBuffer", |library| {
         if len_ptr.is_null() {
             log::error!(target: "ssl.session_cache.get", "TSSslSessionGetBuffer: len_ptr is NULL");
             return 0;
@@ -52,7 +54,9 @@ pub unsafe fn get_buffer(
             let needed = id.and_then(|id| library.copy_der(&id, space));
             answer(len_ptr, space.len(), needed)
         }
-    })
+    });
+    // SAFETY: as above.
+    unsafe { none_stored(len_ptr, needed) }
 }
 
 /// [`get_buffer`] where all is as it nearly always is; otherwise `None`, and nothing
@@ -110,10 +114,22 @@ pub(super) unsafe fn answer(len_ptr: *mut c_int, space: usize, needed: Option<us
     needed as c_int
 }
 
+/// Tells the caller, where nothing is needed, that nothing was stored: after a panic nobody has.
+///
+/// # Safety
+/// `len_ptr` is null or may be written to.
+pub(super) unsafe fn none_stored(len_ptr: *mut c_int, needed: c_int) -> c_int {
+    if needed == 0 && !len_ptr.is_null() {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { len_ptr.write_unaligned(0) };
+    }
+    needed
+}
+
 /// # Safety
 /// As for `TSSslSessionInsert`.
 pub unsafe fn insert(id: *const TSSslSessionID, session: TSSslSession) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslSessionInsert", |library| {
         // SAFETY: the caller vouches for the pointer.
         let id = unsafe { read_id("TSSslSessionInsert", id) };
         if session.is_null() {
@@ -143,7 +159,7 @@ pub(super) fn stored(function: &str, result: Result<(), StoreError>) -> TSReturn
 /// # Safety
 /// As for `TSSslSessionRemove`.
 pub unsafe fn remove(id: *const TSSslSessionID) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslSessionRemove", |library| {
         // SAFETY: the caller vouches for the pointer.
         let id = unsafe { read_id("TSSslSessionRemove", id) };
         match id {
@@ -159,7 +175,7 @@ pub unsafe fn remove(id: *const TSSslSessionID) -> TSReturnCode {
 /// # Safety
 /// As for `TSSslTicketKeyUpdate`.
 pub unsafe fn update_ticket_keys(data: *const c_char, len: c_int) -> TSReturnCode {
-    enter(|library| {
+    enter("TSSslTicketKeyUpdate", |library| {
         // SAFETY: the caller vouches for the pointer and its length.
         let data = unsafe { bytes(data, len) };
         match library.update_ticket_keys("TSSslTicketKeyUpdate", data) {

@@ -6,20 +6,25 @@
 
 mod host;
 mod limit;
+mod line;
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString};
-use std::fmt::Write;
+use std::ffi::CStr;
+use std::fmt::{Arguments, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::RefCnt;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use crate::guard;
 use crate::library::make_once;
+use crate::memory::{NoMemory, Shared, Swap};
 use crate::sys;
 use host::Host;
 use limit::Limit;
+use line::Line;
 
 /// Every tag that a line may have: those of ATS.
 const TAGS: [&CStr; 5] = [
@@ -36,9 +41,6 @@ fn tag(target: &str) -> &'static CStr {
     found.unwrap_or(&TAGS[0])
 }
 
-/// The longest line that is passed on; a caller may have passed a name of any length.
-const MAX_LINE: usize = 2000;
-
 /// A function of the host's, called with the level, the tag and the line.
 pub(crate) type Function = Box<dyn Fn(Level, &CStr, &CStr) + Send + Sync>;
 
@@ -52,7 +54,8 @@ struct Logger {
     limit: Limit,
     /// Looked up once.
     host: OnceLock<Option<Host>>,
-    sink: ArcSwapOption<Sink>,
+    /// Made when there is one for the first time.
+    sink: OnceLock<Swap<Sink>>,
     /// The second in which the host was last asked for its debug tags.
     asked: AtomicI64,
 }
@@ -60,7 +63,7 @@ struct Logger {
 static LOGGER: Logger = Logger {
     limit: Limit::new(),
     host: OnceLock::new(),
-    sink: ArcSwapOption::const_empty(),
+    sink: OnceLock::new(),
     asked: AtomicI64::new(-1),
 };
 
@@ -97,30 +100,71 @@ pub(crate) fn ask_host() {
     }
 }
 
-/// Has `function` get the lines up to a level from now on; `None`: nobody.
-pub(crate) fn set_function(function: Option<Function>, wanted: LevelFilter) {
-    let sink = function.map(|call| Arc::new(Sink { call, wanted }));
-    LOGGER.sink.store(sink);
+/// Has `function` get the lines up to a level from now on.
+pub(crate) fn set_function(function: Function, wanted: LevelFilter) -> Result<(), NoMemory> {
+    let sink = Shared::new(Sink {
+        call: function,
+        wanted,
+    })?;
+    make_once(&LOGGER.sink, Swap::default).store(Some(sink));
     LOGGER.set_level();
+    Ok(())
 }
 
-/// Forgets the host's function, for the end of the process.
+/// Forgets the host's function.
 pub(crate) fn forget_function() {
-    LOGGER.sink.store(None);
+    if let Some(sink) = LOGGER.sink.get() {
+        sink.store(None);
+        LOGGER.set_level();
+    }
 }
 
-/// Whether the host wants debug lines with this tag, unless a function of the host's is at
-/// work on a line of this thread: it would be called for what itself has called.
-fn wants_debug(host: &Host, tag: &CStr) -> bool {
-    if BUSY.replace(true) {
-        return false;
+/// A call of a function of the host's, until this is dropped.
+struct Busy;
+
+impl Busy {
+    /// `None` while another is at work on a line of this thread: it would be called for what
+    /// itself has called.
+    fn begin() -> Option<Self> {
+        (!BUSY.replace(true)).then(|| Self)
     }
-    let wants = host.wants_debug(tag);
-    BUSY.set(false);
-    wants
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.set(false);
+    }
+}
+
+/// Whether the host wants debug lines with this tag.
+fn wants_debug(host: &Host, tag: &CStr) -> bool {
+    Busy::begin().is_some_and(|_busy| host.wants_debug(tag))
+}
+
+/// Logs that a panic ended a function that C called, which may have been the first one.
+pub(crate) fn panicked(what: Arguments<'_>) {
+    const TARGET: &str = "ssl.session_cache";
+    if INSTALLED.get().is_none() && sys::is_loaded_by_itself() {
+        let mut record = Record::builder();
+        record.level(Level::Error).target(TARGET);
+        LOGGER.log(&record.args(what).build());
+    } else {
+        log::error!(target: TARGET, "{what}");
+    }
+}
+
+/// Writes a line to stderr, for want of a logger.
+pub(crate) fn write_stderr(text: Arguments<'_>) {
+    let mut line = Line::new(Level::Error, "ssl.session_cache");
+    let _ = line.write_fmt(text);
+    sys::write_stderr(line.for_stderr());
 }
 
 impl Logger {
+    fn sink(&self) -> Option<Shared<Sink>> {
+        self.sink.get()?.load_full()
+    }
+
     fn host(&self) -> Option<&Host> {
         self.host.get()?.as_ref()
     }
@@ -131,7 +175,7 @@ impl Logger {
             return;
         }
         loop {
-            let sink = self.sink.load_full();
+            let sink = self.sink();
             let debug = match self.host() {
                 Some(host) => TAGS.iter().any(|tag| wants_debug(host, tag)),
                 None => sink
@@ -143,39 +187,59 @@ impl Logger {
                 false => LevelFilter::Warn,
             });
             // Of two who do this at once, the last one has the sink that is in force.
-            let now = self.sink.load_full();
-            if now.as_ref().map(Arc::as_ptr) == sink.as_ref().map(Arc::as_ptr) {
+            if RefCnt::as_ptr(&self.sink()) == RefCnt::as_ptr(&sink) {
                 return;
             }
         }
     }
 
-    /// Calls a function of the host's, unless that is what has led to this line.
-    fn call(&self, level: Level, tag: &CStr, line: &str) -> bool {
-        if BUSY.replace(true) {
-            return false;
-        }
-        let done = self.call_host(level, tag, line);
-        BUSY.set(false);
-        done
-    }
-
-    fn call_host(&self, level: Level, tag: &CStr, line: &str) -> bool {
-        let Ok(line) = CString::new(line) else {
+    /// Calls a function of the host's; `false` if there is none, or it is what has led to
+    /// this line.
+    fn call(&self, level: Level, tag: &CStr, line: &CStr) -> bool {
+        let Some(_busy) = Busy::begin() else {
             return false;
         };
+        fault!("log function");
         if let Some(host) = self.host() {
-            host.log(level, tag, &line);
+            host.log(level, tag, line);
             return true;
         }
-        let sink = self.sink.load_full();
+        let sink = self.sink();
         if let Some(sink) = &sink
             && level <= sink.wanted
         {
-            (sink.call)(level, tag, &line);
+            (sink.call)(level, tag, line);
         }
         // What it does not want goes nowhere else.
         sink.is_some()
+    }
+
+    fn write(&self, record: &Record<'_>) {
+        fault!("logger");
+        let mut line = Line::new(record.level(), record.target());
+        let _ = line.write_fmt(*record.args());
+        if record.level() <= Level::Warn {
+            // A kind is a place in the code and the function that got there: the line as
+            // far as the colon behind that.
+            let text = line.text().to_bytes();
+            let colon = text.windows(2).position(|two| two == b": ");
+            let kind = (
+                record.file(),
+                record.line(),
+                &text[..colon.unwrap_or(text.len())],
+            );
+            let Some(hidden) = self.limit.admit(kind, sys::now().up as u32) else {
+                return;
+            };
+            if hidden > 0 {
+                let _ = write!(line, " ({hidden} more like this were not shown)");
+            }
+        }
+        if !self.call(record.level(), tag(record.target()), line.text())
+            && record.level() <= Level::Warn
+        {
+            sys::write_stderr(line.for_stderr());
+        }
     }
 }
 
@@ -193,35 +257,9 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut line = String::with_capacity(160);
-        let _ = write!(line, "{}", record.args());
-        if record.level() <= Level::Warn {
-            // A kind is a place in the code and the function that got there: the line as
-            // far as the colon behind that.
-            let function = line.split(": ").next().unwrap_or_default();
-            let kind = (record.file(), record.line(), function);
-            let Some(hidden) = self.limit.admit(kind, sys::now().up as u32) else {
-                return;
-            };
-            if hidden > 0 {
-                let _ = write!(line, " ({hidden} more like this were not shown)");
-            }
-        }
-        // What a caller passed may be part of the line, and must not make it two.
-        line.retain(|c| !c.is_control());
-        if line.len() > MAX_LINE {
-            let end = (0..=MAX_LINE).rev().find(|at| line.is_char_boundary(*at));
-            line.truncate(end.unwrap_or(0));
-            line.push_str("...");
-        }
-        if !self.call(record.level(), tag(record.target()), &line) && record.level() <= Level::Warn
-        {
-            let line = format!(
-                "tssession: {}: ({}) {line}\n",
-                record.level(),
-                record.target()
-            );
-            sys::write_stderr(line.as_bytes());
+        // What is logged about must not fail for it.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.write(record))) {
+            guard::report_on_stderr(panic);
         }
     }
 

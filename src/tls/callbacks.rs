@@ -35,7 +35,7 @@ const IV_LEN: usize = 16;
 /// A handshake has made a session: store it.
 pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
     // SAFETY: OpenSSL passes a live connection and session.
-    callback(|library| unsafe {
+    callback("new_session", |library| unsafe {
         if is_looked_up_by_id(ssl) {
             let session = SslSessionRef::from_ptr(session);
             if let Some(id) = SessionId::new(session.id()) {
@@ -91,7 +91,7 @@ pub unsafe extern "C" fn get_session(
 ) -> *mut SSL_SESSION {
     // SAFETY: OpenSSL passes a live connection, `len` bytes of ID and a place for its
     // answer.
-    callback(|library| unsafe {
+    callback("get_session", |library| unsafe {
         // The reference goes to OpenSSL, which is not to take another one.
         *copy = 0;
         let len = usize::try_from(len).unwrap_or(0);
@@ -118,7 +118,13 @@ pub unsafe extern "C" fn get_session(
             // that the connection began with: this is how it sees to it that of two
             // connections one resumes.
             let visit = Visit::begin();
-            ffi::SSL_CTX_add_session(context::of_connection(ssl), session.as_ptr());
+            let added =
+                ffi::SSL_CTX_add_session(context::of_connection(ssl), session.as_ptr()) == 1;
+            if !added {
+                // Without memory for its table, OpenSSL 3.0 gives its reference back although the
+                // session is on its list: this one is for the list.
+                ffi::SSL_SESSION_up_ref(session.as_ptr());
+            }
             drop(visit);
             library.hooks.fire(SessionEvent::Remove, &id);
         }
@@ -158,7 +164,7 @@ pub unsafe extern "C" fn decrypted_ticket(
     };
     // SAFETY: OpenSSL passes a live connection, and where it has decrypted the ticket, a
     // live session.
-    callback(|_| unsafe {
+    callback("decrypted_ticket", |_| unsafe {
         if may_resume(ssl, SslSessionRef::from_ptr(session)) {
             return accepted;
         }
@@ -191,7 +197,7 @@ unsafe fn may_resume(ssl: *const SSL, session: &SslSessionRef) -> bool {
 /// A session has expired or its connection has failed: it may not be resumed, unless
 /// all that happened is that the client has gone.
 pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SESSION) {
-    callback(|library| {
+    callback("remove_session", |library| {
         // SAFETY: OpenSSL passes a live session.
         let session = unsafe { SslSessionRef::from_ptr(session) };
         if client_hung_up(session) {
@@ -248,7 +254,7 @@ pub unsafe extern "C" fn ticket_key(
 ) -> c_int {
     // SAFETY: OpenSSL passes live objects, 16 bytes of name and 16 of initialization
     // vector, both to be written when encrypting.
-    callback(|library| unsafe {
+    callback("ticket_key", |library| unsafe {
         let name = &mut *name.cast::<[u8; NAME_LEN]>();
         ensure_ticket_key(&library.tickets);
         let keys = library.tickets.current();

@@ -13,10 +13,12 @@ use super::{
     CRYPTO_set_ex_data, GetSession, MOST_SECONDS_TLS13, NewSession, RemoveSession,
     SSL_CTX_get_timeout, SSL_CTX_sess_get_get_cb, SSL_CTX_sess_get_new_cb,
     SSL_CTX_sess_get_remove_cb, SSL_CTX_set_session_ticket_cb, SSL_CTX_set_timeout,
-    SSL_CTX_set_tlsext_ticket_key_evp_cb, callbacks, ensure_ticket_key,
+    SSL_CTX_set_tlsext_ticket_key_evp_cb, Visit, callbacks, ensure_ticket_key,
 };
 use crate::config::Record;
-use crate::library::{Library, make_once};
+use crate::guard::guard;
+use crate::library::{KeyFileError, Library, try_make_once};
+use crate::memory::boxed;
 
 /// From ssl.h; openssl-sys has the setter's number only.
 const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
@@ -67,19 +69,25 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), AttachE
     let index = context_index().ok_or(no_index)?;
     // Before the first key there is the file, if one is configured.
     if library.tickets.current().is_none()
-        && library.key_file().is_some()
         && let Err(error) = library.load_ticket_keys(None)
+        && !matches!(error, KeyFileError::NoneSet)
     {
+        // A key of this process's own would keep the file's out.
+        if error.is_lack_of_memory() {
+            return Err(AttachError("no memory for the file of ticket keys"));
+        }
         log::error!(target: "ssl_session_ticket", "TSSslSessionCacheAttach: ticket keys: {error}; a random key is used");
     }
     ensure_ticket_key(&library.tickets);
     // SAFETY: the caller vouches for `ctx`; what is stored under `index` is an `Attached`
     // of ours or null. The callback is of the type asked for.
     unsafe {
+        let visit = Visit::begin();
         let mut attached = ffi::SSL_CTX_get_ex_data(ctx, index).cast::<Attached>();
         if attached.is_null() {
             let hosts = Settings::of(ctx);
-            attached = Box::into_raw(Box::new(Attached { hosts, ours: hosts }));
+            let new = boxed(Attached { hosts, ours: hosts });
+            attached = Box::into_raw(new.map_err(|_| AttachError("no memory"))?);
             if ffi::SSL_CTX_set_ex_data(ctx, index, attached.cast()) != 1 {
                 drop(Box::from_raw(attached));
                 return Err(AttachError("OpenSSL does not take context data"));
@@ -97,6 +105,7 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), AttachE
         attached.ours = attached.hosts.adapted(library);
         attached.ours.put(ctx);
         SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, Some(callbacks::ticket_key));
+        drop(visit);
         if ffi::SSL_CTX_get_max_early_data(ctx) > 0 {
             // Now, so that the first connection can be resumed already.
             connection_index();
@@ -256,18 +265,19 @@ pub unsafe fn of_connection(ssl: *const SSL) -> *mut SSL_CTX {
 
 /// Where a context carries its `Attached`.
 fn context_index() -> Option<c_int> {
-    static INDEX: OnceLock<Option<c_int>> = OnceLock::new();
-    *make_once(&INDEX, || {
+    static INDEX: OnceLock<c_int> = OnceLock::new();
+    let index = try_make_once(&INDEX, || {
         // SAFETY: the function is of the type asked for and stays in memory.
         unsafe { new_index(CRYPTO_EX_INDEX_SSL_CTX, None, None, Some(free_attached)) }
-    })
+    });
+    index.copied()
 }
 
 /// Where a connection carries the context that it began with. Made when it is needed first:
 /// from then on every connection of the process pays for it.
 fn connection_index() -> Option<c_int> {
-    static INDEX: OnceLock<Option<c_int>> = OnceLock::new();
-    *make_once(&INDEX, || {
+    static INDEX: OnceLock<c_int> = OnceLock::new();
+    let index = try_make_once(&INDEX, || {
         // SAFETY: the function is of the type asked for and stays in memory.
         unsafe {
             new_index(
@@ -277,7 +287,8 @@ fn connection_index() -> Option<c_int> {
                 None,
             )
         }
-    })
+    });
+    index.copied()
 }
 
 /// # Safety
@@ -288,6 +299,7 @@ unsafe fn new_index(
     dup: Option<ffi::CRYPTO_EX_dup>,
     free: Option<ffi::CRYPTO_EX_free>,
 ) -> Option<c_int> {
+    let _visit = Visit::begin();
     // SAFETY: passed on to the caller.
     let index = unsafe { ffi::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), new, dup, free) };
     (index >= 0).then_some(index)
@@ -302,9 +314,16 @@ unsafe extern "C" fn note_context(
     _long: c_long,
     _arg: *mut c_void,
 ) {
-    // SAFETY: OpenSSL passes the new connection and its data; the connection holds a
-    // reference to the context.
-    unsafe { CRYPTO_set_ex_data(data, index, ffi::SSL_get_SSL_CTX(ssl.cast()).cast()) };
+    guard("note_context", || {
+        let visit = Visit::begin();
+        // SAFETY: OpenSSL passes the new connection and its data; the connection holds a
+        // reference to the context.
+        let noted =
+            unsafe { CRYPTO_set_ex_data(data, index, ffi::SSL_get_SSL_CTX(ssl.cast()).cast()) };
+        if noted == 1 {
+            visit.end_in_success();
+        }
+    });
 }
 
 /// Called by OpenSSL when a connection is duplicated: the duplicate may begin with another
@@ -317,9 +336,12 @@ unsafe extern "C" fn forget_context(
     _long: c_long,
     _arg: *mut c_void,
 ) -> c_int {
-    // SAFETY: OpenSSL passes the place of what it is about to copy.
-    unsafe { *context = ptr::null_mut() };
-    1
+    // 0, after a panic, has SSL_dup fail.
+    guard("forget_context", || {
+        // SAFETY: OpenSSL passes the place of what it is about to copy.
+        unsafe { *context = ptr::null_mut() };
+        1
+    })
 }
 
 /// Called by OpenSSL at the end of every context.
@@ -331,9 +353,11 @@ unsafe extern "C" fn free_attached(
     _long: c_long,
     _arg: *mut c_void,
 ) {
-    if !attached.is_null() {
-        // SAFETY: what is stored under our index is a box from `attach`, and the
-        // context is not used any more.
-        drop(unsafe { Box::from_raw(attached.cast::<Attached>()) });
-    }
+    guard("free_attached", || {
+        if !attached.is_null() {
+            // SAFETY: what is stored under our index is a box from `attach`, and the
+            // context is not used any more.
+            drop(unsafe { Box::from_raw(attached.cast::<Attached>()) });
+        }
+    });
 }

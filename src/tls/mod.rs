@@ -11,6 +11,7 @@ pub use session::into_raw;
 use std::error::Error;
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 use std::fmt;
+use std::ptr;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSession, SslSessionRef, SslVersion};
@@ -24,6 +25,7 @@ use crate::cache::Refused;
 use crate::gate;
 use crate::id::SessionId;
 use crate::library::{Library, NotStored};
+use crate::memory::NoMemory;
 use crate::stats::Counter;
 use crate::ticket::{KEY_LEN, KeyRing};
 use session::Encoded;
@@ -60,6 +62,7 @@ unsafe extern "C" {
     fn ERR_peek_error() -> c_ulong;
     fn ERR_set_mark() -> c_int;
     fn ERR_pop_to_mark() -> c_int;
+    fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int;
     fn OPENSSL_atexit(handler: Option<extern "C" fn()>) -> c_int;
     fn ERR_peek_last_error_all(
         file: *mut *const c_char,
@@ -139,10 +142,12 @@ impl Visit {
                 }
             }
         };
-        Self {
+        let visit = Self {
             queue,
             _inside: inside,
-        }
+        };
+        fault!("inside OpenSSL");
+        visit
     }
 
     /// Ends a visit in which nothing failed.
@@ -178,20 +183,14 @@ fn take(library: &Library, id: &SessionId) -> Option<SslSession> {
 
 /// Stores a session under an ID.
 pub fn store(library: &Library, id: &SessionId, session: &SslSessionRef) -> Result<(), StoreError> {
-    let Some(der) = Encoded::new(session) else {
-        library.stats.count(Counter::RefusedInvalid);
-        return Err(StoreError::Unencodable);
-    };
+    let der = Encoded::new(session).inspect_err(|error| error.count(library))?;
     insert(library, id, session, der.as_bytes())
 }
 
 /// Stores the DER bytes of one session under an ID. OpenSSL also reads what is not quite DER
 /// (lengths written in another way): it is encoded again, so that only DER comes out.
 pub fn store_der(library: &Library, id: &SessionId, der: &[u8]) -> Result<(), StoreError> {
-    let Some(session) = session::decode(der) else {
-        library.stats.count(Counter::RefusedInvalid);
-        return Err(StoreError::NotASession);
-    };
+    let session = session::decode(der).inspect_err(|error| error.count(library))?;
     let result = store(library, id, &session);
     session::free(session);
     result
@@ -226,11 +225,41 @@ pub enum StoreError {
     Unencodable,
     /// The bytes are not those of exactly one session.
     NotASession,
+    /// OpenSSL had no memory.
+    NoMemory,
+    /// The process is about to end, and OpenSSL has done so already.
+    OpenSslEnded,
     /// The library did not take it.
     NotStored(NotStored),
 }
 
 impl StoreError {
+    /// Why OpenSSL has just failed to encode or to decode a session, if not for `reason`.
+    fn of_openssl(reason: Self) -> Self {
+        /// From crypto.h: no error is queued.
+        const OPENSSL_INIT_BASE_ONLY: u64 = 0x40000;
+        // SAFETY: allowed at any time; fails once OpenSSL has taken itself down. The others
+        // read this thread's error queue.
+        let (is_there, errors) = unsafe {
+            (
+                OPENSSL_init_crypto(OPENSSL_INIT_BASE_ONLY, ptr::null()) == 1,
+                [ERR_peek_error(), ffi::ERR_peek_last_error()],
+            )
+        };
+        match is_there {
+            false => Self::OpenSslEnded,
+            true if errors.into_iter().any(is_lack_of_memory) => Self::NoMemory,
+            true => reason,
+        }
+    }
+
+    fn count(&self, library: &Library) {
+        library.stats.count(match self {
+            Self::NoMemory => Counter::RefusedNoMemory,
+            _ => Counter::RefusedInvalid,
+        });
+    }
+
     /// How much the operator wants to know of it: what comes with normal
     /// operation is for debugging only.
     pub fn level(&self) -> log::Level {
@@ -249,6 +278,8 @@ impl fmt::Display for StoreError {
         match self {
             Self::Unencodable => write!(f, "OpenSSL cannot encode it"),
             Self::NotASession => write!(f, "not exactly one whole session"),
+            Self::NoMemory => NoMemory.fmt(f),
+            Self::OpenSslEnded => write!(f, "the process ends, and OpenSSL is no longer there"),
             Self::NotStored(reason) => reason.fmt(f),
         }
     }
@@ -256,10 +287,19 @@ impl fmt::Display for StoreError {
 
 impl Error for StoreError {}
 
+/// Whether an error in OpenSSL's queue says that there was no memory.
+fn is_lack_of_memory(error: c_ulong) -> bool {
+    const ERR_R_MALLOC_FAILURE: c_int = 256;
+    /// A reason has flags above.
+    const REASON: c_int = 0x3ffff;
+    ffi::ERR_GET_REASON(error) & REASON == ERR_R_MALLOC_FAILURE
+}
+
 /// Makes a random ticket key if there is none yet.
 fn ensure_ticket_key(ring: &KeyRing) {
     ring.fill_if_empty(|| {
         let mut key = Zeroizing::new([0; KEY_LEN]);
+        fault!("random ticket key");
         fill_with_random(key.as_mut_slice()).then_some(key)
     });
 }

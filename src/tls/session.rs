@@ -9,7 +9,7 @@ use openssl::ssl::{SslSession, SslSessionRef};
 use openssl_sys::SSL_SESSION;
 
 use super::template::{Parts, Templates};
-use super::{CRYPTO_clear_free, Visit};
+use super::{CRYPTO_clear_free, StoreError, Visit};
 
 /// From ssl3.h and dtls1.h: the first byte of every version of TLS, and of DTLS.
 const SSL3_VERSION_MAJOR: c_int = 0x03;
@@ -22,24 +22,25 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Encodes a session. `None` if OpenSSL cannot: a session without a cipher or a
-    /// version, or no memory.
-    pub fn new(session: &SslSessionRef) -> Option<Self> {
+    /// Encodes a session. OpenSSL cannot encode one without a cipher or a version.
+    pub fn new(session: &SslSessionRef) -> Result<Self, StoreError> {
         // OpenSSL encodes a session that has no version yet, and then cannot read it.
         // SAFETY: the session is live.
         let version = unsafe { openssl_sys::SSL_SESSION_get_protocol_version(session.as_ptr()) };
         if ![SSL3_VERSION_MAJOR, DTLS1_VERSION_MAJOR].contains(&(version >> 8)) {
-            return None;
+            return Err(StoreError::Unencodable);
         }
         let visit = Visit::begin();
         let mut bytes = ptr::null_mut();
         // SAFETY: the session is live; given a null pointer, OpenSSL allocates and
         // sets it.
         let len = unsafe { openssl_sys::i2d_SSL_SESSION(session.as_ptr(), &mut bytes) };
-        let len = usize::try_from(len).ok().filter(|len| *len > 0)?;
-        let bytes = NonNull::new(bytes)?;
+        let len = usize::try_from(len).ok().filter(|len| *len > 0);
+        let Some((bytes, len)) = NonNull::new(bytes).zip(len) else {
+            return Err(StoreError::of_openssl(StoreError::Unencodable));
+        };
         visit.end_in_success();
-        Some(Self { bytes, len })
+        Ok(Self { bytes, len })
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -74,30 +75,32 @@ pub fn free(session: SslSession) {
 /// Makes a session of DER bytes that were checked when they were stored.
 pub fn restore(der: &[u8]) -> Option<SslSession> {
     let Some(parts) = Parts::of(der) else {
-        return decode(der);
+        return decode(der).ok();
     };
     let templates = Templates::global();
     templates.make(&parts).or_else(|| {
-        let session = decode(der)?;
+        let session = decode(der).ok()?;
         templates.learn(&parts, &session);
         Some(session)
     })
 }
 
-/// Makes a session of DER bytes, which is the caller's alone. `None` if they are not
-/// exactly one session.
-pub fn decode(der: &[u8]) -> Option<SslSession> {
+/// Makes a session of DER bytes, which is the caller's alone, if they are exactly one.
+pub fn decode(der: &[u8]) -> Result<SslSession, StoreError> {
     let visit = Visit::begin();
     let mut start = der.as_ptr();
-    let len = c_long::try_from(der.len()).ok()?;
+    let len = c_long::try_from(der.len()).map_err(|_| StoreError::NotASession)?;
     // SAFETY: `start` and `len` are those of `der`; the result is null or one
     // reference to a new session.
     let session = unsafe {
         let session = openssl_sys::d2i_SSL_SESSION(ptr::null_mut(), &mut start, len);
         (!session.is_null()).then(|| SslSession::from_ptr(session))
     };
+    let session = session.ok_or_else(|| StoreError::of_openssl(StoreError::NotASession))?;
     // It is behind the last byte that was used.
-    let session = session.filter(|_| start == der.as_ptr_range().end)?;
+    if start != der.as_ptr_range().end {
+        return Err(StoreError::NotASession);
+    }
     visit.end_in_success();
-    Some(session)
+    Ok(session)
 }

@@ -13,18 +13,16 @@
 use std::ffi::{c_int, c_long};
 use std::hash::BuildHasher;
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwapOption;
 use foldhash::quality::RandomState;
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ssl::{SslSession, SslSessionRef};
-use openssl_sys as ffi;
 use smallvec::SmallVec;
 
 use super::{
-    ERR_peek_error, OPENSSL_atexit, SSL_SESSION_dup, SSL_SESSION_get_ex_data, SSL_SESSION_set_time,
+    OPENSSL_atexit, SSL_SESSION_dup, SSL_SESSION_get_ex_data, SSL_SESSION_set_time,
     SSL_SESSION_set_timeout, SSL_SESSION_set1_hostname, SSL_SESSION_set1_id,
     SSL_SESSION_set1_master_key, Visit,
 };
@@ -32,6 +30,7 @@ use crate::gate;
 use crate::guard::guard;
 use crate::id::MAX_LEN;
 use crate::library::make_once;
+use crate::memory::{Shared, Swap};
 
 /// Enough for the cipher suites and protocols of a server with many contexts. Two classes may
 /// want the same place; see [`Templates::learn`].
@@ -46,7 +45,7 @@ struct Template {
 /// The templates of this process. They hold no secrets and are never changed, so threads
 /// share them.
 pub struct Templates {
-    places: [ArcSwapOption<Template>; PLACES],
+    places: [Swap<Template>; PLACES],
     hasher: RandomState,
     /// Whether OpenSSL knows of [`free_templates`].
     freed_at_exit: AtomicBool,
@@ -56,7 +55,7 @@ static TEMPLATES: OnceLock<Templates> = OnceLock::new();
 
 /// Called by OpenSSL before it takes itself down.
 extern "C" fn free_templates() {
-    guard(|| {
+    guard("free_templates", || {
         if let Some(templates) = TEMPLATES.get() {
             templates.free();
         }
@@ -71,7 +70,7 @@ impl Templates {
 
     fn new() -> Self {
         Self {
-            places: [const { ArcSwapOption::const_empty() }; PLACES],
+            places: std::array::from_fn(|_| Swap::default()),
             hasher: RandomState::default(),
             freed_at_exit: AtomicBool::new(false),
         }
@@ -81,19 +80,24 @@ impl Templates {
     /// no memory.
     pub fn make(&self, parts: &Parts<'_>) -> Option<SslSession> {
         // From before the template is taken until it is let go of: whoever does that last,
-        // frees it. Not a `Visit`, whose look at the error queue costs a tenth of all this.
-        let _inside = gate::enter();
+        // frees it.
+        let visit = Visit::begin();
         let template = self.place(parts).load();
         let session = match &*template {
-            Some(known) if parts.are_of(&known.class) => duplicate(&known.session),
-            _ => return None,
+            Some(known) if parts.are_of(&known.class) => duplicate(&known.session)?,
+            _ => {
+                drop(template);
+                visit.end_in_success();
+                return None;
+            }
         };
         drop(template);
-        let session = session.filter(|session| parts.set_in(session));
-        if session.is_none() {
-            forget_lack_of_memory();
+        fault!("session duplicated");
+        if !parts.set_in(&session) {
+            return None;
         }
-        session
+        visit.end_in_success();
+        Some(session)
     }
 
     /// Keeps a template of a session that was just decoded from these parts.
@@ -113,8 +117,9 @@ impl Templates {
             }
             self.freed_at_exit.store(true, Ordering::Relaxed);
         }
-        if let Some(template) = Template::new(parts, session) {
-            place.store(Some(Arc::new(template)));
+        let template = Template::new(parts, session).map(Shared::new);
+        if let Some(Ok(template)) = template {
+            place.store(Some(template));
         }
     }
 
@@ -126,7 +131,7 @@ impl Templates {
         }
     }
 
-    fn place(&self, parts: &Parts<'_>) -> &ArcSwapOption<Template> {
+    fn place(&self, parts: &Parts<'_>) -> &Swap<Template> {
         // What classes differ in: the cipher suite, and all that is optional.
         let [common, optional, _] = parts.class;
         let hash = self.hasher.hash_one((common.last(), optional));
@@ -155,21 +160,6 @@ impl Template {
             .iter()
             .for_each(|part| class.extend_from_slice(part));
         (has_no_ex_data(&session) && blank.set_in(&session)).then_some(Self { class, session })
-    }
-}
-
-/// Takes back what the lack of memory for a session has put on the error queue, which is as
-/// good as always empty before. If it was not, the oldest error is the caller's, who
-/// looks at that one; then all stay.
-fn forget_lack_of_memory() {
-    const ERR_R_MALLOC_FAILURE: c_int = 256;
-    /// A reason has flags above.
-    const REASON: c_int = 0x3ffff;
-    // SAFETY: touches this thread's error queue only.
-    unsafe {
-        if ffi::ERR_GET_REASON(ERR_peek_error()) & REASON == ERR_R_MALLOC_FAILURE {
-            ffi::ERR_clear_error();
-        }
     }
 }
 
@@ -488,7 +478,7 @@ mod tests {
                 let len = bytes.len();
                 bytes[at % len] = to;
             }
-            let Some(session) = decode(&bytes) else { return Ok(()) };
+            let Ok(session) = decode(&bytes) else { return Ok(()) };
             let want = encoded(&session);
             for _ in 0..3 {
                 let restored = [restore(&bytes), restore(&want)].map(|all| encoded(&all.unwrap()));

@@ -115,6 +115,74 @@ fn compiler_tool(cpp: bool) -> cc::Tool {
         .get_compiler()
 }
 
+/// How a program reaches the library.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    Link,
+    Dlopen,
+}
+
+/// Compiles `c_tests/SOURCE` with what it needs.
+pub fn compile(source: &str, reach: Reach, defines: &[&str]) -> PathBuf {
+    let cpp = source.ends_with(".cc");
+    let name = format!("{source}-{reach:?}{}", defines.concat());
+    let c_tests = root().join("c_tests");
+    let dir = scratch().join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+
+    let object = |source: &str, cpp: bool, defines: &[&str]| {
+        let object = dir.join(source).with_extension("o");
+        run(compiler(cpp)
+            .args(WARNINGS)
+            .args(["-Wno-unused-function", "-D_GNU_SOURCE"])
+            .arg(if cpp { "-std=c++11" } else { "-std=c11" })
+            .args(defines)
+            .arg("-I")
+            .arg(root().join("include"))
+            .arg("-c")
+            .arg(c_tests.join(source))
+            .arg("-o")
+            .arg(&object));
+        object
+    };
+    let how: &[&str] = match reach {
+        Reach::Link => &[],
+        Reach::Dlopen => &["-DAPI_DLOPEN"],
+    };
+
+    let program = dir.join("program");
+    let mut link = linker(cpp);
+    link.arg("-o")
+        .arg(&program)
+        .arg(object(source, cpp, &[defines, how].concat()))
+        .arg(object("tls.c", false, &[]));
+    match reach {
+        Reach::Link => link.arg("-L").arg(library_dir()).arg("-ltssession"),
+        // Exported, the names of a host come before the library's.
+        Reach::Dlopen => link.args(["-rdynamic", "-ldl"]),
+    };
+    run(link.args(["-lssl", "-lcrypto", "-lpthread"]));
+    program
+}
+
+fn with_library(mut command: Command) -> Command {
+    command.env("LD_LIBRARY_PATH", library_dir());
+    command
+}
+
+/// What holds for every program, besides that its own checks pass: the library
+/// prints nothing on stdout and does not panic.
+pub fn execute(command: Command) -> Output {
+    let output = run(&mut with_library(command));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !stderr.contains("panicked") && !stderr.contains("a panic"),
+        "{stderr}"
+    );
+    output
+}
+
 /// The compiler with a source from `examples/`, as C or as C++.
 pub fn compile_example(source: &str) -> Command {
     let cpp = source.ends_with(".cc");

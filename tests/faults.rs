@@ -1,0 +1,118 @@
+//! Panics in the library. With the feature `inject-faults` (make faults) they happen, at every
+//! boundary; without it there is nothing in the library to make them happen.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use common::{library, root};
+
+/// What an injected panic says, and nothing else in the library does.
+const MARK: &[u8] = b"injected at ";
+
+/// The sources of the library.
+fn sources(dir: &Path, into: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else {
+            into.push(fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// The string literals that stand behind `before` in the sources.
+fn literals(sources: &[String], before: &str) -> BTreeSet<String> {
+    let all = sources
+        .iter()
+        .flat_map(|source| source.split(before).skip(1));
+    all.filter_map(|rest| rest.strip_prefix('"'))
+        .map(|rest| rest.split('"').next().unwrap().to_owned())
+        .collect()
+}
+
+/// The functions with a body that C calls.
+fn called_by_c(sources: &[String]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for source in sources {
+        for rest in source.split("extern \"C\" fn ").skip(1) {
+            let (name, rest) = rest.split_once('(').unwrap();
+            // Not a type, and not a declaration.
+            let ends = rest.find([';', '{']).unwrap();
+            if !name.is_empty() && rest.as_bytes()[ends] == b'{' {
+                found.insert(name.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// Every function that C calls has its body guarded, under its own name.
+#[test]
+fn every_function_that_c_calls_is_guarded() {
+    let mut all = Vec::new();
+    sources(&root().join("src"), &mut all);
+    let mut guarded = BTreeSet::new();
+    for call in ["guard(", "callback(", "enter("] {
+        guarded.extend(literals(&all, call));
+    }
+    // Those of the names that build.rs takes from src/ffi/cxx.rs share their bodies with these.
+    let cxx = fs::read_to_string(root().join("src/ffi/cxx.rs")).unwrap();
+    let mut called = called_by_c(&all);
+    for name in called_by_c(&[cxx]) {
+        assert!(called.remove(&name), "{name}");
+    }
+    // Those of the build with the feature.
+    for name in ["tssession_panic_at", "tssession_panics"] {
+        assert!(called.remove(name), "{name}");
+    }
+    guarded.remove("a test");
+    assert_eq!(called, guarded);
+    assert!(called.len() > 25, "{called:?}");
+}
+
+#[cfg(not(feature = "inject-faults"))]
+#[test]
+fn the_library_has_nothing_to_inject() {
+    let library = fs::read(library()).unwrap();
+    let has = |text: &[u8]| library.windows(text.len()).any(|bytes| bytes == text);
+    assert!(!has(MARK) && !has(b"tssession_panic") && !has(b"shard locked"));
+    // That this finds what is there.
+    assert!(has(b"the session ID is NULL"));
+}
+
+#[cfg(feature = "inject-faults")]
+#[test]
+fn panics() {
+    use std::process::Command;
+
+    let bytes = fs::read(library()).unwrap();
+    assert!(bytes.windows(MARK.len()).any(|bytes| bytes == MARK));
+    let report = common::scratch().join("panics.txt");
+    let mut command = Command::new(common::compile("panics.c", common::Reach::Link, &[]));
+    command.arg(&report);
+    common::execute(command);
+
+    // It went through all that there is.
+    let report = fs::read_to_string(report).unwrap();
+    let reported = |kind: &str| -> BTreeSet<String> {
+        let lines = report.lines().filter_map(|line| line.strip_prefix(kind));
+        lines.map(str::to_owned).collect()
+    };
+    let mut exported = common::exported();
+    for name in ["tssession_panic_at", "tssession_panics"] {
+        assert!(exported.remove(name), "{name}");
+    }
+    assert_eq!(reported("function "), exported);
+    let mut all = Vec::new();
+    sources(&root().join("src"), &mut all);
+    let mut points = literals(&all, "fault!(");
+    for call in ["guard(", "callback(", "enter(", "quick("] {
+        points.extend(literals(&all, call));
+    }
+    points.remove("a test");
+    assert_eq!(reported("point "), points);
+}
