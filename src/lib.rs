@@ -7,7 +7,8 @@
 //!   `policy` (what is evicted), `budget` (its limits), [`cache`], [`config`], [`records`] (files of
 //!   settings), [`stats`], [`ticket`] (the key ring), [`key_file`], [`file`], [`hooks`];
 //! * [`library`]: the one of each that a process has;
-//! * `sys`: the operating system; `logger`: where log lines go; `tls`: OpenSSL;
+//! * `sys`: the operating system; `memory`: what may be refused; `logger`: where log lines go;
+//!   `tls`: OpenSSL; `guard`: where panics end;
 //! * [`ffi`]: the C functions, and [`rust`]: those for Rust programs. Both only translate.
 
 // The documentation is read by whoever works on the library.
