@@ -3,11 +3,13 @@
 //!
 //! The layers, from the core outwards:
 //!
-//! * the core, without unsafe code and without OpenSSL: [`id`], [`entry`],
+//! * the core, without unsafe code and without OpenSSL: [`id`], [`entry`], `blocks` (its bytes),
 //!   `policy` (what is evicted), `budget` (its limits), [`cache`], [`config`], [`records`] (files of
 //!   settings), [`stats`], [`ticket`] (the key ring), [`key_file`], [`file`], [`hooks`];
 //! * [`library`]: the one of each that a process has;
-//! * `sync`: atomics, or those of a model; `sys`: the operating system; `logger`: where log lines go; `tls`: OpenSSL;
+//! * `sys`: the operating system; `pages`: memory for secrets; `memory`: what may be refused;
+//!   `sync`: atomics, or those of a model; `logger`: where log lines go; `tls`: OpenSSL;
+//!   `guard`: where panics end;
 //! * [`ffi`]: the C functions, and [`rust`]: those for Rust programs. Both only translate.
 
 // The documentation is read by whoever works on the library.

@@ -191,7 +191,7 @@ impl Library {
     /// The one of this process. The first call reads the environment.
     pub fn global() -> &'static Self {
         let library = make_once(&LIBRARY, Self::new);
-        if !library.has_read_environment.load(Ordering::Acquire) {
+        if !library.has_all_settings() {
             library.read_environment();
         }
         library
@@ -231,6 +231,11 @@ impl Library {
             };
             log::error!(target: "ssl.session_cache", "environment: {name}: {error}; {then}");
         }
+    }
+
+    /// Whether there was memory for all settings of the environment.
+    pub fn has_all_settings(&self) -> bool {
+        self.has_read_environment.load(Ordering::Acquire)
     }
 
     /// Whether sessions are cached here, not by OpenSSL and not nowhere.

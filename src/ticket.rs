@@ -424,6 +424,8 @@ mod tests {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
+    use std::sync::Arc;
+
     use loom::thread;
 
     const GIVEN: u8 = 1;

@@ -116,3 +116,49 @@ fn panics() {
     points.remove("a test");
     assert_eq!(reported("point "), points);
 }
+
+/// A panic in a Rust program goes to the program's hook and to its logger, each once.
+#[cfg(feature = "inject-faults")]
+#[test]
+fn in_a_rust_program_both_are_its_own() {
+    use std::ffi::{c_char, c_int};
+    use std::panic;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    unsafe extern "C" {
+        fn tssession_panic_at(point: *const c_char, nth: c_int);
+    }
+    static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    static HOOKED: AtomicUsize = AtomicUsize::new(0);
+    struct Program;
+    impl log::Log for Program {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            LINES.lock().unwrap().push(record.args().to_string());
+        }
+        fn flush(&self) {}
+    }
+    log::set_logger(&Program).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(|_| {
+        HOOKED.fetch_add(1, Ordering::SeqCst);
+    }));
+    let id = tssession::ffi::types::TSSslSessionID {
+        len: 1,
+        bytes: [1; 32],
+    };
+    // SAFETY: the name lives for ever, and the ID until the call is over.
+    let session = unsafe {
+        tssession_panic_at(c"TSSslSessionGet".as_ptr(), 1);
+        tssession::ffi::ts::TSSslSessionGet(&id)
+    };
+    panic::set_hook(before);
+    assert!(session.is_null());
+    assert_eq!(HOOKED.load(Ordering::SeqCst), 1);
+    let said = "TSSslSessionGet: a panic: injected at \"TSSslSessionGet\"";
+    assert_eq!(*LINES.lock().unwrap(), [said]);
+}

@@ -67,6 +67,9 @@ impl Error for AttachError {}
 pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), AttachError> {
     let no_index = AttachError("OpenSSL gives out no index for its objects");
     let index = context_index().ok_or(no_index)?;
+    if !library.has_all_settings() {
+        return Err(AttachError("no memory for the settings of the environment"));
+    }
     // Before the first key there is the file, if one is configured.
     if library.tickets.current().is_none()
         && let Err(error) = library.load_ticket_keys(None)
