@@ -1,18 +1,20 @@
-//! Holds a fork off while a thread is inside OpenSSL on the library's behalf.
+//! Holds a fork, and the end of OpenSSL, off while a thread is inside it on the library's behalf.
 //!
 //! OpenSSL has locks of its own (decoding a session takes one of the whole process),
 //! and nothing releases those in a forked child. So nobody may be in there when
-//! the fork happens.
+//! the fork happens; nor when OpenSSL takes itself down as the process ends, which it does
+//! whoever is in there.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use crate::stripe;
 use crate::sync::{AtomicBool, AtomicUsize};
-use crate::wait::{Patience, Wait};
+use crate::wait::Patience;
 
 static GATE: Gate<{ stripe::COUNT }> = Gate::new();
 
@@ -75,14 +77,44 @@ pub(crate) struct Inside {
 pub(crate) fn enter() -> Inside {
     if DEPTH.replace(DEPTH.get() + 1) == 0 {
         let stripe = stripe::mine();
-        let mut wait = Wait::default();
-        while !GATE.try_enter(stripe) {
-            wait.a_little();
+        if !GATE.try_enter(stripe) {
+            wait_to_enter(stripe);
         }
     }
     Inside {
         _this_thread: PhantomData,
     }
+}
+
+/// Waits until the gate is opened again; if it will not be, until OpenSSL must have taken itself
+/// down: from then on it refuses what it is asked for, and nobody need be held up.
+#[cold]
+fn wait_to_enter(stripe: usize) {
+    while Patience::of(END)
+        .wait_for(|| GATE.try_enter(stripe).then_some(()))
+        .is_none()
+    {
+        if ENDS.load(Ordering::SeqCst) {
+            GATE.inside[stripe].fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+    }
+}
+
+/// Longer than OpenSSL takes for its end.
+const END: Duration = Duration::from_millis(200);
+
+/// Whether the gate was closed for good.
+static ENDS: AtomicBool = AtomicBool::new(false);
+
+/// Called before OpenSSL takes itself down, on the thread that ends the process: waits for
+/// those inside, and lets nobody but this thread in.
+pub(crate) fn close_for_good() {
+    DEPTH.set(DEPTH.get() + 1);
+    ENDS.store(true, Ordering::SeqCst);
+    GATE.close();
+    // A thread that is in there for so long waits for this one, or will never run again.
+    Patience::of(END).wait_for(|| GATE.is_empty().then_some(()));
 }
 
 impl Drop for Inside {

@@ -18,7 +18,7 @@ pub use model::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Guard, Shared, Sw
 mod model {
     use std::ops::Deref;
     use std::sync::atomic::Ordering;
-    use std::sync::{Arc, OnceLock};
+    use std::sync::{Arc, OnceLock, Weak};
 
     use loom::sync::atomic as loom_atomic;
     use loom::sync::{Mutex, MutexGuard};
@@ -130,6 +130,11 @@ mod model {
     impl<T> Shared<T> {
         pub fn new(value: T) -> Result<Self, NoMemory> {
             Ok(Self(Arc::new(value)))
+        }
+
+        /// To see whether it is still there.
+        pub fn downgrade(&self) -> Weak<T> {
+            Arc::downgrade(&self.0)
         }
     }
 

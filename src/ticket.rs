@@ -509,7 +509,7 @@ mod models {
         loom::model(|| {
             let ring = Arc::new(KeyRing::default());
             ring.replace(set(RANDOM)).unwrap();
-            let old = Arc::downgrade(ring.current().as_ref().unwrap());
+            let old = ring.current().as_ref().unwrap().downgrade();
             let update = {
                 let ring = ring.clone();
                 thread::spawn(move || ring.replace(set(OTHER)).unwrap())
@@ -534,7 +534,7 @@ mod models {
         loom::model(|| {
             let ring = Arc::new(KeyRing::default());
             ring.replace(set(OTHER)).unwrap();
-            let old = Arc::downgrade(ring.current().as_ref().unwrap());
+            let old = ring.current().as_ref().unwrap().downgrade();
             let update = {
                 let ring = ring.clone();
                 thread::spawn(move || ring.replace(set(GIVEN)).unwrap())

@@ -132,6 +132,8 @@ enum Queue {
 impl Visit {
     fn begin() -> Self {
         let inside = gate::enter();
+        // Without memory for it, the next visit tries again.
+        template::expect_the_end();
         // SAFETY: touches this thread's error queue only.
         let queue = unsafe {
             match ERR_peek_error() {

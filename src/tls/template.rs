@@ -47,8 +47,6 @@ struct Template {
 pub struct Templates {
     places: [Swap<Template>; PLACES],
     hasher: RandomState,
-    /// Whether OpenSSL knows of [`free_templates`].
-    freed_at_exit: AtomicBool,
 }
 
 static TEMPLATES: OnceLock<Templates> = OnceLock::new();
@@ -60,6 +58,21 @@ extern "C" fn free_templates() {
             templates.free();
         }
     });
+    gate::close_for_good();
+}
+
+/// Has OpenSSL say when it is about to take itself down; `false` if it has no memory for that.
+pub fn expect_the_end() -> bool {
+    static EXPECTED: AtomicBool = AtomicBool::new(false);
+    if EXPECTED.load(Ordering::Relaxed) {
+        return true;
+    }
+    // SAFETY: the function has the type asked for and stays valid: the library is never unloaded.
+    let is_expected = unsafe { OPENSSL_atexit(Some(free_templates)) } == 1;
+    if is_expected {
+        EXPECTED.store(true, Ordering::Relaxed);
+    }
+    is_expected
 }
 
 impl Templates {
@@ -72,7 +85,6 @@ impl Templates {
         Self {
             places: std::array::from_fn(|_| Swap::default()),
             hasher: RandomState::default(),
-            freed_at_exit: AtomicBool::new(false),
         }
     }
 
@@ -109,13 +121,8 @@ impl Templates {
         if place.load().is_some() && parts.id.first().is_none_or(|byte| byte % 8 != 0) {
             return;
         }
-        if !self.freed_at_exit.load(Ordering::Relaxed) {
-            // SAFETY: the function has the type asked for and stays valid: the library is never
-            // unloaded.
-            if unsafe { OPENSSL_atexit(Some(free_templates)) } != 1 {
-                return;
-            }
-            self.freed_at_exit.store(true, Ordering::Relaxed);
+        if !expect_the_end() {
+            return;
         }
         let template = Template::new(parts, session).map(Shared::new);
         if let Some(Ok(template)) = template {
