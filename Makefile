@@ -87,7 +87,7 @@ test: deps-test all bench-smoke target/reliability/chosen_ids
 # The same C programs as in the tests, at their full length.
 reliability = target/reliability
 
-.PHONY: linearizability fork-1000 chosen-ids load
+.PHONY: linearizability fork-1000 chosen-ids load no-memory
 
 $(reliability)/%: c_tests/%.c c_tests/tls.c c_tests/tls.h c_tests/check.h c_tests/api.h c_tests/folder.h \
   c_tests/load_clients.h $(lib)/libtssession.so
@@ -102,16 +102,13 @@ faults: deps-test
 
 test: faults
 
-# The same programs as in the tests, with what is shipped.
-.PHONY: no-memory
-
-no-memory: deps-test $(release)/libtssession.so
-	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs -- \
-	  --skip _in_valgrind every_allocation no_memory --nocapture
-
 linearizability: deps $(reliability)/linearizability
 	LD_LIBRARY_PATH=$(lib) $(reliability)/linearizability 12000000
 	LD_LIBRARY_PATH=$(lib) PROXY_CONFIG_SSL_SESSION_CACHE_NUM_BUCKETS=1 $(reliability)/linearizability 12000000
+
+# It runs itself again, from another folder.
+no-memory: deps $(reliability)/every_allocation
+	LD_LIBRARY_PATH=$(abspath $(lib)) $(abspath $(reliability)/every_allocation)
 
 fork-1000: deps $(reliability)/fork
 	LD_LIBRARY_PATH=$(lib) $(reliability)/fork 1000

@@ -64,6 +64,15 @@ use_at_exit(void)
   TSSslSessionCacheClear();
 }
 
+/* What stdio writes when all that was registered has run: the threads go on for a while then. */
+static ssize_t
+linger(void *cookie, const char *bytes, size_t size)
+{
+  (void)cookie, (void)bytes;
+  usleep(3000);
+  return (ssize_t)size;
+}
+
 /* Whether this process is the one that shows what is logged when OpenSSL has gone. */
 static int is_late;
 
@@ -99,6 +108,8 @@ be_child(int number)
 
   /* A child that does not end is ended by this. */
   alarm(20);
+  FILE *last = fopencookie(NULL, "w", (cookie_io_functions_t){.write = linger});
+  REQUIRE(last != NULL && fputc('x', last) == 'x');
   if (number & 1) {
     atexit(use_at_exit);
   }

@@ -121,11 +121,45 @@ check_threads(void)
   close_library();
 }
 
+/* Nobody else has used the library, so nothing else holds it: the C library keeps one as long
+   as there are threads whose end it has to do with. */
+static void *
+attach_and_close(void *arg)
+{
+  api_open();
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)arg), TS_SUCCESS);
+  close_library();
+  return NULL;
+}
+
+static void
+check_context(void)
+{
+  SSL_SESSION *resume = NULL;
+  SSL_CTX *client     = tls_client(TLS1_2_VERSION);
+  pthread_t thread;
+
+  server = tls_server(TLS1_2_VERSION);
+  SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
+  REQUIRE(pthread_create(&thread, NULL, attach_and_close, server) == 0);
+  REQUIRE(pthread_join(thread, NULL) == 0);
+  /* Only now that the thread has gone, it could go too. */
+  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD);
+  REQUIRE(library != NULL);
+  CHECK_INT(dlclose(library), 0);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &resume), 0);
+  CHECK_INT(tls_visit(server, client, resume, TLS_CLEAN, NULL), 1);
+  SSL_SESSION_free(resume);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
 int
 main(void)
 {
   pthread_t thread;
 
+  check_context();
   check_threads();
 
   /* Used by a thread that ends after the close. */

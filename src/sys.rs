@@ -240,6 +240,9 @@ extern "C" fn after_fork_in_child() {
 }
 
 extern "C" fn at_load() {
+    if cfg!(loom) {
+        return; // Loom's atomics work in a model only.
+    }
     if is_loaded_by_itself() {
         guard::take_panics_over();
     }
@@ -274,6 +277,9 @@ pub fn is_loaded_by_itself() -> bool {
 }
 
 extern "C" fn wipe_at_exit() {
+    if cfg!(loom) {
+        return;
+    }
     guard("wipe_at_exit", library::wipe_at_exit);
 }
 
