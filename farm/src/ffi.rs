@@ -44,8 +44,9 @@ fn stage() -> MutexGuard<'static, Stage> {
 /// that; attach contexts to it as ever (TSSslSessionCacheAttach). In Traffic Server one
 /// does not call this, but names libtssession_farm.so and the file in plugin.config.
 ///
-/// The call does not wait for Redis. It starts threads that end with the process: call it
-/// after a fork, not before one.
+/// The call waits for the ticket keys in force, but for an answer of Redis no longer than
+/// redis.timeout says; without one it goes on alone. It starts threads that end with the process:
+/// call it after a fork, not before one.
 ///
 /// The result is TS_ERROR, an error is logged and nothing has changed when config_file is
 /// NULL, the file cannot be read, a setting is not valid (the line names it), a function of
