@@ -1,6 +1,8 @@
 # make demo             builds all and shows real clients resuming
 # make test             builds all and runs every test
 # make farm-demo        three hosts that share sessions and keys through Redis, and faults
+# make farm-test        what Redis, Sentinels, a Cluster and members may do to each other
+# make farm-figures     what a member can do a second, and what a handshake pays
 # make chosen-ids       counts what lookups cost after a peer inserted IDs of its choice
 # make peers            TLS peers of other makers, over sockets: resumption, attacks on it
 # make lint             formatting, clippy with warnings denied, shell scripts
@@ -171,7 +173,7 @@ hitrate: deps
 # Sessions and ticket keys between machines, with a real Redis.
 farm = target/farm
 
-.PHONY: farm-demo farm-test deps-farm
+.PHONY: farm-demo farm-test farm-figures deps-farm
 
 deps-farm:
 	@tools/deps.sh farm
@@ -226,6 +228,10 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
 	grep 'ERROR: tssession: TSSslSessionGet: the session ID is NULL' $(ats)/server/log/diags.log
 	grep '(ssl.session_cache.insert) .*: stored, ' $(ats)/server/log/stdout
 
+# Numbers: catching up, what Redis needs, what a handshake pays.
+farm-figures: deps-test deps-farm
+	$(CARGO) test --release --locked -q -p tssession-farm --test figures -- --ignored --nocapture --test-threads 1
+
 # The same plugin in two real traffic_servers.
 .PHONY: farm-demo-ats deps-farm-ats
 
@@ -266,7 +272,7 @@ lint:
 	$(CARGO) clippy --locked --all-targets --features inject-faults -- -D warnings
 	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc \
-	  farm/tests/c/*.c
+	  farm/tests/c/*.c farm/lab/*.c
 
 # The dependencies: licences, sources, bans.
 deny:

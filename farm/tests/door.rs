@@ -3,48 +3,10 @@
 mod common;
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
-use common::{WARNINGS, library_dir, root, run, scratch, source};
-
-/// A redis-server on a free port of 127.0.0.1, which ends with it.
-struct Redis {
-    process: Child,
-    port: u16,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .unwrap()
-            .port();
-        let mut process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--port", &port.to_string()])
-            .arg("--dir")
-            .arg(scratch())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("tools/deps.sh test installs it");
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(process.try_wait().unwrap().is_none(), "redis-server ended");
-            thread::sleep(Duration::from_millis(10));
-        }
-        Self { process, port }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use common::{Redis, WARNINGS, library_dir, root, run, scratch, source};
 
 #[test]
 fn door() {
