@@ -22,8 +22,8 @@ use openssl::ssl::{SslSession, SslSessionRef};
 use smallvec::SmallVec;
 
 use super::{
-    OPENSSL_atexit, SSL_SESSION_dup, SSL_SESSION_get_ex_data, SSL_SESSION_set_time,
-    SSL_SESSION_set_timeout, SSL_SESSION_set1_hostname, SSL_SESSION_set1_id,
+    ERR_pop_to_mark, ERR_set_mark, OPENSSL_atexit, SSL_SESSION_dup, SSL_SESSION_get_ex_data,
+    SSL_SESSION_set_time, SSL_SESSION_set_timeout, SSL_SESSION_set1_hostname, SSL_SESSION_set1_id,
     SSL_SESSION_set1_master_key, Visit,
 };
 use crate::gate;
@@ -67,8 +67,14 @@ pub fn expect_the_end() -> bool {
     if EXPECTED.load(Ordering::Relaxed) {
         return true;
     }
-    // SAFETY: the function has the type asked for and stays valid: the library is never unloaded.
-    let is_expected = unsafe { OPENSSL_atexit(Some(free_templates)) } == 1;
+    // SAFETY: the function has the type asked for and stays valid: the library is never unloaded. The
+    // error queue is this thread's, and as it was afterwards.
+    let is_expected = unsafe {
+        ERR_set_mark();
+        let done = OPENSSL_atexit(Some(free_templates));
+        ERR_pop_to_mark();
+        done == 1
+    };
     if is_expected {
         EXPECTED.store(true, Ordering::Relaxed);
     }
