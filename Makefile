@@ -92,7 +92,7 @@ reliability = target/reliability
 .PHONY: linearizability fork-1000 chosen-ids load no-memory
 
 $(reliability)/%: c_tests/%.c c_tests/tls.c c_tests/tls.h c_tests/check.h c_tests/api.h c_tests/folder.h \
-  c_tests/load_clients.h $(lib)/libtssession.so
+  c_tests/load_clients.h c_tests/resident.h $(lib)/libtssession.so
 	mkdir -p $(reliability)
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< c_tests/tls.c -L$(lib) -ltssession -lssl -lcrypto -pthread
 

@@ -50,6 +50,7 @@
 #include "api.h"
 #include "check.h"
 #include "load_clients.h"
+#include "resident.h"
 #include "tls.h"
 
 /* Threads of the server for each kind. */
@@ -326,16 +327,6 @@ static struct {
   long clears;
   long least[4];
 } memory;
-
-static long
-resident(void)
-{
-  long all, pages;
-  FILE *file = fopen("/proc/self/statm", "r");
-  REQUIRE(file != NULL && fscanf(file, "%ld %ld", &all, &pages) == 2);
-  fclose(file);
-  return pages * sysconf(_SC_PAGESIZE);
-}
 
 static void *
 clear_cache(void *arg)

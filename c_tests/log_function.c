@@ -13,6 +13,7 @@
 
 #include "api.h"
 #include "check.h"
+#include "folder.h"
 #include "tls.h"
 
 struct seen {
@@ -197,16 +198,15 @@ check_calling_back(void)
   CHECK_INT(api_stat(STAT_ENTRIES), 0);
 
   /* Warnings about a file that is taken. */
-  char path[] = "/tmp/tssession-keys-XXXXXX";
+  static const char *const names[] = {"keys"};
   char keys[50];
-  int file = mkstemp(path);
   memset(keys, 'f', sizeof(keys));
-  REQUIRE(file >= 0 && write(file, keys, sizeof(keys)) == (ssize_t)sizeof(keys) && fchmod(file, 0644) == 0);
-  close(file);
-  CHECK_INT(TSSslTicketKeyFileLoad(path), TS_SUCCESS);
+  folder_make();
+  folder_write(names[0], keys, sizeof(keys), 0644);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder(names[0])), TS_SUCCESS);
   /* Others may read it, two bytes are left over, and it is in force. */
   CHECK_INT(seen.lines, 5);
-  CHECK_INT(unlink(path), 0);
+  folder_remove(names, 1);
   alarm(0);
 }
 

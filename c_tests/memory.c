@@ -9,21 +9,12 @@
 
 #include "api.h"
 #include "check.h"
+#include "resident.h"
 #include "tls.h"
 
 enum { SESSIONS = 40000, MOST_BYTES = 363 };
 
 static SSL_SESSION *session;
-
-static long
-resident(void)
-{
-  long all, pages;
-  FILE *file = fopen("/proc/self/statm", "r");
-  REQUIRE(file != NULL && fscanf(file, "%ld %ld", &all, &pages) == 2);
-  fclose(file);
-  return pages * sysconf(_SC_PAGESIZE);
-}
 
 /* Stores that many, each under its own ID; returns how much memory that took. */
 static long
