@@ -63,8 +63,7 @@ pub struct Keeper {
     sealed_ms: u64,
     alone: Alone,
     /// By this process's own clock.
-    last_contact_ms: i64,
-    last_failed: bool,
+    last_contact_ms: u64,
     /// What was in Redis at the last look, and whether it was of use.
     seen: Vec<u8>,
     is_good: bool,
@@ -86,7 +85,6 @@ impl Keeper {
             sealed_ms: 0,
             alone: Alone::default(),
             last_contact_ms: 0,
-            last_failed: false,
             seen: Vec::new(),
             is_good: false,
             given: Zeroizing::default(),
@@ -96,7 +94,7 @@ impl Keeper {
     /// Runs for as long as the process.
     pub fn run(mut self, farm: &'static Farm) {
         loop {
-            let pause = match self.last_failed {
+            let pause = match self.link.is_down {
                 true => self.link.next_wait().min(self.pause()),
                 false => self.pause(),
             };
@@ -113,9 +111,7 @@ impl Keeper {
 
     /// Looks at Redis, does what the leader has to, and gives the host what is in force.
     pub fn step(&mut self, farm: &Farm) {
-        let result = self.look(farm);
-        self.last_failed = result.is_err();
-        match result {
+        match self.look(farm) {
             Ok(()) => {
                 self.last_contact_ms = farm.clock.elapsed_ms();
                 farm.redis_works(&mut self.link);
@@ -125,9 +121,7 @@ impl Keeper {
                 farm.redis_failed(&mut self.link, "keeping ticket keys", &error);
             }
         }
-        let elapsed = farm.clock.elapsed_ms();
-        let contact = u64::try_from(self.last_contact_ms).unwrap_or(0);
-        let now = u64::try_from(elapsed).unwrap_or(0);
+        let (contact, now) = (self.last_contact_ms, farm.clock.elapsed_ms());
         let has_keys = self.set.is_some();
         if self
             .alone

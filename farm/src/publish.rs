@@ -112,7 +112,10 @@ fn prepare(
 ) {
     let id = item.id();
     let (kind, plain) = match item.event {
-        Event::Removed => (Kind::Removal, message::encode_removal(id)),
+        Event::Removed => {
+            farm.note_own_removal(id);
+            (Kind::Removal, message::encode_removal(id))
+        }
         Event::New => match farm.host.get_der(id) {
             Some(der) => (Kind::Session, message::encode_session(id, &der)),
             None if attempts < ATTEMPTS && early.len() < BATCH * 8 => {
@@ -127,9 +130,6 @@ fn prepare(
             None => return farm.counters.count(Counter::Missing),
         },
     };
-    if kind == Kind::Removal {
-        farm.note_own_removal(id);
-    }
     let subject = sealer.subject(id);
     match sealer.seal(kind, &subject, farm.clock.now_ms(), &plain) {
         Ok(bytes) => unsent.push(Sealed {

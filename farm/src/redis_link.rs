@@ -1,5 +1,6 @@
 //! Connections to Redis: a single server, one that Sentinels name, or a Cluster.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
@@ -156,7 +157,7 @@ pub fn is_answer(error: &redis::RedisError) -> bool {
 pub struct Clock {
     start: Instant,
     /// Milliseconds since 1970 at `start`.
-    at_start: std::sync::atomic::AtomicI64,
+    at_start: AtomicI64,
 }
 
 impl Default for Clock {
@@ -168,7 +169,7 @@ impl Default for Clock {
             .unwrap_or_default();
         Self {
             start: Instant::now(),
-            at_start: std::sync::atomic::AtomicI64::new(since.as_millis() as i64),
+            at_start: AtomicI64::new(since.as_millis() as i64),
         }
     }
 }
@@ -176,20 +177,19 @@ impl Default for Clock {
 impl Clock {
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
-        let at_start = self.at_start.load(std::sync::atomic::Ordering::Relaxed);
-        u64::try_from(at_start + self.elapsed_ms()).unwrap_or(0)
+        let at_start = self.at_start.load(Ordering::Relaxed);
+        u64::try_from(at_start + self.elapsed_ms() as i64).unwrap_or(0)
     }
 
     /// Milliseconds since this process began: it never jumps.
-    pub fn elapsed_ms(&self) -> i64 {
-        self.start.elapsed().as_millis() as i64
+    pub fn elapsed_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
     }
 
     /// Redis said that it is so late.
     pub fn set(&self, now_ms: u64) {
-        let at_start = now_ms as i64 - self.elapsed_ms();
-        self.at_start
-            .store(at_start, std::sync::atomic::Ordering::Relaxed);
+        let at_start = now_ms as i64 - self.elapsed_ms() as i64;
+        self.at_start.store(at_start, Ordering::Relaxed);
     }
 
     /// Asks Redis.
