@@ -90,7 +90,7 @@ mod model {
         ($name:ident, $value:ty) => {
             atomic!($name, $value);
 
-            #[allow(dead_code)]
+            #[allow(dead_code)] // As above.
             impl $name {
                 pub fn fetch_add(&self, value: $value, order: Ordering) -> $value {
                     ordered(order, || self.atomic().fetch_add(value, order))
