@@ -63,7 +63,7 @@ fn host_names_in_valgrind() {
     execute_in_valgrind(compile("host_names.c", Reach::Dlopen, &["-DIN_VALGRIND"]));
 }
 
-const LOG_HOSTS: [&str; 3] = ["-DATS_9", "-DFEWER", "-DATS_10"];
+const LOG_HOSTS: [&str; 4] = ["-DATS_9", "-DFEWER", "-DATS_10", "-DNO_DEBUG"];
 
 /// Each set of log functions that a host may have; they are found if they are exported.
 #[test]
