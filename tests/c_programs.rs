@@ -85,6 +85,36 @@ fn host_log_in_valgrind() {
     }
 }
 
+/// The names of the functions of two versions of Traffic Server, whose part the program plays.
+const ATS_VERSIONS: [&str; 2] = ["-DATS_9", "-DATS_10"];
+const PLUGIN_RUNS: [&str; 3] = ["told", "asked", "wrong"];
+
+#[test]
+fn plugin() {
+    for version in ATS_VERSIONS {
+        let program = compile("plugin.c", Reach::Dlopen, &[version]);
+        for run in PLUGIN_RUNS {
+            execute({
+                let mut command = Command::new(&program);
+                command.arg(run);
+                command
+            });
+        }
+    }
+}
+
+#[test]
+fn plugin_in_valgrind() {
+    for version in ATS_VERSIONS {
+        let program = compile("plugin.c", Reach::Dlopen, &[version, "-DIN_VALGRIND"]);
+        for run in PLUGIN_RUNS {
+            let mut command = valgrind();
+            command.arg(&program).arg(run);
+            execute(command);
+        }
+    }
+}
+
 /// Not under valgrind, which keeps copies of memory that one would find, and memory that
 /// was freed, and where a full cache takes minutes.
 #[test]
