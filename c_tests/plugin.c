@@ -6,6 +6,9 @@
     plugin told      the server tells of its contexts
     plugin asked     it does not, and the library hears of connections instead
     plugin wrong     what keeps the plugin out of the way
+    plugin panics REPORT
+                     each function that the server calls panics, with the build that does so
+                     when told to: the server goes on. REPORT is as for panics.c
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -329,16 +332,76 @@ wrong(void)
   CHECK(stores());
 }
 
+static void (*panic_at)(const char *point, int nth);
+static FILE *report;
+
+/* What the server does, when the function of this name panics. */
+#define PANICS(name, what_the_server_does)                                                                             \
+  do {                                                                                                                 \
+    error_line[0] = '\0';                                                                                              \
+    panic_at(name, 1);                                                                                                 \
+    what_the_server_does;                                                                                              \
+    const char *said = "tssession: " name ": a panic at src/faults.rs:";                                               \
+    CHECK(strncmp(error_line, said, strlen(said)) == 0);                                                               \
+    fprintf(report, "point %s\n", name);                                                                               \
+  } while (0)
+
+static void
+panics(const char *path)
+{
+  load();
+  void *found = dlsym(dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD), "tssession_panic_at");
+  REQUIRE(found != NULL);
+  memcpy(&panic_at, &found, sizeof(found));
+  report = fopen(path, "a");
+  REQUIRE(report != NULL);
+  write_file("");
+  /* From here on lines go to the server. */
+  CHECK(TSSslSessionGet(NULL) == NULL);
+
+  PANICS("TSPluginInit", init(0, NULL));
+  fprintf(report, "function TSPluginInit\n");
+  CHECK_INT(count_hooks(lifecycle_hooks), 0);
+  START("--config=records.config");
+  PANICS("on_ports", tell_of_lifecycle(LIFECYCLE_PORTS_INITIALIZED, NULL));
+  CHECK_INT(count_hooks(http_hooks), 0);
+  tell_of_lifecycle(LIFECYCLE_PORTS_INITIALIZED, NULL);
+
+  SSL_CTX *ctx = new_context();
+  PANICS("on_connection", connect_with(ctx));
+  CHECK_INT(api_stat("tssession.contexts"), 0);
+  connect_with(ctx);
+  check_served(ctx);
+  SSL_CTX_free(ctx);
+
+  ctx = new_context();
+  PANICS("on_context", tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, ctx));
+  CHECK_INT(api_stat("tssession.contexts"), 0);
+  tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, ctx);
+  check_served(ctx);
+  SSL_CTX_free(ctx);
+
+  PANICS("on_reload", update_cont->func(update_cont, (TSEvent)EVENT_MGMT_UPDATE, NULL));
+  PANICS("on_task_threads", tell_of_lifecycle(LIFECYCLE_TASK_THREADS_READY, NULL));
+  CHECK(scheduled_cont == NULL);
+  check_statistics();
+  PANICS("on_tick", scheduled_cont->func(scheduled_cont, (TSEvent)0, NULL));
+  check_statistics();
+  fclose(report);
+}
+
 int
 main(int argc, char **argv)
 {
-  REQUIRE(argc == 2);
+  REQUIRE(argc == 2 || argc == 3);
   folder_make();
   host_folder = folder;
   if (strcmp(argv[1], "told") == 0) {
     told();
   } else if (strcmp(argv[1], "asked") == 0) {
     asked();
+  } else if (argc == 3) {
+    panics(argv[2]);
   } else {
     REQUIRE(strcmp(argv[1], "wrong") == 0);
     wrong();
