@@ -32,6 +32,7 @@
 
 #define LIFECYCLE_PORTS_INITIALIZED 0
 #define LIFECYCLE_SERVER_CONTEXT 3
+#define LIFECYCLE_MESSAGE 5
 #define LIFECYCLE_TASK_THREADS_READY 6
 
 #define EVENT_VCONN_START 107
@@ -175,7 +176,7 @@ int host_register(const struct registration *info)
 int
 host_register(const struct registration *info)
 {
-  CHECK(strcmp(info->plugin_name, "tssession") == 0 && info->vendor_name != NULL && info->support_email != NULL);
+  CHECK(info->plugin_name != NULL && info->vendor_name != NULL && info->support_email != NULL);
   registered++;
   return 0;
 }

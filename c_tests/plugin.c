@@ -6,6 +6,8 @@
     plugin told      the server tells of its contexts
     plugin asked     it does not, and the library hears of connections instead
     plugin wrong     what keeps the plugin out of the way
+    plugin example PLUGIN
+                     examples/plugin_ats11.cc, beside it
     plugin panics REPORT
                      each function that the server calls panics, with the build that does so
                      when told to: the server goes on. REPORT is as for panics.c
@@ -332,6 +334,81 @@ wrong(void)
   CHECK(stores());
 }
 
+/* What the server does with a message of the operator's; the line that comes of it. */
+static const char *
+say(const char *text)
+{
+  static char line[2048];
+  struct {
+    const char *tag;
+    const void *data;
+    size_t size;
+  } message     = {"session_log", text, strlen(text)};
+  note_text[0]  = '\0';
+  error_line[0] = '\0';
+  tell_of_lifecycle(LIFECYCLE_MESSAGE, &message);
+  snprintf(line, sizeof(line), "%s%s", note_text, error_line);
+  return line;
+}
+
+/* The example sees each new session, ends one, and takes one in. */
+static void
+example(const char *path)
+{
+  load();
+  START(NULL);
+  void *plugin = dlopen(path, RTLD_NOW);
+  if (plugin == NULL) {
+    fprintf(stderr, "%s\n", dlerror());
+  }
+  REQUIRE(plugin != NULL);
+  void *found = dlsym(plugin, "TSPluginInit");
+  Init init_example;
+  memcpy(&init_example, &found, sizeof(found));
+  CHECK(init_example != init);
+  init_example(1, (const char *const[]){path, NULL});
+  CHECK_INT(registered, 2);
+
+  SSL_CTX *ctx         = new_context();
+  SSL_CTX *client      = new_client(0);
+  SSL_SESSION *session = NULL;
+  tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, ctx);
+  CHECK_INT(tls_visit(ctx, client, NULL, TLS_CLEAN, &session), 0);
+  unsigned id_len         = 0, der_len;
+  const unsigned char *id = SSL_SESSION_get_id(session, &id_len);
+  char id_hex[80] = "", expected[200], command[10000] = "insert ";
+  for (unsigned i = 0; i < id_len; i++) {
+    sprintf(id_hex + 2 * i, "%02x", id[i]);
+  }
+  /* What the server has of it. */
+  TSSslSessionID its = {.len = id_len};
+  char der[4000];
+  int space = sizeof(der);
+  memcpy(its.bytes, id, id_len);
+  der_len = (unsigned)TSSslSessionGetBuffer(&its, der, &space);
+  for (unsigned i = 0; i < der_len; i++) {
+    sprintf(command + 7 + 2 * i, "%02x", (unsigned char)der[i]);
+  }
+  snprintf(expected, sizeof(expected), "[session_log] new session %s: %u bytes, %s", id_hex, der_len,
+           SSL_CIPHER_get_name(SSL_SESSION_get0_cipher(session)));
+  CHECK(strcmp(note_text, expected) == 0);
+
+  CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 1);
+  char removal[100];
+  snprintf(removal, sizeof(removal), "remove %s", id_hex);
+  CHECK(strstr(say(removal), "is removed") != NULL);
+  CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 0);
+  CHECK(strstr(say(command), "is inserted") != NULL);
+  CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 1);
+  CHECK(strstr(say("remove 0g"), "not a session ID") != NULL);
+  CHECK(strstr(say("insert 0102"), "not one session") != NULL);
+  CHECK(strstr(say("insert 1"), "not bytes in hex") != NULL);
+  CHECK(strstr(say("what"), "no such command") != NULL);
+  SSL_SESSION_free(session);
+  SSL_CTX_free(client);
+  SSL_CTX_free(ctx);
+}
+
 static void (*panic_at)(const char *point, int nth);
 static FILE *report;
 
@@ -400,7 +477,9 @@ main(int argc, char **argv)
     told();
   } else if (strcmp(argv[1], "asked") == 0) {
     asked();
-  } else if (argc == 3) {
+  } else if (strcmp(argv[1], "example") == 0) {
+    example(argv[2]);
+  } else if (strcmp(argv[1], "panics") == 0) {
     panics(argv[2]);
   } else {
     REQUIRE(strcmp(argv[1], "wrong") == 0);
