@@ -15,12 +15,11 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
-#include <openssl/rand.h>
-
 #include "ats_host.h"
 
 #include "api.h"
 #include "folder.h"
+#include "own_key.h"
 #include "tls.h"
 
 typedef void (*Init)(int argc, const char *const *argv);
@@ -52,25 +51,6 @@ start(const char *const *words)
 }
 
 #define START(...) start((const char *const[]){__VA_ARGS__, NULL})
-
-/* The server's own key for tickets, and how often it was asked for it. */
-static int own_key_asked;
-
-static int
-own_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt)
-{
-  static unsigned char key[16] = "sixteen bytes...";
-  OSSL_PARAM params[]          = {OSSL_PARAM_construct_octet_string("key", key, sizeof(key)),
-                                  OSSL_PARAM_construct_utf8_string("digest", (char[]){"SHA256"}, 0), OSSL_PARAM_construct_end()};
-  (void)ssl;
-  own_key_asked++;
-  if (encrypt) {
-    memset(name, 'n', 16);
-    REQUIRE(RAND_bytes(iv, 16) == 1);
-  }
-  return EVP_MAC_CTX_set_params(mac, params) == 1 &&
-         EVP_CipherInit_ex(cipher, EVP_aes_128_cbc(), NULL, key, iv, encrypt) == 1;
-}
 
 /* As the server makes one: with its own cache off, and its own ticket keys. */
 static SSL_CTX *
