@@ -40,6 +40,28 @@ pub struct PluginInfo {
     pub support_email: *const c_char,
 }
 
+/// `TSSslSessionID`.
+#[repr(C)]
+pub struct SessionId {
+    /// How many of the bytes are the ID.
+    pub len: usize,
+    /// Those behind it are not read.
+    pub bytes: [u8; Self::MAX],
+}
+
+impl SessionId {
+    /// The bytes that there is room for.
+    pub const MAX: usize = 32;
+
+    /// `None`: an ID cannot be of this length.
+    pub fn new(id: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Self::MAX];
+        bytes.get_mut(..id.len())?.copy_from_slice(id);
+        let len = id.len();
+        (len > 0).then_some(Self { len, bytes })
+    }
+}
+
 /// What `TSReturnCode` is in the results of ATS's functions, which may be anything.
 pub const SUCCESS: c_int = 0;
 
@@ -124,6 +146,19 @@ functions! {
     /// `TSVConnReenable`.
     VCONN_REENABLE: unsafe extern "C" fn(Cont) =
         c"TSVConnReenable", c"_Z15TSVConnReenableP10tsapi_cont";
+    /// `TSSslSessionGetBuffer`.
+    SESSION_GET_BUFFER: unsafe extern "C" fn(*const SessionId, *mut c_char, *mut c_int) -> c_int =
+        c"TSSslSessionGetBuffer", c"_Z21TSSslSessionGetBufferPK14TSSslSessionIDPcPi";
+    /// `TSSslSessionInsert`. The session stays the caller's; the connection is not used.
+    SESSION_INSERT: unsafe extern "C" fn(*const SessionId, *mut c_void, *mut c_void) -> c_int =
+        c"TSSslSessionInsert",
+        c"_Z18TSSslSessionInsertPK14TSSslSessionIDP17tsapi_ssl_sessionP13tsapi_ssl_obj";
+    /// `TSSslSessionRemove`.
+    SESSION_REMOVE: unsafe extern "C" fn(*const SessionId) -> c_int =
+        c"TSSslSessionRemove", c"_Z18TSSslSessionRemovePK14TSSslSessionID";
+    /// `TSSslTicketKeyUpdate`.
+    TICKET_KEY_UPDATE: unsafe extern "C" fn(*mut c_char, c_int) -> c_int =
+        c"TSSslTicketKeyUpdate", c"_Z20TSSslTicketKeyUpdatePci";
     /// `TSThreadCreate`.
     THREAD_CREATE: unsafe extern "C" fn(ThreadFunc, *mut c_void) -> Thread =
         c"TSThreadCreate", c"_Z14TSThreadCreatePFPvS_ES_";
@@ -250,6 +285,20 @@ impl Server {
                 !found.is_null() && CStr::from_ptr(found) == name
             }
         })
+    }
+
+    /// The record for the server's own session cache, under the name that it has in this version,
+    /// and its value: 0 off, 1 OpenSSL's, 2 that with functions for plugins. `None`: it has none.
+    pub fn own_session_cache(self) -> Option<(&'static CStr, i64)> {
+        const NAMES: [&CStr; 4] = [
+            c"proxy.config.ssl.session_cache",
+            c"proxy.config.ssl.session_cache.mode",
+            c"proxy.config.ssl.session_cache.value",
+            c"proxy.config.ssl.session_cache.enabled",
+        ];
+        NAMES
+            .into_iter()
+            .find_map(|name| Some((name, self.record(name)?)))
     }
 
     /// A number of the server's own configuration; `None`: there is no such record.

@@ -234,6 +234,100 @@ fn in_ats() {
     assert!(!shown.contains("TSStatCreate"), "{shown}");
 }
 
+/// A server whose own cache is off, or that has none: sessions are libtssession's, and either
+/// may have the tickets.
+#[test]
+fn ats_with_libtssession() {
+    let servers = [
+        ats("ats9_off.so", "gcc", &["-std=gnu11"]),
+        ats(
+            "ats10_off.so",
+            "g++",
+            &["-std=c++20", "-DATS_10", "-x", "c++"],
+        ),
+    ];
+    for (server, variable) in servers.iter().flat_map(|server| {
+        let variables = [("OWN_CACHE", "0"), ("OWN_CACHE", "1"), ("NO_HOOK", "1")];
+        variables.map(|variable| (server, variable))
+    }) {
+        run(Command::new(env::current_exe().unwrap())
+            .args(["--exact", "in_ats_with_libtssession", "--ignored"])
+            .env("HOST", server)
+            .env("LD_LIBRARY_PATH", common::library_dir())
+            .env(variable.0, variable.1));
+    }
+}
+
+#[test]
+#[ignore = "run by ats_with_libtssession"]
+fn in_ats_with_libtssession() {
+    let server = load(libc::RTLD_GLOBAL);
+    let log = symbol(server, c"ats_log").cast::<c_char>();
+    // As the server loads a plugin.
+    let path = CString::new(built("libtssession.so").as_os_str().as_bytes()).unwrap();
+    // SAFETY: as in `load`; the type is the one that the library declares the function with.
+    let stat = unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        assert!(!library.is_null());
+        type Stat = extern "C" fn(*const c_char, *mut i64) -> c_int;
+        std::mem::transmute::<*mut c_void, Stat>(symbol(library, c"TSSslSessionCacheStatGet"))
+    };
+    let stat = |name: &CStr| {
+        let mut value = -1;
+        assert_eq!(stat(name.as_ptr(), &mut value), 0);
+        value
+    };
+
+    let host = Host::find().unwrap();
+    assert!(host.add_hook(hear));
+    assert!(host.insert(b"id", &session_der(0)));
+    assert_eq!(stat(c"tssession.session_cache.entries"), 1);
+    assert!(host.get_der(b"id").is_some());
+    assert!(host.remove(b"id"));
+    assert_eq!(stat(c"tssession.session_cache.entries"), 0);
+    assert!(host.update_ticket_keys(&[b'k'; 48]));
+    assert_eq!(stat(c"tssession.ticket_keys.count"), 1);
+    let keys = "k".repeat(48);
+    // SAFETY: a C string that nobody writes to meanwhile.
+    let called = unsafe { CStr::from_ptr(log) }.to_str().unwrap();
+    let of_sessions: Vec<&str> = called
+        .lines()
+        .filter(|line| line.starts_with("TSSsl"))
+        .collect();
+    assert_eq!(of_sessions, [format!("TSSslTicketKeyUpdate({keys})")]);
+    // One of the two refuses them.
+    assert!(!host.update_ticket_keys(b"k"));
+}
+
+/// A server whose own cache is off, where there is no other: at least ticket keys are shared.
+#[test]
+fn ats_without_any_cache() {
+    let server = ats("ats9_alone.so", "gcc", &["-std=gnu11"]);
+    run(Command::new(env::current_exe().unwrap())
+        .args(["--exact", "in_ats_without_any_cache", "--ignored"])
+        .env("HOST", server)
+        .env("OWN_CACHE", "0")
+        .env_remove("LD_LIBRARY_PATH"));
+}
+
+#[test]
+#[ignore = "run by ats_without_any_cache"]
+fn in_ats_without_any_cache() {
+    let server = load(libc::RTLD_GLOBAL);
+    let log = symbol(server, c"ats_log").cast::<c_char>();
+    let host = Host::find().unwrap();
+    assert!(host.update_ticket_keys(&[b'k'; 48]));
+    // SAFETY: a C string that nobody writes to meanwhile.
+    let called = unsafe { CStr::from_ptr(log) }.to_str().unwrap();
+    assert!(
+        called.starts_with(
+            "TSWarning(tssession_farm: the server's own session cache is off, and libtssession cannot be loaded: "
+        ),
+        "{called}"
+    );
+    assert!(called.contains("\nTSSslTicketKeyUpdate("), "{called}");
+}
+
 /// Threads run what they are to, take no signals, and end alone.
 fn check_spawn(host: &Host) {
     let (tell, told) = mpsc::channel();

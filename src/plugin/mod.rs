@@ -33,14 +33,6 @@ use crate::tls;
 use crate::wait::lock;
 use line::{Line, LineError};
 
-/// ATS's records for its own cache: that of version 9, and those that version 10 has had.
-const OWN_CACHE: [&CStr; 4] = [
-    c"proxy.config.ssl.session_cache",
-    c"proxy.config.ssl.session_cache.mode",
-    c"proxy.config.ssl.session_cache.value",
-    c"proxy.config.ssl.session_cache.enabled",
-];
-
 /// How often the server's own numbers are brought up to date, in milliseconds.
 const SHOW_EVERY_MS: i64 = 1000;
 
@@ -131,10 +123,8 @@ pub fn start<'a>(
         return Err(NotStarted::OtherOpenSsl);
     }
     let line = Line::parse(arguments).map_err(NotStarted::Line)?;
-    for record in OWN_CACHE {
-        if let Some(value) = server.record(record).filter(|value| *value != 0) {
-            return Err(NotStarted::OwnCacheIsOn(record, value));
-        }
+    if let Some((record, value @ 1..)) = server.own_session_cache() {
+        return Err(NotStarted::OwnCacheIsOn(record, value));
     }
     let file = line
         .file

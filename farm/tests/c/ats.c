@@ -3,7 +3,10 @@
   The functions of a Traffic Server that the farm uses, in a library that a test loads with
   RTLD_GLOBAL: as C with ATS 9's own header, and as C++ with the declarations of ATS 10. They
   do nothing but write down how they were called, in ats_log; ats_ready and ats_event
-  do what the server would.
+  do what the server would. In the environment:
+
+    OWN_CACHE   the value of the record for the server's own session cache; without it there is none
+    NO_HOOK     there is no hook for sessions, as in ATS 11
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -12,6 +15,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifdef ATS_10
@@ -43,6 +47,8 @@ using TSEventFunc     = int (*)(TSCont contp, TSEvent event, void *edata);
 using TSThreadFunc    = void *(*)(void *data);
 
 #define MAJOR 10
+#define SESSION_HOOK 27
+#define OWN_CACHE_RECORD "proxy.config.ssl.session_cache.mode"
 #define EXTERN_C extern "C"
 
 #else
@@ -50,6 +56,8 @@ using TSThreadFunc    = void *(*)(void *data);
 #include <ts/ts.h>
 
 #define MAJOR TS_VERSION_MAJOR
+#define SESSION_HOOK TS_SSL_SESSION_HOOK
+#define OWN_CACHE_RECORD "proxy.config.ssl.session_cache"
 #define EXTERN_C extern
 
 #endif
@@ -110,6 +118,23 @@ TSDebug(const char *tag, const char *format, ...)
   va_end(args);
 }
 #endif
+
+const char *
+TSHttpHookNameLookup(TSHttpHookID id)
+{
+  return (int)id == SESSION_HOOK && getenv("NO_HOOK") == NULL ? "TS_SSL_SESSION_HOOK" : "unknown hook";
+}
+
+TSReturnCode
+TSMgmtIntGet(const char *name, TSMgmtInt *value)
+{
+  const char *own_cache = getenv("OWN_CACHE");
+  if (own_cache == NULL || strcmp(name, OWN_CACHE_RECORD) != 0) {
+    return TS_ERROR;
+  }
+  *value = atoi(own_cache);
+  return TS_SUCCESS;
+}
 
 int
 TSTrafficServerVersionGetMajor(void)
