@@ -97,7 +97,15 @@ struct Plugin {
     file: Option<PathBuf>,
     /// Whether the server has told of a context.
     tells_of_contexts: AtomicBool,
+    /// What is called for each connection, if the plugin hears of them.
+    connections: OnceLock<Connections>,
     statistics: OnceLock<Vec<Option<Statistic>>>,
+}
+
+/// The server's functions for connections.
+struct Connections {
+    ssl: unsafe extern "C" fn(Cont) -> *mut c_void,
+    reenable: unsafe extern "C" fn(Cont),
 }
 
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
@@ -134,6 +142,7 @@ pub fn start<'a>(
         server,
         file,
         tells_of_contexts: AtomicBool::new(false),
+        connections: OnceLock::new(),
         statistics: OnceLock::new(),
     });
     server.on_lifecycle(LIFECYCLE_SERVER_CONTEXT, on_context)?;
@@ -234,40 +243,17 @@ impl Plugin {
     /// Hears of each connection before its handshake.
     fn hear_of_connections(&self) -> Result<(), Missing> {
         let add = self.server.need(&HTTP_HOOK_ADD)?;
-        self.server.need(&VCONN_SSL_CONNECTION_GET)?;
-        self.server.need(&VCONN_REENABLE)?;
+        let connections = Connections {
+            ssl: self.server.need(&VCONN_SSL_CONNECTION_GET)?,
+            reenable: self.server.need(&VCONN_REENABLE)?,
+        };
         let hook = self.server.hook_number(c"TS_VCONN_START_HOOK");
         let hook = hook.ok_or_else(|| Missing::named(c"TS_VCONN_START_HOOK"))?;
         let cont = self.server.continuation(on_connection)?;
+        self.connections.get_or_init(|| connections);
         // SAFETY: the continuation lives for ever.
         unsafe { add(hook, cont) };
         Ok(())
-    }
-
-    /// Attaches the context that a connection begins with, if nobody has done it.
-    ///
-    /// # Safety
-    /// `connection` is a connection of the server's, before its handshake.
-    unsafe fn attach_context_of(&self, library: &Library, connection: Cont) {
-        let Some(get) = self.server.find(&VCONN_SSL_CONNECTION_GET) else {
-            return;
-        };
-        // SAFETY: the caller vouches for the connection, whose `SSL` lives as long as this call,
-        // and keeps its context alive. That is changed by one thread at a time; one that
-        // began with it before has not got as far as its sessions.
-        unsafe {
-            let ssl = get(connection);
-            if ssl.is_null() {
-                return;
-            }
-            let ctx = tls::of_new_connection(ssl.cast());
-            if !ctx.is_null() && !tls::is_attached(ctx) {
-                let _attaching = lock(&ATTACHING);
-                if !tls::is_attached(ctx) {
-                    attach(library, ctx);
-                }
-            }
-        }
     }
 
     /// Brings the server's numbers up to date.
@@ -289,6 +275,31 @@ impl Plugin {
                 statistics.set(*statistic, i64::try_from(value).unwrap_or(i64::MAX));
             }
         });
+    }
+}
+
+impl Connections {
+    /// Attaches the context that a connection begins with, if nobody has done it.
+    ///
+    /// # Safety
+    /// `connection` is a connection of the server's, before its handshake.
+    unsafe fn attach_context_of(&self, library: &Library, connection: Cont) {
+        // SAFETY: the caller vouches for the connection, whose `SSL` lives as long as this call,
+        // and keeps its context alive. That is changed by one thread at a time; one that
+        // began with it before has not got as far as its sessions.
+        unsafe {
+            let ssl = (self.ssl)(connection);
+            if ssl.is_null() {
+                return;
+            }
+            let ctx = tls::of_new_connection(ssl.cast());
+            if !ctx.is_null() && !tls::is_attached(ctx) {
+                let _attaching = lock(&ATTACHING);
+                if !tls::is_attached(ctx) {
+                    attach(library, ctx);
+                }
+            }
+        }
     }
 }
 
@@ -346,19 +357,17 @@ unsafe extern "C" fn on_ports(_cont: Cont, _event: c_int, _data: *mut c_void) ->
 
 /// A connection has come in.
 unsafe extern "C" fn on_connection(_cont: Cont, _event: c_int, connection: *mut c_void) -> c_int {
+    let connections = PLUGIN.get().and_then(|plugin| plugin.connections.get());
     callback("on_connection", |library| {
-        if let Some(plugin) = PLUGIN.get() {
+        if let Some(connections) = connections {
             // SAFETY: the server passes a connection whose handshake has not begun.
-            unsafe { plugin.attach_context_of(library, connection) };
+            unsafe { connections.attach_context_of(library, connection) };
         }
     });
     // Whatever happened: it waits for that.
-    if let Some(reenable) = PLUGIN
-        .get()
-        .and_then(|plugin| plugin.server.find(&VCONN_REENABLE))
-    {
+    if let Some(connections) = connections {
         // SAFETY: as above, once.
-        unsafe { reenable(connection) };
+        unsafe { (connections.reenable)(connection) };
     }
     0
 }
