@@ -286,6 +286,7 @@ header:
 # What breaks callers it refuses, unless the SONAME was raised.
 abi: deps-test
 	UPDATE_ABI=1 $(CARGO) test --locked --test abi the_abi
+	UPDATE_ABI=1 $(CARGO) test --locked -p tssession-farm --test abi
 
 # Installing. PREFIX and the folders below it are where the files are used; DESTDIR comes
 # before them while they are copied, and is in none of them.
