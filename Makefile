@@ -278,7 +278,7 @@ lint:
 # The dependencies: licences, sources, bans.
 deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
-	$(CARGO) deny --locked check bans licenses sources
+	$(CARGO) deny --locked --workspace check bans licenses sources
 
 header:
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers
