@@ -121,3 +121,39 @@ fn debian_knows_the_version_and_the_symbols() {
 
     assert_eq!(debian_symbols("libtssession0"), exported());
 }
+
+/// Whether a licence asks for its text beside a binary, in each of the ways to choose.
+fn asks_for_a_notice(licence: &str) -> bool {
+    let asks_for_none = ["Apache-2.0", "BSL-1.0", "Unlicense", "Zlib"];
+    licence.split(" AND ").any(|part| {
+        let mut choices = part.split(" OR ").flat_map(|choice| choice.split('/'));
+        !choices.any(|choice| asks_for_none.contains(&choice.trim_matches(['(', ')'])))
+    })
+}
+
+#[test]
+fn debian_has_the_notices_of_all_that_is_linked_in() {
+    let notices = fs::read_to_string(root().join("debian/copyright")).unwrap();
+    let named = |name: &str| {
+        let mut words = notices.split(|c: char| !(c.is_alphanumeric() || "-_".contains(c)));
+        words.any(|word| word == name)
+    };
+    for library in ["tssession", "tssession-farm"] {
+        let tree = run(Command::new(env!("CARGO"))
+            .current_dir(root())
+            .args(["tree", "--locked", "--offline", "--package", library])
+            .args(["--edges", "normal,no-proc-macro", "--prefix", "none"])
+            .args(["--format", "{p}|{l}"]));
+        let tree = String::from_utf8(tree.stdout).unwrap();
+        let mut asking = 0;
+        for line in tree.lines() {
+            let (package, licence) = line.split_once('|').unwrap();
+            let name = package.split(' ').next().unwrap();
+            if asks_for_a_notice(licence.trim_end_matches(" (*)")) {
+                assert!(named(name), "{name}, {licence}: not in debian/copyright");
+                asking += 1;
+            }
+        }
+        assert!(asking > 0, "{tree}");
+    }
+}
