@@ -5,7 +5,8 @@
 
     -DATS_9    TSError, TSWarning, TSDebug, TSIsDebugTagSet
     -DFEWER    TSError and TSDebug only
-    -DATS_10   TSError and TSWarning by their C++ names; there is no TSDebug
+    -DATS_10   TSError, TSWarning and the class DbgCtl by their C++ names
+    -DNO_DEBUG TSError and TSWarning by their C++ names
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -18,7 +19,7 @@
 #include "check.h"
 #include "tls.h"
 
-#ifdef ATS_10
+#if defined(ATS_10) || defined(NO_DEBUG)
 #define SYMBOL(name, cxx_name) __asm__(cxx_name)
 #else
 #define SYMBOL(name, cxx_name) __asm__(name)
@@ -56,19 +57,51 @@ host_warning(const char *format, ...)
 }
 #endif
 
-#ifndef ATS_10
+#ifndef NO_DEBUG
 static char debug_tag[64];
 static int debugs;
 
-void TSDebug(const char *tag, const char *format, ...);
+#ifdef ATS_10
+/* What DbgCtl's inline functions look at: whether there are any debug lines, and for each tag
+   a std::pair<char const *const, bool>. */
+int dbg_config_mode __asm__("_ZN6DbgCtl12_config_modeE");
+
+static struct state {
+  const char *tag;
+  _Bool is_on;
+} states[8];
+
+const struct state *dbg_new_reference(const char *tag) __asm__("_ZN6DbgCtl14_new_referenceEPKc");
+
+const struct state *
+dbg_new_reference(const char *tag)
+{
+  struct state *state = states;
+  while (state->tag != NULL && strcmp(state->tag, tag) != 0) {
+    state++;
+  }
+  state->tag = tag;
+  return state;
+}
+
+void host_debug(const char *tag, const char *file, const char *function, int source_line, const char *format,
+                ...) __asm__("_ZN6DbgCtl5printEPKcS1_S1_iS1_z");
 
 void
-TSDebug(const char *tag, const char *format, ...)
+host_debug(const char *tag, const char *file, const char *function, int source_line, const char *format, ...)
 {
-  va_list args;
+  CHECK(file != NULL && function != NULL && source_line == 0);
+#else
+void host_debug(const char *tag, const char *format, ...) __asm__("TSDebug");
+
+void
+host_debug(const char *tag, const char *format, ...)
+{
   if (strstr(tags_on, tag) == NULL) {
     return;
   }
+#endif
+  va_list args;
   va_start(args, format);
   vsnprintf(line, sizeof(line), format, args);
   va_end(args);
@@ -89,6 +122,19 @@ TSIsDebugTagSet(const char *tag)
   return strstr(tags_on, tag) != NULL;
 }
 #endif
+
+/* The operator has debug lines of these tags written. */
+static void
+turn_on(const char *tags)
+{
+  tags_on = tags;
+#ifdef ATS_10
+  dbg_config_mode = 1;
+  for (struct state *state = states; state->tag != NULL; state++) {
+    state->is_on = strstr(tags, state->tag) != NULL;
+  }
+#endif
+}
 
 static void
 never(TSCont contp, int level, const char *tag, const char *text)
@@ -127,23 +173,32 @@ main(void)
      switches them while the host runs. */
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   CHECK(strstr(line, "01ab7f") == NULL);
-  tags_on             = "ssl.session_cache.insert";
+  turn_on("ssl.session_cache.insert");
   struct timespec nap = {.tv_sec = 1, .tv_nsec = 100000000};
   nanosleep(&nap, NULL);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
-#ifdef ATS_10
+#ifdef NO_DEBUG
   CHECK(strstr(line, "01ab7f") == NULL);
 #else
   CHECK_INT(debugs, 1);
   CHECK(strcmp(debug_tag, "ssl.session_cache.insert") == 0);
   CHECK(strstr(line, "01ab7f") != NULL && strstr(line, "stored") != NULL);
 #endif
-  tags_on = "";
+  turn_on("");
   nanosleep(&nap, NULL);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
-#ifndef ATS_10
+#ifndef NO_DEBUG
   CHECK_INT(debugs, 1);
+#endif
+#ifdef ATS_10
+  /* The tag alone does not do, nor does what concerns certain clients only. */
+  turn_on("ssl.session_cache.insert");
+  for (dbg_config_mode = 0; dbg_config_mode <= 2; dbg_config_mode += 2) {
+    nanosleep(&nap, NULL);
+    CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+    CHECK_INT(debugs, 1);
+  }
 #endif
 
   SSL_SESSION_free(session);

@@ -33,6 +33,8 @@ pub enum Record {
     MaxSessionBytes,
     /// How many bytes of DER at most; 0: 1 KiB for each entry of `Size`.
     MaxBytes,
+    /// 1: tickets are the library's, 0: the host's.
+    TicketMode,
     /// The file with ticket keys.
     TicketKeyFile,
     /// The folder that a relative `TicketKeyFile` is in.
@@ -48,7 +50,7 @@ const fn int(min: i64, max: i64, default: i64) -> Kind {
     Kind::Int { min, max, default }
 }
 
-const RECORDS: [(Record, &str, Kind); 12] = [
+const RECORDS: [(Record, &str, Kind); 13] = [
     (
         Record::SessionCache,
         "proxy.config.ssl.session_cache",
@@ -98,6 +100,11 @@ const RECORDS: [(Record, &str, Kind); 12] = [
         Record::MaxBytes,
         "tssession.session_cache.max_bytes",
         int(0, 1 << 40, 0),
+    ),
+    (
+        Record::TicketMode,
+        "tssession.session_ticket.mode",
+        int(0, 1, 1),
     ),
     (
         Record::TicketKeyFile,
@@ -155,6 +162,9 @@ pub enum Source {
     Call,
     /// The environment of the process.
     Environment,
+    /// The line of `plugin.config` that has loaded the library into Traffic Server, whose own
+    /// settings files and environment have.
+    PluginLine,
 }
 
 /// Why a setting was refused; nothing has changed.

@@ -9,7 +9,7 @@
 //! * [`library`]: the one of each that a process has;
 //! * `sys`: the operating system; `pages`: memory for secrets; `memory`: what may be refused;
 //!   `sync`: atomics, or those of a model; `logger`: where log lines go; `tls`: OpenSSL;
-//!   `guard`: where panics end;
+//!   `guard`: where panics end; `plugin`: the library as a plugin of Traffic Server;
 //! * [`ffi`]: the C functions, and [`rust`]: those for Rust programs. Both only translate.
 
 // The documentation is read by whoever works on the library.
@@ -57,6 +57,7 @@ pub mod library;
 mod logger;
 mod memory;
 mod pages;
+mod plugin;
 #[forbid(unsafe_code)]
 mod policy;
 #[forbid(unsafe_code)]

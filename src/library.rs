@@ -1,13 +1,15 @@
 //! Everything that there is one of per process, and what the settings make of it.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
+use log::Level;
 use smallvec::SmallVec;
 
 use crate::cache::{Cache, Frozen, Limits, Refused};
@@ -164,6 +166,29 @@ pub struct Loaded {
     pub unknown: Vec<(usize, String)>,
 }
 
+impl Loaded {
+    /// Logs what the operator wants to know of it.
+    pub fn log(&self, who: &str, path: &Path) {
+        let path = path.display();
+        for (line, name) in &self.unknown {
+            log::warn!(target: "ssl.session_cache", "{who}: {path}:{line}: {name}: there is no such setting");
+        }
+        log_not_in_force(who, &self.not_in_force, Level::Debug);
+        log::debug!(target: "ssl.session_cache", "{who}: {path}: {} settings are read", self.settings);
+    }
+}
+
+/// Logs which valid settings have no effect; that they are overruled, at the given level.
+pub fn log_not_in_force(who: &str, notes: &NotInForceList, overruled: Level) {
+    for (name, note) in notes {
+        let level = match note {
+            NotInForce::Overruled => overruled,
+            NotInForce::ShardsStay => Level::Warn,
+        };
+        log::log!(target: "ssl.session_cache", level, "{who}: {name}: {note}");
+    }
+}
+
 /// The cache, the keys and the settings of this process.
 pub struct Library {
     /// The settings. Change them through [`Library::set`].
@@ -174,6 +199,11 @@ pub struct Library {
     pub hooks: Hooks,
     /// The counters.
     pub stats: Arc<Stats>,
+    /// How many contexts are attached.
+    pub contexts: AtomicU64,
+    /// Where the file of ticket keys is looked for, if neither its name nor its folder is
+    /// absolute; empty: where the process is.
+    base_folder: OnceLock<PathBuf>,
     /// Made at first use, so that settings made before that shape it.
     cache: OnceLock<Cache>,
     /// Made before that, when the settings are: only the memory of sessions may be lacking
@@ -203,6 +233,8 @@ impl Library {
             tickets: KeyRing::default(),
             hooks: Hooks::default(),
             stats: Arc::default(),
+            contexts: AtomicU64::new(0),
+            base_folder: OnceLock::new(),
             cache: OnceLock::new(),
             prepared: Mutex::default(),
             has_read_environment: AtomicBool::new(false),
@@ -241,6 +273,17 @@ impl Library {
     /// Whether sessions are cached here, not by OpenSSL and not nowhere.
     pub fn caches(&self) -> bool {
         self.config.int(Record::SessionCache) == OURS
+    }
+
+    /// Whether tickets are for the library to encrypt and decrypt, and not for the host.
+    pub fn serves_tickets(&self) -> bool {
+        self.config.int(Record::TicketMode) == 1
+    }
+
+    /// Has relative names of files, which the host's settings have, begin in this folder. Once.
+    pub fn set_base_folder(&self, folder: PathBuf) {
+        // What was set first stays.
+        let _ = self.base_folder.set(folder);
     }
 
     /// Changes settings, with effect from now on. Returns those that have none, by name.
@@ -449,10 +492,15 @@ impl Library {
         let Some(file) = self.config.text(Record::TicketKeyFile)? else {
             return Ok(None);
         };
+        let base = self
+            .base_folder
+            .get()
+            .map_or(OsStr::new(""), |base| base.as_os_str());
         let folder = self.config.text(Record::CertPath)?.unwrap_or_default();
         let mut path = PathBuf::new();
-        path.try_reserve_exact(folder.len() + 1 + file.len())
+        path.try_reserve_exact(base.len() + 1 + folder.len() + 1 + file.len())
             .map_err(|_| NoMemory)?;
+        path.push(base);
         path.push(folder);
         path.push(file);
         Ok(Some(path))
@@ -471,6 +519,11 @@ impl Library {
         self.stats.by_name(name, |gauge| self.gauge(gauge))
     }
 
+    /// Calls `show` with each metric and each part of one.
+    pub fn each_stat(&self, show: impl FnMut(&'static str, Option<&'static str>, u64)) {
+        self.stats.each(|gauge| self.gauge(gauge), show);
+    }
+
     /// Writes all metrics in the text format of Prometheus.
     pub fn write_stats(&self, out: &mut impl fmt::Write) -> fmt::Result {
         self.stats.write_text(out, |gauge| self.gauge(gauge))
@@ -481,6 +534,7 @@ impl Library {
         match gauge {
             Gauge::Entries => of_cache(Cache::entries),
             Gauge::Bytes => of_cache(Cache::bytes),
+            Gauge::Contexts => self.contexts.load(Ordering::Relaxed),
             Gauge::TicketKeys => self
                 .tickets
                 .current()

@@ -87,6 +87,8 @@ pub enum Gauge {
     Entries,
     /// Bytes of DER in the cache.
     Bytes,
+    /// Contexts that are attached.
+    Contexts,
     /// Ticket keys in force.
     TicketKeys,
     /// How many times ticket keys came into force, the random one included.
@@ -116,7 +118,7 @@ pub struct Metric {
 }
 
 /// Every metric.
-pub const METRICS: [Metric; 20] = [
+pub const METRICS: [Metric; 21] = [
     Metric {
         name: "proxy.process.ssl.ssl_session_cache_hit",
         value: Value::Counters(&[Hit]),
@@ -194,6 +196,11 @@ pub const METRICS: [Metric; 20] = [
         name: "tssession.session_cache.bytes",
         value: Value::Gauge(Gauge::Bytes),
         help: "Bytes of DER in the cache.",
+    },
+    Metric {
+        name: "tssession.contexts",
+        value: Value::Gauge(Gauge::Contexts),
+        help: "Contexts (SSL_CTX) that are attached.",
     },
     Metric {
         name: "proxy.process.ssl.total_tickets_created",
@@ -318,6 +325,27 @@ impl Stats {
                 _ => None,
             }
         })
+    }
+
+    /// Calls `show` with the name and the value of each metric, and then of each part that it
+    /// has, with the value of its label.
+    pub fn each(
+        &self,
+        gauge: impl Fn(Gauge) -> u64,
+        mut show: impl FnMut(&'static str, Option<&'static str>, u64),
+    ) {
+        for Metric { name, value, .. } in &METRICS {
+            match value {
+                Value::Counters(counters) => show(name, None, self.sum(counters.iter().copied())),
+                Value::Gauge(which) => show(name, None, gauge(*which)),
+                Value::ByLabel(_, parts) => {
+                    show(name, None, self.sum(parts.iter().map(|part| part.1)));
+                    for (part, counter) in *parts {
+                        show(name, Some(part), self.get(*counter));
+                    }
+                }
+            }
+        }
     }
 
     /// All metrics in the text format of Prometheus (version 0.0.4): their names with

@@ -1,7 +1,7 @@
 //! What the library asks of the operating system.
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, OsStr, c_int};
+use std::ffi::{CStr, CString, OsStr, c_int, c_void};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -263,16 +263,27 @@ extern "C" fn at_load() {
 /// Whether this is `libtssession.so`, and not a part of a Rust program: then the Rust
 /// runtime in it is this library's own.
 pub fn is_loaded_by_itself() -> bool {
-    // SAFETY: the address is that of a function; the name that is found lives as long as the
-    // code does, which is never unloaded.
+    loaded_object(wipe_at_exit as *const _).is_some_and(|object| {
+        // SAFETY: the name lives as long as the code does, which is never unloaded.
+        let file = unsafe { CStr::from_ptr(object.dli_fname) };
+        file.to_bytes()
+            .rsplit(|byte| *byte == b'/')
+            .next()
+            .is_some_and(|file| file.starts_with(b"libtssession.so"))
+    })
+}
+
+/// Whether this is in the same loaded file as the library's own code.
+pub fn is_in_this_file(address: *const c_void) -> bool {
+    let start = |address| loaded_object(address).map(|object| object.dli_fbase);
+    start(address) == start(wipe_at_exit as *const _)
+}
+
+fn loaded_object(address: *const c_void) -> Option<libc::Dl_info> {
+    // SAFETY: a structure of pointers, which is written to; any address may be asked for.
     unsafe {
-        let mut found = mem::zeroed::<libc::Dl_info>();
-        libc::dladdr(wipe_at_exit as *const _, &mut found) != 0
-            && CStr::from_ptr(found.dli_fname)
-                .to_bytes()
-                .rsplit(|byte| *byte == b'/')
-                .next()
-                .is_some_and(|file| file.starts_with(b"libtssession.so"))
+        let mut found = mem::zeroed();
+        (libc::dladdr(address, &mut found) != 0).then_some(found)
     }
 }
 

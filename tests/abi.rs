@@ -13,7 +13,6 @@ fn api() -> Api {
             Header::read("ts.h", true),
             Header::read("ssl_session_cache.h", true),
         ],
-        more: "",
         soname: soname(),
     }
 }

@@ -63,7 +63,7 @@ fn host_names_in_valgrind() {
     execute_in_valgrind(compile("host_names.c", Reach::Dlopen, &["-DIN_VALGRIND"]));
 }
 
-const LOG_HOSTS: [&str; 3] = ["-DATS_9", "-DFEWER", "-DATS_10"];
+const LOG_HOSTS: [&str; 4] = ["-DATS_9", "-DFEWER", "-DATS_10", "-DNO_DEBUG"];
 
 /// Each set of log functions that a host may have; they are found if they are exported.
 #[test]
@@ -82,6 +82,36 @@ fn host_log_in_valgrind() {
             Reach::Dlopen,
             &[host, "-DIN_VALGRIND"],
         ));
+    }
+}
+
+/// The names of the functions of two versions of Traffic Server, whose part the program plays.
+const ATS_VERSIONS: [&str; 2] = ["-DATS_9", "-DATS_10"];
+const PLUGIN_RUNS: [&str; 3] = ["told", "asked", "wrong"];
+
+#[test]
+fn plugin() {
+    for version in ATS_VERSIONS {
+        let program = compile("plugin.c", Reach::Dlopen, &[version]);
+        for run in PLUGIN_RUNS {
+            execute({
+                let mut command = Command::new(&program);
+                command.arg(run);
+                command
+            });
+        }
+    }
+}
+
+#[test]
+fn plugin_in_valgrind() {
+    for version in ATS_VERSIONS {
+        let program = compile("plugin.c", Reach::Dlopen, &[version, "-DIN_VALGRIND"]);
+        for run in PLUGIN_RUNS {
+            let mut command = valgrind();
+            command.arg(&program).arg(run);
+            execute(command);
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::process::Command;
 
 use common::host::Host;
 use common::{
-    WARNINGS, baseline, compile_example, library_dir, root, run, scratch, stdout, valgrind,
+    Reach, WARNINGS, baseline, compile, compile_example, compiler, execute, library_dir, root, run,
+    scratch, stdout, valgrind,
 };
 
 /// A folder of a test's own, with a session of a real handshake in it.
@@ -93,6 +94,48 @@ fn a_plugin_for_ats_10() {
     names.retain(|name| name.starts_with("_Z"));
     assert_eq!(names.len(), 5);
     assert_eq!(run_plugin("10", "plugin_ats10.cc"), names);
+}
+
+/// A plugin with the header of ATS 11, in a program that has the C++ names of its functions: as
+/// there, those for sessions are found in the library.
+#[test]
+fn a_plugin_for_ats_11() {
+    let plugin = scratch().join("plugin_ats11.so");
+    let mut command = compiler(true);
+    command
+        .args(WARNINGS)
+        .args(["-std=c++20", "-shared", "-fPIC", "-I"])
+        // Before this library's, as where ATS is installed.
+        .arg(root().join("tests/ats11"))
+        .arg("-I")
+        .arg(root().join("include"))
+        .arg(root().join("examples/plugin_ats11.cc"))
+        .arg("-o")
+        .arg(&plugin)
+        .arg("-L")
+        .arg(library_dir())
+        .args(["-ltssession", "-lssl", "-lcrypto"]);
+    run(&mut command);
+    let names: Vec<String> = called(&plugin).into_iter().collect();
+    assert_eq!(
+        names,
+        [
+            "TSSslSessionHookAdd",
+            "_Z15TSSslSessionGetPK14TSSslSessionID",
+            "_Z18TSSslSessionInsertPK14TSSslSessionIDP17tsapi_ssl_sessionP13tsapi_ssl_obj",
+            "_Z18TSSslSessionRemovePK14TSSslSessionID",
+            "_Z21TSSslSessionGetBufferPK14TSSslSessionIDPcPi",
+        ]
+    );
+    let host = compile("plugin.c", Reach::Dlopen, &["-DATS_10"]);
+    for mut command in [Command::new(&host), {
+        let mut command = valgrind();
+        command.arg(&host);
+        command
+    }] {
+        command.arg("example").arg(&plugin);
+        execute(command);
+    }
 }
 
 /// The same source compiles with the header of ATS 9 itself.

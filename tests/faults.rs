@@ -95,6 +95,10 @@ fn panics() {
     let mut command = Command::new(common::compile("panics.c", common::Reach::Link, &[]));
     command.arg(&report);
     common::execute(command);
+    let plugin = common::compile("plugin.c", common::Reach::Dlopen, &["-DATS_9"]);
+    let mut command = Command::new(plugin);
+    command.arg("panics").arg(&report);
+    common::execute(command);
 
     // It went through all that there is.
     let report = fs::read_to_string(report).unwrap();

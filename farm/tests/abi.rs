@@ -12,8 +12,6 @@ fn the_abi_is_that_of_the_baseline() {
             Header::read("ts.h", false),
             Header::read("ssl_session_farm.h", true),
         ],
-        // As <ts/ts.h> declares it.
-        more: "void TSPluginInit(int argc, const char *argv[]) {}\n",
         soname: soname_of(&library()),
     };
     api.check(&baseline());

@@ -16,7 +16,7 @@ use crate::config::{SetError, Setting, Source};
 use crate::guard::enter;
 use crate::hooks::{HookKey, SessionEvent};
 use crate::id::SessionId;
-use crate::library::{NotInForce, NotInForceList};
+use crate::library::log_not_in_force;
 use crate::logger;
 use crate::memory::boxed;
 use crate::stats::Counter;
@@ -144,7 +144,8 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
         let name = name.display();
         match parsed.and_then(|name| Setting::parse(name, value)) {
             Ok(setting) => {
-                tell(NAME, library.set([setting], Source::Call), Level::Warn);
+                let notes = library.set([setting], Source::Call);
+                log_not_in_force(NAME, &notes, Level::Warn);
                 log::debug!(target: "ssl.session_cache", "{NAME}: {name}: set to {}", value.display());
                 TSReturnCode::TS_SUCCESS
             }
@@ -191,12 +192,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSR
         let path = Path::new(path);
         match library.load_records(path) {
             Ok(loaded) => {
-                let path = path.display();
-                for (line, name) in loaded.unknown {
-                    log::warn!(target: "ssl.session_cache", "{NAME}: {path}:{line}: {name}: there is no such setting");
-                }
-                tell(NAME, loaded.not_in_force, Level::Debug);
-                log::debug!(target: "ssl.session_cache", "{NAME}: {path}: {} settings are read", loaded.settings);
+                loaded.log(NAME, path);
                 TSReturnCode::TS_SUCCESS
             }
             Err(error) => {
@@ -205,17 +201,6 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSR
             }
         }
     })
-}
-
-/// Logs which valid settings have no effect; that they are overruled, at the given level.
-fn tell(function: &str, notes: NotInForceList, overruled: Level) {
-    for (name, note) in notes {
-        let level = match note {
-            NotInForce::Overruled => overruled,
-            NotInForce::ShardsStay => Level::Warn,
-        };
-        log::log!(target: "ssl.session_cache", level, "{function}: {name}: {note}");
-    }
 }
 
 /// Passes the library's log lines to a function of the host: to func(contp, level, tag,

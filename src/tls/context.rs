@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::fmt;
 use std::ptr;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 
 use openssl_sys as ffi;
 use openssl_sys::{SSL, SSL_CTX};
@@ -46,6 +47,8 @@ struct Attached {
     hosts: Settings,
     /// What was set for the library.
     ours: Settings,
+    /// Whether the library has set the callbacks for tickets and their keys.
+    serves_tickets: bool,
 }
 
 /// A context could not be attached: what OpenSSL did not give.
@@ -70,18 +73,10 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), AttachE
     if !library.has_all_settings() {
         return Err(AttachError("no memory for the settings of the environment"));
     }
-    // Before the first key there is the file, if one is configured.
-    if library.tickets.current().is_none()
-        && let Err(error) = library.load_ticket_keys(None)
-        && !matches!(error, KeyFileError::NoneSet)
-    {
-        // A key of this process's own would keep the file's out.
-        if error.is_lack_of_memory() {
-            return Err(AttachError("no memory for the file of ticket keys"));
-        }
-        log::error!(target: "ssl_session_ticket", "TSSslSessionCacheAttach: ticket keys: {error}; a random key is used");
+    let serves_tickets = library.serves_tickets();
+    if serves_tickets {
+        provide_ticket_keys(library)?;
     }
-    ensure_ticket_key(&library.tickets);
     // SAFETY: the caller vouches for `ctx`; what is stored under `index` is an `Attached`
     // of ours or null. The callback is of the type asked for.
     unsafe {
@@ -89,25 +84,37 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), AttachE
         let mut attached = ffi::SSL_CTX_get_ex_data(ctx, index).cast::<Attached>();
         if attached.is_null() {
             let hosts = Settings::of(ctx);
-            let new = boxed(Attached { hosts, ours: hosts });
+            let new = boxed(Attached {
+                hosts,
+                ours: hosts,
+                serves_tickets: false,
+            });
             attached = Box::into_raw(new.map_err(|_| AttachError("no memory"))?);
             if ffi::SSL_CTX_set_ex_data(ctx, index, attached.cast()) != 1 {
                 drop(Box::from_raw(attached));
                 return Err(AttachError("OpenSSL does not take context data"));
             }
-            // Once: those that the host has set since stay, and OpenSSL does not tell of them.
-            SSL_CTX_set_session_ticket_cb(
-                ctx,
-                None,
-                Some(callbacks::decrypted_ticket),
-                ptr::null_mut(),
-            );
+            library.contexts.fetch_add(1, Ordering::Relaxed);
         }
         let attached = &mut *attached;
         attached.learn_from(Settings::of(ctx));
         attached.ours = attached.hosts.adapted(library);
         attached.ours.put(ctx);
-        SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, Some(callbacks::ticket_key));
+        if serves_tickets {
+            if !attached.serves_tickets {
+                // Once: those that the host has set since stay, and OpenSSL does not tell of them.
+                SSL_CTX_set_session_ticket_cb(
+                    ctx,
+                    None,
+                    Some(callbacks::decrypted_ticket),
+                    ptr::null_mut(),
+                );
+            }
+            SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, Some(callbacks::ticket_key));
+        } else {
+            attached.leave_tickets(ctx);
+        }
+        attached.serves_tickets = serves_tickets;
         drop(visit);
         if ffi::SSL_CTX_get_max_early_data(ctx) > 0 {
             // Now, so that the first connection can be resumed already.
@@ -135,12 +142,76 @@ pub unsafe fn detach(ctx: *mut SSL_CTX) {
         let mut attached = Box::from_raw(attached);
         attached.learn_from(Settings::of(ctx));
         attached.hosts.put(ctx);
-        SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, None);
-        SSL_CTX_set_session_ticket_cb(ctx, None, None, ptr::null_mut());
+        attached.leave_tickets(ctx);
+    }
+    count_gone();
+}
+
+/// Whether a context is attached.
+///
+/// # Safety
+/// `ctx` is a live `SSL_CTX`.
+pub unsafe fn is_attached(ctx: *const SSL_CTX) -> bool {
+    // SAFETY: passed on to the caller.
+    context_index().is_some_and(|index| !unsafe { ffi::SSL_CTX_get_ex_data(ctx, index) }.is_null())
+}
+
+/// Whether the process's OpenSSL, whose objects a plugin is given, is the one that the library
+/// is linked with. (A host may be linked with an older one, or with one of another make.)
+pub fn is_openssl_of_process() -> bool {
+    // SAFETY: looks only; the name is a C string.
+    let of_process = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"SSL_get_SSL_CTX".as_ptr()) };
+    of_process.cast_const() == ffi::SSL_get_SSL_CTX as *const c_void
+}
+
+/// The context that a connection has now, which is the one that it began with until SNI
+/// switches to another.
+///
+/// # Safety
+/// `ssl` is a live connection.
+pub unsafe fn of_new_connection(ssl: *const SSL) -> *mut SSL_CTX {
+    // SAFETY: passed on to the caller.
+    unsafe { ffi::SSL_get_SSL_CTX(ssl) }
+}
+
+/// Sees to it that there is a ticket key: that of the file, if one is configured, or a random one.
+fn provide_ticket_keys(library: &Library) -> Result<(), AttachError> {
+    if library.tickets.current().is_none()
+        && let Err(error) = library.load_ticket_keys(None)
+        && !matches!(error, KeyFileError::NoneSet)
+    {
+        // A key of this process's own would keep the file's out.
+        if error.is_lack_of_memory() {
+            return Err(AttachError("no memory for the file of ticket keys"));
+        }
+        log::error!(target: "ssl_session_ticket", "TSSslSessionCacheAttach: ticket keys: {error}; a random key is used");
+    }
+    ensure_ticket_key(&library.tickets);
+    Ok(())
+}
+
+/// An attached context is attached no more.
+fn count_gone() {
+    if let Some(library) = Library::if_made() {
+        library.contexts.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Attached {
+    /// Takes off the callbacks for tickets that the library has set.
+    ///
+    /// # Safety
+    /// As for [`attach`].
+    unsafe fn leave_tickets(&self, ctx: *mut SSL_CTX) {
+        if self.serves_tickets {
+            // SAFETY: passed on to the caller.
+            unsafe {
+                SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, None);
+                SSL_CTX_set_session_ticket_cb(ctx, None, None, ptr::null_mut());
+            }
+        }
+    }
+
     /// Whatever is not as we have set it, the host has set since.
     fn learn_from(&mut self, now: Settings) {
         fn learn<T: Copy, K: PartialEq>(hosts: &mut T, ours: T, now: T, key: impl Fn(T) -> K) {
@@ -148,7 +219,7 @@ impl Attached {
                 *hosts = now;
             }
         }
-        let Self { hosts, ours } = self;
+        let Self { hosts, ours, .. } = self;
         // The mode bit by bit: a host adds one to what it finds there.
         let changed = ours.mode ^ now.mode;
         hosts.mode = hosts.mode & !changed | now.mode & changed;
@@ -185,7 +256,9 @@ impl Settings {
             mode |= ffi::SSL_SESS_CACHE_NO_AUTO_CLEAR;
         }
         let timeout = config.int(Record::Timeout) as c_long;
+        let serves_tickets = library.serves_tickets();
         let tickets = config.int_if_set(Record::TicketNumber);
+        let tickets = tickets.filter(|_| serves_tickets);
         Self {
             mode,
             cache_size: match ours {
@@ -198,7 +271,7 @@ impl Settings {
                 timeout => timeout.min(MOST_SECONDS_TLS13),
             },
             tickets: tickets.map_or(self.tickets, |number| number as usize),
-            no_ticket: self.no_ticket || config.int(Record::TicketEnable) == 0,
+            no_ticket: self.no_ticket || serves_tickets && config.int(Record::TicketEnable) == 0,
             new: ours.then_some(callbacks::new_session as NewSession),
             get: ours.then_some(callbacks::get_session as GetSession),
             remove: ours.then_some(callbacks::remove_session as RemoveSession),
@@ -361,6 +434,7 @@ unsafe extern "C" fn free_attached(
             // SAFETY: what is stored under our index is a box from `attach`, and the
             // context is not used any more.
             drop(unsafe { Box::from_raw(attached.cast::<Attached>()) });
+            count_gone();
         }
     });
 }

@@ -5,7 +5,9 @@ mod context;
 mod session;
 mod template;
 
-pub use context::{AttachError, attach, detach};
+pub use context::{
+    AttachError, attach, detach, is_attached, is_openssl_of_process, of_new_connection,
+};
 pub use session::into_raw;
 
 use std::error::Error;

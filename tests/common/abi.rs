@@ -84,8 +84,6 @@ impl Header {
 pub struct Api {
     /// The last one includes the others.
     pub headers: Vec<Header>,
-    /// Functions that it has besides, with their bodies.
-    pub more: &'static str,
     pub soname: String,
 }
 
@@ -133,10 +131,7 @@ impl Api {
         }
         let macros: String = self.headers.iter().map(|h| macros(&h.text)).collect();
         let last = self.headers.last().unwrap().name;
-        let text = format!(
-            "#include <ts/{last}>\n\nenum macros {{\n{macros}}} macros;\n\n{}",
-            self.more
-        );
+        let text = format!("#include <ts/{last}>\n\nenum macros {{\n{macros}}} macros;\n");
         let cpp = level == "10";
         let source = if cpp { "api.cc" } else { "api.c" };
         fs::write(dir.join(source), text).unwrap();

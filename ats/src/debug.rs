@@ -1,0 +1,111 @@
+//! Debug lines, which the operator switches on by their tags while the server runs.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use crate::{Debug, find_in_process};
+
+/// `TSIsDebugTagSet`, in version 9.
+type IsTagSet = unsafe extern "C" fn(tag: *const c_char) -> c_int;
+/// `DbgCtl::print`, a static function of the class that version 10 has put in its place.
+type Print = unsafe extern "C" fn(
+    tag: *const c_char,
+    file: *const c_char,
+    function: *const c_char,
+    line: c_int,
+    format: *const c_char,
+    ...
+);
+/// What gives out the state of a tag there.
+type NewReference = unsafe extern "C" fn(tag: *const c_char) -> *const TagState;
+
+/// `std::pair<char const *const, bool>`: the server writes the second while it runs.
+#[repr(C)]
+struct TagState {
+    tag: *const c_char,
+    is_on: AtomicBool,
+}
+
+/// A tag of debug lines.
+#[derive(Clone, Copy)]
+pub struct DebugTag {
+    tag: &'static CStr,
+    way: Way,
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    /// Functions with C names. Where there is none to ask, the other knows what is wanted.
+    C {
+        debug: Debug,
+        is_set: Option<IsTagSet>,
+    },
+    /// The inline functions of `DbgCtl` are done here.
+    Cxx {
+        print: Print,
+        state: &'static TagState,
+        mode: &'static AtomicI32,
+    },
+}
+
+// SAFETY: all that it refers to is there for ever, and is atomic or never written.
+unsafe impl Send for DebugTag {}
+// SAFETY: as above.
+unsafe impl Sync for DebugTag {}
+
+impl DebugTag {
+    /// `None`: the process has no debug lines.
+    pub fn find(tag: &'static CStr) -> Option<Self> {
+        // SAFETY: these are the types that Traffic Server declares them with; what it gives out
+        // for a tag stays for as long as the reference is not given back, which is never done.
+        unsafe {
+            if let Some(debug) = find_in_process::<Debug>(c"TSDebug") {
+                let is_set = find_in_process(c"TSIsDebugTagSet");
+                let way = Way::C { debug, is_set };
+                return Some(Self { tag, way });
+            }
+            let print = find_in_process(c"_ZN6DbgCtl5printEPKcS1_S1_iS1_z")?;
+            let new: NewReference = find_in_process(c"_ZN6DbgCtl14_new_referenceEPKc")?;
+            let mode: *const AtomicI32 = find_in_process(c"_ZN6DbgCtl12_config_modeE")?;
+            let way = Way::Cxx {
+                print,
+                state: new(tag.as_ptr()).as_ref()?,
+                mode: &*mode,
+            };
+            Some(Self { tag, way })
+        }
+    }
+
+    /// Whether the operator wants these lines. (In version 10 one may want those of certain
+    /// clients only; that is not taken for a yes.)
+    pub fn is_wanted(&self) -> bool {
+        match self.way {
+            Way::C { is_set: None, .. } => true,
+            Way::C {
+                is_set: Some(is_set),
+                ..
+            } => {
+                // SAFETY: the server's function takes a C string, and keeps nothing.
+                unsafe { is_set(self.tag.as_ptr()) != 0 }
+            }
+            Way::Cxx { state, mode, .. } => {
+                mode.load(Ordering::Relaxed) & 1 != 0 && state.is_on.load(Ordering::Relaxed)
+            }
+        }
+    }
+
+    /// Writes a line; a server whose lines are wanted by [`DebugTag::is_wanted`] writes it always.
+    pub fn write(&self, line: &CStr) {
+        let (tag, format, line) = (self.tag.as_ptr(), c"%s".as_ptr(), line.as_ptr());
+        // SAFETY: the server's functions take C strings, a printf format and what that names:
+        // one C string. They keep nothing.
+        unsafe {
+            match self.way {
+                Way::C { debug, .. } => debug(tag, format, line),
+                Way::Cxx { print, .. } => {
+                    print(tag, c"tssession".as_ptr(), c"".as_ptr(), 0, format, line)
+                }
+            }
+        }
+    }
+}

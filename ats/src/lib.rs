@@ -1,0 +1,363 @@
+//! The functions of Traffic Server that plugins call, found at run time: one plugin file then
+//! loads into ATS 9, whose functions have C names, and into ATS 10 and 11, whose functions
+//! have C++ names, and may do without those that a version does not have.
+//!
+//! Names and types are those of `<ts/ts.h>` and `<ts/apidefs.h>`; enums are as wide as an int.
+
+mod debug;
+
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem;
+
+pub use debug::DebugTag;
+
+/// `TSCont`, and `TSVConn`, which is one too.
+pub type Cont = *mut c_void;
+/// `TSMutex`.
+pub type Mutex = *mut c_void;
+/// `TSThread`.
+pub type Thread = *mut c_void;
+
+/// `TSEventFunc`.
+pub type EventFunc = unsafe extern "C" fn(cont: Cont, event: c_int, data: *mut c_void) -> c_int;
+/// `TSThreadFunc`.
+pub type ThreadFunc = unsafe extern "C" fn(data: *mut c_void) -> *mut c_void;
+/// A function that takes the format of printf and what that names.
+pub type Report = unsafe extern "C" fn(format: *const c_char, ...);
+/// The same with a tag.
+pub type Debug = unsafe extern "C" fn(tag: *const c_char, format: *const c_char, ...);
+
+/// `TSPluginRegistrationInfo`.
+#[repr(C)]
+pub struct PluginInfo {
+    /// As ATS names the plugin.
+    pub plugin_name: *const c_char,
+    /// Who has made it.
+    pub vendor_name: *const c_char,
+    /// Whom to ask.
+    pub support_email: *const c_char,
+}
+
+/// What `TSReturnCode` is in the results of ATS's functions, which may be anything.
+pub const SUCCESS: c_int = 0;
+
+/// `TS_LIFECYCLE_PORTS_INITIALIZED_HOOK`: the ports are known, and not open yet.
+pub const LIFECYCLE_PORTS_INITIALIZED: c_int = 0;
+/// `TS_LIFECYCLE_SERVER_SSL_CTX_INITIALIZED_HOOK`: a server's `SSL_CTX` is complete, and not
+/// in use yet.
+pub const LIFECYCLE_SERVER_CONTEXT: c_int = 3;
+/// `TS_LIFECYCLE_TASK_THREADS_READY_HOOK`: one may schedule on them.
+pub const LIFECYCLE_TASK_THREADS_READY: c_int = 6;
+
+/// `TS_EVENT_SSL_SESSION_NEW`.
+pub const EVENT_SESSION_NEW: c_int = 2001;
+/// `TS_EVENT_SSL_SESSION_REMOVE`.
+pub const EVENT_SESSION_REMOVE: c_int = 2002;
+
+/// `TS_THREAD_POOL_TASK`.
+pub const POOL_TASK: c_int = 1;
+
+const RECORD_INT: c_int = 1;
+const STAT_NON_PERSISTENT: c_int = 2;
+const STAT_SYNC_SUM: c_int = 0;
+
+/// A function of ATS: `F` is the type of a pointer to it.
+pub struct Function<F> {
+    /// Up to version 9.
+    c: &'static CStr,
+    /// From version 10 on, whose `ts.h` has no `extern "C"` (Itanium C++ ABI).
+    cxx: &'static CStr,
+    pointer: PhantomData<F>,
+}
+
+/// # Safety
+/// `F` is the type of a pointer to the function that has these names.
+const unsafe fn function<F>(c: &'static CStr, cxx: &'static CStr) -> Function<F> {
+    Function {
+        c,
+        cxx,
+        pointer: PhantomData,
+    }
+}
+
+/// Declares functions as Traffic Server does.
+macro_rules! functions {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $c:literal, $cxx:literal;)*) => {$(
+        $(#[$doc])*
+        // SAFETY: this is how `<ts/ts.h>` declares it.
+        pub const $name: Function<$type> = unsafe { function($c, $cxx) };
+    )*};
+}
+
+functions! {
+    /// `TSPluginRegister`, which ATS wants of each plugin.
+    PLUGIN_REGISTER: unsafe extern "C" fn(*const PluginInfo) -> c_int =
+        c"TSPluginRegister", c"_Z16TSPluginRegisterPK24TSPluginRegistrationInfo";
+    /// `TSContCreate`.
+    CONT_CREATE: unsafe extern "C" fn(EventFunc, Mutex) -> Cont =
+        c"TSContCreate", c"_Z12TSContCreatePFiP10tsapi_cont7TSEventPvEP11tsapi_mutex";
+    /// `TSMutexCreate`.
+    MUTEX_CREATE: unsafe extern "C" fn() -> Mutex = c"TSMutexCreate", c"_Z13TSMutexCreatev";
+    /// `TSContScheduleEveryOnPool`: the time is in milliseconds.
+    CONT_SCHEDULE_EVERY_ON_POOL: unsafe extern "C" fn(Cont, i64, c_int) -> *mut c_void =
+        c"TSContScheduleEveryOnPool", c"_Z25TSContScheduleEveryOnPoolP10tsapi_contl12TSThreadPool";
+    /// `TSHttpHookAdd`.
+    HTTP_HOOK_ADD: unsafe extern "C" fn(c_int, Cont) =
+        c"TSHttpHookAdd", c"_Z13TSHttpHookAdd12TSHttpHookIDP10tsapi_cont";
+    /// `TSHttpHookNameLookup`.
+    HTTP_HOOK_NAME_LOOKUP: unsafe extern "C" fn(c_int) -> *const c_char =
+        c"TSHttpHookNameLookup", c"_Z20TSHttpHookNameLookup12TSHttpHookID";
+    /// `TSLifecycleHookAdd`.
+    LIFECYCLE_HOOK_ADD: unsafe extern "C" fn(c_int, Cont) =
+        c"TSLifecycleHookAdd", c"_Z18TSLifecycleHookAdd17TSLifecycleHookIDP10tsapi_cont";
+    /// `TSMgmtUpdateRegister`. From version 10 on it has the third argument, the plugin's file.
+    MGMT_UPDATE_REGISTER: unsafe extern "C" fn(Cont, *const c_char, *const c_char) =
+        c"TSMgmtUpdateRegister", c"_Z20TSMgmtUpdateRegisterP10tsapi_contPKcS2_";
+    /// `TSMgmtIntGet`.
+    MGMT_INT_GET: unsafe extern "C" fn(*const c_char, *mut i64) -> c_int =
+        c"TSMgmtIntGet", c"_Z12TSMgmtIntGetPKcPl";
+    /// `TSVConnSslConnectionGet`: the `SSL` of a connection, null for one without TLS.
+    VCONN_SSL_CONNECTION_GET: unsafe extern "C" fn(Cont) -> *mut c_void =
+        c"TSVConnSslConnectionGet", c"_Z23TSVConnSslConnectionGetP10tsapi_cont";
+    /// `TSVConnReenable`.
+    VCONN_REENABLE: unsafe extern "C" fn(Cont) =
+        c"TSVConnReenable", c"_Z15TSVConnReenableP10tsapi_cont";
+    /// `TSThreadCreate`.
+    THREAD_CREATE: unsafe extern "C" fn(ThreadFunc, *mut c_void) -> Thread =
+        c"TSThreadCreate", c"_Z14TSThreadCreatePFPvS_ES_";
+    /// `TSTrafficServerVersionGetMajor`.
+    VERSION_MAJOR: unsafe extern "C" fn() -> c_int =
+        c"TSTrafficServerVersionGetMajor", c"_Z30TSTrafficServerVersionGetMajorv";
+    /// `TSConfigDirGet`.
+    CONFIG_DIR_GET: unsafe extern "C" fn() -> *const c_char =
+        c"TSConfigDirGet", c"_Z14TSConfigDirGetv";
+    /// `TSInstallDirGet`.
+    INSTALL_DIR_GET: unsafe extern "C" fn() -> *const c_char =
+        c"TSInstallDirGet", c"_Z15TSInstallDirGetv";
+    /// `TSStatCreate`.
+    STAT_CREATE: unsafe extern "C" fn(*const c_char, c_int, c_int, c_int) -> c_int =
+        c"TSStatCreate",
+        c"_Z12TSStatCreatePKc16TSRecordDataType17TSStatPersistence10TSStatSync";
+    /// `TSStatIntSet`.
+    STAT_INT_SET: unsafe extern "C" fn(c_int, i64) = c"TSStatIntSet", c"_Z12TSStatIntSetil";
+    /// `TSNote`, a line for `diags.log`.
+    NOTE: Report = c"TSNote", c"_Z6TSNotePKcz";
+    /// `TSWarning`.
+    WARNING: Report = c"TSWarning", c"_Z9TSWarningPKcz";
+    /// `TSError`.
+    ERROR: Report = c"TSError", c"_Z7TSErrorPKcz";
+}
+
+// An int64_t is a `long` in the C++ names, which it is where that is 64 bits wide.
+const _: () = assert!(size_of::<c_long>() == size_of::<i64>());
+
+impl<F: Copy> Function<F> {
+    /// Looks for it under its C name and then under its C++ name: a host that is no Traffic
+    /// Server may have either.
+    pub fn find(&self) -> Option<F> {
+        self.find_in(Dialect::C)
+            .or_else(|| self.find_in(Dialect::Cxx))
+    }
+
+    fn find_in(&self, dialect: Dialect) -> Option<F> {
+        let name = match dialect {
+            Dialect::C => self.c,
+            Dialect::Cxx => self.cxx,
+        };
+        // SAFETY: whoever made the constant vouches for the type.
+        unsafe { find_in_process(name) }
+    }
+}
+
+/// Under which names a Traffic Server has its functions. A process has those of one kind:
+/// they are not mixed, because a plugin may bring functions of the same names with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    C,
+    Cxx,
+}
+
+/// The Traffic Server that this process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    dialect: Dialect,
+}
+
+impl Server {
+    /// `None`: the process is no Traffic Server.
+    pub fn of_process() -> Option<Self> {
+        [Dialect::C, Dialect::Cxx]
+            .into_iter()
+            .find(|dialect| HTTP_HOOK_ADD.find_in(*dialect).is_some())
+            .map(|dialect| Self { dialect })
+    }
+
+    /// A function that this version may have.
+    pub fn find<F: Copy>(self, function: &Function<F>) -> Option<F> {
+        function.find_in(self.dialect)
+    }
+
+    /// A function that there must be.
+    pub fn need<F: Copy>(self, function: &Function<F>) -> Result<F, Missing> {
+        self.find(function).ok_or(Missing(function.c))
+    }
+
+    /// Tells ATS who the plugin is: one that does not, it takes for broken.
+    pub fn register(self, name: &CStr) -> Result<(), Missing> {
+        let register = self.need(&PLUGIN_REGISTER)?;
+        // SAFETY: ATS copies the strings.
+        let done = unsafe {
+            register(&PluginInfo {
+                plugin_name: name.as_ptr(),
+                vendor_name: c"tssession".as_ptr(),
+                support_email: c"-".as_ptr(),
+            })
+        };
+        match done {
+            SUCCESS => Ok(()),
+            _ => Err(Missing::named(c"place for this plugin (TSPluginRegister)")),
+        }
+    }
+
+    /// A continuation without a mutex, for hooks. `body` is called for as long as the process
+    /// runs, by several threads at a time.
+    pub fn continuation(self, body: EventFunc) -> Result<Cont, Missing> {
+        let create = self.need(&CONT_CREATE)?;
+        // SAFETY: the function is of the type that ATS calls.
+        Ok(unsafe { create(body, std::ptr::null_mut()) })
+    }
+
+    /// Has `body` called at each lifecycle event of a kind.
+    pub fn on_lifecycle(self, hook: c_int, body: EventFunc) -> Result<(), Missing> {
+        let add = self.need(&LIFECYCLE_HOOK_ADD)?;
+        let cont = self.continuation(body)?;
+        // SAFETY: the continuation lives for ever.
+        unsafe { add(hook, cont) };
+        Ok(())
+    }
+
+    /// The number of a hook, which is not the same in all versions, by its name.
+    pub fn hook_number(self, name: &CStr) -> Option<c_int> {
+        /// There are some thirty.
+        const MOST: c_int = 128;
+        let look_up = self.find(&HTTP_HOOK_NAME_LOOKUP)?;
+        (0..MOST).find(|number| {
+            // SAFETY: takes any number; the result is null or a string that is there for ever.
+            unsafe {
+                let found = look_up(*number);
+                !found.is_null() && CStr::from_ptr(found) == name
+            }
+        })
+    }
+
+    /// A number of the server's own configuration; `None`: there is no such record.
+    pub fn record(self, name: &CStr) -> Option<i64> {
+        let get = self.find(&MGMT_INT_GET)?;
+        let mut value = 0;
+        // SAFETY: the name is a C string, and the value may be written to.
+        let found = unsafe { get(name.as_ptr(), &mut value) };
+        (found == SUCCESS).then_some(value)
+    }
+
+    /// A folder of the server's.
+    pub fn folder(
+        self,
+        function: &Function<unsafe extern "C" fn() -> *const c_char>,
+    ) -> Option<&'static CStr> {
+        let get = self.find(function)?;
+        // SAFETY: the string is there for ever.
+        unsafe {
+            let folder = get();
+            (!folder.is_null()).then(|| CStr::from_ptr(folder))
+        }
+    }
+
+    /// Where numbers are shown by the server; `None`: it has no such thing.
+    pub fn statistics(self) -> Option<Statistics> {
+        Some(Statistics {
+            create: self.find(&STAT_CREATE)?,
+            set: self.find(&STAT_INT_SET)?,
+        })
+    }
+}
+
+/// The numbers that a server shows its operator.
+#[derive(Clone, Copy)]
+pub struct Statistics {
+    create: unsafe extern "C" fn(*const c_char, c_int, c_int, c_int) -> c_int,
+    set: unsafe extern "C" fn(c_int, i64),
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Statistic(c_int);
+
+impl Statistics {
+    /// Begins to show a number; `None`: the server has no room for it.
+    pub fn create(&self, name: &CStr) -> Option<Statistic> {
+        // SAFETY: the server copies the name.
+        let number = unsafe {
+            (self.create)(
+                name.as_ptr(),
+                RECORD_INT,
+                STAT_NON_PERSISTENT,
+                STAT_SYNC_SUM,
+            )
+        };
+        (number >= 0).then_some(Statistic(number))
+    }
+
+    /// Shows a value.
+    pub fn set(&self, statistic: Statistic, value: i64) {
+        // SAFETY: the server has given this number.
+        unsafe { (self.set)(statistic.0, value) };
+    }
+}
+
+/// What a Traffic Server does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing(&'static CStr);
+
+impl Missing {
+    /// It is no function.
+    pub fn named(what: &'static CStr) -> Self {
+        Self(what)
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the host has no {}", self.0.to_string_lossy())
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// What the process exports under a name.
+///
+/// # Safety
+/// `F` is the type of a pointer to what has this name.
+unsafe fn find_in_process<F: Copy>(name: &CStr) -> Option<F> {
+    // SAFETY: passed on to the caller.
+    unsafe { find_symbol(libc::RTLD_DEFAULT, name) }
+}
+
+/// A symbol of a library, or of the process (`RTLD_DEFAULT`).
+///
+/// # Safety
+/// `F` is the type of a pointer to what has this name; the library is open.
+pub unsafe fn find_symbol<F: Copy>(library: *mut c_void, name: &CStr) -> Option<F> {
+    const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
+    // SAFETY: looks only; the name is a C string.
+    let at = unsafe { libc::dlsym(library, name.as_ptr()) };
+    if at.is_null() {
+        // What was not found is no error that the thread should hear of later.
+        // SAFETY: takes this thread's last message.
+        unsafe { libc::dlerror() };
+        return None;
+    }
+    // SAFETY: the sizes are the same, and the caller vouches for the type.
+    Some(unsafe { mem::transmute_copy(&at) })
+}

@@ -1,0 +1,494 @@
+/** @file
+
+  The library as a plugin of Traffic Server, whose part the program plays: see ats_host.h. In
+  these ways:
+
+    plugin told      the server tells of its contexts
+    plugin asked     it does not, and the library hears of connections instead
+    plugin wrong     what keeps the plugin out of the way
+    plugin example PLUGIN
+                     examples/plugin_ats11.cc, beside it
+    plugin panics REPORT
+                     each function that the server calls panics, with the build that does so
+                     when told to: the server goes on. REPORT is as for panics.c
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <openssl/rand.h>
+
+#include "ats_host.h"
+
+#include "api.h"
+#include "folder.h"
+#include "tls.h"
+
+typedef void (*Init)(int argc, const char *const *argv);
+
+static Init init;
+
+static void
+load(void)
+{
+  api_open();
+  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_LOCAL);
+  void *found   = dlsym(library, "TSPluginInit");
+  REQUIRE(found != NULL);
+  memcpy(&init, &found, sizeof(found));
+  dlclose(library);
+}
+
+/* A line of plugin.config: the words end with NULL. */
+static void
+start(const char *const *words)
+{
+  const char *argv[8] = {"libtssession.so"};
+  int argc            = 1;
+  while (*words != NULL) {
+    argv[argc++] = *words++;
+  }
+  error_line[0] = '\0';
+  init(argc, argv);
+}
+
+#define START(...) start((const char *const[]){__VA_ARGS__, NULL})
+
+/* The server's own key for tickets, and how often it was asked for it. */
+static int own_key_asked;
+
+static int
+own_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt)
+{
+  static unsigned char key[16] = "sixteen bytes...";
+  OSSL_PARAM params[]          = {OSSL_PARAM_construct_octet_string("key", key, sizeof(key)),
+                                  OSSL_PARAM_construct_utf8_string("digest", (char[]){"SHA256"}, 0), OSSL_PARAM_construct_end()};
+  (void)ssl;
+  own_key_asked++;
+  if (encrypt) {
+    memset(name, 'n', 16);
+    REQUIRE(RAND_bytes(iv, 16) == 1);
+  }
+  return EVP_MAC_CTX_set_params(mac, params) == 1 &&
+         EVP_CipherInit_ex(cipher, EVP_aes_128_cbc(), NULL, key, iv, encrypt) == 1;
+}
+
+/* As the server makes one: with its own cache off, and its own ticket keys. */
+static SSL_CTX *
+new_context(void)
+{
+  SSL_CTX *ctx = tls_server(TLS1_2_VERSION);
+  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF | SSL_SESS_CACHE_NO_INTERNAL);
+  SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, own_key);
+  return ctx;
+}
+
+static SSL_CTX *
+new_client(int tickets)
+{
+  SSL_CTX *client = tls_client(TLS1_2_VERSION);
+  if (!tickets) {
+    SSL_CTX_set_options(client, SSL_OP_NO_TICKET);
+  }
+  return client;
+}
+
+/* Makes a session with one context, and whether it resumes at another. */
+static int
+resumes(SSL_CTX *made_at, SSL_CTX *resumed_at, int tickets)
+{
+  SSL_CTX *client      = new_client(tickets);
+  SSL_SESSION *session = NULL;
+  CHECK_INT(tls_visit(made_at, client, NULL, TLS_CLEAN, &session), 0);
+  int resumed = tls_visit(resumed_at, client, session, TLS_CLEAN, NULL);
+  SSL_SESSION_free(session);
+  SSL_CTX_free(client);
+  return resumed;
+}
+
+static void
+check_served(SSL_CTX *ctx)
+{
+  int asked = own_key_asked;
+  CHECK_INT(resumes(ctx, ctx, 0), 1);
+  CHECK_INT(own_key_asked, asked);
+  CHECK_INT(resumes(ctx, ctx, 1), 1);
+  CHECK(own_key_asked > asked);
+  CHECK_INT(api_stat(STAT_CREATED), 0);
+  CHECK_INT(api_stat(STAT_KEYS), 0);
+}
+
+/* A connection that begins with a context, as the server tells of it. */
+static void
+connect_with(SSL_CTX *ctx)
+{
+  struct connection connection = {SSL_new(ctx), 0};
+  REQUIRE(connection.ssl != NULL);
+  CHECK_INT(call_hooks(http_hooks, VCONN_START, EVENT_VCONN_START, &connection), 1);
+  CHECK_INT(connection.reenabled, 1);
+  SSL_free(connection.ssl);
+}
+
+static int
+switch_context(SSL *ssl, int *alert, void *to)
+{
+  (void)alert;
+  SSL_set_SSL_CTX(ssl, to);
+  return SSL_TLSEXT_ERR_OK;
+}
+
+/* A connection begins with one context, and the name that the client asks for has another:
+   sessions are looked up by the callbacks of the first. */
+static void
+check_two_certificates(void)
+{
+  SSL_CTX *first  = new_context();
+  SSL_CTX *second = new_context();
+  SSL_CTX_set_tlsext_servername_callback(first, switch_context);
+  SSL_CTX_set_tlsext_servername_arg(first, second);
+  tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, first);
+  tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, second);
+
+  struct tls_connection connection;
+  SSL_CTX *client = new_client(0);
+  REQUIRE(tls_connect(first, client, NULL, &connection) == 0);
+  SSL_SESSION *session = SSL_get1_session(connection.client);
+  X509 *shown          = SSL_get0_peer_certificate(connection.client);
+  CHECK(SSL_get_SSL_CTX(connection.server) == second);
+  CHECK_INT(X509_cmp(shown, SSL_CTX_get0_certificate(second)), 0);
+  tls_end(&connection, TLS_CLEAN);
+  CHECK_INT(tls_visit(first, client, session, TLS_CLEAN, NULL), 1);
+
+  SSL_SESSION_free(session);
+  SSL_CTX_free(client);
+  SSL_CTX_free(first);
+  SSL_CTX_free(second);
+}
+
+static void
+write_file(const char *text)
+{
+  folder_write("records.config", text, strlen(text), 0600);
+}
+
+static void
+reload(const char *text)
+{
+  write_file(text);
+  error_line[0] = '\0';
+  CHECK_INT(update_cont->func(update_cont, (TSEvent)EVENT_MGMT_UPDATE, NULL), 0);
+}
+
+/* Whether a session of some hundred bytes is stored. */
+static int
+stores(void)
+{
+  SSL_SESSION *session = tls_session(0);
+  TSSslSessionID id    = api_numbered_id(7);
+  int stored           = TSSslSessionInsert(&id, (TSSslSession)session) == TS_SUCCESS;
+  SSL_SESSION_free(session);
+  return stored;
+}
+
+static void
+check_reload(void)
+{
+  CHECK(update_cont != NULL);
+  /* This one is of the server's own cache. */
+  reload("CONFIG proxy.config.ssl.session_cache INT 0\n"
+         "CONFIG tssession.session_cache.max_session_bytes INT 10\n");
+  CHECK(!stores());
+  reload("CONFIG tssession.session_cache.max_session_bytes INT many\n");
+  CHECK(strstr(error_line, "reload: ") != NULL && strstr(error_line, "/records.config:1: ") != NULL);
+  CHECK(!stores());
+  reload("CONFIG tssession.session_cache.max_session_bytes INT 16384\n");
+  CHECK_INT(error_line[0], '\0');
+  CHECK(stores());
+}
+
+static void
+check_statistics(void)
+{
+  tell_of_lifecycle(LIFECYCLE_TASK_THREADS_READY, NULL);
+  REQUIRE(scheduled_cont != NULL);
+  CHECK(statistic("plugin.tssession.session_cache.entries") == api_stat(STAT_ENTRIES));
+  CHECK(stores());
+  CHECK_INT(scheduled_cont->func(scheduled_cont, (TSEvent)0, NULL), 0);
+  CHECK_INT(statistic("plugin.tssession.session_cache.entries"), api_stat(STAT_ENTRIES));
+  CHECK_INT(statistic("plugin.tssession.ssl_session_cache_hit"), api_stat(STAT_HIT));
+  CHECK_INT(statistic("plugin.tssession.ssl_session_cache_miss.absent"), api_stat(STAT_MISS ".absent"));
+  CHECK(statistic("plugin.tssession.ssl_session_cache_new_session") > 0);
+}
+
+static void
+told(void)
+{
+  /* What the environment has is for the server's own cache, and what the line has is for ours. */
+  setenv("PROXY_CONFIG_SSL_SESSION_CACHE", "0", 1);
+  setenv("PROXY_CONFIG_SSL_SESSION_CACHE_SIZE", "1", 1);
+  load();
+  write_file("CONFIG proxy.config.ssl.session_cache INT 0\n");
+  START("--session-cache.size=4K", "--config", "records.config");
+  CHECK_INT(error_line[0], '\0');
+  CHECK(strcmp(note_text, "tssession: serves TLS sessions, 4096 at most; tickets are the server's") == 0);
+  CHECK_INT(registered, 1);
+  SSL_CTX *ctx = new_context();
+  tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, ctx);
+  CHECK_INT(api_stat("tssession.contexts"), 1);
+  tell_of_lifecycle(LIFECYCLE_PORTS_INITIALIZED, NULL);
+  /* Connections are not for us to hear of. */
+  CHECK_INT(count_hooks(http_hooks), 0);
+  check_served(ctx);
+
+  /* A reload of the certificates: sessions are there still, and the old context ends. */
+  SSL_CTX *reloaded = new_context();
+  tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, reloaded);
+  tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, NULL);
+  CHECK_INT(api_stat("tssession.contexts"), 2);
+  CHECK_INT(resumes(ctx, reloaded, 0), 1);
+  SSL_CTX_free(ctx);
+  CHECK_INT(api_stat("tssession.contexts"), 1);
+  check_served(reloaded);
+  check_two_certificates();
+  SSL_CTX_free(reloaded);
+  CHECK_INT(api_stat("tssession.contexts"), 0);
+
+  check_reload();
+  check_statistics();
+  START("--session-cache.size=5K");
+  CHECK(strstr(error_line, "names the plugin twice") != NULL);
+
+  /* The tickets of contexts from now on. */
+  CHECK_INT(TSSslSessionCacheConfigSet("tssession.session_ticket.mode", "1"), TS_SUCCESS);
+  SSL_CTX *ours = new_context();
+  tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, ours);
+  int asked = own_key_asked;
+  CHECK_INT(resumes(ours, ours, 1), 1);
+  CHECK_INT(own_key_asked, asked);
+  CHECK(api_stat(STAT_CREATED) > 0);
+  SSL_CTX_free(ours);
+}
+
+static void
+asked(void)
+{
+  load();
+  START(NULL);
+  CHECK_INT(error_line[0], '\0');
+  tell_of_lifecycle(LIFECYCLE_PORTS_INITIALIZED, NULL);
+  CHECK_INT(count_hooks(http_hooks), 1);
+
+  SSL_CTX *ctx = new_context();
+  for (int i = 0; i < 3; i++) {
+    connect_with(ctx);
+    CHECK_INT(api_stat("tssession.contexts"), 1);
+  }
+  check_served(ctx);
+  SSL_CTX_free(ctx);
+  CHECK_INT(api_stat("tssession.contexts"), 0);
+
+  /* One without TLS. */
+  struct connection plain = {NULL, 0};
+  CHECK_INT(call_hooks(http_hooks, VCONN_START, EVENT_VCONN_START, &plain), 1);
+  CHECK_INT(plain.reenabled, 1);
+}
+
+/* The plugin is not there, and says why. */
+static void
+check_out_of_the_way(const char *why)
+{
+  if (strstr(error_line, why) == NULL) {
+    check_failures++;
+    fprintf(stderr, "\"%s\" and not \"%s\"\n", error_line, why);
+  }
+  CHECK(strncmp(error_line, "tssession: TSPluginInit: ", 25) == 0);
+  CHECK(strstr(error_line, "; sessions are left to the server") != NULL);
+  CHECK_INT(count_hooks(lifecycle_hooks) + count_hooks(http_hooks), 0);
+  CHECK(update_cont == NULL && note_text[0] == '\0');
+}
+
+static void
+wrong(void)
+{
+  load();
+  for (own_cache = 1; own_cache <= 2; own_cache++) {
+    START("--session-cache.size=4K");
+    check_out_of_the_way(own_cache == 1 ? " is 1)" : " is 2)");
+    CHECK(strstr(error_line, own_cache_name) != NULL);
+  }
+  own_cache = 0;
+  START("--session-cache.siz=4K");
+  check_out_of_the_way("--session-cache.siz=4K: there is no such setting");
+  START("--session-cache.size=many");
+  check_out_of_the_way("--session-cache.size=many: the value is not a whole number");
+  START("--session-cache=1");
+  check_out_of_the_way("--session-cache=1: that is for ATS's own cache");
+  START("--config=missing.yaml");
+  check_out_of_the_way("/missing.yaml: ");
+  write_file("CONFIG tssession.session_cache.max_session_bytes INT many\n");
+  START("--config=records.config");
+  check_out_of_the_way("/records.config:1: ");
+  init(0, NULL);
+  CHECK_INT(registered, 8);
+  CHECK_INT(count_hooks(lifecycle_hooks), 3);
+  /* The functions are there for whoever calls them himself. */
+  CHECK(stores());
+}
+
+/* What the server does with a message of the operator's; the line that comes of it. */
+static const char *
+say(const char *text)
+{
+  static char line[2048];
+  struct {
+    const char *tag;
+    const void *data;
+    size_t size;
+  } message     = {"session_log", text, strlen(text)};
+  note_text[0]  = '\0';
+  error_line[0] = '\0';
+  tell_of_lifecycle(LIFECYCLE_MESSAGE, &message);
+  snprintf(line, sizeof(line), "%s%s", note_text, error_line);
+  return line;
+}
+
+/* The example sees each new session, ends one, and takes one in. */
+static void
+example(const char *path)
+{
+  load();
+  START(NULL);
+  void *plugin = dlopen(path, RTLD_NOW);
+  if (plugin == NULL) {
+    fprintf(stderr, "%s\n", dlerror());
+  }
+  REQUIRE(plugin != NULL);
+  void *found = dlsym(plugin, "TSPluginInit");
+  Init init_example;
+  memcpy(&init_example, &found, sizeof(found));
+  CHECK(init_example != init);
+  init_example(1, (const char *const[]){path, NULL});
+  CHECK_INT(registered, 2);
+
+  SSL_CTX *ctx         = new_context();
+  SSL_CTX *client      = new_client(0);
+  SSL_SESSION *session = NULL;
+  tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, ctx);
+  CHECK_INT(tls_visit(ctx, client, NULL, TLS_CLEAN, &session), 0);
+  unsigned id_len         = 0, der_len;
+  const unsigned char *id = SSL_SESSION_get_id(session, &id_len);
+  char id_hex[80] = "", expected[200], command[10000] = "insert ";
+  for (unsigned i = 0; i < id_len; i++) {
+    sprintf(id_hex + 2 * i, "%02x", id[i]);
+  }
+  /* What the server has of it. */
+  TSSslSessionID its = {.len = id_len};
+  char der[4000];
+  int space = sizeof(der);
+  memcpy(its.bytes, id, id_len);
+  der_len = (unsigned)TSSslSessionGetBuffer(&its, der, &space);
+  for (unsigned i = 0; i < der_len; i++) {
+    sprintf(command + 7 + 2 * i, "%02x", (unsigned char)der[i]);
+  }
+  snprintf(expected, sizeof(expected), "[session_log] new session %s: %u bytes, %s", id_hex, der_len,
+           SSL_CIPHER_get_name(SSL_SESSION_get0_cipher(session)));
+  CHECK(strcmp(note_text, expected) == 0);
+
+  CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 1);
+  char removal[100];
+  snprintf(removal, sizeof(removal), "remove %s", id_hex);
+  CHECK(strstr(say(removal), "is removed") != NULL);
+  CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 0);
+  CHECK(strstr(say(command), "is inserted") != NULL);
+  CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 1);
+  CHECK(strstr(say("remove 0g"), "not a session ID") != NULL);
+  CHECK(strstr(say("insert 0102"), "not one session") != NULL);
+  CHECK(strstr(say("insert 1"), "not bytes in hex") != NULL);
+  CHECK(strstr(say("what"), "no such command") != NULL);
+  SSL_SESSION_free(session);
+  SSL_CTX_free(client);
+  SSL_CTX_free(ctx);
+}
+
+static void (*panic_at)(const char *point, int nth);
+static FILE *report;
+
+/* What the server does, when the function of this name panics. */
+#define PANICS(name, what_the_server_does)                                                                             \
+  do {                                                                                                                 \
+    error_line[0] = '\0';                                                                                              \
+    panic_at(name, 1);                                                                                                 \
+    what_the_server_does;                                                                                              \
+    const char *said = "tssession: " name ": a panic at src/faults.rs:";                                               \
+    CHECK(strncmp(error_line, said, strlen(said)) == 0);                                                               \
+    fprintf(report, "point %s\n", name);                                                                               \
+  } while (0)
+
+static void
+panics(const char *path)
+{
+  load();
+  void *found = dlsym(dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD), "tssession_panic_at");
+  REQUIRE(found != NULL);
+  memcpy(&panic_at, &found, sizeof(found));
+  report = fopen(path, "a");
+  REQUIRE(report != NULL);
+  write_file("");
+  /* From here on lines go to the server. */
+  CHECK(TSSslSessionGet(NULL) == NULL);
+
+  PANICS("TSPluginInit", init(0, NULL));
+  fprintf(report, "function TSPluginInit\n");
+  CHECK_INT(count_hooks(lifecycle_hooks), 0);
+  START("--config=records.config");
+  PANICS("on_ports", tell_of_lifecycle(LIFECYCLE_PORTS_INITIALIZED, NULL));
+  CHECK_INT(count_hooks(http_hooks), 0);
+  tell_of_lifecycle(LIFECYCLE_PORTS_INITIALIZED, NULL);
+
+  SSL_CTX *ctx = new_context();
+  PANICS("on_connection", connect_with(ctx));
+  CHECK_INT(api_stat("tssession.contexts"), 0);
+  connect_with(ctx);
+  check_served(ctx);
+  SSL_CTX_free(ctx);
+
+  ctx = new_context();
+  PANICS("on_context", tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, ctx));
+  CHECK_INT(api_stat("tssession.contexts"), 0);
+  tell_of_lifecycle(LIFECYCLE_SERVER_CONTEXT, ctx);
+  check_served(ctx);
+  SSL_CTX_free(ctx);
+
+  PANICS("on_reload", update_cont->func(update_cont, (TSEvent)EVENT_MGMT_UPDATE, NULL));
+  PANICS("on_task_threads", tell_of_lifecycle(LIFECYCLE_TASK_THREADS_READY, NULL));
+  CHECK(scheduled_cont == NULL);
+  check_statistics();
+  PANICS("on_tick", scheduled_cont->func(scheduled_cont, (TSEvent)0, NULL));
+  check_statistics();
+  fclose(report);
+}
+
+int
+main(int argc, char **argv)
+{
+  REQUIRE(argc == 2 || argc == 3);
+  folder_make();
+  host_folder = folder;
+  if (strcmp(argv[1], "told") == 0) {
+    told();
+  } else if (strcmp(argv[1], "asked") == 0) {
+    asked();
+  } else if (strcmp(argv[1], "example") == 0) {
+    example(argv[2]);
+  } else if (strcmp(argv[1], "panics") == 0) {
+    panics(argv[2]);
+  } else {
+    REQUIRE(strcmp(argv[1], "wrong") == 0);
+    wrong();
+  }
+#ifdef ATS_9
+  CHECK_INT(own_calls, 0);
+#endif
+  unlink(in_folder("records.config"));
+  folder_remove(NULL, 0);
+  return check_result();
+}

@@ -1,0 +1,186 @@
+/** @file
+
+  A plugin as one writes it for ATS 11, which declares four functions for TLS sessions and
+  defines none, and has no hook for them: linked with -ltssession it has all of them. It logs
+  the ID of every new session, and does what the operator says:
+
+    traffic_ctl plugin msg session_log 'remove ID'        ends a session, its ID in hex
+    traffic_ctl plugin msg session_log 'insert SESSION'   one of another machine, DER in hex
+
+  In plugin.config the library stands before it, and serves the sessions:
+
+    libtssession.so
+    plugin_ats11.so
+
+  Built with ATS's own headers before this library's, as c++ -std=c++20 -fPIC -shared
+  -I/usr/include -I/usr/include/tssession -o plugin_ats11.so plugin_ats11.cc -ltssession -lcrypto -lssl
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include <ts/ts.h>
+
+#include <ts/ssl_session_cache.h>
+
+namespace
+{
+constexpr char PLUGIN[] = "session_log";
+
+/* TS_EVENT_SSL_SESSION_NEW, with the hook gone from ATS 11. */
+constexpr int SESSION_NEW = 2001;
+
+struct FreeSession {
+  void operator()(SSL_SESSION *session) const
+  {
+    SSL_SESSION_free(session);
+  }
+};
+using Session = std::unique_ptr<SSL_SESSION, FreeSession>;
+
+/* Bytes of a session, which are wiped when they are not needed any more. */
+struct Der : std::vector<unsigned char> {
+  using std::vector<unsigned char>::vector;
+  Der(const Der &)            = delete;
+  Der &operator=(const Der &) = delete;
+  ~Der()
+  {
+    OPENSSL_cleanse(data(), size());
+  }
+};
+
+std::string
+hex(const TSSslSessionID &id)
+{
+  std::string text;
+  for (size_t i = 0; i < id.len; i++) {
+    char digits[3];
+    std::snprintf(digits, sizeof(digits), "%02x", static_cast<unsigned char>(id.bytes[i]));
+    text += digits;
+  }
+  return text;
+}
+
+/* Whether `text` is as many bytes in hex; they are left in `bytes`. */
+bool
+from_hex(std::string_view text, unsigned char *bytes, size_t len)
+{
+  auto value = [](char digit) {
+    constexpr std::string_view DIGITS = "0123456789abcdef";
+    return DIGITS.find(digit);
+  };
+  if (text.size() != 2 * len) {
+    return false;
+  }
+  for (size_t i = 0; i < len; i++) {
+    size_t high = value(text[2 * i]), low = value(text[2 * i + 1]);
+    if (high > 15 || low > 15) {
+      return false;
+    }
+    bytes[i] = static_cast<unsigned char>(high << 4 | low);
+  }
+  return true;
+}
+
+/* A handshake has made a session. Called on its thread, which waits. */
+int
+on_session(TSCont, TSEvent event, void *data)
+{
+  if (static_cast<int>(event) != SESSION_NEW) {
+    return 0;
+  }
+  const auto &id = *static_cast<TSSslSessionID *>(data);
+  /* With no buffer, only its size is asked for. */
+  int space   = 0;
+  int size    = TSSslSessionGetBuffer(&id, nullptr, &space);
+  auto *found = reinterpret_cast<SSL_SESSION *>(TSSslSessionGet(&id));
+  if (Session session{found}) {
+    const SSL_CIPHER *cipher = SSL_SESSION_get0_cipher(session.get());
+    TSNote("[%s] new session %s: %d bytes, %s", PLUGIN, hex(id).c_str(), size,
+           cipher == nullptr ? "unknown cipher" : SSL_CIPHER_get_name(cipher));
+  }
+  return 0;
+}
+
+void
+remove(std::string_view text)
+{
+  TSSslSessionID id;
+  id.len = text.size() / 2;
+  if (id.len > sizeof(id.bytes) || !from_hex(text, reinterpret_cast<unsigned char *>(id.bytes), id.len)) {
+    TSError("[%s] not a session ID", PLUGIN);
+  } else if (TSSslSessionRemove(&id) == TS_SUCCESS) {
+    TSNote("[%s] session %s is removed", PLUGIN, hex(id).c_str());
+  }
+}
+
+void
+insert(std::string_view text)
+{
+  Der der(text.size() / 2);
+  const unsigned char *end = der.data();
+  if (!from_hex(text, der.data(), der.size())) {
+    TSError("[%s] not bytes in hex", PLUGIN);
+    return;
+  }
+  Session session{d2i_SSL_SESSION(nullptr, &end, static_cast<long>(der.size()))};
+  if (session == nullptr || end != der.data() + der.size()) {
+    ERR_clear_error();
+    TSError("[%s] not one session", PLUGIN);
+    return;
+  }
+  unsigned len               = 0;
+  const unsigned char *bytes = SSL_SESSION_get_id(session.get(), &len);
+  TSSslSessionID id;
+  id.len = len;
+  std::copy_n(bytes, len, id.bytes);
+  /* The session stays ours, the cache has a copy. The connection is never read. */
+  if (TSSslSessionInsert(&id, reinterpret_cast<TSSslSession>(session.get()), nullptr) == TS_SUCCESS) {
+    TSNote("[%s] session %s is inserted", PLUGIN, hex(id).c_str());
+  }
+}
+
+/* The operator has sent a message, maybe to another plugin. */
+int
+on_message(TSCont, TSEvent, void *data)
+{
+  const auto &message = *static_cast<TSPluginMsg *>(data);
+  if (std::string_view(message.tag) != PLUGIN) {
+    return 0;
+  }
+  std::string_view text(static_cast<const char *>(message.data), message.data_size);
+  /* It may have a zero at its end. */
+  text = text.substr(0, text.find('\0'));
+  if (text.substr(0, 7) == "remove ") {
+    remove(text.substr(7));
+  } else if (text.substr(0, 7) == "insert ") {
+    insert(text.substr(7));
+  } else {
+    TSError("[%s] there is no such command", PLUGIN);
+  }
+  return 0;
+}
+} // namespace
+
+void
+TSPluginInit(int, const char *[])
+{
+  TSPluginRegistrationInfo info{PLUGIN, "tssession", "-"};
+  if (TSPluginRegister(&info) != TS_SUCCESS) {
+    TSError("[%s] cannot be registered", PLUGIN);
+    return;
+  }
+  TSSslSessionHookAdd(on_session, nullptr);
+  TSLifecycleHookAdd(TS_LIFECYCLE_MSG_HOOK, TSContCreate(on_message, nullptr));
+}

@@ -1,0 +1,441 @@
+//! The library as a plugin of Traffic Server: its contexts are attached as it makes them, by
+//! the first one of these ways that the server has.
+//!
+//! 1. It tells of each server's context that is complete, before a connection uses it.
+//! 2. It tells of each connection before its handshake: the context that it begins with, which is
+//!    the one whose callbacks and sessions OpenSSL uses, whatever SNI switches to.
+//!
+//! No context is kept here: each carries its own mark, and takes it along when it ends.
+
+mod line;
+
+use std::ffi::{CStr, CString, OsStr, c_int, c_void};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use openssl_sys::SSL_CTX;
+use tssession_ats::{
+    CONFIG_DIR_GET, CONT_CREATE, CONT_SCHEDULE_EVERY_ON_POOL, Cont, EventFunc, HTTP_HOOK_ADD,
+    INSTALL_DIR_GET, LIFECYCLE_PORTS_INITIALIZED, LIFECYCLE_SERVER_CONTEXT,
+    LIFECYCLE_TASK_THREADS_READY, MGMT_UPDATE_REGISTER, MUTEX_CREATE, Missing, NOTE, POOL_TASK,
+    Server, Statistic, VCONN_REENABLE, VCONN_SSL_CONNECTION_GET, find_symbol,
+};
+
+use crate::config::{Record, Setting, Source};
+use crate::guard::callback;
+use crate::library::{KeyFileError, Library, RecordsFileError};
+use crate::sys;
+use crate::tls;
+use crate::wait::lock;
+use line::{Line, LineError};
+
+/// ATS's records for its own cache: that of version 9, and those that version 10 has had.
+const OWN_CACHE: [&CStr; 4] = [
+    c"proxy.config.ssl.session_cache",
+    c"proxy.config.ssl.session_cache.mode",
+    c"proxy.config.ssl.session_cache.value",
+    c"proxy.config.ssl.session_cache.enabled",
+];
+
+/// How often the server's own numbers are brought up to date, in milliseconds.
+const SHOW_EVERY_MS: i64 = 1000;
+
+/// Why the plugin stays out of the way: nothing of the server's is changed.
+#[derive(Debug)]
+pub enum NotStarted {
+    /// The process is no Traffic Server.
+    NoServer,
+    /// The server lacks a function.
+    Missing(Missing),
+    /// `plugin.config` names it twice.
+    Twice,
+    /// The library is in the process another time, from another file.
+    SecondCopy,
+    /// The server's `SSL_CTX` are those of another OpenSSL.
+    OtherOpenSsl,
+    /// The server's own cache is on, by this record.
+    OwnCacheIsOn(&'static CStr, i64),
+    /// The line in `plugin.config` is wrong.
+    Line(LineError),
+    /// The file that it names is.
+    File(PathBuf, RecordsFileError),
+}
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoServer => write!(f, "the process is no Traffic Server"),
+            Self::Missing(missing) => missing.fmt(f),
+            Self::Twice => write!(f, "plugin.config names the plugin twice"),
+            Self::SecondCopy => write!(
+                f,
+                "another file of this library is loaded already, and has a cache of its own: \
+                 have plugin.config name the one that plugins are linked with"
+            ),
+            Self::OtherOpenSsl => write!(
+                f,
+                "the server has another OpenSSL than the one that this library is linked with"
+            ),
+            Self::OwnCacheIsOn(record, value) => write!(
+                f,
+                "the server's own session cache is on ({} is {value}): set it to 0, or take this \
+                 plugin out of plugin.config",
+                record.to_string_lossy()
+            ),
+            Self::Line(error) => write!(f, "plugin.config: {error}"),
+            Self::File(path, error) => write!(f, "{}{error}", path.display()),
+        }
+    }
+}
+
+impl From<Missing> for NotStarted {
+    fn from(missing: Missing) -> Self {
+        Self::Missing(missing)
+    }
+}
+
+/// What a started plugin knows.
+struct Plugin {
+    server: Server,
+    /// The file of settings, which is read again when the server reads its own.
+    file: Option<PathBuf>,
+    /// Whether the server has told of a context.
+    tells_of_contexts: AtomicBool,
+    statistics: OnceLock<Vec<Option<Statistic>>>,
+}
+
+static PLUGIN: OnceLock<Plugin> = OnceLock::new();
+
+/// Held while a context is attached that connections of other threads may begin with.
+static ATTACHING: Mutex<()> = Mutex::new(());
+
+/// Serves the server's sessions from now on. `arguments` are those behind the plugin's name.
+pub fn start<'a>(
+    library: &Library,
+    arguments: impl IntoIterator<Item = &'a OsStr>,
+) -> Result<(), NotStarted> {
+    let server = Server::of_process().ok_or(NotStarted::NoServer)?;
+    // Before all else: ATS takes a plugin that has not done it for broken.
+    server.register(c"tssession")?;
+    if PLUGIN.get().is_some() {
+        return Err(NotStarted::Twice);
+    }
+    if is_second_copy() {
+        return Err(NotStarted::SecondCopy);
+    }
+    if !tls::is_openssl_of_process() {
+        return Err(NotStarted::OtherOpenSsl);
+    }
+    let line = Line::parse(arguments).map_err(NotStarted::Line)?;
+    for record in OWN_CACHE {
+        if let Some(value) = server.record(record).filter(|value| *value != 0) {
+            return Err(NotStarted::OwnCacheIsOn(record, value));
+        }
+    }
+    let file = line
+        .file
+        .map(|file| folder(server, &CONFIG_DIR_GET).join(file));
+    configure(library, server, line.settings, file.as_deref())?;
+    let plugin = PLUGIN.get_or_init(|| Plugin {
+        server,
+        file,
+        tells_of_contexts: AtomicBool::new(false),
+        statistics: OnceLock::new(),
+    });
+    server.on_lifecycle(LIFECYCLE_SERVER_CONTEXT, on_context)?;
+    server.on_lifecycle(LIFECYCLE_PORTS_INITIALIZED, on_ports)?;
+    server.on_lifecycle(LIFECYCLE_TASK_THREADS_READY, on_task_threads)?;
+    plugin.hear_of_reloads();
+    plugin.note(&format!(
+        "serves TLS sessions, {} at most; tickets are {}",
+        library.config.int(Record::Size),
+        match library.serves_tickets() {
+            true => "its own",
+            false => "the server's",
+        }
+    ));
+    Ok(())
+}
+
+/// Puts the settings of the plugin's line and its file in force.
+fn configure(
+    library: &Library,
+    server: Server,
+    settings: Vec<Setting>,
+    file: Option<&Path>,
+) -> Result<(), NotStarted> {
+    let default = |name: &str, value: &str| {
+        Setting::parse(name, OsStr::new(value)).expect("the records are this library's")
+    };
+    // The server's records and environment have this for the server's own cache.
+    let mode = default("proxy.config.ssl.session_cache", "2");
+    library.set([mode].into_iter().chain(settings), Source::PluginLine);
+    let tickets = default("tssession.session_ticket.mode", "0");
+    library.set([tickets], Source::Default);
+    library.set_base_folder(folder(server, &INSTALL_DIR_GET));
+    match file {
+        Some(file) => {
+            let loaded = library.load_records(file);
+            let loaded = loaded.map_err(|error| NotStarted::File(file.to_owned(), error))?;
+            loaded.log("TSPluginInit", file);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// A folder of the server's; without one, where the process is.
+fn folder(
+    server: Server,
+    function: &tssession_ats::Function<unsafe extern "C" fn() -> *const std::ffi::c_char>,
+) -> PathBuf {
+    let folder = server.folder(function).unwrap_or_default();
+    PathBuf::from(OsStr::from_bytes(folder.to_bytes()))
+}
+
+/// Whether plugins that are linked with the library have got another copy of it.
+fn is_second_copy() -> bool {
+    const SONAME: &CStr = c"libtssession.so.0";
+    // SAFETY: finds what is loaded already; the handle is not given back, as the library is
+    // never unloaded. What has this name is a function, of which only the address is used.
+    let other: Option<*const c_void> = unsafe {
+        let library = libc::dlopen(SONAME.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
+        if library.is_null() {
+            libc::dlerror();
+            return false;
+        }
+        find_symbol(library, c"TSSslSessionCacheAttach")
+    };
+    other.is_some_and(|other| !sys::is_in_this_file(other))
+}
+
+impl Plugin {
+    /// A line for the operator that all is well.
+    fn note(&self, text: &str) {
+        let line = CString::new(text.replace('\0', " ")).unwrap_or_default();
+        if let Some(note) = self.server.find(&NOTE) {
+            // SAFETY: the server's function takes a printf format and what that names: one C
+            // string, of which it keeps nothing.
+            unsafe { note(c"tssession: %s".as_ptr(), line.as_ptr()) };
+        }
+    }
+
+    /// A continuation that the server may schedule, so with a mutex.
+    fn scheduled(&self, body: EventFunc) -> Option<Cont> {
+        let mutex = self.server.find(&MUTEX_CREATE)?;
+        let create = self.server.find(&CONT_CREATE)?;
+        // SAFETY: the function is of the type that ATS calls, and is never unloaded.
+        Some(unsafe { create(body, mutex()) })
+    }
+
+    /// Has the file of settings read again when the operator has the server read its own.
+    fn hear_of_reloads(&self) {
+        let register = self.server.find(&MGMT_UPDATE_REGISTER);
+        if let (Some(register), Some(cont)) = (register, self.scheduled(on_reload)) {
+            // SAFETY: the continuation lives for ever, and the name is copied.
+            unsafe { register(cont, c"tssession".as_ptr(), ptr::null()) };
+        }
+    }
+
+    /// Hears of each connection before its handshake.
+    fn hear_of_connections(&self) -> Result<(), Missing> {
+        let add = self.server.need(&HTTP_HOOK_ADD)?;
+        self.server.need(&VCONN_SSL_CONNECTION_GET)?;
+        self.server.need(&VCONN_REENABLE)?;
+        let hook = self.server.hook_number(c"TS_VCONN_START_HOOK");
+        let hook = hook.ok_or_else(|| Missing::named(c"TS_VCONN_START_HOOK"))?;
+        let cont = self.server.continuation(on_connection)?;
+        // SAFETY: the continuation lives for ever.
+        unsafe { add(hook, cont) };
+        Ok(())
+    }
+
+    /// Attaches the context that a connection begins with, if nobody has done it.
+    ///
+    /// # Safety
+    /// `connection` is a connection of the server's, before its handshake.
+    unsafe fn attach_context_of(&self, library: &Library, connection: Cont) {
+        let Some(get) = self.server.find(&VCONN_SSL_CONNECTION_GET) else {
+            return;
+        };
+        // SAFETY: the caller vouches for the connection, whose `SSL` lives as long as this call,
+        // and keeps its context alive. That is changed by one thread at a time; one that
+        // began with it before has not got as far as its sessions.
+        unsafe {
+            let ssl = get(connection);
+            if ssl.is_null() {
+                return;
+            }
+            let ctx = tls::of_new_connection(ssl.cast());
+            if !ctx.is_null() && !tls::is_attached(ctx) {
+                let _attaching = lock(&ATTACHING);
+                if !tls::is_attached(ctx) {
+                    attach(library, ctx);
+                }
+            }
+        }
+    }
+
+    /// Brings the server's numbers up to date.
+    fn show(&self, library: &Library) {
+        let Some(statistics) = self.server.statistics() else {
+            return;
+        };
+        let shown = self.statistics.get_or_init(|| {
+            let mut shown = Vec::new();
+            library.each_stat(|name, part, _| {
+                let name = CString::new(shown_name(name, part)).unwrap_or_default();
+                shown.push(statistics.create(&name));
+            });
+            shown
+        });
+        let mut shown = shown.iter();
+        library.each_stat(|_, _, value| {
+            if let Some(Some(statistic)) = shown.next() {
+                statistics.set(*statistic, i64::try_from(value).unwrap_or(i64::MAX));
+            }
+        });
+    }
+}
+
+/// The name that a metric has among the server's own, which has some of the same names.
+fn shown_name(name: &str, part: Option<&str>) -> String {
+    let name = name.strip_prefix("proxy.process.ssl.").unwrap_or(name);
+    let name = name.strip_prefix("tssession.").unwrap_or(name);
+    match part {
+        None => format!("plugin.tssession.{name}"),
+        Some(part) => format!("plugin.tssession.{name}.{part}"),
+    }
+}
+
+/// # Safety
+/// As for [`tls::attach`].
+unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) {
+    // SAFETY: passed on to the caller.
+    match unsafe { tls::attach(library, ctx) } {
+        Ok(()) => log::debug!(target: "ssl.session_cache", "a context is attached"),
+        Err(error) => {
+            log::error!(target: "ssl.session_cache", "a context is not attached, and its sessions are not cached: {error}");
+        }
+    }
+}
+
+/// A server's context is complete.
+unsafe extern "C" fn on_context(_cont: Cont, _event: c_int, ctx: *mut c_void) -> c_int {
+    callback("on_context", |library| {
+        if let Some(plugin) = PLUGIN.get()
+            && !ctx.is_null()
+        {
+            plugin.tells_of_contexts.store(true, Ordering::Relaxed);
+            // SAFETY: the server passes a context that it has made and does not use yet.
+            unsafe { attach(library, ctx.cast()) };
+        }
+    });
+    0
+}
+
+/// The ports are about to be opened: every context that connections begin with has been told of,
+/// or none ever is.
+unsafe extern "C" fn on_ports(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
+    callback("on_ports", |_| {
+        let Some(plugin) = PLUGIN.get() else {
+            return;
+        };
+        if !plugin.tells_of_contexts.load(Ordering::Relaxed)
+            && let Err(missing) = plugin.hear_of_connections()
+        {
+            log::error!(target: "ssl.session_cache", "no session is cached: {missing}");
+        }
+    });
+    0
+}
+
+/// A connection has come in.
+unsafe extern "C" fn on_connection(_cont: Cont, _event: c_int, connection: *mut c_void) -> c_int {
+    callback("on_connection", |library| {
+        if let Some(plugin) = PLUGIN.get() {
+            // SAFETY: the server passes a connection whose handshake has not begun.
+            unsafe { plugin.attach_context_of(library, connection) };
+        }
+    });
+    // Whatever happened: it waits for that.
+    if let Some(reenable) = PLUGIN
+        .get()
+        .and_then(|plugin| plugin.server.find(&VCONN_REENABLE))
+    {
+        // SAFETY: as above, once.
+        unsafe { reenable(connection) };
+    }
+    0
+}
+
+/// There are threads for what is to be done now and then.
+unsafe extern "C" fn on_task_threads(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
+    callback("on_task_threads", |library| {
+        let Some(plugin) = PLUGIN.get() else {
+            return;
+        };
+        plugin.show(library);
+        let every = plugin.server.find(&CONT_SCHEDULE_EVERY_ON_POOL);
+        if let (Some(every), Some(cont)) = (every, plugin.scheduled(on_tick)) {
+            // SAFETY: the continuation lives for ever.
+            unsafe { every(cont, SHOW_EVERY_MS, POOL_TASK) };
+        }
+    });
+    0
+}
+
+/// A second has gone by.
+unsafe extern "C" fn on_tick(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
+    callback("on_tick", |library| {
+        if let Some(plugin) = PLUGIN.get() {
+            plugin.show(library);
+        }
+    });
+    0
+}
+
+/// The server has read its configuration again.
+unsafe extern "C" fn on_reload(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
+    callback("on_reload", |library| {
+        let Some(plugin) = PLUGIN.get() else {
+            return;
+        };
+        if let Some(file) = &plugin.file {
+            match library.load_records(file) {
+                Ok(loaded) => loaded.log("reload", file),
+                Err(error) => {
+                    log::error!(target: "ssl.session_cache", "reload: {}{error}; the settings stay as they are", file.display());
+                }
+            }
+        }
+        if library.serves_tickets()
+            && let Err(error) = library.load_ticket_keys(None)
+            && !matches!(error, KeyFileError::NoneSet)
+        {
+            log::error!(target: "ssl_session_ticket", "reload: {error}; the keys in force stay");
+        }
+    });
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_shown_under_the_plugins_name() {
+        assert_eq!(
+            shown_name("proxy.process.ssl.ssl_session_cache_miss", Some("expired")),
+            "plugin.tssession.ssl_session_cache_miss.expired"
+        );
+        assert_eq!(
+            shown_name("tssession.session_cache.entries", None),
+            "plugin.tssession.session_cache.entries"
+        );
+    }
+}
