@@ -6,6 +6,9 @@
     plugin told      the server tells of its contexts
     plugin asked     it does not, and the library hears of connections instead
     plugin wrong     what keeps the plugin out of the way
+    plugin other     the server has another OpenSSL: see other_openssl.c
+    plugin copies ONE TWO
+                     plugins have got another file of the library, ONE, than the server, TWO
     plugin example PLUGIN
                      examples/plugin_ats11.cc, beside it
     plugin panics REPORT
@@ -15,12 +18,11 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
-#include <openssl/rand.h>
-
 #include "ats_host.h"
 
 #include "api.h"
 #include "folder.h"
+#include "own_key.h"
 #include "tls.h"
 
 typedef void (*Init)(int argc, const char *const *argv);
@@ -28,14 +30,19 @@ typedef void (*Init)(int argc, const char *const *argv);
 static Init init;
 
 static void
+load_file(const char *path)
+{
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  void *found   = library == NULL ? NULL : dlsym(library, "TSPluginInit");
+  REQUIRE(found != NULL);
+  memcpy(&init, &found, sizeof(found));
+}
+
+static void
 load(void)
 {
   api_open();
-  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_LOCAL);
-  void *found   = dlsym(library, "TSPluginInit");
-  REQUIRE(found != NULL);
-  memcpy(&init, &found, sizeof(found));
-  dlclose(library);
+  load_file("libtssession.so.0");
 }
 
 /* A line of plugin.config: the words end with NULL. */
@@ -52,25 +59,6 @@ start(const char *const *words)
 }
 
 #define START(...) start((const char *const[]){__VA_ARGS__, NULL})
-
-/* The server's own key for tickets, and how often it was asked for it. */
-static int own_key_asked;
-
-static int
-own_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt)
-{
-  static unsigned char key[16] = "sixteen bytes...";
-  OSSL_PARAM params[]          = {OSSL_PARAM_construct_octet_string("key", key, sizeof(key)),
-                                  OSSL_PARAM_construct_utf8_string("digest", (char[]){"SHA256"}, 0), OSSL_PARAM_construct_end()};
-  (void)ssl;
-  own_key_asked++;
-  if (encrypt) {
-    memset(name, 'n', 16);
-    REQUIRE(RAND_bytes(iv, 16) == 1);
-  }
-  return EVP_MAC_CTX_set_params(mac, params) == 1 &&
-         EVP_CipherInit_ex(cipher, EVP_aes_128_cbc(), NULL, key, iv, encrypt) == 1;
-}
 
 /* As the server makes one: with its own cache off, and its own ticket keys. */
 static SSL_CTX *
@@ -334,6 +322,23 @@ wrong(void)
   CHECK(stores());
 }
 
+static void
+other(void)
+{
+  load();
+  START(NULL);
+  check_out_of_the_way("the server has another OpenSSL");
+}
+
+static void
+copies(const char *one, const char *two)
+{
+  load_file(one);
+  load_file(two);
+  START(NULL);
+  check_out_of_the_way("another file of this library is loaded already");
+}
+
 /* What the server does with a message of the operator's; the line that comes of it. */
 static const char *
 say(const char *text)
@@ -470,13 +475,17 @@ panics(const char *path)
 int
 main(int argc, char **argv)
 {
-  REQUIRE(argc == 2 || argc == 3);
+  REQUIRE(argc >= 2 && argc <= 4);
   folder_make();
   host_folder = folder;
   if (strcmp(argv[1], "told") == 0) {
     told();
   } else if (strcmp(argv[1], "asked") == 0) {
     asked();
+  } else if (strcmp(argv[1], "other") == 0) {
+    other();
+  } else if (strcmp(argv[1], "copies") == 0) {
+    copies(argv[2], argv[3]);
   } else if (strcmp(argv[1], "example") == 0) {
     example(argv[2]);
   } else if (strcmp(argv[1], "panics") == 0) {

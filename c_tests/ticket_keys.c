@@ -14,6 +14,7 @@
 
 #include "api.h"
 #include "check.h"
+#include "own_key.h"
 #include "tls.h"
 
 #define KEY 48
@@ -265,6 +266,71 @@ check_rotation_in_traffic(int version)
   SSL_CTX_free(client);
 }
 
+/* A host that keeps its ticket keys, and then does not, and then does again. */
+static void
+check_modes(int version)
+{
+  static const char mode[] = "tssession.session_ticket.mode";
+  server                   = tls_server(version);
+  client                   = tls_client(version);
+  SSL_CTX_set_tlsext_ticket_key_evp_cb(server, own_key);
+  SSL_CTX_set_num_tickets(server, 1);
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.session_ticket.number", "3"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.session_ticket.enable", "0"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheConfigSet(mode, "0"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(SSL_CTX_get_num_tickets(server), 1);
+  CHECK_INT(SSL_CTX_get_options(server) & SSL_OP_NO_TICKET, 0);
+  long long created   = api_stat(STAT_CREATED);
+  int asked           = own_key_asked;
+  SSL_SESSION *ticket = new_ticket();
+  CHECK_INT(come_back(&ticket), 1);
+  CHECK(own_key_asked >= asked + 2);
+  CHECK_INT(api_stat(STAT_CREATED), created);
+  /* Sessions by ID are cached all the same. */
+  SSL_CTX *by_id       = tls_client(TLS1_2_VERSION);
+  SSL_SESSION *session = NULL;
+  SSL_CTX_set_options(by_id, SSL_OP_NO_TICKET);
+  SSL_CTX_set_min_proto_version(server, TLS1_2_VERSION);
+  SSL_CTX_set_max_proto_version(server, 0);
+  CHECK_INT(tls_visit(server, by_id, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(server, by_id, session, TLS_CLEAN, NULL), 1);
+
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.session_ticket.enable", "1"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheConfigSet(mode, "1"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(SSL_CTX_get_num_tickets(server), 3);
+  asked = own_key_asked;
+  CHECK_INT(come_back(&ticket), 0);
+  CHECK_INT(come_back(&ticket), 1);
+  CHECK_INT(own_key_asked, asked);
+  CHECK(api_stat(STAT_CREATED) > created);
+
+  /* Back again: its callback is not known any more, and the host sets it. */
+  CHECK_INT(TSSslSessionCacheConfigSet(mode, "0"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(SSL_CTX_get_num_tickets(server), 1);
+  created = api_stat(STAT_CREATED);
+  CHECK_INT(come_back(&ticket), 0);
+  CHECK_INT(come_back(&ticket), 1);
+  SSL_CTX_set_tlsext_ticket_key_evp_cb(server, own_key);
+  CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
+  asked = own_key_asked;
+  CHECK_INT(come_back(&ticket), 0);
+  CHECK_INT(come_back(&ticket), 1);
+  CHECK(own_key_asked > asked);
+  CHECK_INT(api_stat(STAT_CREATED), created);
+
+  CHECK_INT(TSSslSessionCacheConfigSet(mode, "1"), TS_SUCCESS);
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.session_ticket.number", "2"), TS_SUCCESS);
+  SSL_SESSION_free(ticket);
+  SSL_SESSION_free(session);
+  SSL_CTX_free(by_id);
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+}
+
 int
 main(void)
 {
@@ -293,5 +359,7 @@ main(void)
   check_keys(TLS1_3_VERSION);
   check_rotation_in_traffic(TLS1_2_VERSION);
   check_rotation_in_traffic(TLS1_3_VERSION);
+  check_modes(TLS1_2_VERSION);
+  check_modes(TLS1_3_VERSION);
   return check_result();
 }

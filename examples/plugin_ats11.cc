@@ -12,8 +12,10 @@
     libtssession.so
     plugin_ats11.so
 
-  Built with ATS's own headers before this library's, as c++ -std=c++20 -fPIC -shared
-  -I/usr/include -I/usr/include/tssession -o plugin_ats11.so plugin_ats11.cc -ltssession -lcrypto -lssl
+  Built with ATS's own headers before this library's:
+
+    c++ -std=c++20 -fPIC -shared -idirafter /usr/include/tssession -o plugin_ats11.so \
+      plugin_ats11.cc -ltssession -lssl -lcrypto
 
   SPDX-License-Identifier: Apache-2.0
  */

@@ -3,10 +3,11 @@
 
 mod common;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use common::{Reach, compile, execute, root, scratch, valgrind};
+use common::{Reach, WARNINGS, compile, compiler, execute, library, root, run, scratch, valgrind};
 
 fn execute_in_valgrind(program: PathBuf) {
     let mut command = valgrind();
@@ -113,6 +114,36 @@ fn plugin_in_valgrind() {
             execute(command);
         }
     }
+}
+
+/// What a server may have in the process that the plugin must keep away from.
+#[test]
+fn plugin_beside_others() {
+    let program = compile("plugin.c", Reach::Dlopen, &["-DATS_9"]);
+    let c_tests = root().join("c_tests");
+    for (define, map) in [("-DOLDER", true), ("-DOTHER", false)] {
+        let preloaded = scratch().join(format!("other_openssl{define}.so"));
+        let mut command = compiler(false);
+        command
+            .args(WARNINGS)
+            .args([define, "-shared", "-fPIC", "-o"]);
+        command.arg(&preloaded).arg(c_tests.join("other_openssl.c"));
+        if map {
+            let map = c_tests.join("other_openssl.map");
+            command.arg(format!("-Wl,--version-script={}", map.display()));
+        }
+        run(&mut command);
+        let mut command = Command::new(&program);
+        command.arg("other").env("LD_PRELOAD", preloaded);
+        execute(command);
+    }
+
+    let copy = scratch().join("copy/libtssession.so");
+    fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    fs::copy(library(), &copy).unwrap();
+    let mut command = Command::new(program);
+    command.arg("copies").arg(copy).arg(library());
+    execute(command);
 }
 
 /// Not under valgrind, which keeps copies of memory that one would find, and memory that

@@ -61,6 +61,14 @@ pub type TSSslSessionCacheLogFunc = Option<
 /// attached the context: they stay when it is attached again, and it is then for
 /// them to refuse a session without the certificate that is demanded.
 ///
+/// A host that has ticket keys of its own keeps them by setting
+/// tssession.session_ticket.mode to 0 (TSSslSessionCacheConfigSet) before it attaches: then
+/// the ticket-key callback, the callbacks for session tickets, the number of tickets
+/// and SSL_OP_NO_TICKET stay as they are, sessions in tickets are the host's to refuse, and
+/// TSSslTicketKeyUpdate changes nothing for this context. A context that is
+/// attached again in the other mode changes over; the callbacks that the library had
+/// set become NULL.
+///
 /// The result is TS_ERROR when ctx is NULL or there is no memory.
 ///
 /// # Safety
@@ -85,8 +93,9 @@ pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnC
 
 /// Takes off again what TSSslSessionCacheAttach has set: the context gets back the
 /// session callbacks, modes and numbers that it had before, or that the host has
-/// set since. Its ticket-key callback and its callbacks for session tickets become
-/// NULL, because OpenSSL does not tell what they were.
+/// set since. Where tickets are the library's (tssession.session_ticket.mode), its ticket-key
+/// callback and its callbacks for session tickets become NULL, because OpenSSL does not
+/// tell what they were.
 ///
 /// A context that is not attached stays as it is, and the result is TS_SUCCESS.
 /// It is TS_ERROR when ctx is NULL. A context need not be detached before

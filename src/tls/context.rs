@@ -1,7 +1,7 @@
 //! An `SSL_CTX` of the host's: attached to the cache and the keys, and detached.
 
 use std::error::Error;
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::fmt;
 use std::ptr;
 use std::sync::OnceLock;
@@ -157,8 +157,14 @@ pub unsafe fn is_attached(ctx: *const SSL_CTX) -> bool {
 }
 
 /// Whether the process's OpenSSL, whose objects a plugin is given, is the one that the library
-/// is linked with. (A host may be linked with an older one, or with one of another make.)
+/// is linked with. A host may be linked with an older one, whose names have other versions, or
+/// have one of another make within itself, whose names then come before those of OpenSSL 3.
 pub fn is_openssl_of_process() -> bool {
+    const MAJOR: c_ulong = 28;
+    // SAFETY: takes nothing, and may be called at any time.
+    if unsafe { ffi::OpenSSL_version_num() } >> MAJOR < 3 {
+        return false;
+    }
     // SAFETY: looks only; the name is a C string.
     let of_process = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"SSL_get_SSL_CTX".as_ptr()) };
     of_process.cast_const() == ffi::SSL_get_SSL_CTX as *const c_void
