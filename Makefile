@@ -1,4 +1,5 @@
-# make demo             builds all and shows real clients resuming
+# make                  builds all that make install installs, and the demo
+# make demo             builds what it needs and shows real clients resuming
 # make test             builds all and runs every test
 # make farm-demo        three hosts that share sessions and keys through Redis, and faults
 # make farm-test        what Redis, Sentinels, a Cluster and members may do to each other
@@ -46,7 +47,7 @@ bench = target/bench
 # Where the loader finds the library under its SONAME.
 lib = target/demo/lib
 
-all: $(demo)/host $(demo)/plugin.so
+all: $(demo)/host $(demo)/plugin.so $(release)/libtssession_farm.so
 
 .PHONY: all demo test lint deny header abi clean bench bench-ats bench-handshake bench-smoke hitrate \
   compare-ats ats-dlopen deps deps-test deps-ats FORCE
@@ -75,7 +76,7 @@ $(demo)/host: examples/host.c $(lib)/libtssession.so
 $(demo)/plugin.so: examples/plugin.c $(lib)/libtssession.so
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -fPIC -shared -o $@ $< -L$(lib) -ltssession -lssl -lcrypto
 
-demo: all
+demo: $(demo)/host $(demo)/plugin.so
 	@echo
 	@LD_LIBRARY_PATH=$(lib) examples/demo.sh $(demo)/host $(demo)/plugin.so
 
@@ -277,7 +278,7 @@ lint:
 # The dependencies: licences, sources, bans.
 deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
-	$(CARGO) deny --locked check bans licenses sources
+	$(CARGO) deny --locked --workspace check bans licenses sources
 
 header:
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers
@@ -286,6 +287,7 @@ header:
 # What breaks callers it refuses, unless the SONAME was raised.
 abi: deps-test
 	UPDATE_ABI=1 $(CARGO) test --locked --test abi the_abi
+	UPDATE_ABI=1 $(CARGO) test --locked -p tssession-farm --test abi
 
 # Installing. PREFIX and the folders below it are where the files are used; DESTDIR comes
 # before them while they are copied, and is in none of them.
@@ -293,12 +295,17 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
-SOVERSION := $(shell sed -n 's/^const SOVERSION: &str = "\(.*\)";$$/\1/p' build.rs)
+soversion_in = $(shell sed -n 's/^const SOVERSION: &str = "\(.*\)";$$/\1/p' $(1))
+SOVERSION := $(call soversion_in,build.rs)
+FARM_SOVERSION := $(call soversion_in,farm/build.rs)
 so = libtssession.so
+farm_so = libtssession_farm.so
+libraries = $(release)/$(so) $(release)/$(farm_so)
 
-install_dirs = PREFIX LIBDIR INCLUDEDIR MANDIR
+install_dirs = PREFIX LIBDIR INCLUDEDIR MANDIR DOCDIR
 # Checked before anything is written or removed: these go through make and the shell.
 plain = $(shell printf '%s\n' '$(subst ','"'"',$($(1)))' | LC_ALL=C grep -qx '[A-Za-z0-9_./+@:~-]*' && echo yes)
 absolute = $(foreach dir,$(install_dirs) DESTDIR,\
@@ -307,9 +314,12 @@ absolute = $(foreach dir,$(install_dirs) DESTDIR,\
 # ATS has a ts/ts.h too: ours is in a folder of its own.
 headerdir = $(INCLUDEDIR)/tssession
 cmakedir = $(LIBDIR)/cmake/tssession
+docdir = $(DOCDIR)/tssession
+pkgconfigdir = $(LIBDIR)/pkgconfig
 below_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
 from_cmake = $(shell realpath -ms --relative-to=$(cmakedir) $(1))
-fill = sed -e 's|@VERSION@|$(VERSION)|; s|@SOVERSION@|$(SOVERSION)|; s|@PREFIX@|$(PREFIX)|' \
+fill = sed -e 's|@VERSION@|$(VERSION)|; s|@PREFIX@|$(PREFIX)|' \
+  -e 's|@SOVERSION@|$(SOVERSION)|; s|@FARM_SOVERSION@|$(FARM_SOVERSION)|' \
   -e 's|@LIBDIR@|$(call below_prefix,$(LIBDIR))|; s|@INCLUDEDIR@|$(call below_prefix,$(INCLUDEDIR))|' \
   -e 's|@TO_LIBDIR@|$(call from_cmake,$(LIBDIR))|; s|@TO_INCLUDEDIR@|$(call from_cmake,$(INCLUDEDIR))|'
 # Whoever only stages the files tells the loader later.
@@ -318,39 +328,51 @@ tell_loader = [ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 # What another user has built is installed as it is: under sudo, cargo would build again
 # as root, or not be found.
 built_by_another := $(shell [ ! -e $(release)/$(so) ] || [ -O $(release)/$(so) ] || echo yes)
+all_are_built = $(foreach file,$(libraries),$(if $(wildcard $(file)),,$(error $(file) is missing: run make first)))
+
+# $(call install_library,FILE,SOVERSION): with the names that the loader and the linker look for.
+define install_library
+install -m 755 $(release)/$(1) $(DESTDIR)$(LIBDIR)/$(1).$(VERSION)
+ln -sf $(1).$(VERSION) $(DESTDIR)$(LIBDIR)/$(1).$(2)
+ln -sf $(1).$(2) $(DESTDIR)$(LIBDIR)/$(1)
+endef
+installed_library = $(addprefix $(DESTDIR)$(LIBDIR)/,$(1) $(1).$(2) $(1).$(VERSION))
 
 .PHONY: install uninstall installcheck install-test deb deb-test
 
-install: $(if $(built_by_another),,$(release)/$(so))
-	$(absolute)install -d -m 755 $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(cmakedir) $(headerdir)/ts $(MANDIR)/man3)
-	install -m 755 $(release)/$(so) $(DESTDIR)$(LIBDIR)/$(so).$(VERSION)
-	ln -sf $(so).$(VERSION) $(DESTDIR)$(LIBDIR)/$(so).$(SOVERSION)
-	ln -sf $(so).$(SOVERSION) $(DESTDIR)$(LIBDIR)/$(so)
-	install -m 644 include/ts/ts.h include/ts/ssl_session_cache.h $(DESTDIR)$(headerdir)/ts
+install: $(if $(built_by_another),,$(libraries))
+	$(absolute)$(all_are_built)install -d -m 755 \
+	  $(addprefix $(DESTDIR),$(pkgconfigdir) $(cmakedir) $(headerdir)/ts $(MANDIR)/man3 $(docdir))
+	$(call install_library,$(so),$(SOVERSION))
+	$(call install_library,$(farm_so),$(FARM_SOVERSION))
+	install -m 644 include/ts/*.h $(DESTDIR)$(headerdir)/ts
 	install -m 644 man/*.3 $(DESTDIR)$(MANDIR)/man3
-	$(fill) packaging/tssession.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/tssession.pc
+	install -m 644 farm/farm.example.toml $(DESTDIR)$(docdir)
+	$(fill) packaging/tssession.pc.in >$(DESTDIR)$(pkgconfigdir)/tssession.pc
+	$(fill) packaging/tssession-farm.pc.in >$(DESTDIR)$(pkgconfigdir)/tssession-farm.pc
 	$(fill) packaging/tssessionConfig.cmake.in >$(DESTDIR)$(cmakedir)/tssessionConfig.cmake
 	$(fill) packaging/tssessionConfigVersion.cmake.in >$(DESTDIR)$(cmakedir)/tssessionConfigVersion.cmake
-	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/tssession.pc $(DESTDIR)$(cmakedir)/*
+	chmod 644 $(DESTDIR)$(pkgconfigdir)/tssession*.pc $(DESTDIR)$(cmakedir)/*
 	$(tell_loader)
 
 uninstall:
-	$(absolute)rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,$(so) $(so).$(SOVERSION) $(so).$(VERSION) pkgconfig/tssession.pc)
+	$(absolute)rm -f $(call installed_library,$(so),$(SOVERSION)) $(call installed_library,$(farm_so),$(FARM_SOVERSION))
+	rm -f $(addprefix $(DESTDIR)$(pkgconfigdir)/,tssession.pc tssession-farm.pc)
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,$(notdir $(wildcard man/*.3)))
-	rm -rf $(DESTDIR)$(headerdir) $(DESTDIR)$(cmakedir)
+	rm -rf $(DESTDIR)$(headerdir) $(DESTDIR)$(cmakedir) $(DESTDIR)$(docdir)
 	$(tell_loader)
 
 installcheck:
-	@$(absolute)$(foreach name,DESTDIR VERSION SOVERSION CC $(install_dirs),$(name)='$($(name))') packaging/installcheck.sh
+	@$(absolute)$(foreach name,DESTDIR VERSION SOVERSION FARM_SOVERSION CC $(install_dirs),$(name)='$($(name))') packaging/installcheck.sh
 
-install-test: deps-test $(release)/$(so)
-	MAKE='$(MAKE)' packaging/install-test.sh $(release)/$(so)
+install-test: deps-test $(libraries)
+	MAKE='$(MAKE)' packaging/install-test.sh $(libraries)
 
 # The packages. debhelper leaves its work in debian/.
 debhelper_files = debian/.debhelper debian/debhelper-build-stamp debian/files debian/*.substvars \
-  debian/*.debhelper debian/*.debhelper.log debian/tmp debian/libtssession0 debian/libtssession-dev
+  debian/*.debhelper debian/*.debhelper.log debian/tmp debian/libtssession0 debian/libtssession-farm0 debian/libtssession-dev
 
-deb: $(release)/$(so)
+deb: $(libraries)
 	tools/deps.sh deb
 	rm -rf target/deb $(debhelper_files)
 	mkdir -p target/deb

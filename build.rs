@@ -8,10 +8,12 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "build/header.rs"]
+mod header;
 #[path = "build/man.rs"]
 mod man;
 
-use cbindgen::{Builder, Config};
+use header::{declarations, write_all};
 
 /// Rises when a caller built against an older version cannot use a newer one. The
 /// Makefile reads it here.
@@ -61,7 +63,9 @@ fn main() {
         &headers
             .each_ref()
             .map(|(name, text)| (*name, text.as_str())),
+        "",
         &man::Overview {
+            title: "TLS session cache of Apache Traffic Server",
             template: &read("build/tssession.3.in"),
             counters: &read("docs/counters.md"),
             settings: &read("docs/settings.md"),
@@ -78,21 +82,11 @@ fn main() {
     println!("cargo::rustc-env=TSSESSION_TARGET={target}");
 }
 
-/// Writes files into a folder that has nothing else in it then.
-fn write_all<N: AsRef<Path>>(dir: &Path, files: impl IntoIterator<Item = (N, String)>) {
-    let _ = fs::remove_dir_all(dir);
-    for (name, text) in files {
-        let path = dir.join(name);
-        fs::create_dir_all(path.parent().expect("is in dir")).expect("OUT_DIR is writable");
-        fs::write(path, text).expect("OUT_DIR is writable");
-    }
-}
-
 /// `<ts/ts.h>`.
 fn ts(root: &Path) -> String {
-    let types = declarations(root, "types.rs");
-    let c = declarations(root, "ts.rs");
-    let mut cxx = without_comments(&declarations(root, "cxx.rs"));
+    let types = declarations(root, "src/ffi/types.rs");
+    let c = declarations(root, "src/ffi/ts.rs");
+    let mut cxx = without_comments(&declarations(root, "src/ffi/cxx.rs"));
     for (mangled, plain) in CXX_NAMES {
         assert!(cxx.contains(mangled), "src/ffi/cxx.rs exports {mangled}");
         cxx = cxx.replace(mangled, plain);
@@ -168,7 +162,7 @@ extern void TSPluginInit(int argc, const char *argv[]);
 
 /// `<ts/ssl_session_cache.h>`.
 fn host(root: &Path) -> String {
-    let functions = declarations(root, "host.rs");
+    let functions = declarations(root, "src/ffi/host.rs");
     format!(
         r#"/** @file
 
@@ -198,42 +192,6 @@ extern "C" {{
 #endif /* TSSESSION_SSL_SESSION_CACHE_H */
 "#
     )
-}
-
-/// The C declarations of one file in `src/ffi`.
-fn declarations(root: &Path, file: &str) -> String {
-    let config = Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is valid");
-    let bindings = Builder::new()
-        .with_config(config)
-        .with_src(root.join("src/ffi").join(file))
-        .generate()
-        .unwrap_or_else(|error| panic!("cbindgen, {file}: {error}"));
-    let mut text = Vec::new();
-    bindings.write(&mut text);
-    let text = String::from_utf8(text).expect("cbindgen writes UTF-8");
-    without_safety_sections(text.trim_start())
-}
-
-/// Leaves out the `# Safety` end of a doc comment, which is Rust's way to say what
-/// the text before it says to C callers.
-fn without_safety_sections(text: &str) -> String {
-    let mut out = String::new();
-    let mut skipping = false;
-    for line in text.lines() {
-        if line == " * # Safety" {
-            skipping = true;
-            // The empty line before it.
-            out.truncate(out.trim_end_matches(" *\n").len());
-        }
-        if line == " */" {
-            skipping = false;
-        }
-        if !skipping {
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
-    out
 }
 
 fn without_comments(text: &str) -> String {

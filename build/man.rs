@@ -21,8 +21,10 @@ struct Function<'a> {
 
 /// What the overview is made of.
 pub struct Overview<'a> {
+    /// What the library is, in a few words.
+    pub title: &'a str,
     /// In here, `@FUNCTIONS@` becomes the list of the functions, `@SEE_ALSO@` that of their
-    /// pages, and so on with the fields below.
+    /// pages, `@LIBRARY@` the section of that name, and so on with the fields below.
     pub template: &'a str,
     /// `@COUNTERS@`: the documentation in Markdown, of which the table is used.
     pub counters: &'a str,
@@ -32,9 +34,29 @@ pub struct Overview<'a> {
     pub soname: &'a str,
 }
 
-/// The pages, by file name. `headers` are pairs of what is included and its text.
+impl Overview<'_> {
+    /// Its page: the library's name, without `lib`.
+    fn name(&self) -> &str {
+        let name = self.soname.strip_prefix("lib");
+        let name = name.and_then(|name| name.split_once(".so"));
+        name.expect("the SONAME is libNAME.so.NUMBER").0
+    }
+
+    /// The section that says what to link.
+    fn library(&self) -> String {
+        let name = self.name();
+        format!(
+            ".SH LIBRARY\n{}\n.RI ( lib{name} \", \" \\-l{name} )\n",
+            self.title
+        )
+    }
+}
+
+/// The pages, by file name. `headers` are pairs of what is included and its text; `beside` is
+/// the text of others, whose functions have pages too.
 pub fn pages(
     headers: &[(&str, &str)],
+    beside: &str,
     overview: &Overview,
     version: &str,
     banner: &str,
@@ -43,27 +65,31 @@ pub fn pages(
     for (header, text) in headers {
         read(header, text, &mut functions);
     }
-    let names: BTreeSet<&str> = functions.iter().map(|function| function.name).collect();
+    let own: BTreeSet<&str> = functions.iter().map(|function| function.name).collect();
+    let mut names = own.clone();
+    names.extend(beside.lines().filter_map(declared));
 
     let mut list = String::new();
     for function in &functions {
         let text = marked(&function.summary(), &names, function);
         write!(list, ".TP\n.BR {} (3)\n{text}\n", function.name).unwrap();
     }
-    let overview = overview
+    let (name, library) = (overview.name(), overview.library());
+    let text = overview
         .template
+        .replace("@LIBRARY@\n", &library)
         .replace("@FUNCTIONS@\n", &list)
         .replace("@COUNTERS@\n", &counters_of(overview.counters))
         .replace("@SETTINGS@\n", &settings_of(overview.settings))
-        .replace("@SEE_ALSO@", &see_also(&names))
+        .replace("@SEE_ALSO@", &see_also(&own))
         .replace("@SONAME@", overview.soname);
     let mut pages = vec![(
-        "tssession.3".to_string(),
-        format!("{}{overview}", start("tssession", version, banner)),
+        format!("{name}.3"),
+        format!("{}{text}", start(name, version, banner)),
     )];
     for function in &functions {
         let start = start(function.name, version, banner);
-        let page = format!("{start}{}", function.page(&names));
+        let page = format!("{start}{}", function.page(&names, name, &library));
         pages.push((format!("{}.3", function.name), page));
     }
     pages
@@ -180,10 +206,10 @@ impl Function<'_> {
         summary
     }
 
-    fn page(&self, names: &BTreeSet<&str>) -> String {
+    /// `names` are the functions that have a page, and `overview` is that of this library.
+    fn page(&self, names: &BTreeSet<&str>, overview: &str, library: &str) -> String {
         let mut page = format!(
-            ".SH NAME\n{} \\- {}\n.SH LIBRARY\n\
-             TLS session cache of Apache Traffic Server\n.RI ( libtssession \", \" \\-ltssession )\n\
+            ".SH NAME\n{} \\- {}\n{library}\
              .SH SYNOPSIS\n.nf\n\\fB#include <{}>\\fP\n.PP\n{}.fi\n",
             self.name,
             escaped(&self.summary()),
@@ -220,7 +246,7 @@ impl Function<'_> {
             .flat_map(|line| words(line))
             .filter(|word| names.contains(word) || is_openssl_function(word))
             .collect();
-        others.insert("tssession");
+        others.insert(overview);
         others.remove(self.name);
         write!(page, ".SH SEE ALSO\n{}\n", see_also(&others)).unwrap();
         page

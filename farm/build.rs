@@ -1,46 +1,62 @@
-//! Sets the SONAME and writes the C header to `OUT_DIR/ssl_session_farm.h`.
+//! Sets the SONAME and writes the C header to `OUT_DIR/include/ts` and the manual pages to
+//! `OUT_DIR/man`.
 //!
-//! What is in `include/` is a copy (`make header`); `tests/header.rs` fails when it differs.
+//! What is in `include/` and `man/` are copies (`make header`); `tests/header.rs` fails
+//! when they differ.
 
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-use cbindgen::{Builder, Config};
+#[path = "../build/header.rs"]
+mod header;
+#[path = "../build/man.rs"]
+mod man;
 
-/// As in the library's own build.rs.
+use header::{declarations, write_all};
+
+/// As in the library's own build.rs. The Makefile reads it here.
 const SOVERSION: &str = "0";
+
+const LICENSE: &str = "SPDX-License-Identifier: Apache-2.0";
+const GENERATED: &str = "Generated from farm/src/ffi.rs by farm/build.rs; do not edit.";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../build");
     println!("cargo::rerun-if-changed=cbindgen.toml");
     println!("cargo::rerun-if-changed=src/ffi.rs");
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libtssession_farm.so.{SOVERSION}");
+    println!("cargo::rerun-if-changed=../include/ts/ssl_session_cache.h");
+    let soname = format!("libtssession_farm.so.{SOVERSION}");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{soname}");
     // dlclose must not unmap what the farm's threads run and what the host's hooks call.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
 
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
-    let config = Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is valid");
-    let bindings = Builder::new()
-        .with_config(config)
-        .with_src(root.join("src/ffi.rs"))
-        .generate()
-        .unwrap_or_else(|error| panic!("cbindgen, src/ffi.rs: {error}"));
-    let mut functions = Vec::new();
-    bindings.write(&mut functions);
-    let functions = String::from_utf8(functions).expect("cbindgen writes UTF-8");
-    let header = out.join("ssl_session_farm.h");
-    fs::write(&header, text(&functions)).expect("OUT_DIR is writable");
-    // For the tests: what was generated.
-    println!(
-        "cargo::rustc-env=TSSESSION_FARM_HEADER={}",
-        header.display()
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("is there");
+    let farm = farm(&declarations(&root, "src/ffi.rs"));
+    let pages = man::pages(
+        &[("ts/ssl_session_farm.h", &farm)],
+        &read("../include/ts/ssl_session_cache.h"),
+        &man::Overview {
+            title: "TLS sessions and ticket keys through Redis",
+            template: &read("../build/tssession_farm.3.in"),
+            counters: "",
+            settings: "",
+            soname: &soname,
+        },
+        &env::var("CARGO_PKG_VERSION").expect("set by cargo"),
+        &format!("{GENERATED}\n{LICENSE}"),
     );
+    write_all(&out.join("include"), [("ts/ssl_session_farm.h", farm)]);
+    write_all(&out.join("man"), pages);
+    // For the tests: what was generated.
+    println!("cargo::rustc-env=TSSESSION_GENERATED={}", out.display());
 }
 
-fn text(functions: &str) -> String {
-    let functions = without_safety_sections(functions.trim_start());
+/// `<ts/ssl_session_farm.h>`.
+fn farm(functions: &str) -> String {
     format!(
         r#"/** @file
 
@@ -48,8 +64,8 @@ fn text(functions: &str) -> String {
   through Redis: libtssession_farm, beside libtssession. <ts/ts.h> may be this library's or
   ATS's own.
 
-  Generated from farm/src/ffi.rs by farm/build.rs; do not edit.
-  SPDX-License-Identifier: Apache-2.0
+  {GENERATED}
+  {LICENSE}
  */
 
 #ifndef TSSESSION_SSL_SESSION_FARM_H
@@ -70,26 +86,4 @@ extern "C" {{
 #endif /* TSSESSION_SSL_SESSION_FARM_H */
 "#
     )
-}
-
-/// Leaves out the `# Safety` end of a doc comment, which is Rust's way to say what the text
-/// before it says to C callers.
-fn without_safety_sections(text: &str) -> String {
-    let mut out = String::new();
-    let mut skipping = false;
-    for line in text.lines() {
-        if line == " * # Safety" {
-            skipping = true;
-            // The empty line before it.
-            out.truncate(out.trim_end_matches(" *\n").len());
-        }
-        if line == " */" {
-            skipping = false;
-        }
-        if !skipping {
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
-    out
 }

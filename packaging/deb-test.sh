@@ -33,7 +33,7 @@ mkdir "$root"
 tar -C "$root" --exclude='./dev/*' -xf "$base"
 mkdir "$root/test"
 cp -r examples packaging/in-clean-root.sh "$root/test"
-cp "$debs"/libtssession0_*.deb "$debs"/libtssession-dev_*.deb "$root/test"
+cp "$debs"/libtssession{0,-farm0,-dev}_*.deb "$root/test"
 
 # Mounts and processes in namespaces of their own: gone with the test, however it ends.
 # shellcheck disable=SC2016 # expanded in there

@@ -30,11 +30,12 @@ everything >before
 echo "deb-test: the packages, with what they depend on"
 quietly apt-get install -y --no-install-recommends ./libtssession*.deb
 arch=$(gcc -print-multiarch)
-library=/usr/lib/$arch/libtssession.so.0
-nm -D --defined-only "$library" | sed -n 's/.* \(TS.*\)/\1/p' >names
-[[ -s names ]] || wrong "$library has no functions"
-for name in tssession $(<names); do
-  gzip -t "/usr/share/man/man3/$name.3.gz"
+for library in tssession tssession_farm; do
+  nm -D --defined-only "/usr/lib/$arch/lib$library.so.0" | sed -n 's/.* \(TSSsl.*\)/\1/p' >names
+  [[ -s names ]] || wrong "lib$library has no functions"
+  for name in $library $(<names); do
+    gzip -t "/usr/share/man/man3/$name.3.gz"
+  done
 done
 
 echo "deb-test: beside trafficserver-dev"
@@ -49,10 +50,22 @@ read -ra libs < <(pkg-config --libs tssession)
 warnings=(-std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror)
 cc "${warnings[@]}" "${cflags[@]}" -o host examples/host.c -lssl -lcrypto -ldl
 cc "${warnings[@]}" "${cflags[@]}" -fPIC -shared -o plugin.so examples/plugin.c "${libs[@]}" -lssl -lcrypto
+read -ra cflags < <(pkg-config --cflags tssession-farm)
+read -ra libs < <(pkg-config --libs tssession-farm)
+cc "${warnings[@]}" "${cflags[@]}" -o farm_member examples/farm_member.c "${libs[@]}" -lssl -lcrypto
 quietly dpkg --purge trafficserver-dev
 
-echo "deb-test: run them with libtssession0 alone"
+echo "deb-test: run the member of a farm without libtssession-dev"
 quietly apt-get purge -y libtssession-dev
+# There is no Redis: it says so, and goes on alone.
+sed 's|redis://127.0.0.1:6379|redis://127.0.0.1:1|' /usr/share/doc/libtssession-farm0/examples/farm.example.toml >farm.toml
+(umask 077 && head -c 32 /dev/urandom | tee secret-new >secret-old)
+./farm_member farm.toml >counters 2>log || wrong "farm_member: $(<log)"
+grep -qx 'plugin_tssession_farm_redis_up 0' counters || wrong "counters: $(<counters)"
+grep -q 'Redis does not answer' log || wrong "farm_member: $(<log)"
+
+echo "deb-test: run the others with libtssession0 alone"
+quietly apt-get purge -y libtssession-farm0
 examples/demo.sh ./host ./plugin.so
 
 echo "deb-test: purge"

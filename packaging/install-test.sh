@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Tests `make install`, `installcheck` and `uninstall`.
 #
-#   install-test.sh LIBRARY      (the built one; MAKE is what runs the Makefile)
+#   install-test.sh LIBRARY...   (the built ones; MAKE is what runs the Makefile)
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 cd "$(dirname "$0")/.."
-library=$1
+libraries=("$@")
 
 tree=$(mktemp -d)
 # The loader of the programs under test may run as another user.
@@ -46,7 +46,7 @@ round "a user's own folder" PREFIX="$tree/home/x"
 round "staged as Debian has it" DESTDIR="$tree/stage" PREFIX=/usr LIBDIR="/usr/lib/$(cc -dumpmachine)"
 round "as other systems have it" PREFIX="$tree/home/x" LIBDIR="$tree/home/x/lib64"
 round "all over the place" DESTDIR="$tree/stage" PREFIX=/opt/x LIBDIR=/srv/lib64 \
-  INCLUDEDIR=/opt/x/sdk/include MANDIR=/doc/man
+  INCLUDEDIR=/opt/x/sdk/include MANDIR=/doc/man DOCDIR=/doc
 
 if "$MAKE" install PREFIX=here >"$tree/log" 2>&1 || ! grep -q 'PREFIX must be an absolute path' "$tree/log"; then
   wrong "a relative PREFIX was taken"
@@ -60,11 +60,17 @@ for odd in "$tree/a b" "$tree/it's" "$tree/a&b" "$tree/a|b" "$tree/a;b"; do
   done
 done
 
-# Under sudo: what another user has built is installed without cargo.
+# Under sudo: what another user has built is installed without cargo, all of it or nothing.
 if [[ $(id -u) == 0 ]]; then
   echo "built by another user"
   mkdir "$tree/built"
-  install -o nobody "$library" "$tree/built/libtssession.so"
-  quietly "$MAKE" install DESTDIR="$tree/stage" release="$tree/built" CARGO=false
+  as_root=(DESTDIR="$tree/stage" release="$tree/built" CARGO=false)
+  for library in "${libraries[@]}"; do
+    if "$MAKE" install "${as_root[@]}" >"$tree/log" 2>&1 || [[ -e $tree/stage ]]; then
+      wrong "installed what is not built"
+    fi
+    install -o nobody "$library" "$tree/built"
+  done
+  quietly "$MAKE" install "${as_root[@]}"
 fi
 echo "install-test: all as it should be"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Checks an installed copy of the library, called by `make installcheck`: its files, and
-# that the examples build against it, with pkg-config and with CMake, and work.
+# Checks an installed copy of the libraries, called by `make installcheck`: the files, and
+# that the examples build against them, with pkg-config and with CMake, and work.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 cd "$(dirname "$0")/.."
-: "${DESTDIR=}" "$PREFIX" "$LIBDIR" "$INCLUDEDIR" "$MANDIR" "$VERSION" "$SOVERSION" "$CC"
+: "${DESTDIR=}" "$PREFIX" "$LIBDIR" "$INCLUDEDIR" "$MANDIR" "$DOCDIR" "$VERSION" "$SOVERSION" \
+  "$FARM_SOVERSION" "$CC"
 
 wrong() {
   echo "installcheck: $*" >&2
@@ -18,26 +19,36 @@ same() {
 }
 
 lib=$DESTDIR$LIBDIR
-file=$lib/libtssession.so.$VERSION
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-
-# The file and its names.
-[[ -f $file && ! -L $file ]] || wrong "$file is not a file"
-soname=$(LC_ALL=C objdump -p "$file" | sed -n 's/^ *SONAME *//p')
-same "the SONAME" "$soname" "libtssession.so.$SOVERSION"
-same "the link $soname" "$(readlink "$lib/$soname")" "libtssession.so.$VERSION"
-same "the link libtssession.so" "$(readlink "$lib/libtssession.so")" "$soname"
-
-# A manual page for each function, and the overview.
 pages=$DESTDIR$MANDIR/man3
-for name in tssession $(nm -D --defined-only "$file" | sed -n 's/.* \(TS.*\)/\1/p'); do
-  [[ -s $pages/$name.3 ]] || wrong "there is no manual page $name.3"
+soname=libtssession.so.$SOVERSION
+farm_soname=libtssession_farm.so.$FARM_SOVERSION
+work=$(mktemp -d)
+redis=
+end() {
+  [[ -z $redis ]] || kill "$redis"
+  rm -rf "$work"
+}
+trap end EXIT
+
+# The files and their names, and a manual page for each function and each library.
+for name in "$soname" "$farm_soname"; do
+  link=${name%.*}
+  file=$lib/$link.$VERSION
+  [[ -f $file && ! -L $file ]] || wrong "$file is not a file"
+  same "the SONAME" "$(LC_ALL=C objdump -p "$file" | sed -n 's/^ *SONAME *//p')" "$name"
+  same "the link $name" "$(readlink "$lib/$name")" "$link.$VERSION"
+  same "the link $link" "$(readlink "$lib/$link")" "$name"
+  overview=${link#lib}
+  for page in "${overview%.so}" $(nm -D --defined-only "$file" | sed -n 's/.* \(TSSsl.*\)/\1/p'); do
+    [[ -s $pages/$page.3 ]] || wrong "there is no manual page $page.3"
+  done
 done
 
 # The flags: those of pkg-config, without and with the root that all is staged in.
 export PKG_CONFIG_PATH=$lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
-same "the version" "$(pkg-config --modversion tssession)" "$VERSION"
+for package in tssession tssession-farm; do
+  same "the version of $package" "$(pkg-config --modversion "$package")" "$VERSION"
+done
 # The folders, where they are and where they would be if all was moved.
 for at in "$PREFIX" /moved; do
   for name in INCLUDEDIR LIBDIR; do
@@ -50,25 +61,62 @@ done
 export PKG_CONFIG_SYSROOT_DIR=$DESTDIR
 read -ra cflags < <(pkg-config --cflags tssession)
 read -ra libs < <(pkg-config --libs tssession)
+read -ra farm_cflags < <(pkg-config --cflags tssession-farm)
+read -ra farm_libs < <(pkg-config --libs tssession-farm)
 unset PKG_CONFIG_SYSROOT_DIR
 
-# runs WITH HOST PLUGIN: real clients resume, with the installed library and no other.
-runs() {
+# loads WHAT FILE...: the installed libraries are loaded, and no others.
+loads() {
   local loaded
-  loaded=$(LD_LIBRARY_PATH=$lib ldd "$3" | sed -n 's/.*libtssession.* => \([^ ]*\) .*/\1/p')
-  same "what the plugin loads" "$loaded" "$lib/$soname"
+  loaded=$(LD_LIBRARY_PATH=$lib ldd "$1" | sed -n 's/.*libtssession.* => \([^ ]*\) .*/\1/p' | LC_ALL=C sort)
+  same "what $1 loads" "$loaded" "$(printf '%s\n' "${@:2}")"
+}
+
+# The settings are those of the example, with a Redis of our own if there is one. Its address
+# is one that nobody else has: process IDs end below 2^22.
+server=127.0.0.1:1
+if command -v redis-server >/dev/null; then
+  address=127.$(($$ >> 16)).$(($$ >> 8 & 255)).$(($$ & 255))
+  redis-server --bind "$address" --port 6379 --save '' --appendonly no --dir "$work" >"$work/redis.log" 2>&1 &
+  redis=$!
+  server=$address:6379
+  until (exec 3<>"/dev/tcp/$address/6379") 2>/dev/null; do
+    kill -0 "$redis" 2>/dev/null || wrong "redis-server ended: $(<"$work/redis.log")"
+    sleep 0.1
+  done
+fi
+sed "s|redis://127.0.0.1:6379|redis://$server|" "$DESTDIR$DOCDIR/tssession/farm.example.toml" \
+  >"$work/farm.toml"
+for secret in new old; do
+  (umask 077 && head -c 32 /dev/urandom >"$work/secret-$secret")
+done
+
+# runs WITH HOST PLUGIN MEMBER: real clients resume, and the member of a farm finds Redis.
+runs() {
+  local redis_up=1
+  loads "$3" "$lib/$soname"
+  loads "$4" "$lib/$soname" "$lib/$farm_soname"
+  [[ -n $redis ]] || redis_up=0
+  LD_LIBRARY_PATH=$lib "$4" "$work/farm.toml" >"$work/log" 2>&1 || {
+    cat "$work/log" >&2
+    wrong "the member of a farm built with $1 does not work"
+  }
+  grep -qx "plugin_tssession_farm_redis_up $redis_up" "$work/log" ||
+    wrong "redis_up is not $redis_up: $(<"$work/log")"
   LD_LIBRARY_PATH=$lib examples/demo.sh "$2" "$3" >"$work/log" 2>&1 || {
     cat "$work/log" >&2
     wrong "the examples built with $1 do not work"
   }
-  echo "installcheck: built with $1, clients resume"
+  echo "installcheck: built with $1, clients resume and the farm has its member"
 }
 
 warnings=(-std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror)
 $CC "${warnings[@]}" "${cflags[@]}" -o "$work/host" examples/host.c -lssl -lcrypto -ldl
 $CC "${warnings[@]}" "${cflags[@]}" -fPIC -shared -o "$work/plugin.so" examples/plugin.c \
   "${libs[@]}" -lssl -lcrypto
-runs pkg-config "$work/host" "$work/plugin.so"
+$CC "${warnings[@]}" "${farm_cflags[@]}" -o "$work/farm_member" examples/farm_member.c \
+  "${farm_libs[@]}" -lssl -lcrypto
+runs pkg-config "$work/host" "$work/plugin.so" "$work/farm_member"
 
 if ! command -v cmake >/dev/null; then
   echo "installcheck: there is no cmake to check its package with"
@@ -88,4 +136,4 @@ esac
 }
 same "what CMake found" "$(sed -n 's/^tssession_DIR:[A-Z]*=//p' "$work/cmake/CMakeCache.txt")" \
   "$(realpath -s "$lib")/cmake/tssession"
-runs CMake "$work/cmake/host" "$work/cmake/plugin.so"
+runs CMake "$work/cmake/host" "$work/cmake/plugin.so" "$work/cmake/farm_member"

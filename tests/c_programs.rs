@@ -233,7 +233,7 @@ fn types_of_api_9() {
 /// At level 10 the caller needs the C++ names, and the library has them.
 #[test]
 fn cxx_callers() {
-    for api in common::API_LEVELS {
+    for api in common::abi::LEVELS {
         let define = format!("-DTS_SSL_SESSION_API={api}");
         let program = compile("cxx_caller.cc", Reach::Link, &[&define]);
         let undefined = common::stdout("nm", ["--undefined-only".as_ref(), program.as_os_str()]);
@@ -245,7 +245,7 @@ fn cxx_callers() {
 
 #[test]
 fn cxx_callers_in_valgrind() {
-    for api in common::API_LEVELS {
+    for api in common::abi::LEVELS {
         let define = format!("-DTS_SSL_SESSION_API={api}");
         execute_in_valgrind(compile(
             "cxx_caller.cc",

@@ -9,8 +9,8 @@ use std::process::Command;
 
 use common::host::Host;
 use common::{
-    Reach, WARNINGS, abi_names, compile, compile_example, compiler, execute, library_dir, root,
-    run, scratch, stdout, valgrind,
+    Reach, WARNINGS, baseline, compile, compile_example, compiler, execute, library_dir, root, run,
+    scratch, stdout, valgrind,
 };
 
 /// A folder of a test's own, with a session of a real handshake in it.
@@ -90,7 +90,7 @@ fn a_plugin_for_ats_9() {
 
 #[test]
 fn a_plugin_for_ats_10() {
-    let mut names = abi_names("10");
+    let mut names = baseline().names("10");
     names.retain(|name| name.starts_with("_Z"));
     assert_eq!(names.len(), 5);
     assert_eq!(run_plugin("10", "plugin_ats10.cc"), names);

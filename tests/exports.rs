@@ -2,14 +2,13 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-
-use common::{API_LEVELS, abi_names, abi_soname, exported, library, soname, stdout};
+use common::abi::LEVELS;
+use common::{baseline, dynamic_section, exported, library, soname, stdout};
 
 /// `abi.rs` compares the headers with the baseline of the ABI, this file the library.
 #[test]
 fn exactly_the_promised_names() {
-    let mut promised: BTreeSet<String> = API_LEVELS.into_iter().flat_map(abi_names).collect();
+    let mut promised = baseline().all_names();
     // For Traffic Server, which looks for it by name; no header promises it to programs.
     promised.insert("TSPluginInit".into());
     let exported = exported();
@@ -22,8 +21,8 @@ fn exactly_the_promised_names() {
 
 #[test]
 fn the_promised_soname() {
-    for level in API_LEVELS {
-        assert_eq!(soname(), abi_soname(level));
+    for level in LEVELS {
+        assert_eq!(soname(), baseline().soname(level));
     }
 }
 
@@ -46,7 +45,7 @@ fn no_exported_name_is_called_by_the_library() {
 
 #[test]
 fn shared_openssl() {
-    let dynamic = stdout("readelf", ["--dynamic".as_ref(), library().as_os_str()]);
+    let dynamic = dynamic_section(&library());
     assert!(
         dynamic.contains("Shared library: [libssl.so.3]"),
         "{dynamic}"

@@ -2,47 +2,15 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{WARNINGS, root, run, scratch};
+use common::{WARNINGS, check_generated, root, run, scratch};
 
-/// It is the farm's, which has a test of its own for it.
-const FARM: &str = "ssl_session_farm.h";
-
-/// The names and contents of the files in a folder.
-fn files(dir: &Path) -> BTreeMap<OsString, Vec<u8>> {
-    fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_name() != FARM)
-        .map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap()))
-        .collect()
-}
-
-/// With `UPDATE_HEADERS` set (`make header`) it brings them up to date instead.
 #[test]
 fn the_committed_headers_and_manual_pages_are_those_of_the_source() {
-    for dir in ["include/ts", "man"] {
-        let generated = files(&Path::new(env!("TSSESSION_GENERATED")).join(dir));
-        let committed = root().join(dir);
-        if env::var_os("UPDATE_HEADERS").is_some() {
-            for name in files(&committed).keys() {
-                fs::remove_file(committed.join(name)).unwrap();
-            }
-            for (name, text) in &generated {
-                fs::write(committed.join(name), text).unwrap();
-            }
-        }
-        assert!(
-            generated == files(&committed),
-            "{dir} is stale: run `make header` and commit"
-        );
-    }
+    check_generated(Path::new(env!("TSSESSION_GENERATED")), false);
 }
 
 const TS: &str = "#include <ts/ts.h>\n";

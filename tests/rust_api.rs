@@ -1,43 +1,23 @@
 //! The library in a Rust program: real handshakes with the openssl crate.
 
+mod common;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
-use openssl::asn1::Asn1Time;
-use openssl::ec::{EcGroup, EcKey};
-use openssl::hash::MessageDigest;
-use openssl::nid::Nid;
-use openssl::pkey::PKey;
 use openssl::ssl::{
     SslConnector, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSession,
     SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
-use openssl::x509::{X509, X509NameBuilder};
 
 use tssession::rust as sessions;
 use tssession::rust::{Hook, SessionEvent, SessionId};
 
 fn server() -> SslContextBuilder {
-    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-    let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-    let mut name = X509NameBuilder::new().unwrap();
-    name.append_entry_by_text("CN", "localhost").unwrap();
-    let name = name.build();
-    let mut certificate = X509::builder().unwrap();
-    certificate.set_subject_name(&name).unwrap();
-    certificate.set_issuer_name(&name).unwrap();
-    certificate.set_pubkey(&key).unwrap();
-    certificate
-        .set_not_before(&Asn1Time::days_from_now(0).unwrap())
-        .unwrap();
-    certificate
-        .set_not_after(&Asn1Time::days_from_now(1).unwrap())
-        .unwrap();
-    certificate.sign(&key, MessageDigest::sha256()).unwrap();
-
+    let (certificate, key) = common::certificate();
     let mut builder = SslContext::builder(SslMethod::tls_server()).unwrap();
-    builder.set_certificate(&certificate.build()).unwrap();
+    builder.set_certificate(&certificate).unwrap();
     builder.set_private_key(&key).unwrap();
     builder.set_session_id_context(b"rust").unwrap();
     builder

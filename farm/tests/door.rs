@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use common::{Redis, WARNINGS, library_dir, root, run, scratch, source};
+use common::{Redis, WARNINGS, compiler, library_dir, root, run, scratch, source};
 
 #[test]
 fn door() {
@@ -25,9 +25,9 @@ fn door() {
     fs::write(&wrong, format!("wrong = 1\n{settings}")).unwrap();
 
     let program = dir.join("door");
-    run(Command::new("cc")
+    run(compiler(false)
         .args(WARNINGS)
-        .args(["-std=c11", "-D_GNU_SOURCE", "-g", "-Wno-unused-function"])
+        .args(["-std=c11", "-D_GNU_SOURCE", "-Wno-unused-function"])
         .arg("-I")
         .arg(root().join("include"))
         .arg("-I")

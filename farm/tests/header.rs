@@ -1,26 +1,16 @@
-//! The header: up to date, and fit for every compiler, language level and order.
+//! The header: up to date, as the manual pages are that are made of it, and fit for every compiler, language level and order.
 
 mod common;
 
-use std::env;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use common::{WARNINGS, root, run, scratch};
+use common::{WARNINGS, check_generated, root, run, scratch};
 
-/// With `UPDATE_HEADERS` set (`make header`) it brings it up to date instead.
 #[test]
-fn the_committed_header_is_that_of_the_source() {
-    let generated = fs::read(env!("TSSESSION_FARM_HEADER")).unwrap();
-    let committed = root().join("include/ts/ssl_session_farm.h");
-    if env::var_os("UPDATE_HEADERS").is_some() {
-        fs::write(&committed, &generated).unwrap();
-    }
-    assert!(
-        fs::read(&committed).is_ok_and(|committed| committed == generated),
-        "{} is stale: run `make header` and commit",
-        committed.display()
-    );
+fn the_committed_header_and_manual_pages_are_those_of_the_source() {
+    check_generated(Path::new(env!("TSSESSION_GENERATED")), true);
 }
 
 /// Calls everything, so that the declarations are used as well as read.

@@ -17,17 +17,13 @@ use std::sync::mpsc;
 use std::thread;
 
 use foreign_types::ForeignType as _;
-use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
-use openssl::hash::MessageDigest;
-use openssl::pkey::PKey;
 use openssl::ssl::{
     ShutdownResult, Ssl, SslContext, SslContextBuilder, SslMethod, SslSession, SslStream,
     SslVersion,
 };
-use openssl::x509::X509;
 
-use common::{WARNINGS, built, root, run, scratch, source};
+use common::{WARNINGS, built, certificate, root, run, scratch, source};
 use tssession_farm::counters::{Counter, Counters};
 use tssession_farm::host::{Host, Level, Missing};
 use tssession_farm::queue::Event;
@@ -514,22 +510,7 @@ fn in_no_host() {
 
 /// A server and a client of TLS 1.2, without tickets.
 fn contexts() -> (SslContext, SslContext) {
-    let key = PKey::from_ec_key(
-        openssl::ec::EcKey::generate(
-            &openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap(),
-        )
-        .unwrap(),
-    )
-    .unwrap();
-    let mut certificate = X509::builder().unwrap();
-    certificate.set_pubkey(&key).unwrap();
-    certificate
-        .set_not_before(&Asn1Time::days_from_now(0).unwrap())
-        .unwrap();
-    certificate
-        .set_not_after(&Asn1Time::days_from_now(1).unwrap())
-        .unwrap();
-    certificate.sign(&key, MessageDigest::sha256()).unwrap();
+    let (certificate, key) = certificate();
     let builder = || {
         let mut builder = SslContextBuilder::new(SslMethod::tls()).unwrap();
         let version = Some(SslVersion::TLS1_2);
@@ -538,7 +519,7 @@ fn contexts() -> (SslContext, SslContext) {
         builder
     };
     let mut server = builder();
-    server.set_certificate(&certificate.build()).unwrap();
+    server.set_certificate(&certificate).unwrap();
     server.set_private_key(&key).unwrap();
     server.set_session_id_context(b"test").unwrap();
     (server.build(), builder().build())

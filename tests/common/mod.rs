@@ -2,43 +2,27 @@
 
 #![allow(dead_code)] // Each test file uses a part.
 
+pub mod abi;
 pub mod host;
+mod tools;
 
 use std::collections::BTreeSet;
 use std::env;
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-pub const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+pub use tools::*;
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A folder for what this test file makes.
-pub fn scratch() -> &'static Path {
-    static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
-    SCRATCH.get_or_init(|| {
-        let name = env::current_exe().unwrap();
-        let name = name.file_stem().unwrap();
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&dir).unwrap();
-        dir
-    })
 }
 
 /// The library: the one of this build, or `$TSSESSION_LIB`.
 pub fn library() -> PathBuf {
     match env::var_os("TSSESSION_LIB") {
         Some(path) => path.into(),
-        // Where cargo leaves what a test depends on.
-        None => env::current_exe()
-            .unwrap()
-            .with_file_name("libtssession.so"),
+        None => built("libtssession.so"),
     }
 }
 
@@ -46,48 +30,22 @@ pub fn library() -> PathBuf {
 /// look for.
 pub fn library_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| {
-        let dir = scratch().join("lib");
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
-        for name in ["libtssession.so", "libtssession.so.0"] {
-            symlink(library(), dir.join(name)).unwrap();
-        }
-        dir
-    })
+    DIR.get_or_init(|| folder_of(&[library()]))
 }
 
-/// The API levels that `<ts/ts.h>` has.
-pub const API_LEVELS: [&str; 3] = ["8", "9", "10"];
-
-/// Where the committed description of the ABI at such a level is.
-pub fn abi_baseline(level: &str) -> PathBuf {
-    root().join("tests/abi").join(level).with_extension("xml")
-}
-
-/// The functions that it describes.
-pub fn abi_names(level: &str) -> BTreeSet<String> {
-    let baseline = fs::read_to_string(abi_baseline(level)).unwrap();
-    let functions = baseline
-        .lines()
-        .filter(|line| line.contains("<elf-symbol ") && line.contains("type='func-type'"));
-    functions
-        .map(|line| line.split('\'').nth(1).unwrap().to_owned())
-        .collect()
-}
-
-/// The SONAME that it is of.
-pub fn abi_soname(level: &str) -> String {
-    let baseline = fs::read_to_string(abi_baseline(level)).unwrap();
-    let (_, rest) = baseline.split_once(" soname='").unwrap();
-    rest.split('\'').next().unwrap().to_owned()
+/// The committed description of the ABI.
+pub fn baseline() -> abi::Baseline {
+    abi::Baseline(root().join("tests/abi"))
 }
 
 /// The name under which the loader looks for the library.
 pub fn soname() -> String {
-    let dynamic = stdout("readelf", ["--dynamic".as_ref(), library().as_os_str()]);
-    let (_, rest) = dynamic.split_once("Library soname: [").unwrap();
-    rest.split_once(']').unwrap().0.to_owned()
+    soname_of(&library())
+}
+
+/// The names that the library shows to the loader.
+pub fn exported() -> BTreeSet<String> {
+    exported_by(&library())
 }
 
 /// The C or C++ compiler that the `cc` crate finds for this machine, with `$CFLAGS` or
@@ -207,40 +165,4 @@ pub fn valgrind() -> Command {
             root().display()
         ));
     command
-}
-
-/// Runs a command; its output, which is shown if it fails.
-pub fn run(command: &mut Command) -> Output {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; tools/deps.sh test installs it"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    output
-}
-
-/// What a command prints.
-pub fn stdout<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> String {
-    String::from_utf8(run(Command::new(program).args(args)).stdout).unwrap()
-}
-
-/// The names that the library shows to the loader.
-pub fn exported() -> BTreeSet<String> {
-    let nm = stdout(
-        "nm",
-        [
-            "-D".as_ref(),
-            "--defined-only".as_ref(),
-            library().as_os_str(),
-        ],
-    );
-    nm.lines()
-        .filter_map(|line| line.split(' ').nth(2))
-        .map(String::from)
-        .collect()
 }
