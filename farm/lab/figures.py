@@ -1,0 +1,81 @@
+"""What a farm's hook costs a handshake, how fast sessions spread, and what Redis pays for it.
+
+    HOOK=... SPREAD=... figures.py FILE
+
+The measurements of hook.c go to FILE, as JSON.
+SPDX-License-Identifier: Apache-2.0
+"""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+from lab import Redis, folder, write_secret, write_settings
+
+SECONDS = 10
+
+
+class Numbers:
+    """What INFO says, less what it said before."""
+
+    def __init__(self, redis):
+        self.redis = redis
+        self.before = self.read()
+
+    def read(self):
+        with socket.create_connection(("127.0.0.1", self.redis.port), 5) as connection:
+            connection.sendall(b"INFO everything\r\nQUIT\r\n")
+            with connection.makefile() as answer:
+                lines = answer.read().split("\n")
+        numbers = {}
+        for line in lines:
+            name, _, value = line.strip().partition(":")
+            if name.startswith("cmdstat_"):
+                numbers[name] = int(re.match(r"calls=(\d+)", value)[1])
+                numbers[name + "_us"] = int(re.search(r"usec=(\d+)", value)[1])
+            elif re.fullmatch(r"\d+(\.\d+)?", value):
+                numbers[name] = float(value)
+        return numbers
+
+    def since(self):
+        after = self.read()
+        return lambda name: after.get(name, 0) - self.before.get(name, 0)
+
+
+def program(name, redis, *arguments, **options):
+    settings = write_settings(redis.settings())
+    subprocess.run([os.environ[name], os.path.join(folder, settings), *arguments], check=True, **options)
+
+
+def spread(kind, rate):
+    """Three members; and what Redis has done for each session."""
+    redis = Redis()
+    numbers = Numbers(redis)
+    program("SPREAD", redis, kind, str(rate), str(SECONDS))
+    since = numbers.since()
+    sessions = 3 * rate * SECONDS
+    cpu = since("used_cpu_user") + since("used_cpu_sys")
+
+    def calls(command):
+        count = since(f"cmdstat_{command}")
+        return f"{count / sessions:.2f} {command.upper()} of {since(f'cmdstat_{command}_us') / count:.1f} us"
+
+    print(f"    Redis, for each session: {cpu / sessions * 1e6:.1f} us of CPU; {calls('xadd')}, {calls('xread')}; "
+          f"{since('total_net_input_bytes') / sessions:.0f} bytes in, "
+          f"{since('total_net_output_bytes') / sessions:.0f} bytes out", flush=True)
+    redis.kill()
+
+
+write_secret()
+with open(sys.argv[1], "w") as measurements:
+    program("HOOK", Redis(), stdout=measurements)
+print("a session of one of three members, from the hook until another member has it; "
+      "goal: median 5 ms, 99 % 50 ms, at 2000 a second and member")
+print("  real handshakes, whose clients and servers need the same processors:", flush=True)
+for rate in [300, 500, 700]:
+    spread("handshakes", rate)
+print("  the hook called as by 2000 handshakes a second, for sessions that are in the cache:", flush=True)
+for _ in range(3):
+    spread("events", 2000)
