@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 
 from lab import Redis, folder, write_secret, write_settings
 
@@ -44,6 +45,15 @@ class Numbers:
         return lambda name: after.get(name, 0) - self.before.get(name, 0)
 
 
+def processors():
+    """Seconds that all processes of the machine have used, and that those started here and ended have."""
+    with open("/proc/stat") as file:
+        user, nice, system = file.readline().split()[1:4]
+    own = os.times()
+    busy = (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return busy, own.children_user + own.children_system
+
+
 def program(name, redis, *arguments, **options):
     settings = write_settings(redis.settings())
     subprocess.run([os.environ[name], os.path.join(folder, settings), *arguments], check=True, **options)
@@ -53,10 +63,13 @@ def spread(kind, rate):
     """Three members; and what Redis has done for each session."""
     redis = Redis()
     numbers = Numbers(redis)
+    began, (all_before, own_before) = time.monotonic(), processors()
     program("SPREAD", redis, kind, str(rate), str(SECONDS))
+    took, (all_after, own_after) = time.monotonic() - began, processors()
     since = numbers.since()
     sessions = 3 * rate * SECONDS
     cpu = since("used_cpu_user") + since("used_cpu_sys")
+    others = (all_after - all_before - (own_after - own_before) - cpu) / took
 
     def calls(command):
         count = since(f"cmdstat_{command}")
@@ -64,7 +77,8 @@ def spread(kind, rate):
 
     print(f"    Redis, for each session: {cpu / sessions * 1e6:.1f} us of CPU; {calls('xadd')}, {calls('xread')}; "
           f"{since('total_net_input_bytes') / sessions:.0f} bytes in, "
-          f"{since('total_net_output_bytes') / sessions:.0f} bytes out", flush=True)
+          f"{since('total_net_output_bytes') / sessions:.0f} bytes out")
+    print(f"    other processes kept {max(others, 0):.2f} of {os.cpu_count()} processors busy", flush=True)
     redis.kill()
 
 

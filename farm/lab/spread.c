@@ -222,8 +222,7 @@ main(int argc, char **argv)
         }
       }
     }
-    double took = (double)(shared->ended[maker] - made[first].event) / 1e9;
-    achieved += (sessions - first) / took / MEMBERS;
+    achieved += sessions / ((double)(shared->ended[maker] - made[0].due) / 1e9) / MEMBERS;
     cpu += shared->cpu[maker] / MEMBERS;
   }
   printf("  %.0f a second and member wanted, %.0f made; %zu lost; the farm's threads used %.1f us of CPU a session\n",
