@@ -3,7 +3,7 @@
 # make test             builds all and runs every test
 # make farm-demo        three hosts that share sessions and keys through Redis, and faults
 # make farm-test        what Redis, Sentinels, a Cluster and members may do to each other
-# make farm-figures     what a member can do a second, and what a handshake pays
+# make farm-figures     what a member and Redis can do a second, what a handshake pays, how fast sessions spread
 # make chosen-ids       counts what lookups cost after a peer inserted IDs of its choice
 # make peers            TLS peers of other makers, over sockets: resumption, attacks on it
 # make lint             formatting, clippy with warnings denied, shell scripts
@@ -188,9 +188,10 @@ $(farm)/lib/libtssession_farm.so: $(release)/libtssession_farm.so $(lib)/libtsse
 	ln -sf $(abspath $<) $(farm)/lib/libtssession_farm.so.0
 	ln -sf libtssession_farm.so.0 $@
 
-$(farm)/member: farm/lab/member.c c_tests/tls.c c_tests/tls.h c_tests/check.h $(farm)/lib/libtssession_farm.so | deps-farm
-	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -Ic_tests -o $@ $< c_tests/tls.c -L$(farm)/lib -ltssession_farm \
-	  -L$(lib) -ltssession -lssl -lcrypto -pthread
+# -rdynamic: what measures puts functions of its own before those that the farm looks for.
+$(farm)/%: farm/lab/%.c farm/lab/lab.h c_tests/tls.c c_tests/tls.h c_tests/check.h $(farm)/lib/libtssession_farm.so | deps-farm
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -Ic_tests -rdynamic -o $@ $< c_tests/tls.c -L$(farm)/lib -ltssession_farm \
+	  -L$(lib) -ltssession -lssl -lcrypto -ldl -lm -pthread
 
 in_lab = LD_LIBRARY_PATH=$(abspath $(farm)/lib) MEMBER=$(abspath $(farm)/member) PYTHONDONTWRITEBYTECODE=1 python3
 
@@ -229,9 +230,12 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
 	grep 'ERROR: tssession: TSSslSessionGet: the session ID is NULL' $(ats)/server/log/diags.log
 	grep '(ssl.session_cache.insert) .*: stored, ' $(ats)/server/log/stdout
 
-# Numbers: catching up, what Redis needs, what a handshake pays.
-farm-figures: deps-test deps-farm
+# Numbers: what Redis needs, catching up, what a handshake pays, how fast sessions spread.
+farm-figures: deps-test $(farm)/hook $(farm)/spread
 	$(CARGO) test --release --locked -q -p tssession-farm --test figures -- --ignored --nocapture --test-threads 1
+	mkdir -p $(bench)
+	HOOK=$(abspath $(farm)/hook) SPREAD=$(abspath $(farm)/spread) $(in_lab) farm/lab/figures.py $(bench)/farm.jsonl
+	$(report) <$(bench)/farm.jsonl
 
 # The same plugin in two real traffic_servers.
 .PHONY: farm-demo-ats deps-farm-ats
@@ -273,7 +277,7 @@ lint:
 	$(CARGO) clippy --locked --all-targets --features inject-faults -- -D warnings
 	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc \
-	  farm/tests/c/*.c farm/lab/*.c
+	  farm/tests/c/*.c farm/lab/*.[ch]
 
 # The dependencies: licences, sources, bans.
 deny:

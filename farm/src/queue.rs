@@ -1,9 +1,7 @@
 //! What handshakes report, on its way to the publisher. Bounded: when it is full, the oldest
 //! makes room.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
@@ -45,12 +43,14 @@ impl Item {
     }
 }
 
+/// How long an empty queue is left alone, at least and at most: an eighth of the time for which it
+/// has been empty. Handshakes wake nobody: a system call, and a thread that takes their
+/// processor at once, would cost them far more than all else here.
+const PAUSE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5)];
+
 /// Many threads put something in, one takes it out.
 pub struct Queue {
     items: ArrayQueue<Item>,
-    /// Whether the one that takes has gone to sleep, or is about to.
-    sleeps: AtomicBool,
-    taker: Mutex<Option<Thread>>,
 }
 
 impl Queue {
@@ -58,48 +58,27 @@ impl Queue {
     pub fn new(capacity: usize) -> Self {
         Self {
             items: ArrayQueue::new(capacity.max(1)),
-            sleeps: AtomicBool::new(false),
-            taker: Mutex::new(None),
         }
     }
 
-    /// Puts an item in; `false`: the oldest was dropped for it. Does not wait, and makes a
-    /// system call only when the taker sleeps.
+    /// Puts an item in; `false`: the oldest was dropped for it. Does not wait, and makes no
+    /// system call.
     pub fn push(&self, item: Item) -> bool {
-        let has_room = self.items.force_push(item).is_none();
-        // Only if it sleeps, and only the first of many that find it so.
-        if self.sleeps.swap(false, Ordering::SeqCst) {
-            // Tried only: who holds it is the taker, which is awake then.
-            if let Ok(taker) = self.taker.try_lock()
-                && let Some(taker) = &*taker
-            {
-                taker.unpark();
-            }
-        }
-        has_room
+        self.items.force_push(item).is_none()
     }
 
     /// Takes out at most `max` items, and waits for the first one for no longer than `wait`.
     pub fn take(&self, into: &mut Vec<Item>, max: usize, wait: Duration) {
-        let end = Instant::now() + wait;
+        let began = Instant::now();
         loop {
             into.extend(std::iter::from_fn(|| self.items.pop()).take(max - into.len()));
-            let left = end.saturating_duration_since(Instant::now());
+            let empty = began.elapsed();
+            let left = wait.saturating_sub(empty);
             if !into.is_empty() || left.is_zero() {
                 return;
             }
-            self.lock_taker().get_or_insert_with(thread::current);
-            self.sleeps.store(true, Ordering::SeqCst);
-            // What came before it was known that this one sleeps, woke nobody.
-            if self.items.is_empty() {
-                thread::park_timeout(left);
-            }
-            self.sleeps.store(false, Ordering::SeqCst);
+            thread::sleep((empty / 8).clamp(PAUSE[0], PAUSE[1]).min(left));
         }
-    }
-
-    fn lock_taker(&self) -> std::sync::MutexGuard<'_, Option<Thread>> {
-        self.taker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken() {
+    fn what_many_put_in_comes_out() {
         const ITEMS: u16 = 20_000;
         let queue = Queue::new(usize::from(ITEMS) * 4);
         thread::scope(|scope| {
@@ -153,7 +132,7 @@ mod tests {
             while all < usize::from(ITEMS) * 4 {
                 taken.clear();
                 queue.take(&mut taken, 100, Duration::from_secs(20));
-                assert!(!taken.is_empty(), "asleep with {all} taken");
+                assert!(!taken.is_empty(), "no more came after {all}");
                 all += taken.len();
             }
         });

@@ -15,6 +15,10 @@ use crate::seal::{self, Kind, Opened, Opener, Refusal};
 /// How many entries of each stream one answer has at most.
 const BATCH: usize = 1000;
 
+/// After an answer that left nothing behind, so long entries gather before Redis is asked again: to ask
+/// costs both sides more than an entry.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// How long Redis waits for an entry before it answers that there is none.
 const BLOCK: Duration = Duration::from_millis(1000);
 
@@ -49,9 +53,12 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
     let mut is_behind = true;
     loop {
         match read(farm, &mut link, &mut positions) {
-            Ok(()) => {
+            Ok(is_all) => {
                 farm.redis_works(&mut link);
                 is_behind = false;
+                if is_all {
+                    std::thread::sleep(GATHER);
+                }
             }
             Err(error) => {
                 farm.redis_failed(&mut link, "reading", &error);
@@ -73,7 +80,8 @@ impl Position {
     }
 }
 
-fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult<()> {
+/// Whether that was all that there is.
+fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult<bool> {
     let mut command = cmd("XREAD");
     command.arg("COUNT").arg(BATCH);
     command
@@ -87,6 +95,7 @@ fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult
         command.arg(&position.last);
     }
     let reply: Option<StreamReadReply> = link.run(&command, BLOCK)?;
+    let mut is_all = true;
     for key in reply.map(|reply| reply.keys).unwrap_or_default() {
         let Some(position) = positions
             .iter_mut()
@@ -94,12 +103,13 @@ fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult
         else {
             continue;
         };
+        is_all &= key.ids.len() < BATCH;
         for entry in key.ids {
             apply(farm, position, &entry);
             position.last = entry.id;
         }
     }
-    Ok(())
+    Ok(is_all)
 }
 
 fn apply(farm: &Farm, position: &mut Position, entry: &StreamId) {
