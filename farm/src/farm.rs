@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::counters::{Counter, Counters};
 use crate::host::{Host, Level};
 use crate::keeper::Keeper;
+use crate::log_limit::{LogLimit, Topic};
 use crate::publish;
 use crate::queue::{Event, Item, Queue};
 use crate::receive;
@@ -31,6 +32,7 @@ pub struct Farm {
     /// How many connections are down.
     down: AtomicU32,
     is_refused: AtomicBool,
+    log_limit: Mutex<LogLimit>,
 }
 
 static FARM: OnceLock<Farm> = OnceLock::new();
@@ -97,6 +99,7 @@ impl Farm {
                 sender,
                 down: AtomicU32::new(0),
                 is_refused: AtomicBool::new(false),
+                log_limit: Mutex::default(),
             }
         });
         if !is_new {
@@ -135,6 +138,30 @@ impl Farm {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes a line that may come again and again, now or when it is its turn.
+    pub(crate) fn log(&self, topic: Topic, level: Level, text: String) {
+        let now = self.clock.elapsed_ms();
+        let line = self.log_limit().say(topic, (level, text), now);
+        if let Some((level, text)) = line {
+            self.host.log(level, &text);
+        }
+    }
+
+    /// Writes lines whose turn it is.
+    pub(crate) fn log_held(&self) {
+        let now = self.clock.elapsed_ms();
+        let lines: Vec<_> = self.log_limit().due(now).collect();
+        for (level, text) in lines {
+            self.host.log(level, &text);
+        }
+    }
+
+    fn log_limit(&self) -> MutexGuard<'_, LogLimit> {
+        self.log_limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn note_removal(&self, id: &[u8], sender: SenderId, counter: u64, now_ms: u64) {
         self.tombstones().add(id, sender, counter, now_ms);
     }
@@ -158,7 +185,7 @@ impl Farm {
     pub(crate) fn redis_works(&self, link: &mut Link) {
         if std::mem::take(&mut link.is_down) && self.down.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.counters.count(Counter::Reconnects);
-            self.host.log(Level::Warning, "Redis is back");
+            self.log(Topic::Redis, Level::Warning, "Redis is back".to_owned());
         }
         let is_up = self.down.load(Ordering::Relaxed) == 0;
         self.counters.set(Counter::RedisUp, is_up.into());
@@ -172,7 +199,7 @@ impl Farm {
             && self.down.fetch_add(1, Ordering::Relaxed) == 0
         {
             let text = format!("{what}: Redis does not answer: {error}");
-            self.host.log(Level::Error, &text);
+            self.log(Topic::Redis, Level::Error, text);
         }
     }
 
@@ -181,14 +208,15 @@ impl Farm {
         self.counters.count(Counter::RedisErrors);
         if !self.is_refused.swap(true, Ordering::Relaxed) {
             let text = format!("Redis refuses messages, which are dropped: {error}");
-            self.host.log(Level::Error, &text);
+            self.log(Topic::Refusal, Level::Error, text);
         }
     }
 
     /// Redis has taken messages.
     pub(crate) fn redis_takes(&self) {
         if self.is_refused.swap(false, Ordering::Relaxed) {
-            self.host.log(Level::Warning, "Redis takes messages again");
+            let text = "Redis takes messages again".to_owned();
+            self.log(Topic::Refusal, Level::Warning, text);
         }
     }
 }

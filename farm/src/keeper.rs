@@ -14,6 +14,7 @@ use crate::config::TicketKeys;
 use crate::counters::Counter;
 use crate::host::Level;
 use crate::keys::{self, Alone, Key, KeySet};
+use crate::log_limit::Topic;
 use crate::message;
 use crate::redis_link::Link;
 use crate::seal::{Kind, Opener, Refusal, Sealer};
@@ -186,7 +187,7 @@ impl Keeper {
         };
         farm.counters.count(Counter::RefusedForged);
         let text = format!("the key set in Redis is refused: {refused}");
-        farm.host.log(Level::Warning, &text);
+        farm.log(Topic::Keys, Level::Warning, text);
         false
     }
 
@@ -204,10 +205,8 @@ impl Keeper {
         let sealed = match self.sealer.seal(Kind::KeySet, &[0; 32], time, &plain) {
             Ok(sealed) => sealed,
             Err(error) => {
-                farm.host.log(
-                    Level::Error,
-                    &format!("a key set cannot be sealed: {error}"),
-                );
+                let text = format!("a key set cannot be sealed: {error}");
+                farm.log(Topic::Sealing, Level::Error, text);
                 return Ok(());
             }
         };
@@ -244,8 +243,8 @@ impl Keeper {
             farm.counters.count(Counter::KeyGeneration);
             self.given = in_force;
         } else {
-            farm.host
-                .log(Level::Error, "the host refuses the ticket keys");
+            let text = "the host refuses the ticket keys".to_owned();
+            farm.log(Topic::Keys, Level::Error, text);
         }
     }
 }

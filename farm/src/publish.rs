@@ -9,6 +9,7 @@ use crate::Farm;
 use crate::config::Config;
 use crate::counters::Counter;
 use crate::host::Level;
+use crate::log_limit::Topic;
 use crate::message;
 use crate::queue::{Event, Item};
 use crate::redis_link::{self, Backoff, Link};
@@ -25,7 +26,7 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(2);
 const UPKEEP: Duration = Duration::from_secs(10);
 const UPKEEP_AGAIN: Duration = Duration::from_secs(2);
 
-/// How often the host's own metrics are brought up to date.
+/// How often the host's own metrics are brought up to date, and log lines written that wait.
 const SHOW: Duration = Duration::from_secs(1);
 
 /// A session that was reported and not found yet.
@@ -75,6 +76,7 @@ pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
         if show_at <= Instant::now() {
             show_at = Instant::now() + SHOW;
             farm.host.show(&farm.counters);
+            farm.log_held();
         }
         if let Err(error) = outboxes.send(farm, &mut link) {
             farm.redis_failed(&mut link, "publishing", &error);
@@ -165,7 +167,7 @@ fn prepare(
         }
         Err(error) => {
             let text = format!("a message cannot be sealed: {error}");
-            farm.host.log(Level::Error, &text);
+            farm.log(Topic::Sealing, Level::Error, text);
         }
     }
 }
