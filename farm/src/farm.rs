@@ -1,7 +1,7 @@
 //! The one farm that a process may be a member of.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 
 use redis::RedisError;
 
@@ -51,7 +51,7 @@ fn on_session_event(event: Event, id: &[u8]) {
 
 impl Farm {
     /// Joins the farm, once in a process. Waits for the current ticket keys for no longer than
-    /// Redis is given to answer.
+    /// Redis is given to take a connection and to answer once.
     pub fn start(config: Config, host: Host) -> Result<&'static Self, String> {
         let say = |error: &dyn std::fmt::Display| error.to_string();
         let Some(secret) = config.secrets.first() else {
@@ -106,10 +106,16 @@ impl Farm {
             return Err("this process has joined a farm already".to_owned());
         }
         if let Some(mut keeper) = keeper {
+            let (said, looked) = mpsc::sync_channel(1);
+            let run = move || {
+                keeper.step(farm);
+                // Nobody waits any more if it took too long.
+                let _ = said.send(());
+                keeper.run(farm);
+            };
+            farm.host.spawn("farm-keys", Box::new(run));
             // Before there are handshakes: a key of its own would be of no use to others.
-            keeper.step(farm);
-            farm.host
-                .spawn("farm-keys", Box::new(move || keeper.run(farm)));
+            let _ = looked.recv_timeout(farm.config.redis.timeout * 2);
         }
         farm.host.spawn(
             "farm-publish",
