@@ -13,7 +13,7 @@ use crate::log_limit::{LogLimit, Topic};
 use crate::publish;
 use crate::queue::{Event, Item, Queue};
 use crate::receive;
-use crate::redis_link::{Clock, Link};
+use crate::redis_link::{Clock, Link, is_answer};
 use crate::seal::{Opener, Sealer, SenderId};
 use crate::tombstones::Tombstones;
 
@@ -204,7 +204,11 @@ impl Farm {
         if !std::mem::replace(&mut link.is_down, true)
             && self.down.fetch_add(1, Ordering::Relaxed) == 0
         {
-            let text = format!("{what}: Redis does not answer: {error}");
+            let text = match error {
+                _ if error.is_timeout() => format!("{what}: Redis does not answer in time"),
+                _ if is_answer(error) => format!("{what}: Redis refuses: {error}"),
+                _ => format!("{what}: no connection with Redis: {error}"),
+            };
             self.log(Topic::Redis, Level::Error, text);
         }
     }
