@@ -349,3 +349,43 @@ fn with_credentials(info: ConnectionInfo, settings: &Redis) -> ConnectionInfo {
     }
     info.set_redis_settings(redis)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(answer: &str) -> Value {
+        redis::parse_redis_value(format!("{answer}\r\n").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn who_cannot_answer_now_is_as_good_as_gone() {
+        for gone in [
+            "-LOADING Redis is loading the dataset in memory",
+            "-CLUSTERDOWN The cluster is down",
+            "-TRYAGAIN Multiple keys request during rehashing of slot",
+            "-READONLY You can't write against a read only replica.",
+            "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "-MOVED 3999 127.0.0.1:6381",
+        ] {
+            let all = vec![said("$3\r\n1-0"), said("-OOM no memory"), said(gone)];
+            assert!(none_gone(all).is_err(), "{gone}");
+        }
+        let refused = vec![
+            said("$3\r\n1-0"),
+            said("-OOM command not allowed when used memory > 'maxmemory'."),
+            said("-NOPERM this user has no permissions to run the 'xadd' command"),
+            said("-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ];
+        assert_eq!(none_gone(refused.clone()), Ok(refused));
+    }
+
+    #[test]
+    fn waits_grow_to_a_limit() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<Duration> = (0..20).map(|_| backoff.next_wait()).collect();
+        assert!(waits[0] < BACKOFF[0] * 3 / 2);
+        assert!(waits[19] >= BACKOFF[1] / 2);
+        assert!(waits.iter().all(|wait| *wait <= BACKOFF[1] * 3 / 2));
+    }
+}
