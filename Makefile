@@ -193,14 +193,19 @@ $(farm)/%: farm/lab/%.c farm/lab/lab.h c_tests/tls.c c_tests/tls.h c_tests/check
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -Ic_tests -rdynamic -o $@ $< c_tests/tls.c -L$(farm)/lib -ltssession_farm \
 	  -L$(lib) -ltssession -lssl -lcrypto -ldl -lm -pthread
 
-in_lab = LD_LIBRARY_PATH=$(abspath $(farm)/lib) MEMBER=$(abspath $(farm)/member) PYTHONDONTWRITEBYTECODE=1 python3
+$(farm)/clock.so: farm/lab/clock.c
+	mkdir -p $(farm)
+	$(CC) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
+
+in_lab = LD_LIBRARY_PATH=$(abspath $(farm)/lib) MEMBER=$(abspath $(farm)/member) CLOCK=$(abspath $(farm)/clock.so) \
+  PYTHONDONTWRITEBYTECODE=1 python3
 
 farm-demo: $(farm)/member
 	$(in_lab) farm/lab/demo.py
 
 # What Redis, the network and members may do.
-farm-test: $(farm)/member
-	$(in_lab) farm/lab/faults.py
+farm-test: $(farm)/member $(farm)/clock.so
+	$(in_lab) farm/lab/run.py
 
 # The real traffic_server, beside this library and with it inside.
 ats = target/ats

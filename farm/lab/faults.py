@@ -1,67 +1,19 @@
-"""What Redis, the network and other members may do: no handshake fails, and all is well afterwards.
-
-    MEMBER=... faults.py [TEST...]
+"""What one Redis and other members may do: no handshake fails, and all is well afterwards.
 
 SPDX-License-Identifier: Apache-2.0
 """
 
-import os
 import random
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 import unittest
 
 import lab
-from lab import KINDS, Member, Redis, leader_of, new_client, percent, start, traffic, visit, wait_until, write_settings
+from case import Farm
+from lab import Member, leader_of, new_client, visit, wait_until, write_settings
 
 
-def ask_redis(port, *words):
-    """A command to Redis, in its own protocol; the answer's first line."""
-    with socket.create_connection(("127.0.0.1", port), 5) as plain:
-        command = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-        parts = [b"*%d\r\n" % len(command)] + [b"$%d\r\n%s\r\n" % (len(word), word) for word in command]
-        plain.sendall(b"".join(parts))
-        return plain.recv(65536).split(b"\r\n")[0]
-
-
-class Farm(unittest.TestCase):
-    """Three members and a Redis of the test's own."""
-
-    def setUp(self):
-        random.seed(1)
-        self.redis = Redis()
-        self.farm = self.id().rsplit(".", 1)[-1]
-        lab.write_secret()
-        self.settings = write_settings(self.redis.settings(), farm=self.farm)
-        self.members = [Member(self.settings) for _ in range(3)]
-
-    def tearDown(self):
-        for member in self.members:
-            member.kill()
-        self.redis.kill()
-
-    def no_handshake_fails(self, visits=40):
-        for kind in range(len(KINDS)):
-            _, _, failed = traffic(self.members, kind, visits)
-            self.assertEqual(failed, 0, KINDS[kind])
-
-    def all_resume(self, members=None, visits=40):
-        for kind in range(len(KINDS)):
-            resumed, possible, failed = traffic(members or self.members, kind, visits)
-            self.assertEqual(failed, 0, KINDS[kind])
-            self.assertGreaterEqual(percent(resumed, possible), 97, KINDS[kind])
-
-    def all_up(self):
-        up = lambda: all(member.stat("redis_up") == 1 for member in self.members)
-        self.assertIsNotNone(wait_until(up, 30))
-
-    def count(self, name):
-        return sum(member.stat(name) for member in self.members)
-
+class OneRedis(Farm):
     def test_redis_is_frozen(self):
         self.all_resume()
         self.redis.process.send_signal(signal.SIGSTOP)
@@ -71,10 +23,10 @@ class Farm(unittest.TestCase):
         self.all_resume()
 
     def test_redis_is_full(self):
-        ask_redis(self.redis.port, "CONFIG", "SET", "maxmemory", "1")
+        self.redis.ask("CONFIG", "SET", "maxmemory", "1")
         self.no_handshake_fails()
         self.assertGreater(self.count("redis_errors"), 0)
-        ask_redis(self.redis.port, "CONFIG", "SET", "maxmemory", "0")
+        self.redis.ask("CONFIG", "SET", "maxmemory", "0")
         self.all_up()
         self.all_resume()
 
@@ -82,7 +34,7 @@ class Farm(unittest.TestCase):
         client = new_client(2)
         _, ticket = visit(self.members[0], 2, client)
         for _ in range(5):
-            ask_redis(self.redis.port, "FLUSHALL")
+            self.redis.ask("FLUSHALL")
             self.no_handshake_fails(10)
         time.sleep(1)
         self.assertTrue(visit(self.members[1], 2, client, ticket)[0], "the keys are still the same")
@@ -102,10 +54,10 @@ class Farm(unittest.TestCase):
             stream = f"tssession:{{{self.farm}:{number % 16}}}:sessions"
             field = random.choice(["m", "x"])
             length = random.choice([0, 1, 37, 38, 70, 86, 200, 5000])
-            ask_redis(self.redis.port, "XADD", stream, "*", field, random.randbytes(length))
+            self.redis.ask("XADD", stream, "*", field, random.randbytes(length))
         refused = lambda: sum(member.stat("refused") for member in self.members) >= 600
         self.assertIsNotNone(wait_until(refused, 5))
-        ask_redis(self.redis.port, "SET", f"tssession:{{{self.farm}}}:keys", random.randbytes(300))
+        self.redis.ask("SET", f"tssession:{{{self.farm}}}:keys", random.randbytes(300))
         time.sleep(2)
         self.all_resume()
 
@@ -116,12 +68,9 @@ class Farm(unittest.TestCase):
         copies = 0
         for partition in range(16):
             stream = f"tssession:{{{self.farm}:{partition}}}:sessions"
-            dump = subprocess.run(
-                ["redis-cli", "-p", str(self.redis.port), "--no-raw", "EVAL",
-                 "local all = redis.call('XRANGE', KEYS[1], '-', '+') for _, entry in ipairs(all) do "
-                 "redis.call('XADD', KEYS[1], '*', 'm', entry[2][2]) end return #all", "1", stream],
-                capture_output=True, text=True, check=True).stdout
-            copies += int(dump.rsplit(None, 1)[-1])
+            for _, (_, message) in self.redis.ask("XRANGE", stream, "-", "+"):
+                self.redis.ask("XADD", stream, "*", "m", message)
+                copies += 1
         self.assertGreater(copies, 0)
         replayed = lambda: self.count("refused.replayed") >= copies
         self.assertIsNotNone(wait_until(replayed, 5))
@@ -179,64 +128,3 @@ class Farm(unittest.TestCase):
         while time.monotonic() < end:
             self.all_resume(visits=30)
         self.assertGreater(self.members[0].stat("key_generation") - changes, 10)
-
-
-class Sentinel(unittest.TestCase):
-    def test_failover(self):
-        master, replica = Redis(), Redis()
-        ask_redis(replica.port, "REPLICAOF", "127.0.0.1", master.port)
-        port = lab.free_port()
-        with open(os.path.join(lab.folder, "sentinel.conf"), "w") as file:
-            file.write(f"port {port}\nbind 127.0.0.1\nsentinel monitor lab 127.0.0.1 {master.port} 1\n"
-                       "sentinel down-after-milliseconds lab 500\nsentinel failover-timeout lab 2000\n")
-        start("redis-sentinel", "sentinel.conf", stdout=subprocess.DEVNULL)
-        time.sleep(3)
-        lab.write_secret()
-        settings = write_settings(
-            f'urls = ["redis://127.0.0.1:{port}"]\nmode = "sentinel"\nservice = "lab"', "sentinel.toml", farm="sentinel")
-        members = [Member(settings) for _ in range(2)]
-        self.assertIsNotNone(wait_until(lambda: leader_of(members) is not None, 10))
-        for kind in range(len(KINDS)):
-            resumed, possible, failed = traffic(members, kind, 30)
-            self.assertEqual((resumed, failed), (possible, 0))
-        master.kill()
-        for kind in range(len(KINDS)):
-            self.assertEqual(traffic(members, kind, 30)[2], 0)
-        up = lambda: all(member.stat("redis_up") == 1 for member in members)
-        time.sleep(5)
-        self.assertIsNotNone(wait_until(up, 30))
-        for kind in range(len(KINDS)):
-            resumed, possible, failed = traffic(members, kind, 30)
-            self.assertEqual(failed, 0)
-            self.assertGreaterEqual(percent(resumed, possible), 97, KINDS[kind])
-
-
-class Cluster(unittest.TestCase):
-    def test_three_nodes(self):
-        nodes = []
-        for _ in range(3):
-            port = lab.free_port()
-            folder = os.path.join(lab.folder, f"node{port}")
-            os.mkdir(folder)
-            start("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder,
-                  "--cluster-enabled", "yes", "--cluster-port", str(lab.free_port()), "--cluster-node-timeout", "2000",
-                  stdout=subprocess.DEVNULL)
-            nodes.append(port)
-        time.sleep(1)
-        subprocess.run(["redis-cli", "--cluster", "create", *[f"127.0.0.1:{port}" for port in nodes], "--cluster-yes"],
-                       check=True, stdout=subprocess.DEVNULL)
-        time.sleep(2)
-        lab.write_secret()
-        urls = ", ".join(f'"redis://127.0.0.1:{port}"' for port in nodes)
-        settings = write_settings(f'urls = [{urls}]\nmode = "cluster"', "cluster.toml", farm="cluster")
-        members = [Member(settings) for _ in range(2)]
-        self.assertIsNotNone(wait_until(lambda: leader_of(members) is not None, 10))
-        time.sleep(1)
-        for kind in range(len(KINDS)):
-            resumed, possible, failed = traffic(members, kind, 60)
-            self.assertEqual(failed, 0)
-            self.assertGreaterEqual(percent(resumed, possible), 97, KINDS[kind])
-
-
-if __name__ == "__main__":
-    unittest.main(verbosity=2)

@@ -1,7 +1,7 @@
 """Redis servers, hosts that are members of a farm, and clients of theirs.
 
-The environment variable MEMBER names the program made of member.c. What is started here is ended with
-the process.
+The environment variable MEMBER names the program made of member.c, CLOCK the library made of clock.c. What
+is started here is ended with the process.
 SPDX-License-Identifier: Apache-2.0
 """
 
@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import tempfile
 import time
@@ -21,6 +22,7 @@ KINDS = ["TLS 1.2, session ID", "TLS 1.2, ticket", "TLS 1.3, ticket"]
 SETTINGS = """
 farm = "{farm}"
 secrets = [{secrets}]
+session_lifetime = {session_lifetime}
 
 [redis]
 {redis}
@@ -58,39 +60,93 @@ def free_port():
         return server.getsockname()[1]
 
 
+class Clock:
+    """A clock that is off by some seconds, for what is started with its environment."""
+
+    def __init__(self, seconds=0):
+        handle, name = tempfile.mkstemp(dir=folder)
+        os.close(handle)
+        self.environment = {"LD_PRELOAD": os.environ["CLOCK"], "CLOCK_OFFSET": name}
+        self.set(seconds)
+
+    def set(self, seconds):
+        # Written in place: processes have the file in their memory.
+        with open(self.environment["CLOCK_OFFSET"], "r+b") as file:
+            file.write(struct.pack("q", seconds))
+
+
 class Redis:
-    def __init__(self):
+    """A server of its own, with more options if need be; `configuration` comes before all options, and
+    `tls` is a context for clients of one that has TLS only."""
+
+    def __init__(self, *options, configuration=("--save", ""), clock=None, tls=None):
         self.port = free_port()
+        self.configuration = configuration
+        self.options = options
+        self.clock = clock
+        self.tls = tls
         self.start()
 
     def start(self):
+        ports = ["--port", str(self.port)] if self.tls is None else ["--port", "0", "--tls-port", str(self.port)]
+        environment = self.clock.environment if self.clock else {}
         self.process = start(
-            "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-            "--daemonize", "no", stdout=subprocess.DEVNULL)
+            "redis-server", *self.configuration, *ports, "--bind", "127.0.0.1", "--daemonize", "no", *self.options,
+            stdout=subprocess.DEVNULL, env=os.environ | environment)
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
             except OSError:
+                assert self.process.poll() is None, "redis-server ended"
                 time.sleep(0.02)
 
+    def url(self):
+        return f"redis{'s' if self.tls else ''}://127.0.0.1:{self.port}"
+
     def settings(self):
-        return f'urls = ["redis://127.0.0.1:{self.port}"]'
+        return f'urls = ["{self.url()}"]'
+
+    def ask(self, *words):
+        """What a command is answered with."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as plain:
+            with self.tls.wrap_socket(plain, server_hostname="127.0.0.1") if self.tls else plain as connection:
+                words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+                parts = [b"*%d\r\n" % len(words)] + [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
+                connection.sendall(b"".join(parts))
+                return read_answer(connection.makefile("rb"))
 
     def kill(self):
         self.process.kill()
         self.process.wait()
 
 
+def read_answer(file):
+    """One value in Redis's protocol."""
+    line = file.readline().rstrip(b"\r\n")
+    kind, rest = line[:1], line[1:]
+    if kind == b"-":
+        raise RuntimeError(rest.decode())
+    if kind == b":":
+        return int(rest)
+    if kind == b"$":
+        return None if rest == b"-1" else file.read(int(rest) + 2)[:-2]
+    if kind == b"*":
+        return None if rest == b"-1" else [read_answer(file) for _ in range(int(rest))]
+    return rest
+
+
 class Member:
-    def __init__(self, settings=None):
+    def __init__(self, settings=None, clock=None):
         self.settings = settings
+        self.clock = clock
         self.start()
 
     def start(self):
         arguments = [self.settings] if self.settings else []
-        self.process = start(os.environ["MEMBER"], *arguments, stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, stderr=log, text=True)
+        environment = self.clock.environment if self.clock else {}
+        self.process = start(os.environ["MEMBER"], *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=log, text=True, env=os.environ | environment)
         words = self.process.stdout.readline().split()
         assert words and words[0] == "ports", "a member did not start: see its log lines above"
         self.ports = [int(word) for word in words[1:]]
@@ -128,12 +184,20 @@ def new_client(kind):
     return context
 
 
-def visit(member, kind, client, session=None):
-    """Whether the session was resumed, and the one to come back with."""
+# A record of application data that nobody has sealed.
+BROKEN_RECORD = b"\x17\x03\x03\x00\x20" + bytes(32)
+
+
+def visit(member, kind, client, session=None, is_broken=False):
+    """Whether the session was resumed, and the one to come back with. A broken connection ends with a
+    fatal error at the server."""
     with socket.create_connection(("127.0.0.1", member.ports[kind]), 5) as plain:
         with client.wrap_socket(plain, session=session) as tls:
             was_resumed = tls.recv(1) == b"R"
-            tls.send(b".")
+            if is_broken:
+                os.write(tls.fileno(), BROKEN_RECORD)
+            else:
+                tls.send(b".")
             return was_resumed, tls.session
 
 
@@ -161,6 +225,15 @@ def percent(resumed, possible):
     return 100 * resumed / possible if possible else 0.0
 
 
+def make_sessions(member, client, count):
+    """Sessions with IDs."""
+    return [visit(member, 0, client)[1] for _ in range(count)]
+
+
+def count_resumed(member, client, sessions):
+    return sum(visit(member, 0, client, session)[0] for session in sessions)
+
+
 def wait_until(condition, seconds):
     end = time.monotonic() + seconds
     while not condition():
@@ -181,13 +254,25 @@ def write_secret(name="secret"):
     os.close(file)
 
 
-def write_settings(redis, name="farm.toml", farm="lab", secrets=("secret",), rotation=6, lifetime=60, spread=1, more=""):
+def write_settings(redis, name="farm.toml", farm="lab", secrets=("secret",), session_lifetime=86400, rotation=6,
+                   lifetime=60, spread=1):
     """`redis` is the lines of that part of the file."""
     with open(os.path.join(folder, name), "w") as file:
         file.write(SETTINGS.format(
             farm=farm, secrets=", ".join(f'"{secret}"' for secret in secrets), redis=redis,
-            rotation=rotation, lifetime=lifetime, spread=spread) + more)
+            session_lifetime=session_lifetime, rotation=rotation, lifetime=lifetime, spread=spread))
     return name
 
 
-log = open(os.path.join(folder, "log"), "w+")
+log = open(os.path.join(folder, "log"), "a+")
+
+
+def log_text(position=0):
+    """What members have written to their logs from this position on."""
+    with open(os.path.join(folder, "log")) as file:
+        file.seek(position)
+        return file.read()
+
+
+def log_position():
+    return os.path.getsize(os.path.join(folder, "log"))

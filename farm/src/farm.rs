@@ -1,7 +1,7 @@
 //! The one farm that a process may be a member of.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 
 use redis::RedisError;
 
@@ -9,10 +9,11 @@ use crate::config::Config;
 use crate::counters::{Counter, Counters};
 use crate::host::{Host, Level};
 use crate::keeper::Keeper;
+use crate::log_limit::{LogLimit, Topic};
 use crate::publish;
 use crate::queue::{Event, Item, Queue};
 use crate::receive;
-use crate::redis_link::{Clock, Link};
+use crate::redis_link::{Clock, Link, is_answer};
 use crate::seal::{Opener, Sealer, SenderId};
 use crate::tombstones::Tombstones;
 
@@ -31,6 +32,7 @@ pub struct Farm {
     /// How many connections are down.
     down: AtomicU32,
     is_refused: AtomicBool,
+    log_limit: Mutex<LogLimit>,
 }
 
 static FARM: OnceLock<Farm> = OnceLock::new();
@@ -49,7 +51,7 @@ fn on_session_event(event: Event, id: &[u8]) {
 
 impl Farm {
     /// Joins the farm, once in a process. Waits for the current ticket keys for no longer than
-    /// Redis is given to answer.
+    /// Redis is given to take a connection and to answer once.
     pub fn start(config: Config, host: Host) -> Result<&'static Self, String> {
         let say = |error: &dyn std::fmt::Display| error.to_string();
         let Some(secret) = config.secrets.first() else {
@@ -97,16 +99,23 @@ impl Farm {
                 sender,
                 down: AtomicU32::new(0),
                 is_refused: AtomicBool::new(false),
+                log_limit: Mutex::default(),
             }
         });
         if !is_new {
             return Err("this process has joined a farm already".to_owned());
         }
         if let Some(mut keeper) = keeper {
+            let (said, looked) = mpsc::sync_channel(1);
+            let run = move || {
+                keeper.step(farm);
+                // Nobody waits any more if it took too long.
+                let _ = said.send(());
+                keeper.run(farm);
+            };
+            farm.host.spawn("farm-keys", Box::new(run));
             // Before there are handshakes: a key of its own would be of no use to others.
-            keeper.step(farm);
-            farm.host
-                .spawn("farm-keys", Box::new(move || keeper.run(farm)));
+            let _ = looked.recv_timeout(farm.config.redis.timeout * 2);
         }
         farm.host.spawn(
             "farm-publish",
@@ -135,6 +144,30 @@ impl Farm {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes a line that may come again and again, now or when it is its turn.
+    pub(crate) fn log(&self, topic: Topic, level: Level, text: String) {
+        let now = self.clock.elapsed_ms();
+        let line = self.log_limit().say(topic, (level, text), now);
+        if let Some((level, text)) = line {
+            self.host.log(level, &text);
+        }
+    }
+
+    /// Writes lines whose turn it is.
+    pub(crate) fn log_held(&self) {
+        let now = self.clock.elapsed_ms();
+        let lines: Vec<_> = self.log_limit().due(now).collect();
+        for (level, text) in lines {
+            self.host.log(level, &text);
+        }
+    }
+
+    fn log_limit(&self) -> MutexGuard<'_, LogLimit> {
+        self.log_limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn note_removal(&self, id: &[u8], sender: SenderId, counter: u64, now_ms: u64) {
         self.tombstones().add(id, sender, counter, now_ms);
     }
@@ -158,7 +191,7 @@ impl Farm {
     pub(crate) fn redis_works(&self, link: &mut Link) {
         if std::mem::take(&mut link.is_down) && self.down.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.counters.count(Counter::Reconnects);
-            self.host.log(Level::Warning, "Redis is back");
+            self.log(Topic::Redis, Level::Warning, "Redis is back".to_owned());
         }
         let is_up = self.down.load(Ordering::Relaxed) == 0;
         self.counters.set(Counter::RedisUp, is_up.into());
@@ -171,8 +204,12 @@ impl Farm {
         if !std::mem::replace(&mut link.is_down, true)
             && self.down.fetch_add(1, Ordering::Relaxed) == 0
         {
-            let text = format!("{what}: Redis does not answer: {error}");
-            self.host.log(Level::Error, &text);
+            let text = match error {
+                _ if error.is_timeout() => format!("{what}: Redis does not answer in time"),
+                _ if is_answer(error) => format!("{what}: Redis refuses: {error}"),
+                _ => format!("{what}: no connection with Redis: {error}"),
+            };
+            self.log(Topic::Redis, Level::Error, text);
         }
     }
 
@@ -181,14 +218,15 @@ impl Farm {
         self.counters.count(Counter::RedisErrors);
         if !self.is_refused.swap(true, Ordering::Relaxed) {
             let text = format!("Redis refuses messages, which are dropped: {error}");
-            self.host.log(Level::Error, &text);
+            self.log(Topic::Refusal, Level::Error, text);
         }
     }
 
     /// Redis has taken messages.
     pub(crate) fn redis_takes(&self) {
         if self.is_refused.swap(false, Ordering::Relaxed) {
-            self.host.log(Level::Warning, "Redis takes messages again");
+            let text = "Redis takes messages again".to_owned();
+            self.log(Topic::Refusal, Level::Warning, text);
         }
     }
 }

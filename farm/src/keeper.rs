@@ -14,11 +14,14 @@ use crate::config::TicketKeys;
 use crate::counters::Counter;
 use crate::host::Level;
 use crate::keys::{self, Alone, Key, KeySet};
+use crate::log_limit::Topic;
 use crate::message;
 use crate::redis_link::Link;
 use crate::seal::{Kind, Opener, Refusal, Sealer};
 
-/// Takes the lease if nobody has it, prolongs it if it is ours, and tells how things are.
+/// Takes the lease if nobody has it, prolongs it if it is ours, and tells how things are. A
+/// lease that has longer to go than any is given out for is one that Redis's clock has gone back
+/// on: its holder has as long as if it had just been prolonged.
 const LOOK: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -31,6 +34,8 @@ else
   local member, lease = string.match(holder, '^(.*):(%d+)$')
   if member == ARGV[1] then
     number = tonumber(lease)
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  elseif redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
   end
 end
@@ -182,7 +187,7 @@ impl Keeper {
         };
         farm.counters.count(Counter::RefusedForged);
         let text = format!("the key set in Redis is refused: {refused}");
-        farm.host.log(Level::Warning, &text);
+        farm.log(Topic::Keys, Level::Warning, text);
         false
     }
 
@@ -194,13 +199,14 @@ impl Keeper {
             (None, Some(set)) if is_lost || is_old => (message::encode_key_set(set), None),
             _ => return Ok(()),
         };
-        let sealed = match self.sealer.seal(Kind::KeySet, &[0; 32], now, &plain) {
+        // Not earlier than the set that it takes the place of, even when Redis's clock has gone
+        // back: the others would refuse it.
+        let time = now.max(self.sealed_ms);
+        let sealed = match self.sealer.seal(Kind::KeySet, &[0; 32], time, &plain) {
             Ok(sealed) => sealed,
             Err(error) => {
-                farm.host.log(
-                    Level::Error,
-                    &format!("a key set cannot be sealed: {error}"),
-                );
+                let text = format!("a key set cannot be sealed: {error}");
+                farm.log(Topic::Sealing, Level::Error, text);
                 return Ok(());
             }
         };
@@ -217,7 +223,7 @@ impl Keeper {
         let is_stored: bool = self.link.run(&command, Duration::ZERO)?;
         // Only what all others will see may be in force here.
         if is_stored {
-            self.sealed_ms = now;
+            self.sealed_ms = time;
             if let Some(set) = planned {
                 self.set = Some(set);
             }
@@ -237,8 +243,8 @@ impl Keeper {
             farm.counters.count(Counter::KeyGeneration);
             self.given = in_force;
         } else {
-            farm.host
-                .log(Level::Error, "the host refuses the ticket keys");
+            let text = "the host refuses the ticket keys".to_owned();
+            farm.log(Topic::Keys, Level::Error, text);
         }
     }
 }

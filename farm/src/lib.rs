@@ -20,6 +20,8 @@ pub mod keeper;
 #[forbid(unsafe_code)]
 pub mod keys;
 #[forbid(unsafe_code)]
+mod log_limit;
+#[forbid(unsafe_code)]
 pub mod message;
 #[forbid(unsafe_code)]
 pub mod publish;

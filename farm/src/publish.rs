@@ -3,15 +3,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 
 use crate::Farm;
 use crate::config::Config;
 use crate::counters::Counter;
 use crate::host::Level;
+use crate::log_limit::Topic;
 use crate::message;
 use crate::queue::{Event, Item};
-use crate::redis_link::Link;
+use crate::redis_link::{self, Backoff, Link};
 use crate::seal::{self, Kind, Sealer};
 
 /// How many items one pipeline has at most.
@@ -21,10 +22,11 @@ const BATCH: usize = 512;
 const ATTEMPTS: u32 = 20;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(2);
 
-/// How often streams are trimmed by age and the clock is read.
+/// How often streams are trimmed by age and the clock is read; and how soon after a failure.
 const UPKEEP: Duration = Duration::from_secs(10);
+const UPKEEP_AGAIN: Duration = Duration::from_secs(2);
 
-/// How often the host's own metrics are brought up to date.
+/// How often the host's own metrics are brought up to date, and log lines written that wait.
 const SHOW: Duration = Duration::from_secs(1);
 
 /// A session that was reported and not found yet.
@@ -40,6 +42,23 @@ struct Sealed {
     bytes: Vec<u8>,
 }
 
+/// Messages of partitions that share a fate: of all, or in a Cluster of one, whose node may be
+/// away while others are there.
+#[derive(Default)]
+struct Outbox {
+    messages: VecDeque<Sealed>,
+    backoff: Backoff,
+    /// After a failure, when to try again.
+    again_at: Option<Instant>,
+}
+
+/// All messages on their way.
+struct Outboxes {
+    boxes: Vec<Outbox>,
+    /// What each holds while it cannot be sent.
+    most: usize,
+}
+
 /// The name of a partition's stream. What is in braces decides on the slot of a Cluster.
 pub fn stream(config: &Config, partition: u32) -> String {
     format!("tssession:{{{}:{partition}}}:sessions", config.farm)
@@ -49,34 +68,42 @@ pub fn stream(config: &Config, partition: u32) -> String {
 pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
     let mut items = Vec::with_capacity(BATCH);
     let mut early = VecDeque::new();
-    let mut unsent = Vec::<Sealed>::new();
+    let mut outboxes = Outboxes::new(&farm.config, link.is_cluster());
+    let mut is_kept_up = false;
     let mut upkeep_at = Instant::now();
     let mut show_at = Instant::now();
     loop {
         if show_at <= Instant::now() {
             show_at = Instant::now() + SHOW;
             farm.host.show(&farm.counters);
+            farm.log_held();
         }
-        // Nothing is taken from the queue while Redis is away: it keeps the newest.
-        if let Err(error) = send(farm, &mut link, &mut unsent) {
+        if let Err(error) = outboxes.send(farm, &mut link) {
             farm.redis_failed(&mut link, "publishing", &error);
-            std::thread::sleep(link.next_wait());
+        } else if is_kept_up && outboxes.first_wait().is_none() {
+            farm.redis_works(&mut link);
+        }
+        // Nothing is taken from the queue while all of Redis is away: it keeps the newest.
+        if outboxes.all_wait() {
+            std::thread::sleep(outboxes.first_wait().unwrap_or_default());
             continue;
         }
         if upkeep_at <= Instant::now() {
-            upkeep_at = Instant::now() + UPKEEP;
-            if let Err(error) = upkeep(farm, &mut link) {
+            let result = upkeep(farm, &mut link);
+            is_kept_up = result.is_ok();
+            if let Err(error) = result {
                 farm.redis_failed(&mut link, "trimming", &error);
             }
+            upkeep_at = Instant::now() + if is_kept_up { UPKEEP } else { UPKEEP_AGAIN };
         }
         let wait = match early.is_empty() {
-            true => Duration::from_millis(500),
+            true => outboxes.first_wait().unwrap_or(Duration::from_millis(500)),
             false => BETWEEN_ATTEMPTS,
         };
         items.clear();
         farm.queue.take(&mut items, BATCH, wait);
         for item in items.drain(..) {
-            prepare(farm, &mut sealer, &mut unsent, &mut early, item, 1);
+            prepare(farm, &mut sealer, &mut outboxes, &mut early, item, 1);
         }
         let now = Instant::now();
         for _ in 0..early.len() {
@@ -89,7 +116,7 @@ pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
                     prepare(
                         farm,
                         &mut sealer,
-                        &mut unsent,
+                        &mut outboxes,
                         &mut early,
                         item,
                         attempts + 1,
@@ -105,7 +132,7 @@ pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
 fn prepare(
     farm: &Farm,
     sealer: &mut Sealer,
-    unsent: &mut Vec<Sealed>,
+    outboxes: &mut Outboxes,
     early: &mut VecDeque<Early>,
     item: Item,
     attempts: u32,
@@ -132,52 +159,101 @@ fn prepare(
     };
     let subject = sealer.subject(id);
     match sealer.seal(kind, &subject, farm.clock.now_ms(), &plain) {
-        Ok(bytes) => unsent.push(Sealed {
-            partition: seal::partition(&subject, farm.config.partitions),
-            bytes,
-        }),
-        Err(error) => farm.host.log(
-            Level::Error,
-            &format!("a message cannot be sealed: {error}"),
-        ),
+        Ok(bytes) => {
+            let partition = seal::partition(&subject, farm.config.partitions);
+            if !outboxes.put(Sealed { partition, bytes }) {
+                farm.counters.count(Counter::Dropped);
+            }
+        }
+        Err(error) => {
+            let text = format!("a message cannot be sealed: {error}");
+            farm.log(Topic::Sealing, Level::Error, text);
+        }
     }
 }
 
-/// Appends messages, which stay unsent when the connection fails.
-fn send(farm: &Farm, link: &mut Link, unsent: &mut Vec<Sealed>) -> redis::RedisResult<()> {
-    if unsent.is_empty() {
-        return Ok(());
-    }
-    // In a Cluster what is together in a pipeline must be of one partition.
-    unsent.sort_by_key(|sealed| sealed.partition);
-    while let Some(first) = unsent.first() {
-        let count = match link.is_cluster() {
-            false => unsent.len(),
-            true => {
-                let of_first = |sealed: &&Sealed| sealed.partition == first.partition;
-                unsent.iter().take_while(of_first).count()
-            }
+impl Outboxes {
+    fn new(config: &Config, is_cluster: bool) -> Self {
+        let count = match is_cluster {
+            true => config.partitions as usize,
+            false => 1,
         };
-        let commands = unsent[..count]
-            .iter()
-            .map(|sealed| append(&farm.config, sealed));
-        let results = link.run_all(commands.collect());
-        match results {
-            Ok(results) => {
-                farm.redis_takes();
-                count_sent(farm, &unsent[..count], &results);
-            }
-            // Redis will not have them, now or in a moment: it is full, or we may not.
-            Err(error) if crate::redis_link::is_answer(&error) => {
-                farm.redis_refuses(&error);
-                farm.counters.add(Counter::Dropped, count as i64);
-            }
-            Err(error) => return Err(error),
+        Self {
+            boxes: std::iter::repeat_with(Outbox::default)
+                .take(count)
+                .collect(),
+            most: (config.queue / count).max(BATCH),
         }
-        unsent.drain(..count);
     }
-    farm.redis_works(link);
-    Ok(())
+
+    /// `false`: the oldest was dropped for it.
+    fn put(&mut self, sealed: Sealed) -> bool {
+        let index = sealed.partition as usize % self.boxes.len();
+        let messages = &mut self.boxes[index].messages;
+        let has_room = messages.len() < self.most || messages.pop_front().is_none();
+        messages.push_back(sealed);
+        has_room
+    }
+
+    fn all_wait(&self) -> bool {
+        let now = Instant::now();
+        self.boxes.iter().all(|outbox| outbox.waits(now))
+    }
+
+    /// How long the first one of those that wait has to.
+    fn first_wait(&self) -> Option<Duration> {
+        let first = self
+            .boxes
+            .iter()
+            .filter_map(|outbox| outbox.again_at)
+            .min()?;
+        Some(first.saturating_duration_since(Instant::now()))
+    }
+
+    /// Sends what need not wait. An error: of the last one that failed.
+    fn send(&mut self, farm: &Farm, link: &mut Link) -> RedisResult<()> {
+        let mut result = Ok(());
+        for outbox in &mut self.boxes {
+            let now = Instant::now();
+            if outbox.messages.is_empty() || outbox.waits(now) {
+                continue;
+            }
+            match outbox.send(farm, link) {
+                Ok(()) => (outbox.backoff, outbox.again_at) = Default::default(),
+                Err(error) => {
+                    outbox.again_at = Some(Instant::now() + outbox.backoff.next_wait());
+                    result = Err(error);
+                }
+            }
+        }
+        result
+    }
+}
+
+impl Outbox {
+    fn waits(&self, now: Instant) -> bool {
+        self.again_at.is_some_and(|again_at| again_at > now)
+    }
+
+    /// Appends the messages, which stay when the connection fails.
+    fn send(&mut self, farm: &Farm, link: &mut Link) -> RedisResult<()> {
+        while !self.messages.is_empty() {
+            let count = self.messages.len().min(BATCH);
+            let commands = self.messages.range(..count);
+            let commands = commands.map(|sealed| append(&farm.config, sealed));
+            match link.run_all(commands.collect()) {
+                Ok(results) => count_sent(farm, self.messages.drain(..count), results),
+                // Redis will not have them, now or in a moment: it is full, or we may not.
+                Err(error) if redis_link::is_answer(&error) => {
+                    farm.redis_refuses(&error);
+                    farm.counters.add(Counter::Dropped, count as i64);
+                    self.messages.drain(..count);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn append(config: &Config, sealed: &Sealed) -> Cmd {
@@ -189,20 +265,26 @@ fn append(config: &Config, sealed: &Sealed) -> Cmd {
     command
 }
 
-fn count_sent(farm: &Farm, sent: &[Sealed], results: &[Value]) {
-    for (sealed, result) in sent.iter().zip(results) {
-        if matches!(result, Value::ServerError(_)) {
+fn count_sent(farm: &Farm, sent: impl Iterator<Item = Sealed>, results: Vec<Value>) {
+    let mut refused = None;
+    for (sealed, result) in sent.zip(results) {
+        if let Value::ServerError(error) = result {
             farm.counters.count(Counter::Dropped);
+            refused = Some(error);
             continue;
         }
         farm.counters.count(Counter::Published);
         farm.counters
             .add(Counter::PublishedBytes, sealed.bytes.len() as i64);
     }
+    match refused {
+        Some(error) => farm.redis_refuses(&RedisError::from(error)),
+        None => farm.redis_takes(),
+    }
 }
 
 /// Drops what no receiver would take any more, and reads the clock.
-fn upkeep(farm: &Farm, link: &mut Link) -> redis::RedisResult<()> {
+fn upkeep(farm: &Farm, link: &mut Link) -> RedisResult<()> {
     farm.clock.ask(link)?;
     let lifetime = farm.config.session_lifetime.as_millis() as u64;
     let oldest = farm.clock.now_ms().saturating_sub(lifetime);
@@ -212,6 +294,5 @@ fn upkeep(farm: &Farm, link: &mut Link) -> redis::RedisResult<()> {
         command.arg("MINID").arg("~").arg(oldest);
         let _: Value = link.run(&command, Duration::ZERO)?;
     }
-    farm.redis_works(link);
     Ok(())
 }

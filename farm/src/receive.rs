@@ -1,8 +1,8 @@
 //! The readers: take sessions and removals from the streams, and pass them to the host.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::streams::{StreamId, StreamReadReply};
+use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{RedisResult, Value, cmd};
 
 use crate::Farm;
@@ -25,6 +25,9 @@ const BLOCK: Duration = Duration::from_millis(1000);
 /// After a connection was lost, this much is read again: the server that answers then may be
 /// another one, whose entries have the times of its own clock.
 const READ_AGAIN_MS: u64 = 10_000;
+
+/// How often it is made sure that no stream has begun anew with entries of earlier times.
+const LOOK_BACK: Duration = Duration::from_secs(1);
 
 /// One stream, and how far it was read.
 struct Position {
@@ -51,8 +54,14 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
     };
     let mut positions: Vec<Position> = openers.into_iter().map(begin).collect();
     let mut is_behind = true;
+    let mut look_at = Instant::now();
     loop {
-        match read(farm, &mut link, &mut positions) {
+        let mut result = read(farm, &mut link, &mut positions);
+        if result.is_ok() && look_at <= Instant::now() {
+            look_at = Instant::now() + LOOK_BACK;
+            result = look_back(farm, &mut link, &mut positions).and(result);
+        }
+        match result {
             Ok(is_all) => {
                 farm.redis_works(&mut link);
                 is_behind = false;
@@ -74,10 +83,34 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
 
 impl Position {
     fn step_back(&mut self) {
-        let (ms, _) = self.last.split_once('-').unwrap_or((&self.last, ""));
-        let ms: u64 = ms.parse().unwrap_or(0);
+        let (ms, _) = parts(&self.last);
         self.last = format!("{}-0", ms.saturating_sub(READ_AGAIN_MS));
     }
+}
+
+/// The time in an entry's ID, and its number among those of that time.
+fn parts(id: &str) -> (u64, u64) {
+    let (ms, number) = id.split_once('-').unwrap_or((id, ""));
+    (ms.parse().unwrap_or(0), number.parse().unwrap_or(0))
+}
+
+/// Reads from their beginning the streams whose last entry is earlier than what was read of them:
+/// they were emptied, and Redis's clock has gone back, or it is another Redis. Only while that
+/// may be; what was read before is refused as such.
+fn look_back(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult<()> {
+    // What this process thinks is the time of Redis may be a little behind.
+    let now = farm.clock.now_ms() + LOOK_BACK.as_millis() as u64;
+    for position in positions.iter_mut().filter(|p| parts(&p.last).0 > now) {
+        let mut command = cmd("XREVRANGE");
+        command.arg(&position.stream).arg("+").arg("-");
+        command.arg("COUNT").arg(1);
+        let newest: StreamRangeReply = link.run(&command, Duration::ZERO)?;
+        let newest = newest.ids.first().map(|entry| parts(&entry.id));
+        if newest.unwrap_or_default() < parts(&position.last) {
+            position.last = "0-0".to_owned();
+        }
+    }
+    Ok(())
 }
 
 /// Whether that was all that there is.

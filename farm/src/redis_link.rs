@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
-use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    Client, Cmd, Connection, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisResult,
-    TlsCertificates, TlsMode, Value,
+    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, RedisError, RedisResult, TlsCertificates, TlsMode, Value, cmd,
 };
 
 use crate::config::{Mode, Redis};
@@ -17,8 +16,17 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis
 
 enum Server {
     Single(Client),
-    Sentinel(Box<SentinelClient>),
+    Sentinel(Sentinels),
     Cluster(ClusterClient),
+}
+
+/// Who knows which server is the master. They are asked in turn, each for no longer than a server.
+struct Sentinels {
+    sentinels: Vec<Client>,
+    service: String,
+    /// The way to the master, but for its address.
+    master: ConnectionInfo,
+    certificates: Option<TlsCertificates>,
 }
 
 enum Open {
@@ -31,9 +39,31 @@ pub struct Link {
     server: Server,
     open: Option<Open>,
     timeout: Duration,
-    backoff: Duration,
+    backoff: Backoff,
     /// Whether the last attempt failed.
     pub is_down: bool,
+}
+
+/// How long to wait before the next attempt: longer each time, and for each member and
+/// thread a different time, so that they do not come all at once.
+pub struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(BACKOFF[0])
+    }
+}
+
+impl Backoff {
+    /// The time to wait after a failure.
+    pub fn next_wait(&mut self) -> Duration {
+        let wait = self.0;
+        self.0 = (wait * 2).min(BACKOFF[1]);
+        let mut byte = [128];
+        // Without random bytes all wait alike, which is no harm.
+        let _ = openssl::rand::rand_bytes(&mut byte);
+        wait.mul_f32(0.5 + f32::from(byte[0]) / 256.0)
+    }
 }
 
 impl Link {
@@ -43,7 +73,7 @@ impl Link {
             server: server(settings)?,
             open: None,
             timeout: settings.timeout,
-            backoff: BACKOFF[0],
+            backoff: Backoff::default(),
             is_down: false,
         })
     }
@@ -67,7 +97,8 @@ impl Link {
         self.checked(result)
     }
 
-    /// Runs commands of one partition together, and returns what each came to.
+    /// Runs commands of one partition together, and returns what each came to: a
+    /// [`Value::ServerError`] where Redis has refused.
     pub fn run_all(&mut self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
         let timeout = self.timeout;
         let result = match self.connected()? {
@@ -76,9 +107,11 @@ impl Link {
                 for command in commands {
                     pipe.add_command(command);
                 }
+                pipe.ignore_errors();
                 connection
                     .set_read_timeout(Some(timeout))
                     .and_then(|()| pipe.query(connection))
+                    .and_then(none_gone)
             }
             Open::Cluster(connection) => {
                 let mut pipe = cluster_pipe();
@@ -93,15 +126,9 @@ impl Link {
         self.checked(result)
     }
 
-    /// How long to wait before the next attempt: longer each time, and for each member and
-    /// thread a different time, so that they do not come all at once.
+    /// How long to wait before the next attempt, since nothing has worked.
     pub fn next_wait(&mut self) -> Duration {
-        let wait = self.backoff;
-        self.backoff = (wait * 2).min(BACKOFF[1]);
-        let mut byte = [128];
-        // Without random bytes all wait alike, which is no harm.
-        let _ = openssl::rand::rand_bytes(&mut byte);
-        wait.mul_f32(0.5 + f32::from(byte[0]) / 256.0)
+        self.backoff.next_wait()
     }
 
     fn connected(&mut self) -> RedisResult<&mut Open> {
@@ -115,14 +142,9 @@ impl Link {
 
     fn connect(&mut self) -> RedisResult<Open> {
         let timeout = self.timeout;
-        let one = |client: &Client| -> RedisResult<Open> {
-            let connection = client.get_connection_with_timeout(timeout)?;
-            connection.set_write_timeout(Some(timeout))?;
-            Ok(Open::One(connection))
-        };
-        match &mut self.server {
-            Server::Single(client) => one(client),
-            Server::Sentinel(client) => one(&client.get_client()?),
+        match &self.server {
+            Server::Single(client) => Ok(Open::One(connect(client, timeout)?)),
+            Server::Sentinel(sentinels) => Ok(Open::One(sentinels.connect(timeout)?)),
             Server::Cluster(client) => {
                 let connection = client.get_connection()?;
                 connection.set_write_timeout(Some(timeout))?;
@@ -135,7 +157,7 @@ impl Link {
     /// answered that it would not: what comes next on it might be the answer to another question.
     fn checked<T>(&mut self, result: RedisResult<T>) -> RedisResult<T> {
         match &result {
-            Ok(_) => self.backoff = BACKOFF[0],
+            Ok(_) => self.backoff = Backoff::default(),
             Err(error) if is_answer(error) => {}
             Err(_) => self.open = None,
         }
@@ -143,13 +165,78 @@ impl Link {
     }
 }
 
-/// Whether Redis is there and has refused. One that has become a replica is as good as gone.
-pub fn is_answer(error: &redis::RedisError) -> bool {
-    use redis::{ErrorKind, ServerErrorKind};
+/// Whether Redis is there and has refused. One that has become a replica, that is loading, or that
+/// waits for the rest of its Cluster is as good as gone: in a moment it may be otherwise.
+pub fn is_answer(error: &RedisError) -> bool {
+    use redis::ServerErrorKind::{
+        Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain,
+    };
     match error.kind() {
-        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => false,
+        ErrorKind::Server(
+            Ask | BusyLoading | ClusterDown | MasterDown | Moved | ReadOnly | TryAgain,
+        ) => false,
         ErrorKind::Server(_) | ErrorKind::Extension => true,
         _ => false,
+    }
+}
+
+/// Fails if one of these says that Redis is as good as gone.
+fn none_gone(values: Vec<Value>) -> RedisResult<Vec<Value>> {
+    let errors = values.iter().filter_map(|value| match value {
+        Value::ServerError(error) => Some(RedisError::from(error.clone())),
+        _ => None,
+    });
+    match { errors }.find(|error| !is_answer(error)) {
+        Some(error) => Err(error),
+        None => Ok(values),
+    }
+}
+
+fn connect(client: &Client, timeout: Duration) -> RedisResult<Connection> {
+    let connection = client.get_connection_with_timeout(timeout)?;
+    connection.set_write_timeout(Some(timeout))?;
+    connection.set_read_timeout(Some(timeout))?;
+    Ok(connection)
+}
+
+impl Sentinels {
+    /// Asks one after the other, until one knows a master that says itself that it is one.
+    fn connect(&self, timeout: Duration) -> RedisResult<Connection> {
+        let mut last =
+            RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel is configured"));
+        for sentinel in &self.sentinels {
+            match self.connect_by(sentinel, timeout) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn connect_by(&self, sentinel: &Client, timeout: Duration) -> RedisResult<Connection> {
+        let mut question = cmd("SENTINEL");
+        question.arg("get-master-addr-by-name").arg(&self.service);
+        let known: Option<(String, u16)> = question.query(&mut connect(sentinel, timeout)?)?;
+        let Some((host, port)) = known else {
+            let kind = ErrorKind::MasterNameNotFoundBySentinel;
+            return Err((kind, "a Sentinel does not know the service").into());
+        };
+        let address = match self.certificates {
+            None => ConnectionAddr::Tcp(host, port),
+            Some(_) => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: false,
+                tls_params: None,
+            },
+        };
+        let info = self.master.clone().set_addr(address);
+        let mut connection = connect(&client(info, self.certificates.as_ref())?, timeout)?;
+        // The Sentinel may not have noticed yet that another one is the master now.
+        match cmd("ROLE").query(&mut connection)? {
+            redis::Role::Primary { .. } => Ok(connection),
+            _ => Err((ErrorKind::Client, "the master of the Sentinels is none").into()),
+        }
     }
 }
 
@@ -203,54 +290,53 @@ impl Clock {
 fn server(settings: &Redis) -> RedisResult<Server> {
     let mut infos = Vec::new();
     for url in &settings.urls {
-        infos.push(with_credentials(
-            url.as_str().into_connection_info()?,
-            settings,
-        ));
+        infos.push(url.as_str().into_connection_info()?);
     }
-    let certificates = || TlsCertificates {
+    let uses_tls = settings.urls.iter().any(|url| url.starts_with("rediss"));
+    let certificates = uses_tls.then(|| TlsCertificates {
         client_tls: None,
         root_cert: settings.ca_file.clone(),
-    };
-    let uses_tls = settings.urls.iter().any(|url| url.starts_with("rediss"));
+    });
     Ok(match &settings.mode {
         Mode::Single => {
-            let info = infos.swap_remove(0);
-            Server::Single(match uses_tls {
-                true => Client::build_with_tls(info, certificates())?,
-                false => Client::open(info)?,
-            })
+            let info = with_credentials(infos.swap_remove(0), settings);
+            Server::Single(client(info, certificates.as_ref())?)
         }
         Mode::Sentinel { service } => {
-            let addresses = infos.iter().map(|info| info.addr().clone());
-            let mut builder =
-                SentinelClientBuilder::new(addresses, service, SentinelServerType::Master)?;
-            if uses_tls {
-                builder = builder
-                    .set_client_to_redis_tls_mode(TlsMode::Secure)
-                    .set_client_to_sentinel_tls_mode(TlsMode::Secure)
-                    .set_client_to_redis_certificates(certificates())
-                    .set_client_to_sentinel_certificates(certificates());
-            }
-            if let Some(user) = &settings.user {
-                builder = builder.set_client_to_redis_username(user);
-            }
-            if let Some(password) = &settings.password {
-                builder = builder.set_client_to_redis_password(password.as_str());
-            }
-            Server::Sentinel(Box::new(builder.build()?))
+            // What the URL has of credentials is for the Sentinel.
+            let plain = infos[0].clone().set_redis_settings(Default::default());
+            let master = with_credentials(plain, settings);
+            let sentinels = infos
+                .into_iter()
+                .map(|info| client(info, certificates.as_ref()));
+            Server::Sentinel(Sentinels {
+                sentinels: sentinels.collect::<RedisResult<_>>()?,
+                service: service.clone(),
+                master,
+                certificates,
+            })
         }
         Mode::Cluster => {
+            let infos = infos
+                .into_iter()
+                .map(|info| with_credentials(info, settings));
             let mut builder = ClusterClient::builder(infos)
                 .connection_timeout(settings.timeout)
                 .response_timeout(settings.timeout)
                 .retries(3);
-            if uses_tls {
-                builder = builder.tls(TlsMode::Secure).certs(certificates());
+            if let Some(certificates) = certificates {
+                builder = builder.tls(TlsMode::Secure).certs(certificates);
             }
             Server::Cluster(builder.build()?)
         }
     })
+}
+
+fn client(info: ConnectionInfo, certificates: Option<&TlsCertificates>) -> RedisResult<Client> {
+    match certificates {
+        Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+        None => Client::open(info),
+    }
 }
 
 fn with_credentials(info: ConnectionInfo, settings: &Redis) -> ConnectionInfo {
@@ -262,4 +348,44 @@ fn with_credentials(info: ConnectionInfo, settings: &Redis) -> ConnectionInfo {
         redis = redis.set_password(password.as_str());
     }
     info.set_redis_settings(redis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(answer: &str) -> Value {
+        redis::parse_redis_value(format!("{answer}\r\n").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn who_cannot_answer_now_is_as_good_as_gone() {
+        for gone in [
+            "-LOADING Redis is loading the dataset in memory",
+            "-CLUSTERDOWN The cluster is down",
+            "-TRYAGAIN Multiple keys request during rehashing of slot",
+            "-READONLY You can't write against a read only replica.",
+            "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "-MOVED 3999 127.0.0.1:6381",
+        ] {
+            let all = vec![said("$3\r\n1-0"), said("-OOM no memory"), said(gone)];
+            assert!(none_gone(all).is_err(), "{gone}");
+        }
+        let refused = vec![
+            said("$3\r\n1-0"),
+            said("-OOM command not allowed when used memory > 'maxmemory'."),
+            said("-NOPERM this user has no permissions to run the 'xadd' command"),
+            said("-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ];
+        assert_eq!(none_gone(refused.clone()), Ok(refused));
+    }
+
+    #[test]
+    fn waits_grow_to_a_limit() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<Duration> = (0..20).map(|_| backoff.next_wait()).collect();
+        assert!(waits[0] < BACKOFF[0] * 3 / 2);
+        assert!(waits[19] >= BACKOFF[1] / 2);
+        assert!(waits.iter().all(|wait| *wait <= BACKOFF[1] * 3 / 2));
+    }
 }

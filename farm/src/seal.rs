@@ -21,9 +21,10 @@ use openssl::rand::rand_bytes;
 use openssl::sign::Signer;
 use zeroize::Zeroizing;
 
-/// A message that claims to be of later than this is refused. A tombstone lives so much longer
+/// A message that claims to be of later than this is refused: so far may Redis's clock go back, or
+/// that of the server after a failover be behind, and nothing is lost. A tombstone lives so much longer
 /// than a session, or such a message could outlive it.
-pub const AHEAD_MS: u64 = 60_000;
+pub const AHEAD_MS: u64 = 3_600_000;
 
 /// The least that a secret may have.
 pub const SECRET_MIN: usize = 32;

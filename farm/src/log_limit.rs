@@ -1,0 +1,109 @@
+//! Log lines that may come again and again: of each kind at most one in [`INTERVAL_MS`], so that a
+//! Redis that comes and goes fills no disk. The last one is never lost: it is written when it
+//! is due, with the number of those before it.
+
+use crate::host::Level;
+
+/// The time from one line of a kind to the next.
+pub const INTERVAL_MS: u64 = 10_000;
+
+/// Lines that take the place of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Whether Redis answers.
+    Redis,
+    /// Whether Redis takes messages.
+    Refusal,
+    /// The key set in Redis, and the host's way with its keys.
+    Keys,
+    /// Messages that cannot be sealed.
+    Sealing,
+}
+
+const TOPICS: usize = Topic::Sealing as usize + 1;
+
+/// A line, ready to be written.
+pub type Line = (Level, String);
+
+#[derive(Default)]
+struct Entry {
+    /// When the next line may be written.
+    from_ms: u64,
+    held: Option<Line>,
+    left_out: u32,
+}
+
+/// What was written, and what waits.
+#[derive(Default)]
+pub struct LogLimit([Entry; TOPICS]);
+
+impl LogLimit {
+    /// The line to write now, if any; else this one waits, in place of the one that did.
+    pub fn say(&mut self, topic: Topic, line: Line, now_ms: u64) -> Option<Line> {
+        let entry = &mut self.0[topic as usize];
+        if entry.held.replace(line).is_some() {
+            entry.left_out += 1;
+        }
+        entry.due(now_ms)
+    }
+
+    /// The lines that have waited long enough.
+    pub fn due(&mut self, now_ms: u64) -> impl Iterator<Item = Line> {
+        self.0.iter_mut().filter_map(move |entry| entry.due(now_ms))
+    }
+}
+
+impl Entry {
+    fn due(&mut self, now_ms: u64) -> Option<Line> {
+        if now_ms < self.from_ms {
+            return None;
+        }
+        let (level, mut text) = self.held.take()?;
+        self.from_ms = now_ms + INTERVAL_MS;
+        match std::mem::take(&mut self.left_out) {
+            0 => {}
+            count => text += &format!(" (after {count} lines of this kind that were left out)"),
+        }
+        Some((level, text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Line {
+        (Level::Warning, text.to_owned())
+    }
+
+    #[test]
+    fn of_many_lines_the_first_and_the_last_are_written() {
+        let mut limit = LogLimit::default();
+        let mut written = Vec::new();
+        for now in 0..100 {
+            let text = if now % 2 == 0 { "away" } else { "back" };
+            written.extend(limit.say(Topic::Redis, line(text), now));
+        }
+        assert_eq!(written, [line("away")]);
+        assert_eq!(limit.due(INTERVAL_MS - 1).count(), 0);
+        let due: Vec<Line> = limit.due(INTERVAL_MS).collect();
+        assert_eq!(
+            due,
+            [line(
+                "back (after 98 lines of this kind that were left out)"
+            )]
+        );
+        assert_eq!(limit.due(INTERVAL_MS * 9).count(), 0, "written once");
+        let later = limit.say(Topic::Redis, line("away"), INTERVAL_MS * 9);
+        assert_eq!(later, Some(line("away")));
+    }
+
+    #[test]
+    fn topics_do_not_hold_each_other_up() {
+        let mut limit = LogLimit::default();
+        assert!(limit.say(Topic::Redis, line("a"), 0).is_some());
+        assert!(limit.say(Topic::Keys, line("b"), 0).is_some());
+        assert!(limit.say(Topic::Keys, line("c"), 1).is_none());
+        assert_eq!(limit.due(INTERVAL_MS).collect::<Vec<_>>(), [line("c")]);
+    }
+}
