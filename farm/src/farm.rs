@@ -12,12 +12,16 @@ use crate::keeper::Keeper;
 use crate::publish;
 use crate::queue::{Event, Item, Queue};
 use crate::receive;
-use crate::redis_link::{Clock, Link};
-use crate::seal::{Opener, Sealer, SenderId};
+use crate::redis_link::{CLOCK_LEEWAY_MS, Clock, Link, is_near};
+use crate::seal::{AHEAD_MS, Opened, Opener, Sealer, SenderId};
 use crate::tombstones::Tombstones;
 
 /// How many removals are remembered at most: some 100 bytes each.
 const TOMBSTONES: usize = 100_000;
+
+/// What a tombstone lives longer than is configured: a message that was sealed while Redis's clock
+/// was ahead, as far as is believed, may be taken until it is as far behind.
+const LONGER_MS: u64 = AHEAD_MS + 2 * CLOCK_LEEWAY_MS;
 
 /// What the threads of a member share.
 pub struct Farm {
@@ -31,6 +35,7 @@ pub struct Farm {
     /// How many connections are down.
     down: AtomicU32,
     is_refused: AtomicBool,
+    is_disbelieved: AtomicBool,
 }
 
 static FARM: OnceLock<Farm> = OnceLock::new();
@@ -73,11 +78,15 @@ impl Farm {
         let keeper = match &config.ticket_keys {
             None => None,
             Some(times) => {
-                // Its own sender, so that one counter serves one thread.
+                // Its own sender, so that one counter serves one thread. What it has written, it
+                // opens like anybody's: it may not have heard that Redis took it.
                 let sealer = Sealer::new(&config.farm, secret).map_err(|error| say(&error))?;
-                let opener = Opener::new(&config.farm, &config.secrets, sealer.sender());
-                let opener = opener.map_err(|error| say(&error))?;
-                Some(Keeper::new(new_link()?, sealer, opener, times.clone()))
+                Some(Keeper::new(
+                    new_link()?,
+                    sealer,
+                    new_opener()?,
+                    times.clone(),
+                ))
             }
         };
 
@@ -87,7 +96,7 @@ impl Farm {
             Self {
                 queue: Queue::new(config.queue),
                 tombstones: Mutex::new(Tombstones::new(
-                    config.tombstone_lifetime.as_millis() as u64,
+                    config.tombstone_lifetime.as_millis() as u64 + LONGER_MS,
                     TOMBSTONES,
                 )),
                 config,
@@ -97,6 +106,7 @@ impl Farm {
                 sender,
                 down: AtomicU32::new(0),
                 is_refused: AtomicBool::new(false),
+                is_disbelieved: AtomicBool::new(false),
             }
         });
         if !is_new {
@@ -135,8 +145,11 @@ impl Farm {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn note_removal(&self, id: &[u8], sender: SenderId, counter: u64, now_ms: u64) {
-        self.tombstones().add(id, sender, counter, now_ms);
+    pub(crate) fn note_removal(&self, id: &[u8], sender: SenderId, counter: u64, sealed_ms: u64) {
+        let mut tombstones = self.tombstones();
+        tombstones.add(id, sender, counter, sealed_ms, self.clock.elapsed_ms());
+        self.counters
+            .set(Counter::Tombstones, tombstones.len() as i64);
     }
 
     /// What was removed here comes back by no message of others.
@@ -144,14 +157,40 @@ impl Farm {
         self.note_removal(id, self.sender, u64::MAX, self.clock.now_ms());
     }
 
-    pub(crate) fn is_removed(
-        &self,
-        id: &[u8],
-        sender: SenderId,
-        counter: u64,
-        now_ms: u64,
-    ) -> bool {
-        self.tombstones().covers(id, sender, counter, now_ms)
+    pub(crate) fn is_removed(&self, id: &[u8], opened: &Opened) -> bool {
+        let now = self.clock.elapsed_ms();
+        self.tombstones()
+            .covers(id, opened.sender, opened.counter, opened.time_ms, now)
+    }
+
+    /// Redis said that it is so late; `false`: that is too far from this machine's clock to be
+    /// believed. Said once until it is believed again.
+    pub(crate) fn hear_time(&self, redis_ms: u64) -> bool {
+        let ahead = self.clock.set(redis_ms);
+        self.counters.set(Counter::ClockAheadMs, ahead);
+        let is_believed = is_near(ahead);
+        if self.is_disbelieved.swap(!is_believed, Ordering::Relaxed) == is_believed {
+            let (level, text) = match is_believed {
+                true => (
+                    Level::Warning,
+                    "the clocks of Redis and of this machine agree again".to_owned(),
+                ),
+                false => (
+                    Level::Error,
+                    format!(
+                        "Redis's clock is {} s ahead of this machine's: it is not believed, and this member makes no keys for others",
+                        ahead / 1000
+                    ),
+                ),
+            };
+            self.host.log(level, &text);
+        }
+        is_believed
+    }
+
+    /// Whether Redis's clock was believed when it was last heard.
+    pub(crate) fn believes_redis(&self) -> bool {
+        !self.is_disbelieved.load(Ordering::Relaxed)
     }
 
     /// Redis has answered on this connection; said when it does on all of them again.

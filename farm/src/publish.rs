@@ -11,7 +11,7 @@ use crate::counters::Counter;
 use crate::host::Level;
 use crate::message;
 use crate::queue::{Event, Item};
-use crate::redis_link::Link;
+use crate::redis_link::{self, Link};
 use crate::seal::{self, Kind, Sealer};
 
 /// How many items one pipeline has at most.
@@ -168,7 +168,7 @@ fn send(farm: &Farm, link: &mut Link, unsent: &mut Vec<Sealed>) -> redis::RedisR
                 count_sent(farm, &unsent[..count], &results);
             }
             // Redis will not have them, now or in a moment: it is full, or we may not.
-            Err(error) if crate::redis_link::is_answer(&error) => {
+            Err(error) if redis_link::is_answer(&error) => {
                 farm.redis_refuses(&error);
                 farm.counters.add(Counter::Dropped, count as i64);
             }
@@ -203,9 +203,10 @@ fn count_sent(farm: &Farm, sent: &[Sealed], results: &[Value]) {
 
 /// Drops what no receiver would take any more, and reads the clock.
 fn upkeep(farm: &Farm, link: &mut Link) -> redis::RedisResult<()> {
-    farm.clock.ask(link)?;
-    let lifetime = farm.config.session_lifetime.as_millis() as u64;
-    let oldest = farm.clock.now_ms().saturating_sub(lifetime);
+    // The times of entries are those of Redis's clock, believed or not.
+    let now = redis_link::ask_time(link)?;
+    farm.hear_time(now);
+    let oldest = now.saturating_sub(farm.config.session_lifetime.as_millis() as u64);
     for partition in 0..farm.config.partitions {
         let mut command = cmd("XTRIM");
         command.arg(stream(&farm.config, partition));

@@ -9,8 +9,8 @@ use crate::Farm;
 use crate::counters::Counter;
 use crate::message;
 use crate::publish::stream;
-use crate::redis_link::Link;
-use crate::seal::{self, Kind, Opened, Opener, Refusal};
+use crate::redis_link::{self, Link};
+use crate::seal::{self, Kind, Opened, Opener};
 
 /// How many entries of each stream one answer has at most.
 const BATCH: usize = 1000;
@@ -32,13 +32,18 @@ struct Position {
 
 /// Reads these partitions for as long as the process runs.
 pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
-    while let Err(error) = farm.clock.ask(&mut link) {
-        farm.redis_failed(&mut link, "reading", &error);
-        std::thread::sleep(link.next_wait());
-    }
-    // Whatever is still alive.
-    let lifetime = farm.config.session_lifetime.as_millis() as u64;
-    let from = farm.clock.now_ms().saturating_sub(lifetime);
+    let now = loop {
+        match redis_link::ask_time(&mut link) {
+            Ok(now) => break now,
+            Err(error) => {
+                farm.redis_failed(&mut link, "reading", &error);
+                std::thread::sleep(link.next_wait());
+            }
+        }
+    };
+    farm.hear_time(now);
+    // Whatever is still alive. The times of entries are those of Redis's clock, believed or not.
+    let from = now.saturating_sub(farm.config.session_lifetime.as_millis() as u64);
     let begin = |(partition, opener)| Position {
         partition,
         stream: stream(&farm.config, partition),
@@ -113,14 +118,7 @@ fn apply(farm: &Farm, position: &mut Position, entry: &StreamId) {
     let opened = match opener.open(sealed, now, lifetime) {
         Ok(opened) => opened,
         Err(refusal) => {
-            return counters.count(match refusal {
-                Refusal::Own => Counter::Own,
-                Refusal::Garbage => Counter::RefusedGarbage,
-                Refusal::UnknownSecret => Counter::RefusedUnknownSecret,
-                Refusal::Forged => Counter::RefusedForged,
-                Refusal::Stale => Counter::RefusedStale,
-                Refusal::Replayed => Counter::RefusedReplayed,
-            });
+            return counters.count(refusal.into());
         }
     };
     // Copied from another stream, where it was counted as seen.
@@ -131,7 +129,7 @@ fn apply(farm: &Farm, position: &mut Position, entry: &StreamId) {
     counters.set(Counter::LagMs, now.saturating_sub(opened.time_ms) as i64);
     match opened.kind {
         Kind::Session => insert(farm, opener, &opened),
-        Kind::Removal => remove(farm, opener, &opened, now),
+        Kind::Removal => remove(farm, opener, &opened),
         // Of no use in a stream, though authentic.
         Kind::KeySet => counters.count(Counter::RefusedGarbage),
     }
@@ -143,8 +141,7 @@ fn insert(farm: &Farm, opener: &Opener, opened: &Opened) {
     let Some((id, der)) = session.filter(|(id, _)| opened.is_for(opener, id)) else {
         return counters.count(Counter::RefusedNotASession);
     };
-    let now = farm.clock.now_ms();
-    if farm.is_removed(id, opened.sender, opened.counter, now) {
+    if farm.is_removed(id, opened) {
         return counters.count(Counter::RefusedTombstone);
     }
     let counter = match farm.host.insert(id, der) {
@@ -154,12 +151,12 @@ fn insert(farm: &Farm, opener: &Opener, opened: &Opened) {
     counters.count(counter);
 }
 
-fn remove(farm: &Farm, opener: &Opener, opened: &Opened, now: u64) {
+fn remove(farm: &Farm, opener: &Opener, opened: &Opened) {
     let id = message::decode_removal(&opened.plain);
     let Some(id) = id.filter(|id| opened.is_for(opener, id)) else {
         return farm.counters.count(Counter::RefusedNotASession);
     };
-    farm.note_removal(id, opened.sender, opened.counter, now);
+    farm.note_removal(id, opened.sender, opened.counter, opened.time_ms);
     if farm.host.remove(id) {
         farm.counters.count(Counter::Removed);
     }
