@@ -235,11 +235,10 @@ fn server(settings: &Redis) -> RedisResult<Server> {
         client_tls: None,
         root_cert: settings.ca_file.clone(),
     };
-    let uses_tls = settings.urls.iter().any(|url| url.starts_with("rediss"));
     Ok(match &settings.mode {
         Mode::Single => {
             let info = infos.swap_remove(0);
-            Server::Single(match uses_tls {
+            Server::Single(match settings.tls {
                 true => Client::build_with_tls(info, certificates())?,
                 false => Client::open(info)?,
             })
@@ -248,7 +247,7 @@ fn server(settings: &Redis) -> RedisResult<Server> {
             let addresses = infos.iter().map(|info| info.addr().clone());
             let mut builder =
                 SentinelClientBuilder::new(addresses, service, SentinelServerType::Master)?;
-            if uses_tls {
+            if settings.tls {
                 builder = builder
                     .set_client_to_redis_tls_mode(TlsMode::Secure)
                     .set_client_to_sentinel_tls_mode(TlsMode::Secure)
@@ -268,7 +267,7 @@ fn server(settings: &Redis) -> RedisResult<Server> {
                 .connection_timeout(settings.timeout)
                 .response_timeout(settings.timeout)
                 .retries(3);
-            if uses_tls {
+            if settings.tls {
                 builder = builder.tls(TlsMode::Secure).certs(certificates());
             }
             Server::Cluster(builder.build()?)
