@@ -199,6 +199,7 @@ farm-demo: $(farm)/member
 # What Redis, the network and members may do.
 farm-test: $(farm)/member
 	$(in_lab) farm/lab/faults.py
+	$(in_lab) farm/lab/attacks.py
 
 # The real traffic_server, beside this library and with it inside.
 ats = target/ats

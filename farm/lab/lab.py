@@ -175,10 +175,14 @@ def leader_of(members):
     return leaders[0] if leaders else None
 
 
-def write_secret(name="secret"):
+def write_private(name, content):
     file = os.open(os.path.join(folder, name), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    os.write(file, os.urandom(32))
+    os.write(file, content)
     os.close(file)
+
+
+def write_secret(name="secret"):
+    write_private(name, os.urandom(32))
 
 
 def write_settings(redis, name="farm.toml", farm="lab", secrets=("secret",), rotation=6, lifetime=60, spread=1, more=""):

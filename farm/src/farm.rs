@@ -16,6 +16,9 @@ use crate::redis_link::{CLOCK_LEEWAY_MS, Clock, Link, is_near};
 use crate::seal::{AHEAD_MS, Opened, Opener, Sealer, SenderId};
 use crate::tombstones::Tombstones;
 
+/// How much is told of an error: the answer that was not understood may be part of it.
+const ERROR_CHARS: usize = 300;
+
 /// How many removals are remembered at most: some 100 bytes each.
 const TOMBSTONES: usize = 100_000;
 
@@ -163,6 +166,14 @@ impl Farm {
             .covers(id, opened.sender, opened.counter, opened.time_ms, now)
     }
 
+    /// What was written to the streams before this is too old for anybody, when Redis said that it is
+    /// so late: entries have the times of Redis's clock, believed or not, but one that says too much
+    /// must not have everything passed over.
+    pub(crate) fn oldest_entry(&self, redis_ms: u64) -> u64 {
+        let now = redis_ms.min(self.clock.now_ms());
+        now.saturating_sub(self.config.session_lifetime.as_millis() as u64)
+    }
+
     /// Redis said that it is so late; `false`: that is too far from this machine's clock to be
     /// believed. Said once until it is believed again.
     pub(crate) fn hear_time(&self, redis_ms: u64) -> bool {
@@ -193,6 +204,19 @@ impl Farm {
         !self.is_disbelieved.load(Ordering::Relaxed)
     }
 
+    /// An error as it is logged: not all of it, and without the password, which whoever has been
+    /// told it may repeat.
+    fn tell(&self, error: &RedisError) -> String {
+        let mut text = error.to_string();
+        if let Some(password) = &self.config.redis.password {
+            text = text.replace(password.as_str(), "***");
+        }
+        match text.char_indices().nth(ERROR_CHARS) {
+            None => text,
+            Some((end, _)) => format!("{}...", &text[..end]),
+        }
+    }
+
     /// Redis has answered on this connection; said when it does on all of them again.
     pub(crate) fn redis_works(&self, link: &mut Link) {
         if std::mem::take(&mut link.is_down) && self.down.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -210,7 +234,7 @@ impl Farm {
         if !std::mem::replace(&mut link.is_down, true)
             && self.down.fetch_add(1, Ordering::Relaxed) == 0
         {
-            let text = format!("{what}: Redis does not answer: {error}");
+            let text = format!("{what}: Redis does not answer: {}", self.tell(error));
             self.host.log(Level::Error, &text);
         }
     }
@@ -219,7 +243,10 @@ impl Farm {
     pub(crate) fn redis_refuses(&self, error: &RedisError) {
         self.counters.count(Counter::RedisErrors);
         if !self.is_refused.swap(true, Ordering::Relaxed) {
-            let text = format!("Redis refuses messages, which are dropped: {error}");
+            let text = format!(
+                "Redis refuses messages, which are dropped: {}",
+                self.tell(error)
+            );
             self.host.log(Level::Error, &text);
         }
     }

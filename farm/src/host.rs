@@ -303,16 +303,22 @@ impl Log {
             }
             None => {
                 // In one piece. A failure has nobody to tell.
-                let line = format!("tssession_farm: {word}: {}\n", line.replace('\n', " "));
+                let line = format!("tssession_farm: {word}: {}\n", one_line(line));
                 let _ = std::io::stderr().write_all(line.as_bytes());
             }
         }
     }
 }
 
-/// A line for C, without what would end it early.
+/// Without what would end it early, or have a terminal do something: parts of it may be what
+/// somebody has answered in Redis's place.
+fn one_line(line: &str) -> String {
+    line.replace(char::is_control, " ")
+}
+
+/// A line for C.
 fn c_line(line: &str) -> CString {
-    CString::new(line.replace(['\0', '\n'], " ")).unwrap_or_default()
+    CString::new(one_line(line)).unwrap_or_default()
 }
 
 /// The functions for sessions and ticket keys.

@@ -203,10 +203,9 @@ fn count_sent(farm: &Farm, sent: &[Sealed], results: &[Value]) {
 
 /// Drops what no receiver would take any more, and reads the clock.
 fn upkeep(farm: &Farm, link: &mut Link) -> redis::RedisResult<()> {
-    // The times of entries are those of Redis's clock, believed or not.
     let now = redis_link::ask_time(link)?;
     farm.hear_time(now);
-    let oldest = now.saturating_sub(farm.config.session_lifetime.as_millis() as u64);
+    let oldest = farm.oldest_entry(now);
     for partition in 0..farm.config.partitions {
         let mut command = cmd("XTRIM");
         command.arg(stream(&farm.config, partition));

@@ -42,8 +42,8 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
         }
     };
     farm.hear_time(now);
-    // Whatever is still alive. The times of entries are those of Redis's clock, believed or not.
-    let from = now.saturating_sub(farm.config.session_lifetime.as_millis() as u64);
+    // Whatever is still alive.
+    let from = farm.oldest_entry(now);
     let begin = |(partition, opener)| Position {
         partition,
         stream: stream(&farm.config, partition),
