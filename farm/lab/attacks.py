@@ -209,6 +209,17 @@ class Attack(unittest.TestCase):
             self.assertEqual(leader.stat("leader"), 1, number)
         self.all_resume()
 
+    def test_a_stream_of_another_type(self):
+        self.begin()
+        for number in range(16):
+            stream = f"tssession:{{{self.farm}:{number}}}:sessions"
+            self.do("DEL", stream)
+            self.do("SET", stream, "no stream")
+        self.no_handshake_fails(10)
+        self.comes_true(lambda: b"string" not in self.do("TYPE", stream))
+        self.comes_true(lambda: all(member.stat("redis_up") == 1 for member in self.members))
+        self.all_resume()
+
     def test_a_lease_of_another_type(self):
         self.begin()
         self.one_leads()

@@ -46,6 +46,10 @@ pub struct Redis {
     pub user: Option<String>,
     /// Password.
     pub password: Option<Zeroizing<String>>,
+    /// The same for the Sentinels.
+    pub sentinel_user: Option<String>,
+    /// The same for the Sentinels.
+    pub sentinel_password: Option<Zeroizing<String>>,
     /// Whether all have `rediss://`.
     pub tls: bool,
     /// PEM of the authorities that are trusted for TLS; `None`: those of the system.
@@ -129,6 +133,8 @@ struct RedisFile {
     service: Option<String>,
     user: Option<String>,
     password_file: Option<PathBuf>,
+    sentinel_user: Option<String>,
+    sentinel_password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     #[serde(default = "timeout")]
     timeout: Seconds,
@@ -301,6 +307,9 @@ fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
     if file.user.is_some() && file.password_file.is_none() {
         return Err("redis.user: password_file is missing".into());
     }
+    if file.sentinel_user.is_some() && file.sentinel_password_file.is_none() {
+        return Err("redis.sentinel_user: sentinel_password_file is missing".into());
+    }
     let mode = match (file.mode.as_str(), file.service) {
         ("single", None) if file.urls.len() == 1 => Mode::Single,
         ("single", None) => return Err("redis.urls: a single server has one".into()),
@@ -315,19 +324,10 @@ fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
         }
         _ => return Err("redis.mode: \"single\", \"sentinel\" or \"cluster\"".into()),
     };
-    let password = match file.password_file.map(|path| folder.join(path)) {
-        None => None,
-        Some(path) => {
-            let named = |what: String| format!("redis.password_file: {}: {what}", path.display());
-            let content = read_private(&path).map_err(|error| named(error.to_string()))?;
-            let text = std::str::from_utf8(&content).map_err(|_| named("not UTF-8".to_owned()))?;
-            let password = text.trim_end_matches(['\r', '\n']);
-            if password.is_empty() {
-                return Err(named("is empty".to_owned()));
-            }
-            Some(Zeroizing::new(password.to_owned()))
-        }
-    };
+    let is_sentinel = matches!(mode, Mode::Sentinel { .. });
+    if file.sentinel_password_file.is_some() && !is_sentinel {
+        return Err("redis.sentinel_password_file: only with mode = \"sentinel\"".into());
+    }
     let ca_file = match file.ca_file.map(|path| folder.join(path)) {
         None => None,
         Some(path) => {
@@ -344,11 +344,36 @@ fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
         urls: file.urls,
         mode,
         user: file.user,
-        password,
+        password: password("redis.password_file", file.password_file, folder)?,
+        sentinel_user: file.sentinel_user,
+        sentinel_password: password(
+            "redis.sentinel_password_file",
+            file.sentinel_password_file,
+            folder,
+        )?,
         tls: with_tls != 0,
         ca_file,
         timeout: seconds("redis.timeout", file.timeout)?,
     })
+}
+
+/// What is in a file with a password.
+fn password(
+    setting: &str,
+    file: Option<PathBuf>,
+    folder: &Path,
+) -> Result<Option<Zeroizing<String>>, String> {
+    let Some(path) = file.map(|file| folder.join(file)) else {
+        return Ok(None);
+    };
+    let named = |what: &str| format!("{setting}: {}: {what}", path.display());
+    let content = read_private(&path).map_err(|error| named(&error.to_string()))?;
+    let text = std::str::from_utf8(&content).map_err(|_| named("not UTF-8"))?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    match password.is_empty() {
+        true => Err(named("is empty")),
+        false => Ok(Some(Zeroizing::new(password.to_owned()))),
+    }
 }
 
 fn ticket_keys(file: TicketKeysFile) -> Result<TicketKeys, String> {
@@ -509,6 +534,8 @@ mod tests {
             "service",
             "user",
             "password_file",
+            "sentinel_user",
+            "sentinel_password_file",
             "ca_file",
             "timeout",
             "rotation",

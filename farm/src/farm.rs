@@ -118,23 +118,29 @@ impl Farm {
         if let Some(mut keeper) = keeper {
             // Before there are handshakes: a key of its own would be of no use to others.
             keeper.step(farm);
-            farm.host
-                .spawn("farm-keys", Box::new(move || keeper.run(farm)));
+            farm.spawn("farm-keys", move || keeper.run(farm))?;
         }
-        farm.host.spawn(
-            "farm-publish",
-            Box::new(move || publish::run(farm, publisher, sealer)),
-        );
+        farm.spawn("farm-publish", move || {
+            publish::run(farm, publisher, sealer)
+        })?;
         for (link, openers) in readers {
-            farm.host.spawn(
-                "farm-read",
-                Box::new(move || receive::run(farm, link, openers)),
-            );
+            farm.spawn("farm-read", move || receive::run(farm, link, openers))?;
         }
         if !farm.host.add_hook(on_session_event) {
             return Err("the host has no hook for TLS sessions".to_owned());
         }
         Ok(farm)
+    }
+
+    fn spawn(
+        &self,
+        name: &'static str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<(), String> {
+        match self.host.spawn(name, Box::new(body)) {
+            true => Ok(()),
+            false => Err(format!("the thread {name} cannot be started")),
+        }
     }
 
     /// What has happened.
@@ -208,7 +214,8 @@ impl Farm {
     /// told it may repeat.
     fn tell(&self, error: &RedisError) -> String {
         let mut text = error.to_string();
-        if let Some(password) = &self.config.redis.password {
+        let redis = &self.config.redis;
+        for password in redis.password.iter().chain(&redis.sentinel_password) {
             text = text.replace(password.as_str(), "***");
         }
         match text.char_indices().nth(ERROR_CHARS) {

@@ -14,7 +14,7 @@ use crate::Farm;
 use crate::config::TicketKeys;
 use crate::counters::Counter;
 use crate::host::Level;
-use crate::keys::{self, Alone, Key, KeySet};
+use crate::keys::{self, Alone, Key, KeyBytes, KeySet};
 use crate::message;
 use crate::redis_link::Link;
 use crate::seal::{Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
@@ -339,8 +339,8 @@ fn key_set(opened: &Opened) -> Result<Vec<Key>, Refusal> {
 }
 
 /// `None` without random bytes: then no key is made.
-fn random_key() -> Option<Zeroizing<[u8; 48]>> {
-    let mut key = Zeroizing::new([0; 48]);
+fn random_key() -> Option<KeyBytes> {
+    let mut key = Box::new(Zeroizing::new([0; 48]));
     openssl::rand::rand_bytes(key.as_mut_slice()).ok()?;
     Some(key)
 }

@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::config::TicketKeys;
 
-/// A ticket key in the layout of `TSSslTicketKeyUpdate`.
-pub type KeyBytes = Zeroizing<[u8; 48]>;
+/// A ticket key in the layout of `TSSslTicketKeyUpdate`. Where it is stays where it is: what is
+/// moved, as vectors do, leaves a copy behind that is not wiped.
+pub type KeyBytes = Box<Zeroizing<[u8; 48]>>;
 
 /// Makes random keys; `None` when there is no randomness to be had.
 pub type Make = fn() -> Option<KeyBytes>;
@@ -200,7 +201,7 @@ mod tests {
     /// Keys that are all different.
     fn make() -> Option<KeyBytes> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let mut key = Zeroizing::new([0; 48]);
+        let mut key = Box::new(Zeroizing::new([0; 48]));
         key[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         Some(key)
     }
@@ -277,7 +278,7 @@ mod tests {
 
     fn key(number: u8, from_ms: u64) -> Key {
         Key {
-            bytes: Zeroizing::new([number; 48]),
+            bytes: Box::new(Zeroizing::new([number; 48])),
             made_ms: from_ms,
             from_ms,
         }

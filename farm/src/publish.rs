@@ -210,7 +210,14 @@ fn upkeep(farm: &Farm, link: &mut Link) -> redis::RedisResult<()> {
         let mut command = cmd("XTRIM");
         command.arg(stream(&farm.config, partition));
         command.arg("MINID").arg("~").arg(oldest);
-        let _: Value = link.run(&command, Duration::ZERO)?;
+        match link.run::<Value>(&command, Duration::ZERO) {
+            // Something else has been put in its place, which would stop readers and publishers.
+            Err(error) if error.code() == Some("WRONGTYPE") => {
+                let stream = stream(&farm.config, partition);
+                link.run::<Value>(cmd("DEL").arg(stream), Duration::ZERO)?;
+            }
+            result => drop(result?),
+        }
     }
     farm.redis_works(link);
     Ok(())

@@ -260,6 +260,12 @@ fn server(settings: &Redis) -> RedisResult<Server> {
             if let Some(password) = &settings.password {
                 builder = builder.set_client_to_redis_password(password.as_str());
             }
+            if let Some(user) = &settings.sentinel_user {
+                builder = builder.set_client_to_sentinel_username(user);
+            }
+            if let Some(password) = &settings.sentinel_password {
+                builder = builder.set_client_to_sentinel_password(password.as_str());
+            }
             Server::Sentinel(Box::new(builder.build()?))
         }
         Mode::Cluster => {
