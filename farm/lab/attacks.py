@@ -220,6 +220,27 @@ class Attack(unittest.TestCase):
         self.comes_true(lambda: all(member.stat("redis_up") == 1 for member in self.members))
         self.all_resume()
 
+    def test_very_large_entries(self):
+        """With the limits of docs/farm.md, a quarter as large, members are cut off, and get past them."""
+        self.do("CONFIG", "SET", "proto-max-bulk-len", "1mb")
+        self.do("CONFIG", "SET", "client-output-buffer-limit", "normal 64mb 0 0")
+        self.begin()
+        self.all_resume()
+        before = [member.most_memory() for member in self.members]
+        stream = f"tssession:{{{self.farm}:5}}:sessions"
+        for member in self.members:
+            member.process.send_signal(signal.SIGSTOP)
+        for _ in range(200):
+            self.assertIn(b"-", self.do("XADD", stream, "*", "m", bytes(1_000_000))[1:])
+        for member in self.members:
+            member.process.send_signal(signal.SIGCONT)
+        self.comes_true(lambda: all(member.stat("refused.garbage") >= 200 for member in self.members), 30)
+        self.assertGreater(sum(member.stat("redis_errors") for member in self.members), 0)
+        # What one answer may have, in the crate's buffer and as values.
+        for member, then in zip(self.members, before):
+            self.assertLess(member.most_memory() - then, 4 * 64 << 20)
+        self.all_resume()
+
     def test_a_lease_of_another_type(self):
         self.begin()
         self.one_leads()

@@ -112,6 +112,11 @@ class Member:
         assert found, f"there is no counter {name} {cause}"
         return sum(found)
 
+    def most_memory(self):
+        """The most that it has ever had resident, in bytes."""
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return int(re.search(r"VmHWM:\s+(\d+)", file.read())[1]) << 10
+
     def kill(self):
         self.process.kill()
         self.process.wait()

@@ -12,7 +12,8 @@ use crate::publish::stream;
 use crate::redis_link::{self, Link};
 use crate::seal::{self, Kind, Opened, Opener};
 
-/// How many entries of each stream one answer has at most.
+/// How many entries of each stream one answer has at most. Half as many, and so on, when Redis has
+/// broken off, as it does when somebody has written very large ones; all again when nothing is left.
 const BATCH: usize = 1000;
 
 /// How long Redis waits for an entry before it answers that there is none.
@@ -52,13 +53,20 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
     };
     let mut positions: Vec<Position> = openers.into_iter().map(begin).collect();
     let mut is_behind = true;
+    let mut batch = BATCH;
     loop {
-        match read(farm, &mut link, &mut positions) {
-            Ok(()) => {
+        match read(farm, &mut link, &mut positions, batch) {
+            Ok(is_all) => {
+                if is_all {
+                    batch = BATCH;
+                }
                 farm.redis_works(&mut link);
                 is_behind = false;
             }
             Err(error) => {
+                if error.is_connection_dropped() && !error.is_connection_refusal() {
+                    batch = (batch / 2).max(1);
+                }
                 farm.redis_failed(&mut link, "reading", &error);
                 std::thread::sleep(link.next_wait());
                 if !is_behind {
@@ -78,9 +86,15 @@ impl Position {
     }
 }
 
-fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult<()> {
+/// Whether that was all that there is.
+fn read(
+    farm: &Farm,
+    link: &mut Link,
+    positions: &mut [Position],
+    batch: usize,
+) -> RedisResult<bool> {
     let mut command = cmd("XREAD");
-    command.arg("COUNT").arg(BATCH);
+    command.arg("COUNT").arg(batch);
     command
         .arg("BLOCK")
         .arg(BLOCK.as_millis() as u64)
@@ -92,7 +106,9 @@ fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult
         command.arg(&position.last);
     }
     let reply: Option<StreamReadReply> = link.run(&command, BLOCK)?;
+    let mut is_all = true;
     for key in reply.map(|reply| reply.keys).unwrap_or_default() {
+        is_all &= key.ids.len() < batch;
         let Some(position) = positions
             .iter_mut()
             .find(|position| position.stream == key.key)
@@ -104,12 +120,13 @@ fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult
             position.last = entry.id;
         }
     }
-    Ok(())
+    Ok(is_all)
 }
 
 fn apply(farm: &Farm, position: &mut Position, entry: &StreamId) {
     let opener = &mut position.opener;
     let counters = &farm.counters;
+    counters.count(Counter::Received);
     let now = farm.clock.now_ms();
     let Some(Value::BulkString(sealed)) = entry.map.get("m") else {
         return counters.count(Counter::RefusedGarbage);
@@ -125,7 +142,6 @@ fn apply(farm: &Farm, position: &mut Position, entry: &StreamId) {
     if seal::partition(&opened.subject, farm.config.partitions) != position.partition {
         return counters.count(Counter::RefusedForged);
     }
-    counters.count(Counter::Received);
     counters.set(Counter::LagMs, now.saturating_sub(opened.time_ms) as i64);
     match opened.kind {
         Kind::Session => insert(farm, opener, &opened),
