@@ -17,7 +17,7 @@ PASSWORD = "correct-horse-battery"
 WRONG_PASSWORD = "staple-of-the-battery"
 
 # What docs/farm.md says a user needs, and what it needs beyond that with a Cluster or Sentinels.
-COMMANDS = "+xadd +xread +xrevrange +xtrim +eval +get +set +incr +pexpire +pttl +time".split()
+COMMANDS = "+xadd +xread +xrevrange +xtrim +eval +get +set +del +incr +pexpire +pttl +time".split()
 CLUSTER_COMMANDS = ["+ping", "+cluster|slots"]
 SENTINEL_COMMANDS = ["+role"]
 

@@ -168,6 +168,11 @@ class Member:
         assert found, f"there is no counter {name} {cause}"
         return sum(found)
 
+    def most_memory(self):
+        """The most that it has ever had resident, in bytes."""
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return int(re.search(r"VmHWM:\s+(\d+)", file.read())[1]) << 10
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -248,14 +253,18 @@ def leader_of(members):
     return leaders[0] if leaders else None
 
 
-def write_secret(name="secret"):
+def write_private(name, content):
     file = os.open(os.path.join(folder, name), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    os.write(file, os.urandom(32))
+    os.write(file, content)
     os.close(file)
 
 
+def write_secret(name="secret"):
+    write_private(name, os.urandom(32))
+
+
 def write_settings(redis, name="farm.toml", farm="lab", secrets=("secret",), session_lifetime=86400, rotation=6,
-                   lifetime=60, spread=1):
+                   lifetime=60, spread=1, more=""):
     """`redis` is the lines of that part of the file."""
     with open(os.path.join(folder, name), "w") as file:
         file.write(SETTINGS.format(

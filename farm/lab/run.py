@@ -13,7 +13,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-MODULES = ["access", "clocks", "faults", "network", "removal", "servers"]
+MODULES = ["access", "attacks", "clocks", "faults", "network", "removal", "servers"]
 AT_ONCE = 4
 
 folder = Path(__file__).parent

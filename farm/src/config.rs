@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redis::IntoConnectionInfo;
+use openssl::x509::X509;
+use redis::{ConnectionAddr, IntoConnectionInfo};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -45,7 +46,13 @@ pub struct Redis {
     pub user: Option<String>,
     /// Password.
     pub password: Option<Zeroizing<String>>,
-    /// PEM of the authorities that are trusted for `rediss://`; `None`: those of the system.
+    /// The same for the Sentinels.
+    pub sentinel_user: Option<String>,
+    /// The same for the Sentinels.
+    pub sentinel_password: Option<Zeroizing<String>>,
+    /// Whether all have `rediss://`.
+    pub tls: bool,
+    /// PEM of the authorities that are trusted for TLS; `None`: those of the system.
     pub ca_file: Option<Vec<u8>>,
     /// For connecting, and for each answer.
     pub timeout: Duration,
@@ -126,6 +133,8 @@ struct RedisFile {
     service: Option<String>,
     user: Option<String>,
     password_file: Option<PathBuf>,
+    sentinel_user: Option<String>,
+    sentinel_password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     #[serde(default = "timeout")]
     timeout: Seconds,
@@ -146,7 +155,7 @@ struct TicketKeysFile {
 
 /// Seconds, whole or not.
 #[derive(Clone, Copy, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number of seconds")]
 enum Seconds {
     Whole(u64),
     Parts(f64),
@@ -207,17 +216,25 @@ impl Config {
         if file.secrets.is_empty() {
             return Err("secrets: at least one file".into());
         }
-        let mut secrets = Vec::new();
+        let mut secrets = Vec::<Secret>::new();
         for secret in &file.secrets {
             let path = folder.join(secret);
-            let read = Secret::read(&path);
-            secrets.push(read.map_err(|error| format!("secrets: {}: {error}", path.display()))?);
+            let named = |what: String| format!("secrets: {}: {what}", path.display());
+            let secret = Secret::read(&path).map_err(|error| named(error.to_string()))?;
+            if secrets.iter().any(|other| other.is(&secret)) {
+                return Err(named("the same as another one".to_owned()));
+            }
+            secrets.push(secret);
         }
         let session_lifetime = seconds("session_lifetime", file.session_lifetime)?;
         let tombstone_lifetime = match file.tombstone_lifetime {
             None => session_lifetime,
             Some(time) => seconds("tombstone_lifetime", time)?,
         };
+        if tombstone_lifetime < session_lifetime {
+            // What was removed would come back by a message that is still taken.
+            return Err("tombstone_lifetime: must be session_lifetime or longer".into());
+        }
         Ok(Self {
             farm: file.farm,
             redis: redis(file.redis, folder)?,
@@ -237,27 +254,69 @@ fn in_line(text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start);
     let before = text.get(..at).unwrap_or_default();
     let number = 1 + before.matches('\n').count();
+    let message = match error.message().rsplit_once(", expected ") {
+        Some((before, expected)) if before.starts_with("invalid ") => {
+            format!("expected {expected}")
+        }
+        _ => error.message().to_owned(),
+    };
+    if message.starts_with("missing field") {
+        // The place is that of the whole table.
+        return message;
+    }
     let line = text.lines().nth(number - 1).unwrap_or_default();
-    let setting = line
-        .split_once('=')
-        .map_or("", |(setting, _)| setting.trim());
-    format!("line {number}: {setting}: {}", error.message())
+    let is_name = |setting: &&str| {
+        let mut bytes = setting.bytes();
+        bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    let setting = line.split_once('=').map(|(setting, _)| setting.trim());
+    match setting.filter(is_name) {
+        Some(setting) => format!("line {number}: {setting}: {message}"),
+        None => format!("line {number}: {message}"),
+    }
 }
 
 fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
     if file.urls.is_empty() {
         return Err("redis.urls: at least one".into());
     }
+    let mut with_tls = 0;
     for url in &file.urls {
         // The URL is not repeated: there may be a password in it.
-        url.as_str().into_connection_info().map_err(|_| {
-            "redis.urls: not like redis://host:port or rediss://host:port".to_owned()
-        })?;
+        let wrong = "redis.urls: not like redis://host:port or rediss://host:port";
+        let info = url.as_str().into_connection_info().map_err(|_| wrong)?;
+        with_tls += match info.addr() {
+            ConnectionAddr::TcpTls { insecure: true, .. } => return Err(wrong.into()),
+            ConnectionAddr::TcpTls { .. } => 1,
+            _ => 0,
+        };
+        let settings = info.redis_settings();
+        if settings.username().is_some() || settings.password().is_some() {
+            return Err(
+                "redis.urls: with a user or a password, which belong into user and password_file"
+                    .into(),
+            );
+        }
+    }
+    if with_tls != 0 && with_tls != file.urls.len() {
+        return Err("redis.urls: all with redis://, or all with rediss://".into());
+    }
+    if with_tls == 0 && file.ca_file.is_some() {
+        return Err("redis.ca_file: only with rediss://".into());
+    }
+    if file.user.is_some() && file.password_file.is_none() {
+        return Err("redis.user: password_file is missing".into());
+    }
+    if file.sentinel_user.is_some() && file.sentinel_password_file.is_none() {
+        return Err("redis.sentinel_user: sentinel_password_file is missing".into());
     }
     let mode = match (file.mode.as_str(), file.service) {
         ("single", None) if file.urls.len() == 1 => Mode::Single,
         ("single", None) => return Err("redis.urls: a single server has one".into()),
         ("cluster", None) => Mode::Cluster,
+        ("sentinel", Some(service)) if service.is_empty() => {
+            return Err("redis.service: is empty".into());
+        }
         ("sentinel", Some(service)) => Mode::Sentinel { service },
         ("sentinel", None) => return Err("redis.service: missing with mode = \"sentinel\"".into()),
         ("single" | "cluster", Some(_)) => {
@@ -265,32 +324,56 @@ fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
         }
         _ => return Err("redis.mode: \"single\", \"sentinel\" or \"cluster\"".into()),
     };
-    let password = match file.password_file.map(|path| folder.join(path)) {
-        None => None,
-        Some(path) => {
-            let named = |what: String| format!("redis.password_file: {}: {what}", path.display());
-            let content = read_private(&path).map_err(|error| named(error.to_string()))?;
-            let text = std::str::from_utf8(&content).map_err(|_| named("not UTF-8".to_owned()))?;
-            Some(Zeroizing::new(
-                text.trim_end_matches(['\r', '\n']).to_owned(),
-            ))
-        }
-    };
+    let is_sentinel = matches!(mode, Mode::Sentinel { .. });
+    if file.sentinel_password_file.is_some() && !is_sentinel {
+        return Err("redis.sentinel_password_file: only with mode = \"sentinel\"".into());
+    }
     let ca_file = match file.ca_file.map(|path| folder.join(path)) {
         None => None,
         Some(path) => {
-            let named = |error| format!("redis.ca_file: {}: {error}", path.display());
-            Some(fs::read(&path).map_err(named)?)
+            let named = |error: &str| format!("redis.ca_file: {}: {error}", path.display());
+            let pem = fs::read(&path).map_err(|error| named(&error.to_string()))?;
+            if X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty()) {
+                Some(pem)
+            } else {
+                return Err(named("no certificates in PEM"));
+            }
         }
     };
     Ok(Redis {
         urls: file.urls,
         mode,
         user: file.user,
-        password,
+        password: password("redis.password_file", file.password_file, folder)?,
+        sentinel_user: file.sentinel_user,
+        sentinel_password: password(
+            "redis.sentinel_password_file",
+            file.sentinel_password_file,
+            folder,
+        )?,
+        tls: with_tls != 0,
         ca_file,
         timeout: seconds("redis.timeout", file.timeout)?,
     })
+}
+
+/// What is in a file with a password.
+fn password(
+    setting: &str,
+    file: Option<PathBuf>,
+    folder: &Path,
+) -> Result<Option<Zeroizing<String>>, String> {
+    let Some(path) = file.map(|file| folder.join(file)) else {
+        return Ok(None);
+    };
+    let named = |what: &str| format!("{setting}: {}: {what}", path.display());
+    let content = read_private(&path).map_err(|error| named(&error.to_string()))?;
+    let text = std::str::from_utf8(&content).map_err(|_| named("not UTF-8"))?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    match password.is_empty() {
+        true => Err(named("is empty")),
+        false => Ok(Some(Zeroizing::new(password.to_owned()))),
+    }
 }
 
 fn ticket_keys(file: TicketKeysFile) -> Result<TicketKeys, String> {
@@ -341,19 +424,60 @@ fn within<T: PartialOrd + fmt::Display>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use openssl::asn1::Asn1Time;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::PKey;
+    use openssl::x509::X509Name;
+    use proptest::prelude::*;
 
     const LEAST: &str =
         "farm = \"a\"\nsecrets = [\"secret\"]\n[redis]\nurls = [\"redis://localhost\"]\n";
 
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["secret", "password", "secret-new", "secret-old", "ca.pem"] {
+        let file = |name: &str, content: &[u8], mode| {
             let path = folder.path().join(name);
-            fs::write(&path, "0123456789abcdef0123456789abcdef\n").unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for name in ["secret", "password", "secret-new"] {
+            file(name, b"0123456789abcdef0123456789abcdef\n", 0o600);
         }
+        file("secret-old", &[8; 40], 0o600);
+        file("ca.pem", &certificate(), 0o644);
+        file("empty", b"", 0o600);
+        file("newline", b"\n", 0o600);
+        file("short", &[7; 31], 0o600);
+        file("long", &[7; 5000], 0o600);
+        file("binary", &[0xff; 40], 0o600);
+        file("public", &[7; 40], 0o644);
+        symlink("secret", folder.path().join("link")).unwrap();
+        symlink("public", folder.path().join("link-to-public")).unwrap();
+        symlink("nothing", folder.path().join("dangling")).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
         folder
+    }
+
+    fn certificate() -> Vec<u8> {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+        let mut certificate = X509::builder().unwrap();
+        let name = X509Name::builder().unwrap().build();
+        certificate.set_issuer_name(&name).unwrap();
+        certificate.set_subject_name(&name).unwrap();
+        certificate
+            .set_not_before(&Asn1Time::days_from_now(0).unwrap())
+            .unwrap();
+        certificate
+            .set_not_after(&Asn1Time::days_from_now(1).unwrap())
+            .unwrap();
+        certificate.set_pubkey(&key).unwrap();
+        certificate.sign(&key, MessageDigest::sha256()).unwrap();
+        certificate.build().to_pem().unwrap()
     }
 
     fn read(folder: &tempfile::TempDir, text: &str) -> Result<Config, String> {
@@ -392,6 +516,8 @@ mod tests {
                     .unwrap_or(line)
             })
             .fold(String::new(), |all, line| all + line + "\n");
+        // What the comments say is for TLS only.
+        let all = all.replace("redis://127.0.0.1", "rediss://127.0.0.1");
         let config = read(&folder, &all).unwrap();
         assert_eq!(
             config.redis.password.unwrap().as_str(),
@@ -408,6 +534,8 @@ mod tests {
             "service",
             "user",
             "password_file",
+            "sentinel_user",
+            "sentinel_password_file",
             "ca_file",
             "timeout",
             "rotation",
@@ -426,50 +554,266 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let folder = folder();
-        for (line, name) in [
-            ("partitions = 0", "partitions"),
-            ("partitions = 5000", "partitions"),
-            ("partitions = \"many\"", "partitions"),
-            ("queue = 0", "queue"),
-            ("session_lifetime = 0", "session_lifetime"),
-            ("session_lifetime = -1", "session_lifetime"),
-            ("session_lifetime = nan", "session_lifetime"),
-            ("tombstone_lifetime = 1e30", "tombstone_lifetime"),
-            ("typo = 1", "typo"),
+        for (line, message) in [
+            ("partitions = 0", "partitions: 1 to 4096, not 0"),
+            ("partitions = 5000", "partitions: 1 to 4096, not 5000"),
+            ("partitions = \"many\"", "line 1: partitions: expected u32"),
+            ("partitions = -1", "line 1: partitions: expected u32"),
+            ("max_sessions = 0", "max_sessions: 1 to "),
+            ("max_sessions = 1e9", "line 1: max_sessions: expected u64"),
+            ("queue = 0", "queue: 1 to 16777216, not 0"),
+            ("queue = 16777217", "queue: 1 to 16777216"),
+            (
+                "session_lifetime = 0",
+                "session_lifetime: a number of seconds",
+            ),
+            (
+                "session_lifetime = -1",
+                "session_lifetime: a number of seconds",
+            ),
+            (
+                "session_lifetime = nan",
+                "session_lifetime: a number of seconds",
+            ),
+            (
+                "session_lifetime = inf",
+                "session_lifetime: a number of seconds",
+            ),
+            (
+                "session_lifetime = \"1d\"",
+                "line 1: session_lifetime: expected a number of seconds",
+            ),
+            (
+                "tombstone_lifetime = 1e30",
+                "tombstone_lifetime: a number of seconds",
+            ),
+            (
+                "tombstone_lifetime = 86399",
+                "tombstone_lifetime: must be session_lifetime or longer",
+            ),
+            ("typo = 1", "line 1: typo: unknown field `typo`"),
+            ("queue = 1\nqueue = 2", "line 2: queue: duplicate key"),
+            ("queue", "line 1: key with no value"),
         ] {
             let error = read(&folder, &format!("{line}\n{LEAST}")).unwrap_err();
-            assert!(
-                error.contains(name) && error.contains("farm.toml"),
-                "{error}"
-            );
+            let named = format!("farm.toml: {message}");
+            assert!(error.contains(&named), "{line}: {error}");
         }
-        for (line, name) in [
-            ("mode = \"many\"", "redis.mode"),
-            ("mode = \"sentinel\"", "redis.service"),
-            ("service = \"a\"", "redis.service"),
-            ("password_file = \"none\"", "redis.password_file"),
-            ("ca_file = \"none\"", "redis.ca_file"),
-            ("timeout = 0", "redis.timeout"),
-            ("[ticket_keys]\nspread = 50000", "ticket_keys.spread"),
-            ("[ticket_keys]\nlifetime = 50", "ticket_keys.lifetime"),
-            ("[ticket_keys]\nrotation = 100", "ticket_keys.lifetime"),
-            ("[ticket_keys]\nlease = 0", "ticket_keys.lease"),
-            ("[ticket_keys]\nrotations = 1", "rotations"),
+        for (line, message) in [
+            (
+                "mode = \"many\"",
+                "redis.mode: \"single\", \"sentinel\" or \"cluster\"",
+            ),
+            ("mode = 1", "line 5: mode: expected a string"),
+            ("mode = \"sentinel\"", "redis.service: missing with mode"),
+            ("service = \"a\"", "redis.service: only with mode"),
+            (
+                "mode = \"cluster\"\nservice = \"a\"",
+                "redis.service: only with mode",
+            ),
+            (
+                "mode = \"sentinel\"\nservice = \"\"",
+                "redis.service: is empty",
+            ),
+            ("user = \"farm\"", "redis.user: password_file is missing"),
+            (
+                "password = \"x\"",
+                "line 5: password: unknown field `password`",
+            ),
+            ("password_file = \"none\"", "none: No such file"),
+            (
+                "password_file = \"public\"",
+                "public: group or others have access (mode 0644)",
+            ),
+            ("password_file = \"empty\"", "redis.password_file: "),
+            ("password_file = \"newline\"", "newline: is empty"),
+            ("password_file = \"binary\"", "binary: not UTF-8"),
+            ("ca_file = \"ca.pem\"", "redis.ca_file: only with rediss://"),
+            ("timeout = 0", "redis.timeout: a number of seconds"),
+            (
+                "timeout = true",
+                "line 5: timeout: expected a number of seconds",
+            ),
+            (
+                "[ticket_keys]\nspread = 50000",
+                "ticket_keys.spread: must be shorter than rotation",
+            ),
+            (
+                "[ticket_keys]\nlifetime = 50",
+                "ticket_keys.lifetime: must be rotation and spread together, or longer",
+            ),
+            (
+                "[ticket_keys]\nrotation = 100",
+                "ticket_keys.lifetime: must be less than 198 rotations",
+            ),
+            (
+                "[ticket_keys]\nlease = 0",
+                "ticket_keys.lease: a number of seconds",
+            ),
+            (
+                "[ticket_keys]\nrotations = 1",
+                "line 6: rotations: unknown field",
+            ),
+            ("[ticket_keys]\n[ticket_keys]", "line 6: "),
+            ("[tickets]", "unknown field `tickets`"),
         ] {
             let error = read(&folder, &format!("{LEAST}{line}\n")).unwrap_err();
-            assert!(error.contains(name), "{line}: {error}");
+            assert!(error.contains(message), "{line}: {error}");
         }
-        for (from, to, name) in [
-            ("\"a\"", "\"a b\"", "farm"),
-            ("\"a\"", "\"\"", "farm"),
-            ("\"secret\"", "", "secrets"),
-            ("\"secret\"", "\"none\"", "secrets"),
-            ("redis://localhost", "http://localhost", "redis.urls"),
-            ("\"redis://localhost\"", "", "redis.urls"),
+        for (from, to, message) in [
+            ("\"a\"", "\"a b\"", "farm: 1 to 64 letters"),
+            ("\"a\"", "\"\"", "farm: 1 to 64 letters"),
+            ("\"a\"", "\"a:0\"", "farm: 1 to 64 letters"),
+            ("\"a\"", "\"a}\"", "farm: 1 to 64 letters"),
+            ("\"a\"", "\"{a\"", "farm: 1 to 64 letters"),
+            ("\"a\"", "\"ä\"", "farm: 1 to 64 letters"),
+            ("farm = \"a\"", "", "missing field `farm`"),
+            ("secrets = [\"secret\"]", "", "missing field `secrets`"),
+            ("urls = [\"redis://localhost\"]", "", "missing field `urls`"),
+            (
+                "[\"secret\"]",
+                "\"secret\"",
+                "line 2: secrets: expected a sequence",
+            ),
+            ("\"secret\"", "", "secrets: at least one file"),
+            ("\"secret\"", "\"none\"", "none: No such file"),
+            ("\"secret\"", "\"dangling\"", "dangling: No such file"),
+            (
+                "\"secret\"",
+                "\"empty\"",
+                "empty: 0 bytes, must be 32 or more",
+            ),
+            (
+                "\"secret\"",
+                "\"short\"",
+                "short: 31 bytes, must be 32 or more",
+            ),
+            ("\"secret\"", "\"long\"", "long: more than 4096 bytes"),
+            ("\"secret\"", "\"folder\"", "folder: not a regular file"),
+            (
+                "\"secret\"",
+                "\"public\"",
+                "public: group or others have access (mode 0644)",
+            ),
+            (
+                "\"secret\"",
+                "\"link-to-public\"",
+                "group or others have access (mode 0644)",
+            ),
+            (
+                "\"secret\"",
+                "\"secret\", \"link\"",
+                "link: the same as another one",
+            ),
+            ("\"secret\"", "\"secret\", \"short\"", "secrets: "),
+            (
+                "redis://localhost",
+                "http://localhost",
+                "redis.urls: not like redis://",
+            ),
+            (
+                "redis://localhost",
+                "localhost:6379",
+                "redis.urls: not like redis://",
+            ),
+            (
+                "redis://localhost",
+                "rediss://localhost#insecure",
+                "redis.urls: not like redis://",
+            ),
+            (
+                "redis://localhost",
+                "redis://:pass@localhost",
+                "redis.urls: with a user or a password",
+            ),
+            (
+                "redis://localhost",
+                "redis://me@localhost",
+                "redis.urls: with a user or a password",
+            ),
+            ("\"redis://localhost\"", "", "redis.urls: at least one"),
+            (
+                "\"redis://localhost\"",
+                "\"redis://a\", \"redis://b\"",
+                "redis.urls: a single server has one",
+            ),
+            (
+                "\"redis://localhost\"",
+                "\"redis://a\", \"rediss://b\"",
+                "redis.urls: all with redis://, or all with rediss://",
+            ),
+            (
+                "\"redis://localhost\"]",
+                "\"rediss://a\"]\nca_file = \"none\"",
+                "none: No such file",
+            ),
+            (
+                "\"redis://localhost\"]",
+                "\"rediss://a\"]\nca_file = \"secret\"",
+                "secret: no certificates in PEM",
+            ),
         ] {
-            let error = read(&folder, &LEAST.replace(from, to)).unwrap_err();
-            assert!(error.contains(name), "{to}: {error}");
+            let error = read(&folder, &LEAST.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(message), "{to}: {error}");
         }
         assert!(Config::read(&folder.path().join("none")).is_err());
+        assert!(Config::read(folder.path()).is_err());
+        assert!(read(&folder, &LEAST.replacen("\"secret\"", "\"link\"", 1)).is_ok());
+    }
+
+    /// Whatever is wrong with the line that it is in.
+    #[test]
+    fn no_message_has_the_password() {
+        let folder = folder();
+        for urls in [
+            "urls = [\"redis://:geheim@localhost\"]",
+            "urls = [\"redis://geheim@localhost\"]",
+            "urls = [\"http://u:geheim@localhost\"]",
+            "urls = [\"redis://u:geheim@localhost:99999\"]",
+            "urls = [\"redis://u:geheim@\"]",
+            "urls = \"redis://u:geheim@localhost\"",
+            "urls = [[\"redis://u:geheim@localhost\"]]",
+            "urls = { a = \"redis://u:geheim@localhost\" }",
+            "urls = [\"redis://u:geheim@localhost?a=1\"",
+            "urls [\"redis://u:geheim@localhost?a=1\"]",
+            "urls = [\"redis://u:geheim@localhost]",
+            "urls = ['redis://u:geheim@localhost\"]",
+            "urls = [redis://u:geheim@localhost]",
+            "\"redis://u:geheim@localhost\"",
+            "timeout = \"geheim\"",
+            "mode = \"geheim\"",
+            "mode = \"geheim",
+            "password = \"geheim\"",
+            "password = geheim",
+        ] {
+            let text = LEAST.replace("urls = [\"redis://localhost\"]", urls);
+            let error = read(&folder, &text).unwrap_err();
+            assert!(!error.contains("geheim"), "{urls}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("farm.toml");
+            fs::write(&path, bytes).unwrap();
+            prop_assert!(Config::read(&path).is_err());
+        }
+
+        /// What somebody may have spoilt.
+        #[test]
+        fn an_example_with_something_else_in_it_is_read_or_refused(
+            at in any::<prop::sample::Index>(),
+            len in 0usize..20,
+            other in "(\\PC|[\n\"'=\\[\\]{}#,.0-9e-]){0,12}",
+        ) {
+            let example: Vec<char> = include_str!("../farm.example.toml").chars().collect();
+            let at = at.index(example.len());
+            let rest = &example[(at + len).min(example.len())..];
+            let text: String = example[..at].iter().copied().chain(other.chars()).chain(rest.iter().copied()).collect();
+            // Neither panics nor waits.
+            let _ = read(&folder(), &text);
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::seal::Refusal;
+
 /// A number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
@@ -36,6 +38,8 @@ pub enum Counter {
     RefusedTombstone,
     /// Refused: not one session in DER, or the host did not take it.
     RefusedNotASession,
+    /// Gauge: how far Redis's clock is ahead of this machine's, in milliseconds.
+    ClockAheadMs,
     /// Times a connection to Redis was made again.
     Reconnects,
     /// Commands that Redis answered with an error, or not at all.
@@ -46,10 +50,25 @@ pub enum Counter {
     LagMs,
     /// Gauge: whether Redis answers.
     RedisUp,
+    /// Gauge: how long ago the latest ticket keys that are known were sealed, in milliseconds.
+    KeySetAgeMs,
     /// How many times other ticket keys came into force.
     KeyGeneration,
     /// Gauge: whether this member makes the ticket keys.
     Leader,
+}
+
+impl From<Refusal> for Counter {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Own => Own,
+            Refusal::Garbage => RefusedGarbage,
+            Refusal::UnknownSecret => RefusedUnknownSecret,
+            Refusal::Forged => RefusedForged,
+            Refusal::Stale => RefusedStale,
+            Refusal::Replayed => RefusedReplayed,
+        }
+    }
 }
 
 use Counter::*;
@@ -78,7 +97,7 @@ struct Metric {
     help: &'static str,
 }
 
-const METRICS: [Metric; 16] = [
+const METRICS: [Metric; 18] = [
     Metric {
         name: "published",
         value: Value::Counter(Published),
@@ -148,6 +167,11 @@ const METRICS: [Metric; 16] = [
         help: "1 if Redis answers.",
     },
     Metric {
+        name: "clock_ahead_ms",
+        value: Value::Gauge(ClockAheadMs),
+        help: "How far Redis's clock is ahead of this machine's, in milliseconds.",
+    },
+    Metric {
         name: "reconnects",
         value: Value::Counter(Reconnects),
         help: "Times a connection to Redis was made again.",
@@ -156,6 +180,11 @@ const METRICS: [Metric; 16] = [
         name: "redis_errors",
         value: Value::Counter(RedisErrors),
         help: "Commands that Redis answered with an error, or not at all.",
+    },
+    Metric {
+        name: "key_set_age_ms",
+        value: Value::Gauge(KeySetAgeMs),
+        help: "How long ago the latest ticket keys that are known were sealed, in milliseconds.",
     },
     Metric {
         name: "key_generation",

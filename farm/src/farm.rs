@@ -13,12 +13,19 @@ use crate::log_limit::{LogLimit, Topic};
 use crate::publish;
 use crate::queue::{Event, Item, Queue};
 use crate::receive;
-use crate::redis_link::{Clock, Link, is_answer};
-use crate::seal::{Opener, Sealer, SenderId};
+use crate::redis_link::{CLOCK_LEEWAY_MS, Clock, Link, is_answer, is_near};
+use crate::seal::{AHEAD_MS, Opened, Opener, Sealer, SenderId};
 use crate::tombstones::Tombstones;
+
+/// How much is told of an error: the answer that was not understood may be part of it.
+const ERROR_CHARS: usize = 300;
 
 /// How many removals are remembered at most: some 100 bytes each.
 const TOMBSTONES: usize = 100_000;
+
+/// What a tombstone lives longer than is configured: a message that was sealed while Redis's clock
+/// was ahead, as far as is believed, may be taken until it is as far behind.
+const LONGER_MS: u64 = AHEAD_MS + 2 * CLOCK_LEEWAY_MS;
 
 /// What the threads of a member share.
 pub struct Farm {
@@ -33,6 +40,7 @@ pub struct Farm {
     down: AtomicU32,
     is_refused: AtomicBool,
     log_limit: Mutex<LogLimit>,
+    is_disbelieved: AtomicBool,
 }
 
 static FARM: OnceLock<Farm> = OnceLock::new();
@@ -75,11 +83,15 @@ impl Farm {
         let keeper = match &config.ticket_keys {
             None => None,
             Some(times) => {
-                // Its own sender, so that one counter serves one thread.
+                // Its own sender, so that one counter serves one thread. What it has written, it
+                // opens like anybody's: it may not have heard that Redis took it.
                 let sealer = Sealer::new(&config.farm, secret).map_err(|error| say(&error))?;
-                let opener = Opener::new(&config.farm, &config.secrets, sealer.sender());
-                let opener = opener.map_err(|error| say(&error))?;
-                Some(Keeper::new(new_link()?, sealer, opener, times.clone()))
+                Some(Keeper::new(
+                    new_link()?,
+                    sealer,
+                    new_opener()?,
+                    times.clone(),
+                ))
             }
         };
 
@@ -89,7 +101,7 @@ impl Farm {
             Self {
                 queue: Queue::new(config.queue),
                 tombstones: Mutex::new(Tombstones::new(
-                    config.tombstone_lifetime.as_millis() as u64,
+                    config.tombstone_lifetime.as_millis() as u64 + LONGER_MS,
                     TOMBSTONES,
                 )),
                 config,
@@ -100,6 +112,7 @@ impl Farm {
                 down: AtomicU32::new(0),
                 is_refused: AtomicBool::new(false),
                 log_limit: Mutex::default(),
+                is_disbelieved: AtomicBool::new(false),
             }
         });
         if !is_new {
@@ -113,24 +126,31 @@ impl Farm {
                 let _ = said.send(());
                 keeper.run(farm);
             };
-            farm.host.spawn("farm-keys", Box::new(run));
+            farm.spawn("farm-keys", run)?;
             // Before there are handshakes: a key of its own would be of no use to others.
             let _ = looked.recv_timeout(farm.config.redis.timeout * 2);
         }
-        farm.host.spawn(
-            "farm-publish",
-            Box::new(move || publish::run(farm, publisher, sealer)),
-        );
+        farm.spawn("farm-publish", move || {
+            publish::run(farm, publisher, sealer)
+        })?;
         for (link, openers) in readers {
-            farm.host.spawn(
-                "farm-read",
-                Box::new(move || receive::run(farm, link, openers)),
-            );
+            farm.spawn("farm-read", move || receive::run(farm, link, openers))?;
         }
         if !farm.host.add_hook(on_session_event) {
             return Err("the host has no hook for TLS sessions".to_owned());
         }
         Ok(farm)
+    }
+
+    fn spawn(
+        &self,
+        name: &'static str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<(), String> {
+        match self.host.spawn(name, Box::new(body)) {
+            true => Ok(()),
+            false => Err(format!("the thread {name} cannot be started")),
+        }
     }
 
     /// What has happened.
@@ -168,8 +188,11 @@ impl Farm {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn note_removal(&self, id: &[u8], sender: SenderId, counter: u64, now_ms: u64) {
-        self.tombstones().add(id, sender, counter, now_ms);
+    pub(crate) fn note_removal(&self, id: &[u8], sender: SenderId, counter: u64, sealed_ms: u64) {
+        let mut tombstones = self.tombstones();
+        tombstones.add(id, sender, counter, sealed_ms, self.clock.elapsed_ms());
+        self.counters
+            .set(Counter::Tombstones, tombstones.len() as i64);
     }
 
     /// What was removed here comes back by no message of others.
@@ -177,14 +200,62 @@ impl Farm {
         self.note_removal(id, self.sender, u64::MAX, self.clock.now_ms());
     }
 
-    pub(crate) fn is_removed(
-        &self,
-        id: &[u8],
-        sender: SenderId,
-        counter: u64,
-        now_ms: u64,
-    ) -> bool {
-        self.tombstones().covers(id, sender, counter, now_ms)
+    pub(crate) fn is_removed(&self, id: &[u8], opened: &Opened) -> bool {
+        let now = self.clock.elapsed_ms();
+        self.tombstones()
+            .covers(id, opened.sender, opened.counter, opened.time_ms, now)
+    }
+
+    /// What was written to the streams before this is too old for anybody, when Redis said that it is
+    /// so late: entries have the times of Redis's clock, believed or not, but one that says too much
+    /// must not have everything passed over.
+    pub(crate) fn oldest_entry(&self, redis_ms: u64) -> u64 {
+        let now = redis_ms.min(self.clock.now_ms());
+        now.saturating_sub(self.config.session_lifetime.as_millis() as u64)
+    }
+
+    /// Redis said that it is so late; `false`: that is too far from this machine's clock to be
+    /// believed. Said once until it is believed again.
+    pub(crate) fn hear_time(&self, redis_ms: u64) -> bool {
+        let ahead = self.clock.set(redis_ms);
+        self.counters.set(Counter::ClockAheadMs, ahead);
+        let is_believed = is_near(ahead);
+        if self.is_disbelieved.swap(!is_believed, Ordering::Relaxed) == is_believed {
+            let (level, text) = match is_believed {
+                true => (
+                    Level::Warning,
+                    "the clocks of Redis and of this machine agree again".to_owned(),
+                ),
+                false => (
+                    Level::Error,
+                    format!(
+                        "Redis's clock is {} s ahead of this machine's: it is not believed, and this member makes no keys for others",
+                        ahead / 1000
+                    ),
+                ),
+            };
+            self.log(Topic::Clock, level, text);
+        }
+        is_believed
+    }
+
+    /// Whether Redis's clock was believed when it was last heard.
+    pub(crate) fn believes_redis(&self) -> bool {
+        !self.is_disbelieved.load(Ordering::Relaxed)
+    }
+
+    /// An error as it is logged: not all of it, and without the password, which whoever has been
+    /// told it may repeat.
+    fn tell(&self, error: &RedisError) -> String {
+        let mut text = error.to_string();
+        let redis = &self.config.redis;
+        for password in redis.password.iter().chain(&redis.sentinel_password) {
+            text = text.replace(password.as_str(), "***");
+        }
+        match text.char_indices().nth(ERROR_CHARS) {
+            None => text,
+            Some((end, _)) => format!("{}...", &text[..end]),
+        }
     }
 
     /// Redis has answered on this connection; said when it does on all of them again.
@@ -206,8 +277,8 @@ impl Farm {
         {
             let text = match error {
                 _ if error.is_timeout() => format!("{what}: Redis does not answer in time"),
-                _ if is_answer(error) => format!("{what}: Redis refuses: {error}"),
-                _ => format!("{what}: no connection with Redis: {error}"),
+                _ if is_answer(error) => format!("{what}: Redis refuses: {}", self.tell(error)),
+                _ => format!("{what}: no connection with Redis: {}", self.tell(error)),
             };
             self.log(Topic::Redis, Level::Error, text);
         }
@@ -217,7 +288,10 @@ impl Farm {
     pub(crate) fn redis_refuses(&self, error: &RedisError) {
         self.counters.count(Counter::RedisErrors);
         if !self.is_refused.swap(true, Ordering::Relaxed) {
-            let text = format!("Redis refuses messages, which are dropped: {error}");
+            let text = format!(
+                "Redis refuses messages, which are dropped: {}",
+                self.tell(error)
+            );
             self.log(Topic::Refusal, Level::Error, text);
         }
     }

@@ -1,8 +1,9 @@
 //! The keeper of ticket keys: one member at a time makes them, all take them over.
 //!
-//! The lease is a string that expires, with the number that it was given out under; who writes
-//! the key set names both, and Redis compares in the same script. So a member that was stopped
-//! for longer than its lease, and does not know, writes nothing.
+//! The lease is a string that expires, with the number that it was given out under; who makes
+//! a key names both, and Redis compares in the same script. So a member that was stopped
+//! for longer than its lease, and does not know, writes nothing. A member that knows keys which the set
+//! in Redis lacks adds them, whoever leads: so all come to have the same ones.
 
 use std::time::Duration;
 
@@ -13,47 +14,64 @@ use crate::Farm;
 use crate::config::TicketKeys;
 use crate::counters::Counter;
 use crate::host::Level;
-use crate::keys::{self, Alone, Key, KeySet};
+use crate::keys::{self, Alone, Key, KeyBytes, KeySet};
 use crate::log_limit::Topic;
 use crate::message;
 use crate::redis_link::Link;
-use crate::seal::{Kind, Opener, Refusal, Sealer};
+use crate::seal::{Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
 
-/// Takes the lease if nobody has it, prolongs it if it is ours, and tells how things are. A
-/// lease that has longer to go than any is given out for is one that Redis's clock has gone back
-/// on: its holder has as long as if it had just been prolonged.
+/// Takes the lease if nobody has it and prolongs it if it is ours, or gives it back if it is not
+/// wanted (`ARGV[3]`), and tells how things are. What is not
+/// as a member leaves it does not stop it: a lease that does not end soon is nobody's, a number that
+/// is none begins anew, a key set of another type or beyond all size is none.
 const LOOK: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local holder = redis.call('GET', KEYS[1])
 local number = 0
-if not holder then
-  number = redis.call('INCR', KEYS[2])
-  redis.call('SET', KEYS[1], ARGV[1] .. ':' .. number, 'PX', ARGV[2])
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 or left > 10 * ARGV[2] then
+  if ARGV[3] == '1' then
+    number = redis.pcall('INCR', KEYS[2])
+    if type(number) ~= 'number' or number < 1 or number >= 2^53 then
+      number = 1
+      redis.call('SET', KEYS[2], number)
+    end
+    redis.call('SET', KEYS[1], string.format('%s:%.0f', ARGV[1], number), 'PX', ARGV[2])
+  end
 else
-  local member, lease = string.match(holder, '^(.*):(%d+)$')
-  if member == ARGV[1] then
-    number = tonumber(lease)
-    redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  elseif redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then
-    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  local holder = redis.pcall('GET', KEYS[1])
+  if type(holder) == 'string' then
+    local member, lease = string.match(holder, '^(.*):(%d+)$')
+    if member == ARGV[1] then
+      if ARGV[3] == '1' then
+        number = tonumber(lease)
+        redis.call('PEXPIRE', KEYS[1], ARGV[2])
+      else
+        redis.call('DEL', KEYS[1])
+      end
+    end
   end
 end
-return {now, number, redis.call('GET', KEYS[3])}
+local keys = redis.pcall('GET', KEYS[3])
+if type(keys) ~= 'string' or #keys > tonumber(ARGV[4]) then keys = '' end
+return {now, number, keys}
 ";
 
-/// Stores the key set for who holds the lease, unless it was planned too long ago: the others must
-/// have read a new key before it encrypts.
+/// Stores the key set in place of the one that was seen (what is not a string of use counts as
+/// an empty one), unless it was planned too long ago: the others must have read a new
+/// key before it encrypts. With a lease, only if that is still in force.
 const STORE: &str = r"
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[1] ~= '' and redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local time = redis.call('TIME')
 if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[3]) then return 0 end
-redis.call('SET', KEYS[2], ARGV[2])
+local keys = redis.pcall('GET', KEYS[2])
+if type(keys) ~= 'string' or #keys > tonumber(ARGV[6]) then keys = '' end
+if keys ~= ARGV[4] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[5])
 return 1
 ";
 
-/// A set that nobody has confirmed for so long is not believed by who knows a newer one; the
-/// leader seals its set anew as often.
+/// The leader seals its set anew as often, so that the others know that theirs is the current one.
 const CONFIRM: Duration = Duration::from_secs(60);
 
 /// What the keeper knows.
@@ -63,17 +81,32 @@ pub struct Keeper {
     opener: Opener,
     times: TicketKeys,
     member: String,
-    /// The set that is in force here, and when its sealer says it was sealed.
-    set: Option<KeySet>,
-    sealed_ms: u64,
+    /// Of the farm, the newest first: all that were in any set that came, and are not over.
+    keys: Vec<Key>,
     alone: Alone,
-    /// By this process's own clock.
-    last_contact_ms: u64,
-    /// What was in Redis at the last look, and whether it was of use.
+    /// By this process's own clock: when Redis answered last, when the latest set that is known was
+    /// sealed, and when this member wrote one.
+    answered_ms: u64,
+    sealed_ms: u64,
+    written_ms: Option<u64>,
+    /// What was in Redis at the last look, and how much it was worth.
     seen: Vec<u8>,
-    is_good: bool,
+    worth: Worth,
     /// What the host was given last.
     given: Zeroizing<Vec<u8>>,
+}
+
+/// What a member thinks of the set in Redis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// It has all keys that the member knows.
+    Complete,
+    /// It is a set of the farm, but lacks some.
+    Lacking,
+    /// There is none.
+    Nothing,
+    /// It was refused.
+    Refused,
 }
 
 impl Keeper {
@@ -86,12 +119,13 @@ impl Keeper {
             sealer,
             opener,
             times,
-            set: None,
-            sealed_ms: 0,
+            keys: Vec::new(),
             alone: Alone::default(),
-            last_contact_ms: 0,
+            answered_ms: 0,
+            sealed_ms: 0,
+            written_ms: None,
             seen: Vec::new(),
-            is_good: false,
+            worth: Worth::Nothing,
             given: Zeroizing::default(),
         }
     }
@@ -118,7 +152,7 @@ impl Keeper {
     pub fn step(&mut self, farm: &Farm) {
         match self.look(farm) {
             Ok(()) => {
-                self.last_contact_ms = farm.clock.elapsed_ms();
+                self.answered_ms = farm.clock.elapsed_ms();
                 farm.redis_works(&mut self.link);
             }
             Err(error) => {
@@ -126,17 +160,28 @@ impl Keeper {
                 farm.redis_failed(&mut self.link, "keeping ticket keys", &error);
             }
         }
-        let (contact, now) = (self.last_contact_ms, farm.clock.elapsed_ms());
-        let has_keys = self.set.is_some();
-        if self
-            .alone
-            .step(contact, now, has_keys, &self.times, random_key)
-        {
-            let text =
-                "no contact with Redis for a key's lifetime: this member makes keys of its own";
-            farm.host.log(Level::Warning, text);
-        }
+        self.see_to_being_alone(farm);
         self.give(farm);
+    }
+
+    /// Alone is who has had no answer for the lifetime of a key, and who has had answers but, for
+    /// longer than it takes until somebody else leads, no new set: a Redis that holds them
+    /// back must not have one key used for ever.
+    fn see_to_being_alone(&mut self, farm: &Farm) {
+        let now = farm.clock.elapsed_ms();
+        let takes_over_ms = self.times.lease.as_millis() as u64;
+        let contact = self.answered_ms.min(self.sealed_ms + takes_over_ms);
+        farm.counters
+            .set(Counter::KeySetAgeMs, (now - self.sealed_ms) as i64);
+        if self.alone.step(contact, now, &self.times, random_key) {
+            let text = "no key set of other members for a key's lifetime: this member makes keys of its own";
+            farm.log(Topic::Keys, Level::Warning, text.to_owned());
+        }
+        // The last of the farm's has ceased to encrypt a lifetime ago.
+        let lifetime = self.times.lifetime.as_millis() as u64;
+        if now.saturating_sub(contact) >= 2 * lifetime {
+            self.keys.clear();
+        }
     }
 
     fn name(farm: &Farm, what: &str) -> String {
@@ -151,91 +196,128 @@ impl Keeper {
         }
         command.arg(&self.member);
         command.arg(self.times.lease.as_millis() as u64);
-        let (now, number, sealed): (u64, u64, Option<Vec<u8>>) =
+        command.arg(u8::from(farm.believes_redis()));
+        command.arg(SEALED_MAX);
+        let (redis_ms, number, sealed): (u64, u64, Vec<u8>) =
             self.link.run(&command, Duration::ZERO)?;
-        farm.clock.set(now);
+        if !farm.hear_time(redis_ms) {
+            // Whose clock is wrong, of the two, nobody knows; others would refuse what is sealed.
+            farm.counters.set(Counter::Leader, 0);
+            return Ok(());
+        }
         farm.counters.set(Counter::Leader, i64::from(number > 0));
-        let sealed = sealed.unwrap_or_default();
         if sealed != self.seen {
-            self.is_good = !sealed.is_empty() && self.take_over(farm, &sealed, now);
+            self.worth = self.take_over(farm, &sealed);
             self.seen = sealed;
         }
-        let is_lost = !self.is_good;
         if number > 0 {
-            self.lead(farm, number, now, is_lost)?;
+            self.lead(farm, number, redis_ms)?;
+        } else if self.worth == Worth::Lacking {
+            self.write(farm, None, redis_ms)?;
         }
         Ok(())
     }
 
-    /// Takes a set from Redis, unless it is one that was in force before; `false`: it is of no
-    /// use, and whoever leads writes another one.
-    fn take_over(&mut self, farm: &Farm, sealed: &[u8], now: u64) -> bool {
-        let oldest = self.times.lifetime + self.times.rotation;
-        let refused = match self.opener.open(sealed, now, oldest.as_millis() as u64) {
-            // What this member has written itself is in force here.
-            Err(Refusal::Own) => return true,
-            Err(refusal) => format!("{refusal:?}"),
-            Ok(opened) if opened.time_ms < self.sealed_ms => "older than the one in force".into(),
-            Ok(opened) => match message::decode_key_set(&opened.plain) {
-                Some(set) if opened.kind == Kind::KeySet => {
-                    self.sealed_ms = opened.time_ms;
-                    self.set = Some(set);
-                    return true;
+    /// Takes over what there is in a set from Redis.
+    fn take_over(&mut self, farm: &Farm, sealed: &[u8]) -> Worth {
+        if sealed.is_empty() {
+            return Worth::Nothing;
+        }
+        let now = farm.clock.now_ms();
+        let opened = self.opener.open(sealed, now, self.oldest_ms());
+        let set = opened.and_then(|opened| Ok((key_set(&opened)?, opened.time_ms)));
+        match set {
+            Ok((theirs, time_ms)) => {
+                let sealed_ms = farm
+                    .clock
+                    .elapsed_ms()
+                    .saturating_sub(now.saturating_sub(time_ms));
+                self.sealed_ms = self.sealed_ms.max(sealed_ms);
+                self.keys = keys::merged(&self.keys, &theirs, now, &self.times);
+                match keys::has_all(&theirs, &self.keys) {
+                    true => Worth::Complete,
+                    false => Worth::Lacking,
                 }
-                _ => "no key set".into(),
-            },
-        };
-        farm.counters.count(Counter::RefusedForged);
-        let text = format!("the key set in Redis is refused: {refused}");
-        farm.log(Topic::Keys, Level::Warning, text);
-        false
+            }
+            Err(refusal) => {
+                farm.counters.count(refusal.into());
+                // Once, until one is taken again.
+                if self.worth != Worth::Refused {
+                    let text = format!("the key set in Redis is refused: {refusal:?}");
+                    farm.log(Topic::Keys, Level::Warning, text);
+                }
+                Worth::Refused
+            }
+        }
     }
 
-    fn lead(&mut self, farm: &Farm, number: u64, now: u64, is_lost: bool) -> RedisResult<()> {
-        let planned = keys::plan(self.set.as_ref(), number, now, &self.times, random_key);
-        let is_old = now.saturating_sub(self.sealed_ms) >= CONFIRM.as_millis() as u64;
-        let (plain, planned) = match (&planned, &self.set) {
-            (Some(set), _) => (message::encode_key_set(set), planned),
-            (None, Some(set)) if is_lost || is_old => (message::encode_key_set(set), None),
-            _ => return Ok(()),
+    /// What was sealed before is of no use to anybody.
+    fn oldest_ms(&self) -> u64 {
+        (self.times.lifetime + self.times.rotation).as_millis() as u64
+    }
+
+    fn lead(&mut self, farm: &Farm, number: u64, redis_ms: u64) -> RedisResult<()> {
+        let planned = keys::plan(&self.keys, farm.clock.now_ms(), &self.times, random_key);
+        let is_due = self
+            .written_ms
+            .is_none_or(|written| farm.clock.elapsed_ms() - written >= CONFIRM.as_millis() as u64);
+        let has_changed = planned.is_some() || self.worth != Worth::Complete;
+        if !has_changed && !is_due {
+            return Ok(());
+        }
+        let before = planned.map(|keys| std::mem::replace(&mut self.keys, keys));
+        let is_written = self.write(farm, Some(number), redis_ms);
+        // Only what all others will see may be in force here.
+        if !matches!(is_written, Ok(true))
+            && let Some(before) = before
+        {
+            self.keys = before;
+        }
+        is_written.map(drop)
+    }
+
+    /// Writes the keys that are known: as the leader with a lease, or as one who only knows more than
+    /// is in Redis. `false`: something there has changed meanwhile.
+    fn write(&mut self, farm: &Farm, lease: Option<u64>, redis_ms: u64) -> RedisResult<bool> {
+        if self.keys.is_empty() {
+            return Ok(false);
+        }
+        let set = KeySet {
+            number: lease.unwrap_or(0),
+            keys: self.keys.clone(),
         };
-        // Not earlier than the set that it takes the place of, even when Redis's clock has gone
-        // back: the others would refuse it.
-        let time = now.max(self.sealed_ms);
-        let sealed = match self.sealer.seal(Kind::KeySet, &[0; 32], time, &plain) {
+        let plain = message::encode_key_set(&set);
+        let now = farm.clock.now_ms();
+        let sealed = match self.sealer.seal(Kind::KeySet, &[0; 32], now, &plain) {
             Ok(sealed) => sealed,
             Err(error) => {
                 let text = format!("a key set cannot be sealed: {error}");
                 farm.log(Topic::Sealing, Level::Error, text);
-                return Ok(());
+                return Ok(false);
             }
         };
+        let lease = lease.map_or_else(String::new, |number| format!("{}:{number}", self.member));
+        let latest = redis_ms.saturating_add(self.times.spread.as_millis() as u64 / 2);
         let mut command = cmd("EVAL");
         command.arg(STORE).arg(2);
         command
             .arg(Self::name(farm, "lease"))
             .arg(Self::name(farm, "keys"));
-        let latest = now + self.times.spread.as_millis() as u64 / 2;
-        command
-            .arg(format!("{}:{number}", self.member))
-            .arg(sealed)
-            .arg(latest);
-        let is_stored: bool = self.link.run(&command, Duration::ZERO)?;
-        // Only what all others will see may be in force here.
-        if is_stored {
-            self.sealed_ms = time;
-            if let Some(set) = planned {
-                self.set = Some(set);
-            }
+        command.arg(lease).arg(&sealed).arg(latest).arg(&self.seen);
+        command.arg(self.oldest_ms()).arg(SEALED_MAX);
+        let is_written = self.link.run(&command, Duration::ZERO)?;
+        if is_written {
+            self.seen = sealed;
+            self.worth = Worth::Complete;
+            self.sealed_ms = farm.clock.elapsed_ms();
+            self.written_ms = Some(self.sealed_ms);
         }
-        Ok(())
+        Ok(is_written)
     }
 
     /// Gives the host the keys that are in force, if they are others than before.
     fn give(&mut self, farm: &Farm) {
-        let shared = self.set.iter().flat_map(|set| &set.keys);
-        let keys: Vec<&Key> = shared.collect();
-        let in_force = self.alone.in_force(&keys, farm.clock.now_ms());
+        let in_force = self.alone.in_force(&self.keys, farm.clock.now_ms());
         if in_force.is_empty() || *in_force == *self.given {
             return;
         }
@@ -249,9 +331,17 @@ impl Keeper {
     }
 }
 
+/// The keys in a message that is authentic.
+fn key_set(opened: &Opened) -> Result<Vec<Key>, Refusal> {
+    match message::decode_key_set(&opened.plain) {
+        Some(set) if opened.kind == Kind::KeySet => Ok(set.keys),
+        _ => Err(Refusal::Garbage),
+    }
+}
+
 /// `None` without random bytes: then no key is made.
-fn random_key() -> Option<Zeroizing<[u8; 48]>> {
-    let mut key = Zeroizing::new([0; 48]);
+fn random_key() -> Option<KeyBytes> {
+    let mut key = Box::new(Zeroizing::new([0; 48]));
     openssl::rand::rand_bytes(key.as_mut_slice()).ok()?;
     Some(key)
 }

@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::config::TicketKeys;
 
-/// A ticket key in the layout of `TSSslTicketKeyUpdate`.
-pub type KeyBytes = Zeroizing<[u8; 48]>;
+/// A ticket key in the layout of `TSSslTicketKeyUpdate`. Where it is stays where it is: what is
+/// moved, as vectors do, leaves a copy behind that is not wiped.
+pub type KeyBytes = Box<Zeroizing<[u8; 48]>>;
 
 /// Makes random keys; `None` when there is no randomness to be had.
 pub type Make = fn() -> Option<KeyBytes>;
@@ -32,10 +33,10 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The keys of a farm, the newest first.
+/// The keys of a farm, as they are written to Redis, the newest first.
 #[derive(Clone, Debug)]
 pub struct KeySet {
-    /// The lease under which it was written.
+    /// Of the lease of who wrote it, 0 for who had none.
     pub number: u64,
     /// At least one.
     pub keys: Vec<Key>,
@@ -48,20 +49,40 @@ fn ms(duration: std::time::Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// The set that the leader writes in place of this one; `None`: it stays.
-pub fn plan(
-    set: Option<&KeySet>,
-    number: u64,
-    now_ms: u64,
-    times: &TicketKeys,
-    make: Make,
-) -> Option<KeySet> {
-    let mut keys: Vec<Key> = set.map(|set| set.keys.clone()).unwrap_or_default();
+/// All keys of two sets that are not over, the newest first. In whatever order sets come, and
+/// however old they are, who has seen the same ones has the same keys: so a set that somebody has put
+/// back does no harm, and two that were made apart become one.
+pub fn merged(ours: &[Key], theirs: &[Key], now_ms: u64, times: &TicketKeys) -> Vec<Key> {
+    let mut keys = [ours, theirs].concat();
+    keys.sort_by(|a, b| (b.from_ms, &b.bytes[..]).cmp(&(a.from_ms, &a.bytes[..])));
+    keys.dedup_by(|a, b| a.bytes == b.bytes);
+    drop_over(&mut keys, now_ms, times);
+    keys
+}
+
+/// Whether one set has every key of another.
+pub fn has_all(keys: &[Key], of: &[Key]) -> bool {
+    of.iter()
+        .all(|key| keys.iter().any(|other| other.bytes == key.bytes))
+}
+
+fn drop_over(keys: &mut Vec<Key>, now_ms: u64, times: &TicketKeys) {
+    let is_over = |successor: &Key| successor.from_ms.saturating_add(ms(times.lifetime)) <= now_ms;
+    let kept = keys
+        .iter()
+        .position(is_over)
+        .map_or(keys.len(), |at| at + 1);
+    keys.truncate(kept.min(MAX_KEYS));
+}
+
+/// The keys that the leader writes in place of these; `None`: they stay.
+pub fn plan(keys: &[Key], now_ms: u64, times: &TicketKeys, make: Make) -> Option<Vec<Key>> {
+    let mut keys = keys.to_vec();
     let from_ms = match keys.first() {
         // Nobody has another one: it need not wait until all have it.
         None => Some(now_ms),
         Some(newest) if newest.from_ms.saturating_add(ms(times.rotation)) <= now_ms => {
-            Some(now_ms + ms(times.spread))
+            Some(now_ms.saturating_add(ms(times.spread)))
         }
         Some(_) => None,
     };
@@ -74,15 +95,13 @@ pub fn plan(
         keys.insert(0, key);
     }
     let before = keys.len();
-    let is_over = |successor: &Key| successor.from_ms.saturating_add(ms(times.lifetime)) <= now_ms;
-    let kept = keys.iter().position(is_over).map_or(before, |at| at + 1);
-    keys.truncate(kept.min(MAX_KEYS));
-    (from_ms.is_some() || keys.len() < before).then_some(KeySet { number, keys })
+    drop_over(&mut keys, now_ms, times);
+    (from_ms.is_some() || keys.len() < before).then_some(keys)
 }
 
 /// The keys for `TSSslTicketKeyUpdate`: first the one that encrypts, then all others. Empty if
 /// there are none.
-pub fn in_force(keys: &[&Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
+pub fn in_force(keys: &[Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
     let encrypts = keys
         .iter()
         .filter(|key| key.from_ms <= now_ms)
@@ -91,7 +110,7 @@ pub fn in_force(keys: &[&Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(keys.len() * 48));
     if let Some(first) = encrypts {
         bytes.extend_from_slice(first.bytes.as_slice());
-        let others = keys.iter().filter(|key| !std::ptr::eq(**key, *first));
+        let others = keys.iter().filter(|key| !std::ptr::eq(*key, first));
         for key in others {
             bytes.extend_from_slice(key.bytes.as_slice());
         }
@@ -100,8 +119,8 @@ pub fn in_force(keys: &[&Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
 }
 
 /// What a member does that has had no contact with the others for the lifetime of a key: it
-/// makes keys of its own, rather than keep one for ever. When they are back, theirs encrypt again,
-/// and its own decrypt as long as their tickets live.
+/// makes keys of its own, rather than keep one for ever, be it the farm's or the host's. When they are
+/// back, theirs encrypt again, and its own decrypt as long as their tickets live.
 #[derive(Default)]
 pub struct Alone {
     /// The newest first, with times by the member's own clock.
@@ -112,19 +131,15 @@ pub struct Alone {
 impl Alone {
     /// To be called again and again, with the time of the last contact and the time now by the
     /// member's own clock, which does not jump. `true`: it is alone from now on.
-    ///
-    /// A member that has never had keys of the farm is alone only in name: the host's own
-    /// random key serves.
     pub fn step(
         &mut self,
         last_contact_ms: u64,
         now_ms: u64,
-        has_keys: bool,
         times: &TicketKeys,
         make: Make,
     ) -> bool {
         let was_alone = self.is_alone;
-        self.is_alone = has_keys && now_ms.saturating_sub(last_contact_ms) >= ms(times.lifetime);
+        self.is_alone = now_ms.saturating_sub(last_contact_ms) >= ms(times.lifetime);
         let is_due = self
             .keys
             .first()
@@ -147,9 +162,8 @@ impl Alone {
     }
 
     /// The keys of the farm and its own, as [`in_force`] has them.
-    pub fn in_force(&self, shared: &[&Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
-        let own: Vec<&Key> = self.keys.iter().collect();
-        let own = in_force(&own, u64::MAX);
+    pub fn in_force(&self, shared: &[Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
+        let own = in_force(&self.keys, u64::MAX);
         let shared = in_force(shared, now_ms);
         let (first, second) = match self.is_alone {
             true => (&own, &shared),
@@ -187,7 +201,7 @@ mod tests {
     /// Keys that are all different.
     fn make() -> Option<KeyBytes> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let mut key = Zeroizing::new([0; 48]);
+        let mut key = Box::new(Zeroizing::new([0; 48]));
         key[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         Some(key)
     }
@@ -202,102 +216,135 @@ mod tests {
 
     #[test]
     fn the_first_key_encrypts_at_once_and_the_next_ones_wait() {
-        let first = plan(None, 1, 1000, &times(), make).unwrap();
-        assert_eq!(
-            (first.number, first.keys.len(), first.keys[0].from_ms),
-            (1, 1, 1000)
-        );
-        assert!(plan(Some(&first), 1, 1000 + ROTATION - 1, &times(), make).is_none());
+        let first = plan(&[], 1000, &times(), make).unwrap();
+        assert_eq!((first.len(), first[0].from_ms), (1, 1000));
+        assert!(plan(&first, 1000 + ROTATION - 1, &times(), make).is_none());
         let now = 1000 + ROTATION;
-        let second = plan(Some(&first), 2, now, &times(), make).unwrap();
-        assert_eq!((second.number, second.keys.len()), (2, 2));
-        let keys: Vec<&Key> = second.keys.iter().collect();
+        let second = plan(&first, now, &times(), make).unwrap();
+        assert_eq!(second.len(), 2);
         assert_eq!(
-            encrypts(&in_force(&keys, now + SPREAD - 1)),
-            &first.keys[0].bytes[..]
+            encrypts(&in_force(&second, now + SPREAD - 1)),
+            &first[0].bytes[..]
         );
         assert_eq!(
-            encrypts(&in_force(&keys, now + SPREAD)),
-            &second.keys[0].bytes[..]
+            encrypts(&in_force(&second, now + SPREAD)),
+            &second[0].bytes[..]
         );
-        assert!(knows(
-            &in_force(&keys, now),
-            second.keys[0].bytes.as_slice()
-        ));
+        assert!(knows(&in_force(&second, now), second[0].bytes.as_slice()));
 
         // The first one decrypts for a lifetime after the second has taken over.
-        let over = second.keys[0].from_ms + LIFETIME;
-        let later = plan(Some(&second), 2, over - 1, &times(), make).unwrap();
-        assert!(
-            later
-                .keys
-                .iter()
-                .any(|key| key.bytes == first.keys[0].bytes)
-        );
-        let later = plan(Some(&second), 2, over, &times(), make).unwrap();
-        assert!(
-            later
-                .keys
-                .iter()
-                .all(|key| key.bytes != first.keys[0].bytes)
-        );
+        let over = second[0].from_ms + LIFETIME;
+        let later = plan(&second, over - 1, &times(), make).unwrap();
+        assert!(has_all(&later, &first));
+        let later = plan(&second, over, &times(), make).unwrap();
+        assert!(!has_all(&later, &first) && has_all(&later, &second[..1]));
     }
 
     #[test]
     fn without_random_bytes_nothing_changes() {
-        assert!(plan(None, 1, 0, &times(), || None).is_none());
-        let first = plan(None, 1, 0, &times(), make).unwrap();
-        assert!(plan(Some(&first), 1, ROTATION * 9, &times(), || None).is_none());
+        assert!(plan(&[], 0, &times(), || None).is_none());
+        let first = plan(&[], 0, &times(), make).unwrap();
+        assert!(plan(&first, ROTATION * 9, &times(), || None).is_none());
     }
 
     #[test]
     fn who_is_alone_rotates_and_comes_back() {
         let mut alone = Alone::default();
-        let shared = plan(None, 1, 0, &times(), make).unwrap();
-        let shared: Vec<&Key> = shared.keys.iter().collect();
-        assert!(!alone.step(0, LIFETIME - 1, true, &times(), make));
+        let shared = plan(&[], 0, &times(), make).unwrap();
+        assert!(!alone.step(0, LIFETIME - 1, &times(), make));
         assert_eq!(
             encrypts(&alone.in_force(&shared, 0)),
             shared[0].bytes.as_slice()
         );
-        assert!(
-            !alone.step(0, LIFETIME, false, &times(), make),
-            "never had any"
-        );
-        assert!(alone.step(0, LIFETIME, true, &times(), make));
+        assert!(alone.step(0, LIFETIME, &times(), make));
+        assert_eq!(alone.in_force(&[], 0).len(), 48, "it never had any");
         let first = alone.in_force(&shared, 0);
         assert_ne!(encrypts(&first), shared[0].bytes.as_slice());
         assert!(knows(&first, shared[0].bytes.as_slice()));
-        assert!(!alone.step(0, LIFETIME + ROTATION, true, &times(), make));
+        assert!(!alone.step(0, LIFETIME + ROTATION, &times(), make));
         let second = alone.in_force(&shared, 0);
         assert_ne!(encrypts(&second), encrypts(&first));
         assert!(knows(&second, encrypts(&first)));
         // Back.
         let now = LIFETIME + ROTATION + 1;
-        assert!(!alone.step(now, now, true, &times(), make));
+        assert!(!alone.step(now, now, &times(), make));
         let back = alone.in_force(&shared, 0);
         assert_eq!(encrypts(&back), shared[0].bytes.as_slice());
         assert!(knows(&back, encrypts(&first)) && knows(&back, encrypts(&second)));
         let now = now + LIFETIME + ROTATION;
-        alone.step(now, now, true, &times(), make);
+        alone.step(now, now, &times(), make);
         assert_eq!(alone.in_force(&shared, 0).len(), 48);
     }
 
+    fn key(number: u8, from_ms: u64) -> Key {
+        Key {
+            bytes: Box::new(Zeroizing::new([number; 48])),
+            made_ms: from_ms,
+            from_ms,
+        }
+    }
+
+    #[test]
+    fn a_set_that_was_put_back_takes_nothing_away_and_brings_back_nothing_that_is_over() {
+        let now = 1_000_000;
+        let old = [key(2, now - LIFETIME), key(1, now - LIFETIME - ROTATION)];
+        let new = [key(4, now - 1), key(3, now - ROTATION)];
+        for keys in [
+            merged(&new, &old, now, &times()),
+            merged(&old, &new, now, &times()),
+        ] {
+            let numbers: Vec<u8> = keys.iter().map(|key| key.bytes[0]).collect();
+            assert_eq!(numbers, [4, 3, 2]);
+            assert_eq!(encrypts(&in_force(&keys, now)), [4; 48]);
+        }
+        // It is over when it has not encrypted for a lifetime.
+        let keys = merged(&new, &old, now + LIFETIME - ROTATION, &times());
+        assert!(!has_all(&keys, &old[..1]) && has_all(&keys, &new));
+    }
+
     proptest! {
+        /// Whatever sets come in whatever order.
+        #[test]
+        fn who_has_seen_the_same_sets_has_the_same_keys(
+            keys in proptest::collection::vec((0u8..20, 0u64..LIFETIME * 3), 1..20),
+            cuts in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..6),
+        ) {
+            let times = times();
+            let now = LIFETIME * 3;
+            let mut known = HashMap::new();
+            let keys: Vec<Key> = keys
+                .into_iter()
+                .map(|(number, from_ms)| key(number, *known.entry(number).or_insert(from_ms)))
+                .collect();
+            let sets: Vec<&[Key]> = cuts
+                .iter()
+                .map(|(a, b)| {
+                    let (a, b) = (a.index(keys.len()), b.index(keys.len()));
+                    &keys[a.min(b)..=a.max(b)]
+                })
+                .collect();
+            let forth = sets.iter().fold(vec![], |ours, set| merged(&ours, set, now, &times));
+            let back = sets.iter().rev().fold(vec![], |ours, set| merged(set, &ours, now, &times));
+            prop_assert_eq!(in_force(&forth, now), in_force(&back, now));
+            prop_assert!(has_all(&forth, &back) && has_all(&back, &forth));
+            let newest = sets.concat().iter().map(|key| key.from_ms).max();
+            prop_assert_eq!(forth.first().map(|key| key.from_ms), newest);
+        }
+
         /// Members that look at the set at least once in every `spread`, and leaders that come
         /// and go: a ticket made at any member is known at any other until its key's time is over.
         #[test]
         fn no_ticket_is_unknown(steps in proptest::collection::vec((0usize..4, 1u64..SPREAD / 4, any::<bool>()), 1..400)) {
             let times = times();
             let mut now = 1_000_000;
-            let mut stored = plan(None, 1, now, &times, make).unwrap();
+            let mut stored = plan(&[], now, &times, make).unwrap();
             let mut views = vec![stored.clone(); 4];
             // When each key was last used to encrypt.
             let mut used = HashMap::<Vec<u8>, u64>::new();
             for (member, pause, leads) in steps {
                 now += pause;
-                if leads && let Some(set) = plan(Some(&stored), stored.number + 1, now, &times, make) {
-                    stored = set;
+                if leads && let Some(keys) = plan(&stored, now, &times, make) {
+                    stored = keys;
                 }
                 views[member] = stored.clone();
                 // The others look at last when a spread is over: here, each after three steps.
@@ -306,17 +353,13 @@ mod tests {
                         *view = stored.clone();
                     }
                 }
-                let sets: Vec<_> = views.iter().map(|view| {
-                    let keys: Vec<&Key> = view.keys.iter().collect();
-                    in_force(&keys, now)
-                }).collect();
+                let sets: Vec<_> = views.iter().map(|view| in_force(view, now)).collect();
                 for set in &sets {
                     used.insert(encrypts(set).to_vec(), now);
                 }
                 used.retain(|_, last| now - *last + SPREAD < LIFETIME);
                 // What is fresh at the one who made it, every other one that has looked since knows.
-                let keys: Vec<&Key> = stored.keys.iter().collect();
-                let newest = in_force(&keys, now);
+                let newest = in_force(&stored, now);
                 for key in used.keys() {
                     prop_assert!(knows(&newest, key));
                 }

@@ -16,6 +16,8 @@ pub enum Topic {
     Refusal,
     /// The key set in Redis, and the host's way with its keys.
     Keys,
+    /// Whether Redis's clock is believed.
+    Clock,
     /// Messages that cannot be sealed.
     Sealing,
 }

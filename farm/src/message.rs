@@ -65,7 +65,7 @@ pub fn decode_key_set(plain: &[u8]) -> Option<KeySet> {
         let (key, times) = bytes.split_first_chunk()?;
         let (made, from) = times.split_first_chunk()?;
         Some(Key {
-            bytes: Zeroizing::new(*key),
+            bytes: Box::new(Zeroizing::new(*key)),
             made_ms: u64::from_be_bytes(*made),
             from_ms: u64::from_be_bytes(from.try_into().ok()?),
         })
@@ -108,7 +108,7 @@ mod tests {
         #[test]
         fn key_sets_are_decoded(number: u64, keys in proptest::collection::vec((any::<u8>(), any::<u64>(), any::<u64>()), 1..20)) {
             let keys = keys.into_iter().map(|(byte, made_ms, from_ms)| Key {
-                bytes: Zeroizing::new([byte; 48]),
+                bytes: Box::new(Zeroizing::new([byte; 48])),
                 made_ms,
                 from_ms,
             });

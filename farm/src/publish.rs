@@ -285,14 +285,21 @@ fn count_sent(farm: &Farm, sent: impl Iterator<Item = Sealed>, results: Vec<Valu
 
 /// Drops what no receiver would take any more, and reads the clock.
 fn upkeep(farm: &Farm, link: &mut Link) -> RedisResult<()> {
-    farm.clock.ask(link)?;
-    let lifetime = farm.config.session_lifetime.as_millis() as u64;
-    let oldest = farm.clock.now_ms().saturating_sub(lifetime);
+    let now = redis_link::ask_time(link)?;
+    farm.hear_time(now);
+    let oldest = farm.oldest_entry(now);
     for partition in 0..farm.config.partitions {
         let mut command = cmd("XTRIM");
         command.arg(stream(&farm.config, partition));
         command.arg("MINID").arg("~").arg(oldest);
-        let _: Value = link.run(&command, Duration::ZERO)?;
+        match link.run::<Value>(&command, Duration::ZERO) {
+            // Something else has been put in its place, which would stop readers and publishers.
+            Err(error) if error.code() == Some("WRONGTYPE") => {
+                let stream = stream(&farm.config, partition);
+                link.run::<Value>(cmd("DEL").arg(stream), Duration::ZERO)?;
+            }
+            result => drop(result?),
+        }
     }
     Ok(())
 }

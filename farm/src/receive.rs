@@ -9,10 +9,11 @@ use crate::Farm;
 use crate::counters::Counter;
 use crate::message;
 use crate::publish::stream;
-use crate::redis_link::Link;
-use crate::seal::{self, Kind, Opened, Opener, Refusal};
+use crate::redis_link::{self, Link};
+use crate::seal::{self, Kind, Opened, Opener};
 
-/// How many entries of each stream one answer has at most.
+/// How many entries of each stream one answer has at most. Half as many, and so on, when Redis has
+/// broken off, as it does when somebody has written very large ones; all again when nothing is left.
 const BATCH: usize = 1000;
 
 /// After an answer that left nothing behind, so long entries gather before Redis is asked again: to ask
@@ -39,13 +40,18 @@ struct Position {
 
 /// Reads these partitions for as long as the process runs.
 pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
-    while let Err(error) = farm.clock.ask(&mut link) {
-        farm.redis_failed(&mut link, "reading", &error);
-        std::thread::sleep(link.next_wait());
-    }
+    let now = loop {
+        match redis_link::ask_time(&mut link) {
+            Ok(now) => break now,
+            Err(error) => {
+                farm.redis_failed(&mut link, "reading", &error);
+                std::thread::sleep(link.next_wait());
+            }
+        }
+    };
+    farm.hear_time(now);
     // Whatever is still alive.
-    let lifetime = farm.config.session_lifetime.as_millis() as u64;
-    let from = farm.clock.now_ms().saturating_sub(lifetime);
+    let from = farm.oldest_entry(now);
     let begin = |(partition, opener)| Position {
         partition,
         stream: stream(&farm.config, partition),
@@ -55,14 +61,18 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
     let mut positions: Vec<Position> = openers.into_iter().map(begin).collect();
     let mut is_behind = true;
     let mut look_at = Instant::now();
+    let mut batch = BATCH;
     loop {
-        let mut result = read(farm, &mut link, &mut positions);
+        let mut result = read(farm, &mut link, &mut positions, batch);
         if result.is_ok() && look_at <= Instant::now() {
             look_at = Instant::now() + LOOK_BACK;
             result = look_back(farm, &mut link, &mut positions).and(result);
         }
         match result {
             Ok(is_all) => {
+                if is_all {
+                    batch = BATCH;
+                }
                 farm.redis_works(&mut link);
                 is_behind = false;
                 if is_all {
@@ -70,6 +80,9 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
                 }
             }
             Err(error) => {
+                if error.is_connection_dropped() && !error.is_connection_refusal() {
+                    batch = (batch / 2).max(1);
+                }
                 farm.redis_failed(&mut link, "reading", &error);
                 std::thread::sleep(link.next_wait());
                 if !is_behind {
@@ -114,9 +127,14 @@ fn look_back(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisR
 }
 
 /// Whether that was all that there is.
-fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult<bool> {
+fn read(
+    farm: &Farm,
+    link: &mut Link,
+    positions: &mut [Position],
+    batch: usize,
+) -> RedisResult<bool> {
     let mut command = cmd("XREAD");
-    command.arg("COUNT").arg(BATCH);
+    command.arg("COUNT").arg(batch);
     command
         .arg("BLOCK")
         .arg(BLOCK.as_millis() as u64)
@@ -130,13 +148,13 @@ fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult
     let reply: Option<StreamReadReply> = link.run(&command, BLOCK)?;
     let mut is_all = true;
     for key in reply.map(|reply| reply.keys).unwrap_or_default() {
+        is_all &= key.ids.len() < batch;
         let Some(position) = positions
             .iter_mut()
             .find(|position| position.stream == key.key)
         else {
             continue;
         };
-        is_all &= key.ids.len() < BATCH;
         for entry in key.ids {
             apply(farm, position, &entry);
             position.last = entry.id;
@@ -148,6 +166,7 @@ fn read(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult
 fn apply(farm: &Farm, position: &mut Position, entry: &StreamId) {
     let opener = &mut position.opener;
     let counters = &farm.counters;
+    counters.count(Counter::Received);
     let now = farm.clock.now_ms();
     let Some(Value::BulkString(sealed)) = entry.map.get("m") else {
         return counters.count(Counter::RefusedGarbage);
@@ -156,25 +175,17 @@ fn apply(farm: &Farm, position: &mut Position, entry: &StreamId) {
     let opened = match opener.open(sealed, now, lifetime) {
         Ok(opened) => opened,
         Err(refusal) => {
-            return counters.count(match refusal {
-                Refusal::Own => Counter::Own,
-                Refusal::Garbage => Counter::RefusedGarbage,
-                Refusal::UnknownSecret => Counter::RefusedUnknownSecret,
-                Refusal::Forged => Counter::RefusedForged,
-                Refusal::Stale => Counter::RefusedStale,
-                Refusal::Replayed => Counter::RefusedReplayed,
-            });
+            return counters.count(refusal.into());
         }
     };
     // Copied from another stream, where it was counted as seen.
     if seal::partition(&opened.subject, farm.config.partitions) != position.partition {
         return counters.count(Counter::RefusedForged);
     }
-    counters.count(Counter::Received);
     counters.set(Counter::LagMs, now.saturating_sub(opened.time_ms) as i64);
     match opened.kind {
         Kind::Session => insert(farm, opener, &opened),
-        Kind::Removal => remove(farm, opener, &opened, now),
+        Kind::Removal => remove(farm, opener, &opened),
         // Of no use in a stream, though authentic.
         Kind::KeySet => counters.count(Counter::RefusedGarbage),
     }
@@ -186,8 +197,7 @@ fn insert(farm: &Farm, opener: &Opener, opened: &Opened) {
     let Some((id, der)) = session.filter(|(id, _)| opened.is_for(opener, id)) else {
         return counters.count(Counter::RefusedNotASession);
     };
-    let now = farm.clock.now_ms();
-    if farm.is_removed(id, opened.sender, opened.counter, now) {
+    if farm.is_removed(id, opened) {
         return counters.count(Counter::RefusedTombstone);
     }
     let counter = match farm.host.insert(id, der) {
@@ -197,12 +207,12 @@ fn insert(farm: &Farm, opener: &Opener, opened: &Opened) {
     counters.count(counter);
 }
 
-fn remove(farm: &Farm, opener: &Opener, opened: &Opened, now: u64) {
+fn remove(farm: &Farm, opener: &Opener, opened: &Opened) {
     let id = message::decode_removal(&opened.plain);
     let Some(id) = id.filter(|id| opened.is_for(opener, id)) else {
         return farm.counters.count(Counter::RefusedNotASession);
     };
-    farm.note_removal(id, opened.sender, opened.counter, now);
+    farm.note_removal(id, opened.sender, opened.counter, opened.time_ms);
     if farm.host.remove(id) {
         farm.counters.count(Counter::Removed);
     }

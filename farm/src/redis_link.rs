@@ -1,13 +1,15 @@
 //! Connections to Redis: a single server, one that Sentinels name, or a Cluster.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
 use redis::{
     Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
     IntoConnectionInfo, RedisError, RedisResult, TlsCertificates, TlsMode, Value, cmd,
 };
+
+use zeroize::Zeroizing;
 
 use crate::config::{Mode, Redis};
 
@@ -240,6 +242,11 @@ impl Sentinels {
     }
 }
 
+/// Redis's clock is believed when it is no further than this from the machine's own. Who rules Redis
+/// could otherwise have what was sealed long ago taken for new. Sessions could not be resumed on a
+/// machine that is so far off anyway: the times in them are those of the machines.
+pub const CLOCK_LEEWAY_MS: u64 = 3_600_000;
+
 /// The clock of Redis, as this process knows it.
 pub struct Clock {
     start: Instant,
@@ -247,16 +254,18 @@ pub struct Clock {
     at_start: AtomicI64,
 }
 
+/// Milliseconds since 1970 by this machine's clock.
+fn machine_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as u64
+}
+
 impl Default for Clock {
     /// Until Redis has been asked, it is this machine's.
     fn default() -> Self {
-        let now = std::time::SystemTime::now();
-        let since = now
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
         Self {
             start: Instant::now(),
-            at_start: AtomicI64::new(since.as_millis() as i64),
+            at_start: AtomicI64::new(machine_ms() as i64),
         }
     }
 }
@@ -273,18 +282,34 @@ impl Clock {
         self.start.elapsed().as_millis() as u64
     }
 
-    /// Redis said that it is so late.
-    pub fn set(&self, now_ms: u64) {
-        let at_start = now_ms as i64 - self.elapsed_ms() as i64;
-        self.at_start.store(at_start, Ordering::Relaxed);
+    /// Redis said that it is so late. The result is by how much it is ahead of this machine; if that
+    /// is more than [`CLOCK_LEEWAY_MS`], or less than its negative, the machine's own clock counts.
+    pub fn set(&self, redis_ms: u64) -> i64 {
+        self.set_at(redis_ms, machine_ms())
     }
 
-    /// Asks Redis.
-    pub fn ask(&self, link: &mut Link) -> RedisResult<()> {
-        let (seconds, micros): (u64, u64) = link.run(&redis::cmd("TIME"), Duration::ZERO)?;
-        self.set(seconds * 1000 + micros / 1000);
-        Ok(())
+    fn set_at(&self, redis_ms: u64, machine_ms: u64) -> i64 {
+        let redis_ms = i64::try_from(redis_ms).unwrap_or(i64::MAX);
+        let ahead = redis_ms.saturating_sub(machine_ms as i64);
+        let now = match is_near(ahead) {
+            true => redis_ms,
+            false => machine_ms as i64,
+        };
+        self.at_start
+            .store(now - self.elapsed_ms() as i64, Ordering::Relaxed);
+        ahead
     }
+}
+
+/// Whether a clock that is so far ahead of the machine's is believed.
+pub fn is_near(ahead_ms: i64) -> bool {
+    ahead_ms.unsigned_abs() <= CLOCK_LEEWAY_MS
+}
+
+/// What Redis's clock says, believed or not, in milliseconds since 1970.
+pub fn ask_time(link: &mut Link) -> RedisResult<u64> {
+    let (seconds, micros): (u64, u64) = link.run(&redis::cmd("TIME"), Duration::ZERO)?;
+    Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
 }
 
 fn server(settings: &Redis) -> RedisResult<Server> {
@@ -292,23 +317,25 @@ fn server(settings: &Redis) -> RedisResult<Server> {
     for url in &settings.urls {
         infos.push(url.as_str().into_connection_info()?);
     }
-    let uses_tls = settings.urls.iter().any(|url| url.starts_with("rediss"));
-    let certificates = uses_tls.then(|| TlsCertificates {
+    let certificates = settings.tls.then(|| TlsCertificates {
         client_tls: None,
         root_cert: settings.ca_file.clone(),
     });
+    let with_own = |info| with_credentials(info, &settings.user, &settings.password);
     Ok(match &settings.mode {
         Mode::Single => {
-            let info = with_credentials(infos.swap_remove(0), settings);
+            let info = with_own(infos.swap_remove(0));
             Server::Single(client(info, certificates.as_ref())?)
         }
         Mode::Sentinel { service } => {
-            // What the URL has of credentials is for the Sentinel.
-            let plain = infos[0].clone().set_redis_settings(Default::default());
-            let master = with_credentials(plain, settings);
-            let sentinels = infos
-                .into_iter()
-                .map(|info| client(info, certificates.as_ref()));
+            let master = with_own(infos[0].clone());
+            let sentinels = infos.into_iter().map(|info| {
+                let (user, password) = (&settings.sentinel_user, &settings.sentinel_password);
+                client(
+                    with_credentials(info, user, password),
+                    certificates.as_ref(),
+                )
+            });
             Server::Sentinel(Sentinels {
                 sentinels: sentinels.collect::<RedisResult<_>>()?,
                 service: service.clone(),
@@ -317,9 +344,7 @@ fn server(settings: &Redis) -> RedisResult<Server> {
             })
         }
         Mode::Cluster => {
-            let infos = infos
-                .into_iter()
-                .map(|info| with_credentials(info, settings));
+            let infos = infos.into_iter().map(with_own);
             let mut builder = ClusterClient::builder(infos)
                 .connection_timeout(settings.timeout)
                 .response_timeout(settings.timeout)
@@ -339,12 +364,16 @@ fn client(info: ConnectionInfo, certificates: Option<&TlsCertificates>) -> Redis
     }
 }
 
-fn with_credentials(info: ConnectionInfo, settings: &Redis) -> ConnectionInfo {
+fn with_credentials(
+    info: ConnectionInfo,
+    user: &Option<String>,
+    password: &Option<Zeroizing<String>>,
+) -> ConnectionInfo {
     let mut redis = info.redis_settings().clone();
-    if let Some(user) = &settings.user {
+    if let Some(user) = user {
         redis = redis.set_username(user);
     }
-    if let Some(password) = &settings.password {
+    if let Some(password) = password {
         redis = redis.set_password(password.as_str());
     }
     info.set_redis_settings(redis)
@@ -387,5 +416,31 @@ mod tests {
         assert!(waits[0] < BACKOFF[0] * 3 / 2);
         assert!(waits[19] >= BACKOFF[1] / 2);
         assert!(waits.iter().all(|wait| *wait <= BACKOFF[1] * 3 / 2));
+    }
+
+    #[test]
+    fn a_clock_that_is_far_off_is_not_believed() {
+        const HERE: u64 = 1_800_000_000_000;
+        let clock = Clock::default();
+        let leeway = CLOCK_LEEWAY_MS as i64;
+        for (ahead, is_believed) in [
+            (0, true),
+            (600_000, true),
+            (-600_000, true),
+            (leeway, true),
+            (-leeway, true),
+            (leeway + 1, false),
+            (-leeway - 1, false),
+            (-(HERE as i64), false),
+        ] {
+            let said = HERE.saturating_add_signed(ahead);
+            assert_eq!(clock.set_at(said, HERE), ahead);
+            let now = if is_believed { said } else { HERE };
+            assert!((now..now + 5000).contains(&clock.now_ms()), "{ahead}");
+        }
+        for said in [u64::MAX, 1 << 63, (1 << 63) - 1] {
+            assert!(!is_near(clock.set_at(said, HERE)));
+            assert!((HERE..HERE + 5000).contains(&clock.now_ms()), "{said}");
+        }
     }
 }

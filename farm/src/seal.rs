@@ -34,6 +34,9 @@ pub const SECRET_MAX: usize = 4096;
 const VERSION: u8 = 1;
 const HEADER_LEN: usize = 70;
 const TAG_LEN: usize = 16;
+/// What is longer is no message: no member seals as much, and one who can write to Redis could have
+/// members take up memory with it.
+pub const SEALED_MAX: usize = 1 << 20;
 /// Senders that an [`Opener`] has keys and counters of.
 const SENDERS: usize = 1024;
 
@@ -222,6 +225,8 @@ pub fn partition(subject: &[u8; 32], partitions: u32) -> u32 {
 pub enum SealError {
     /// What OpenSSL said.
     OpenSsl(ErrorStack),
+    /// With it the message would have more than [`SEALED_MAX`] bytes.
+    TooLong,
     /// Every counter was used; a nonce would come twice.
     NoMoreCounters,
     /// This is a child of the process that drew the sender: a nonce would come twice.
@@ -232,6 +237,7 @@ impl fmt::Display for SealError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OpenSsl(error) => error.fmt(f),
+            Self::TooLong => write!(f, "a message of more than {SEALED_MAX} bytes"),
             Self::NoMoreCounters => write!(f, "every counter was used"),
             Self::Forked => write!(f, "a forked child does not seal"),
         }
@@ -303,6 +309,9 @@ impl Sealer {
     ) -> Result<Vec<u8>, SealError> {
         if self.process != std::process::id() {
             return Err(SealError::Forked);
+        }
+        if HEADER_LEN + plain.len() + TAG_LEN > SEALED_MAX {
+            return Err(SealError::TooLong);
         }
         let counter = self.next.ok_or(SealError::NoMoreCounters)?;
         self.next = counter.checked_add(1);
@@ -453,6 +462,9 @@ impl Opener {
             .split_last_chunk::<TAG_LEN>()
             .ok_or(Refusal::Garbage)?;
         let header = Header::parse(header_bytes).ok_or(Refusal::Garbage)?;
+        if message.len() > SEALED_MAX {
+            return Err(Refusal::Garbage);
+        }
         if header.sender == self.own {
             return Err(Refusal::Own);
         }
@@ -764,6 +776,20 @@ mod tests {
         child.process = child.process.wrapping_add(1);
         let error = child.seal(Kind::Session, &NONE, NOW, b"x").unwrap_err();
         assert!(matches!(error, SealError::Forked));
+    }
+
+    #[test]
+    fn what_is_too_long_is_neither_sealed_nor_opened() {
+        let mut sealer = sealer();
+        let most = vec![0; SEALED_MAX - HEADER_LEN - TAG_LEN];
+        let message = sealer.seal(Kind::Session, &NONE, NOW, &most).unwrap();
+        assert_eq!(message.len(), SEALED_MAX);
+        assert!(open(&mut opener(), &message).is_ok());
+        let longer = [&message[..], &[0]].concat();
+        assert_eq!(refusal(&mut opener(), &longer), Refusal::Garbage);
+        let more = [&most[..], &[0]].concat();
+        let error = sealer.seal(Kind::Session, &NONE, NOW, &more).unwrap_err();
+        assert!(matches!(error, SealError::TooLong));
     }
 
     #[test]

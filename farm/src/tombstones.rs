@@ -10,16 +10,23 @@ type Id = Box<[u8]>;
 struct Tombstone {
     sender: SenderId,
     counter: u64,
+    sealed_ms: u64,
     until_ms: u64,
 }
 
-/// Removed sessions. Bounded: when there are too many, the oldest is forgotten.
+/// Removed sessions. Their lives are told by the clock of this process (`now_ms`), which nobody can
+/// turn; messages by the time at which they were sealed (`sealed_ms`).
+///
+/// Bounded: when there are too many, the oldest is forgotten, and from then on nothing is
+/// taken that was sealed before it. Or somebody could have enough sessions removed to bring one back.
 pub struct Tombstones {
     by_id: HashMap<Id, Tombstone>,
     /// In the order in which their times end.
     order: VecDeque<(u64, Id)>,
     lifetime_ms: u64,
     max: usize,
+    /// The latest of those that were forgotten before their time, and until when that matters.
+    forgotten: Option<(u64, u64)>,
 }
 
 impl Tombstones {
@@ -30,6 +37,7 @@ impl Tombstones {
             order: VecDeque::new(),
             lifetime_ms,
             max: max.max(1),
+            forgotten: None,
         }
     }
 
@@ -43,12 +51,13 @@ impl Tombstones {
         self.by_id.is_empty()
     }
 
-    /// A message of this sender, with this counter, has removed the session.
-    pub fn add(&mut self, id: &[u8], sender: SenderId, counter: u64, now_ms: u64) {
+    /// A message of this sender, with this counter and time, has removed the session.
+    pub fn add(&mut self, id: &[u8], sender: SenderId, counter: u64, sealed_ms: u64, now_ms: u64) {
         let until_ms = now_ms.saturating_add(self.lifetime_ms);
         let tombstone = Tombstone {
             sender,
             counter,
+            sealed_ms,
             until_ms,
         };
         self.by_id.insert(id.into(), tombstone);
@@ -58,24 +67,37 @@ impl Tombstones {
                 break;
             }
             // It may have been removed again since then.
-            if self
-                .by_id
-                .get(oldest)
-                .is_some_and(|other| other.until_ms == *until)
+            if let Some(tombstone) = self.by_id.get(oldest)
+                && tombstone.until_ms == *until
             {
+                if *until > now_ms {
+                    let before = self.forgotten.map_or(0, |(sealed, _)| sealed);
+                    self.forgotten = Some((tombstone.sealed_ms.max(before), *until));
+                }
                 self.by_id.remove(oldest);
             }
             self.order.pop_front();
         }
     }
 
-    /// Whether a message of this sender, with this counter, must not bring the session back:
-    /// unless it was sent after the removal by the one who removed it.
-    pub fn covers(&self, id: &[u8], sender: SenderId, counter: u64, now_ms: u64) -> bool {
-        self.by_id.get(id).is_some_and(|tombstone| {
-            let is_later = tombstone.sender == sender && counter > tombstone.counter;
-            now_ms < tombstone.until_ms && !is_later
-        })
+    /// Whether a message of this sender, with this counter and time, must not bring the session
+    /// back: unless it was sent after the removal by the one who removed it.
+    pub fn covers(
+        &self,
+        id: &[u8],
+        sender: SenderId,
+        counter: u64,
+        sealed_ms: u64,
+        now_ms: u64,
+    ) -> bool {
+        let is_forgotten =
+            |(forgotten, until): (u64, u64)| now_ms < until && sealed_ms <= forgotten;
+        match self.by_id.get(id) {
+            Some(tombstone) if now_ms < tombstone.until_ms => {
+                tombstone.sender != sender || counter <= tombstone.counter
+            }
+            _ => self.forgotten.is_some_and(is_forgotten),
+        }
     }
 }
 
@@ -86,32 +108,46 @@ mod tests {
     const A: SenderId = [1; 16];
     const B: SenderId = [2; 16];
 
+    /// When all were sealed that are not about being forgotten.
+    const SEALED: u64 = 500_000;
+
     #[test]
     fn a_late_copy_is_covered_and_a_newer_session_is_not() {
         let mut tombstones = Tombstones::new(100, 10);
-        assert!(!tombstones.covers(b"id", A, 1, 0));
-        tombstones.add(b"id", A, 5, 1000);
-        assert!(tombstones.covers(b"id", A, 4, 1050));
-        assert!(!tombstones.covers(b"id", A, 6, 1050));
-        assert!(tombstones.covers(b"id", B, 6, 1050));
-        assert!(!tombstones.covers(b"other", B, 6, 1050));
-        assert!(!tombstones.covers(b"id", B, 6, 1100));
+        assert!(!tombstones.covers(b"id", A, 1, SEALED, 0));
+        tombstones.add(b"id", A, 5, SEALED, 1000);
+        assert!(tombstones.covers(b"id", A, 4, SEALED, 1050));
+        assert!(!tombstones.covers(b"id", A, 6, SEALED, 1050));
+        assert!(tombstones.covers(b"id", B, 6, SEALED, 1050));
+        assert!(!tombstones.covers(b"other", B, 6, SEALED, 1050));
+        assert!(!tombstones.covers(b"id", B, 6, SEALED, 1100));
     }
 
     #[test]
     fn the_oldest_is_forgotten_when_there_are_too_many_or_its_time_is_over() {
         let mut tombstones = Tombstones::new(100, 3);
         for number in 0..5u8 {
-            tombstones.add(&[number], A, 1, 1000);
+            tombstones.add(&[number], A, 1, SEALED + u64::from(number), 1000);
         }
         assert_eq!(tombstones.len(), 3);
-        assert!(!tombstones.covers(&[1], B, 1, 1000) && tombstones.covers(&[2], B, 1, 1000));
-        tombstones.add(&[9], A, 1, 1100);
+        let covers = |tombstones: &Tombstones, id, sealed_ms, now_ms| {
+            tombstones.covers(&[id], B, 1, sealed_ms, now_ms)
+        };
+        // Tombstones 0 and 1 are no more; what was sealed before 1 is not taken for it.
+        for id in [0, 1, 77] {
+            assert!(covers(&tombstones, id, SEALED + 1, 1000));
+            assert!(!covers(&tombstones, id, SEALED + 2, 1000));
+        }
+        assert!(covers(&tombstones, 2, SEALED + 9, 1000));
+        // When its time is over it matters no more.
+        assert!(!covers(&tombstones, 77, SEALED, 1100));
+        tombstones.add(&[9], A, 1, SEALED, 1100);
         assert_eq!(tombstones.len(), 1);
+        assert!(!covers(&tombstones, 2, SEALED, 1100));
         // The same one again and again.
         for now in 0..100 {
-            tombstones.add(&[9], A, 1, 1100 + now);
-            assert!(tombstones.covers(&[9], B, 1, 1100 + now));
+            tombstones.add(&[9], A, 1, SEALED, 1100 + now);
+            assert!(covers(&tombstones, 9, SEALED, 1100 + now));
         }
         assert!(tombstones.order.len() <= 3);
     }
