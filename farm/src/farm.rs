@@ -63,6 +63,7 @@ impl Farm {
         let new_opener = || Opener::new(&config.farm, &config.secrets, sender).map_err(|e| say(&e));
 
         let publisher = new_link()?;
+        let upkeep = new_link()?;
         let mut readers = Vec::new();
         if publisher.is_cluster() {
             for partition in 0..config.partitions {
@@ -120,6 +121,10 @@ impl Farm {
         farm.host.spawn(
             "farm-publish",
             Box::new(move || publish::run(farm, publisher, sealer)),
+        );
+        farm.host.spawn(
+            "farm-upkeep",
+            Box::new(move || publish::keep_up(farm, upkeep)),
         );
         for (link, openers) in readers {
             farm.host.spawn(
