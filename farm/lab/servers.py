@@ -12,6 +12,12 @@ from case import Farm
 from lab import Redis, count_resumed, make_sessions, new_client
 
 
+def is_in_step(server):
+    """Whether it is a master, or a replica that may become one."""
+    text = server.ask("INFO", "replication")
+    return b"role:master" in text or b"master_link_status:up" in text
+
+
 class Sentinels(Farm):
     """Two Sentinels, a master and a replica. More options are for servers; `tls` as of Redis."""
 
@@ -25,7 +31,7 @@ class Sentinels(Farm):
         self.sentinels = [self.start_sentinel() for _ in range(2)]
         for server in (self.master, self.replica, *self.sentinels):
             self.addCleanup(server.kill)
-        self.comes_true(lambda: self.sentinels[1].ask("SENTINEL", "replicas", "lab"))
+        self.comes_true(lambda: self.sentinels[1].ask("SENTINEL", "replicas", "lab") and is_in_step(self.replica))
 
     def start_sentinel(self):
         name = os.path.join(lab.folder, f"sentinel{lab.free_port()}.conf")
@@ -80,6 +86,8 @@ class Cluster(Farm):
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         subprocess.run(["redis-cli", *self.cli, "--cluster", "create", *addresses, "--cluster-replicas", str(self.replicas),
                         "--cluster-yes"], check=True, stdout=subprocess.DEVNULL)
+        replicas = lambda: [node for node in self.nodes if b"role:slave" in node.ask("INFO", "replication")]
+        self.comes_true(lambda: len(replicas()) == 3 * self.replicas and all(map(is_in_step, self.nodes)))
         self.comes_true(lambda: all(b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes))
 
     def start_node(self):
