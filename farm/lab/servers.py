@@ -19,7 +19,7 @@ def is_in_step(server):
 
 
 class Sentinels(Farm):
-    """Two Sentinels, a master and a replica. More options are for servers; `tls` as of Redis."""
+    """Three Sentinels, two of whom can decide, a master and a replica. More options are for servers; `tls` as of Redis."""
 
     options = []
     sentinel_options = []
@@ -28,10 +28,12 @@ class Sentinels(Farm):
     def start_redis(self):
         self.master, self.replica = (Redis(*self.options, tls=self.tls) for _ in range(2))
         self.replica.ask("REPLICAOF", "127.0.0.1", self.master.port)
-        self.sentinels = [self.start_sentinel() for _ in range(2)]
+        self.sentinels = [self.start_sentinel() for _ in range(3)]
         for server in (self.master, self.replica, *self.sentinels):
             self.addCleanup(server.kill)
-        self.comes_true(lambda: self.sentinels[1].ask("SENTINEL", "replicas", "lab") and is_in_step(self.replica))
+        known = lambda what: [len(sentinel.ask("SENTINEL", what, "lab")) for sentinel in self.sentinels]
+        self.comes_true(lambda: known("replicas") == [1] * 3 and known("sentinels") == [2] * 3)
+        self.comes_true(lambda: is_in_step(self.replica))
 
     def start_sentinel(self):
         name = os.path.join(lab.folder, f"sentinel{lab.free_port()}.conf")
