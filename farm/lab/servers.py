@@ -12,8 +12,14 @@ from case import Farm
 from lab import Redis, count_resumed, make_sessions, new_client
 
 
+def is_in_step(server):
+    """Whether it is a master, or a replica that may become one."""
+    text = server.ask("INFO", "replication")
+    return b"role:master" in text or b"master_link_status:up" in text
+
+
 class Sentinels(Farm):
-    """Two Sentinels, a master and a replica. More options are for servers; `tls` as of Redis."""
+    """Three Sentinels, two of whom can decide, a master and a replica. More options are for servers; `tls` as of Redis."""
 
     options = []
     sentinel_options = []
@@ -22,10 +28,12 @@ class Sentinels(Farm):
     def start_redis(self):
         self.master, self.replica = (Redis(*self.options, tls=self.tls) for _ in range(2))
         self.replica.ask("REPLICAOF", "127.0.0.1", self.master.port)
-        self.sentinels = [self.start_sentinel() for _ in range(2)]
+        self.sentinels = [self.start_sentinel() for _ in range(3)]
         for server in (self.master, self.replica, *self.sentinels):
             self.addCleanup(server.kill)
-        self.comes_true(lambda: self.sentinels[1].ask("SENTINEL", "replicas", "lab"))
+        known = lambda what: [len(sentinel.ask("SENTINEL", what, "lab")) for sentinel in self.sentinels]
+        self.comes_true(lambda: known("replicas") == [1] * 3 and known("sentinels") == [2] * 3)
+        self.comes_true(lambda: is_in_step(self.replica))
 
     def start_sentinel(self):
         name = os.path.join(lab.folder, f"sentinel{lab.free_port()}.conf")
@@ -80,6 +88,8 @@ class Cluster(Farm):
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         subprocess.run(["redis-cli", *self.cli, "--cluster", "create", *addresses, "--cluster-replicas", str(self.replicas),
                         "--cluster-yes"], check=True, stdout=subprocess.DEVNULL)
+        replicas = lambda: [node for node in self.nodes if b"role:slave" in node.ask("INFO", "replication")]
+        self.comes_true(lambda: len(replicas()) == 3 * self.replicas and all(map(is_in_step, self.nodes)))
         self.comes_true(lambda: all(b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes))
 
     def start_node(self):

@@ -71,6 +71,7 @@ impl Farm {
         let new_opener = || Opener::new(&config.farm, &config.secrets, sender).map_err(|e| say(&e));
 
         let publisher = new_link()?;
+        let upkeep = new_link()?;
         let mut readers = Vec::new();
         if publisher.is_cluster() {
             for partition in 0..config.partitions {
@@ -133,6 +134,7 @@ impl Farm {
         farm.spawn("farm-publish", move || {
             publish::run(farm, publisher, sealer)
         })?;
+        farm.spawn("farm-upkeep", move || publish::keep_up(farm, upkeep))?;
         for (link, openers) in readers {
             farm.spawn("farm-read", move || receive::run(farm, link, openers))?;
         }

@@ -69,8 +69,6 @@ pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
     let mut items = Vec::with_capacity(BATCH);
     let mut early = VecDeque::new();
     let mut outboxes = Outboxes::new(&farm.config, link.is_cluster());
-    let mut is_kept_up = false;
-    let mut upkeep_at = Instant::now();
     let mut show_at = Instant::now();
     loop {
         if show_at <= Instant::now() {
@@ -80,21 +78,11 @@ pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
         }
         if let Err(error) = outboxes.send(farm, &mut link) {
             farm.redis_failed(&mut link, "publishing", &error);
-        } else if is_kept_up && outboxes.first_wait().is_none() {
-            farm.redis_works(&mut link);
         }
         // Nothing is taken from the queue while all of Redis is away: it keeps the newest.
         if outboxes.all_wait() {
             std::thread::sleep(outboxes.first_wait().unwrap_or_default());
             continue;
-        }
-        if upkeep_at <= Instant::now() {
-            let result = upkeep(farm, &mut link);
-            is_kept_up = result.is_ok();
-            if let Err(error) = result {
-                farm.redis_failed(&mut link, "trimming", &error);
-            }
-            upkeep_at = Instant::now() + if is_kept_up { UPKEEP } else { UPKEEP_AGAIN };
         }
         let wait = match early.is_empty() {
             true => outboxes.first_wait().unwrap_or(Duration::from_millis(500)),
@@ -213,18 +201,25 @@ impl Outboxes {
     /// Sends what need not wait. An error: of the last one that failed.
     fn send(&mut self, farm: &Farm, link: &mut Link) -> RedisResult<()> {
         let mut result = Ok(());
+        let mut has_sent = false;
         for outbox in &mut self.boxes {
             let now = Instant::now();
             if outbox.messages.is_empty() || outbox.waits(now) {
                 continue;
             }
             match outbox.send(farm, link) {
-                Ok(()) => (outbox.backoff, outbox.again_at) = Default::default(),
+                Ok(()) => {
+                    (outbox.backoff, outbox.again_at) = Default::default();
+                    has_sent = true;
+                }
                 Err(error) => {
                     outbox.again_at = Some(Instant::now() + outbox.backoff.next_wait());
                     result = Err(error);
                 }
             }
+        }
+        if has_sent && self.first_wait().is_none() {
+            farm.redis_works(link);
         }
         result
     }
@@ -283,7 +278,25 @@ fn count_sent(farm: &Farm, sent: impl Iterator<Item = Sealed>, results: Vec<Valu
     }
 }
 
-/// Drops what no receiver would take any more, and reads the clock.
+/// Drops what no receiver would take any more, and reads the clock. On a connection of its own: a
+/// node of a Cluster that does not answer must not keep the publisher waiting. Runs for as long as the
+/// process.
+pub fn keep_up(farm: &'static Farm, mut link: Link) {
+    loop {
+        let pause = match upkeep(farm, &mut link) {
+            Ok(()) => {
+                farm.redis_works(&mut link);
+                UPKEEP
+            }
+            Err(error) => {
+                farm.redis_failed(&mut link, "trimming", &error);
+                UPKEEP_AGAIN
+            }
+        };
+        std::thread::sleep(pause);
+    }
+}
+
 fn upkeep(farm: &Farm, link: &mut Link) -> RedisResult<()> {
     let now = redis_link::ask_time(link)?;
     farm.hear_time(now);
