@@ -67,6 +67,8 @@ class Removal(Farm):
         session = self.a_session_everywhere()
         self.redis.kill()
         visit(self.members[0], 0, self.client, session, is_broken=True)
+        # The member may not have read yet what the client has sent.
+        self.comes_true(lambda: self.members[0].ask("time " + session.id.hex()) == ["never"])
         self.assertFalse(self.is_known(self.members[0], session))
         self.assertTrue(self.is_known(self.members[1], session), "it cannot know yet")
         self.redis.start()
