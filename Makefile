@@ -13,6 +13,7 @@
 # make bench-ats        measures them inside the real traffic_server, beside its own
 # make bench-handshake  measures what a resumed handshake costs a server
 # make compare-ats      runs every case inside the real traffic_server and here: what differs
+# make ats-demo         a real traffic_server with this plugin, one with its own cache: what resumes
 # make ats-dlopen       loads this library into traffic_server, beside its own functions
 # make farm-demo-ats    two real traffic_servers with the farm plugin: what resumes where
 # make hitrate          plays traces of clients to this cache and to others
@@ -227,6 +228,18 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
 	tail -n 1 $(ats)/dlopen.txt | grep -qx passed
 	grep 'ERROR: tssession: TSSslSessionGet: the session ID is NULL' $(ats)/server/log/diags.log
 	grep '(ssl.session_cache.insert) .*: stored, ' $(ats)/server/log/stdout
+
+# As a plugin that a line of plugin.config loads, in real traffic_servers.
+.PHONY: ats-demo
+
+$(ats)/client: bench/ats_client.c c_tests/check.h
+	mkdir -p $(ats)
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -lssl -lcrypto -pthread
+
+ats_plugin = $(abspath $(release)/libtssession.so $(ats)/client)
+
+ats-demo: deps-ats $(release)/libtssession.so $(ats)/client
+	tools/ats-demo.sh $(abspath $(ats)/demo) $(ats_plugin)
 
 # Numbers: catching up, what Redis needs, what a handshake pays.
 farm-figures: deps-test deps-farm
