@@ -14,6 +14,8 @@
 # make bench-handshake  measures what a resumed handshake costs a server
 # make compare-ats      runs every case inside the real traffic_server and here: what differs
 # make ats-demo         a real traffic_server with this plugin, one with its own cache: what resumes
+# make ats-test         checks that, and what a line of plugin.config may say
+# make ats-soak         20 000 handshakes, while certificates are loaded again all the time
 # make ats-dlopen       loads this library into traffic_server, beside its own functions
 # make farm-demo-ats    two real traffic_servers with the farm plugin: what resumes where
 # make hitrate          plays traces of clients to this cache and to others
@@ -230,7 +232,7 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
 	grep '(ssl.session_cache.insert) .*: stored, ' $(ats)/server/log/stdout
 
 # As a plugin that a line of plugin.config loads, in real traffic_servers.
-.PHONY: ats-demo
+.PHONY: ats-demo ats-test ats-soak
 
 $(ats)/client: bench/ats_client.c c_tests/check.h
 	mkdir -p $(ats)
@@ -240,6 +242,12 @@ ats_plugin = $(abspath $(release)/libtssession.so $(ats)/client)
 
 ats-demo: deps-ats $(release)/libtssession.so $(ats)/client
 	tools/ats-demo.sh $(abspath $(ats)/demo) $(ats_plugin)
+
+ats-test: ats-demo
+	tools/ats-test.sh $(abspath $(ats)/test $(release)/libtssession.so)
+
+ats-soak: deps-ats $(release)/libtssession.so $(ats)/client
+	tools/ats-soak.sh $(abspath $(ats)/soak) $(ats_plugin) 20000 60
 
 # Numbers: catching up, what Redis needs, what a handshake pays.
 farm-figures: deps-test deps-farm

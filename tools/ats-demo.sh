@@ -122,9 +122,9 @@ come_back_by_ticket
 echo
 echo 'traffic_ctl metric match plugin.tssession, but what is 0:'
 # Nobody but these: the functions of ATS's own with the same names have none.
-until_true "${managers[plugin]}" has_metric plugin ssl_session_cache_hit 11
-has_metric plugin session_cache.entries 5 || wrong 'there are not the sessions of the five first visits'
-has_metric plugin total_tickets_created 0 || wrong "tickets are the plugin's"
+until_true "${managers[plugin]}" has_metric plugin plugin.tssession.ssl_session_cache_hit 11
+has_metric plugin plugin.tssession.session_cache.entries 5 || wrong 'there are not the sessions of the five first visits'
+has_metric plugin plugin.tssession.total_tickets_created 0 || wrong "tickets are the plugin's"
 ats_ctl plugin metric match '^plugin\.tssession' | sed '/ 0$/d; s/^/  /'
 
 ats_stop plugin
@@ -135,7 +135,7 @@ echo
 echo 'by ticket, with --session-ticket.mode=1:'
 come_back_by_ticket
 # Of TLS 1.3 there are two for a full handshake, and one for a resumed one.
-until_true "${managers[plugin]}" has_metric plugin total_tickets_created 4
+until_true "${managers[plugin]}" has_metric plugin plugin.tssession.total_tickets_created 4
 ats_ctl plugin metric match '^plugin\.tssession\.total_ticket' | sed '/ 0$/d; s/^/  /'
 ats_stop plugin
 

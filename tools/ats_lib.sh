@@ -7,7 +7,9 @@
 # shellcheck source=tools/ats_folder.sh
 source "${BASH_SOURCE[0]%/*}/ats_folder.sh"
 
+# The traffic_managers by the names of their servers, and what else is to be ended.
 declare -A managers=()
+started=()
 
 # An address that nobody else has, for each of four numbers: process IDs end below 2^22.
 ats_address() { # NUMBER
@@ -100,13 +102,18 @@ ats_stop() { # NAME
   return 1
 }
 
-ats_stop_all() {
-  local name
+end_all() {
+  local name process
+  for process in "${started[@]}"; do
+    kill "$process" 2>/dev/null || true
+    wait "$process" 2>/dev/null || true
+  done
+  started=()
   for name in "${!managers[@]}"; do
     ats_stop "$name" || true
   done
 }
-trap ats_stop_all EXIT
+trap end_all EXIT
 
 ats_ctl() { # NAME ARGUMENT...
   local name=$1
@@ -114,13 +121,8 @@ ats_ctl() { # NAME ARGUMENT...
   traffic_ctl --run-root="$folder/$name/runroot.yaml" "$@" 2>>"$folder/$name/log/traffic_ctl"
 }
 
-# What a metric of the plugin's is, or nothing.
-ats_metric() { # NAME METRIC
-  ats_ctl "$1" metric match "^plugin\\.tssession\\.$2\$" | sed 's/.* //'
-}
-
 has_metric() { # NAME METRIC VALUE
-  [[ $(ats_metric "$1" "$2") == "$3" ]]
+  [[ $(ats_ctl "$1" metric get "$2") == "$2 $3" ]]
 }
 
 certificates_loaded() { # NAME
@@ -149,14 +151,14 @@ ats_reload() { # NAME...
 s_client() { # ADDRESS OPTION...
   local address=$1
   shift
-  printf 'GET / HTTP/1.0\r\n\r\n' | timeout 20 openssl s_client -connect "$address:8443" -ign_eof "$@" 2>&1 || true
+  printf 'GET / HTTP/1.0\r\nHost: a\r\n\r\n' | timeout 20 openssl s_client -connect "$address:8443" -ign_eof "$@" 2>&1 || true
 }
 
-# The same; prints "New", "Reused" or "failed".
+# The same; prints "New" or "Reused", if the request was answered: no path is mapped.
 visit() { # ADDRESS OPTION...
   case $(s_client "$@") in
-  *$'\nReused, '*) echo Reused ;;
-  *$'\nNew, TLS'*) echo New ;;
+  *$'\nReused, '*'404 Not Found on Accelerator'*) echo Reused ;;
+  *$'\nNew, '*'404 Not Found on Accelerator'*) echo New ;;
   *) echo failed ;;
   esac
 }
