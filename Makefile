@@ -16,6 +16,7 @@
 # make ats-demo         a real traffic_server with this plugin, one with its own cache: what resumes
 # make ats-test         checks that, and what a line of plugin.config may say
 # make ats-soak         20 000 handshakes, while certificates are loaded again all the time
+# make ats-valgrind     runs traffic_server with the plugin in valgrind
 # make ats-dlopen       loads this library into traffic_server, beside its own functions
 # make farm-demo-ats    two real traffic_servers with the farm plugin: what resumes where
 # make hitrate          plays traces of clients to this cache and to others
@@ -232,7 +233,7 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
 	grep '(ssl.session_cache.insert) .*: stored, ' $(ats)/server/log/stdout
 
 # As a plugin that a line of plugin.config loads, in real traffic_servers.
-.PHONY: ats-demo ats-test ats-soak
+.PHONY: ats-demo ats-test ats-soak ats-valgrind deps-ats-valgrind
 
 $(ats)/client: bench/ats_client.c c_tests/check.h
 	mkdir -p $(ats)
@@ -248,6 +249,12 @@ ats-test: ats-demo
 
 ats-soak: deps-ats $(release)/libtssession.so $(ats)/client
 	tools/ats-soak.sh $(abspath $(ats)/soak) $(ats_plugin) 20000 60
+
+deps-ats-valgrind:
+	@tools/deps.sh ats-valgrind
+
+ats-valgrind: deps-ats-valgrind $(release)/libtssession.so $(ats)/client
+	tools/ats-valgrind.sh $(abspath $(ats)/valgrind) $(ats_plugin)
 
 # Numbers: catching up, what Redis needs, what a handshake pays.
 farm-figures: deps-test deps-farm
