@@ -11,6 +11,7 @@
 # make abi              brings the baseline of the ABI up to date, after make header
 # make bench            measures the functions, beside a plain implementation of them
 # make bench-ats        measures them inside the real traffic_server, beside its own
+# make bench-ats-tls    measures what a resumed connection costs it, with this plugin and its own cache
 # make bench-handshake  measures what a resumed handshake costs a server
 # make compare-ats      runs every case inside the real traffic_server and here: what differs
 # make ats-demo         a real traffic_server with this plugin, one with its own cache: what resumes
@@ -233,7 +234,7 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
 	grep '(ssl.session_cache.insert) .*: stored, ' $(ats)/server/log/stdout
 
 # As a plugin that a line of plugin.config loads, in real traffic_servers.
-.PHONY: ats-demo ats-test ats-soak ats-valgrind deps-ats-valgrind
+.PHONY: ats-demo ats-test ats-soak ats-valgrind deps-ats-valgrind bench-ats-tls
 
 $(ats)/client: bench/ats_client.c c_tests/check.h
 	mkdir -p $(ats)
@@ -255,6 +256,12 @@ deps-ats-valgrind:
 
 ats-valgrind: deps-ats-valgrind $(release)/libtssession.so $(ats)/client
 	tools/ats-valgrind.sh $(abspath $(ats)/valgrind) $(ats_plugin)
+
+bench-ats-tls: deps-ats $(release)/libtssession.so $(ats)/client
+	mkdir -p $(bench)
+	tools/bench-ats-tls.sh $(abspath $(bench)/ats-tls $(ats)/client $(bench)/ats-tls.jsonl) 15 3000 \
+	  tssession=$(abspath $(release)/libtssession.so) ats=
+	$(report) <$(bench)/ats-tls.jsonl
 
 # Numbers: catching up, what Redis needs, what a handshake pays.
 farm-figures: deps-test deps-farm

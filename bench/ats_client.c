@@ -371,14 +371,28 @@ compare(const void *left, const void *right)
   return (a > b) - (a < b);
 }
 
+/* The median, and the two values that half of all are between; sorts them. */
+struct spread {
+  double low;
+  double median;
+  double high;
+};
+
+static struct spread
+spread_of(double *values, int count)
+{
+  qsort(values, (size_t)count, sizeof(*values), compare);
+  return (struct spread){values[count / 4], values[count / 2], values[count * 3 / 4]};
+}
+
 static void
 print(const char *chart, const char *title, const char *row, const char *name, double *values, int count,
       const char *unit, const char *better)
 {
-  qsort(values, (size_t)count, sizeof(*values), compare);
+  struct spread spread = spread_of(values, count);
   printf("{\"chart\":\"%s\",\"title\":\"%s\",\"row\":\"%s\",\"candidate\":\"%s\",\"value\":%.1f,\"unit\":\"%s\","
          "\"better\":\"%s\",\"low\":%.1f,\"high\":%.1f}\n",
-         chart, title, row, name, values[count / 2], unit, better, values[count / 4], values[count * 3 / 4]);
+         chart, title, row, name, spread.median, unit, better, spread.low, spread.high);
 }
 
 static int
@@ -408,6 +422,16 @@ measure_all(const char *row, int rounds, long handshakes, const struct server *s
     fprintf(stderr, "\r%s: %d/%d ", row, round + 1, rounds);
   }
   fprintf(stderr, "\n");
+  /* The machine's speed changes: what counts is what was measured at about the same time. */
+  for (int i = 1; i < count; i++) {
+    double ratios[MOST_ROUNDS];
+    for (int round = 0; round < rounds; round++) {
+      ratios[round] = cpu[0][round] / cpu[i][round];
+    }
+    struct spread spread = spread_of(ratios, rounds);
+    fprintf(stderr, "%s: CPU time of %s in that of %s in the same round: %.3f (%.3f to %.3f)\n", row, servers[0].name,
+            servers[i].name, spread.median, spread.low, spread.high);
+  }
   for (int i = 0; i < count; i++) {
     print("ats-tls-cpu", "Traffic Server's CPU time for a resumed TLS 1.2 connection", row, servers[i].name, cpu[i],
           rounds, "us", "lower");

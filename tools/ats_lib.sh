@@ -23,9 +23,9 @@ fail() {
 
 # Waits until a command succeeds, which a process is to bring about.
 until_true() { # PROCESS COMMAND...
-  local process=$1 _
+  local process=$1 end=$((SECONDS + 60))
   shift
-  for _ in {1..600}; do
+  while ((SECONDS < end)); do
     if "$@" 2>/dev/null; then
       return
     fi
