@@ -12,8 +12,13 @@
 # make abi              brings the baseline of the ABI up to date, after make header
 # make bench            measures the functions, beside a plain implementation of them
 # make bench-ats        measures them inside the real traffic_server, beside its own
+# make bench-ats-tls    measures what a resumed connection costs it, with this plugin and its own cache
 # make bench-handshake  measures what a resumed handshake costs a server
 # make compare-ats      runs every case inside the real traffic_server and here: what differs
+# make ats-demo         a real traffic_server with this plugin, one with its own cache: what resumes
+# make ats-test         checks that, and what a line of plugin.config may say
+# make ats-soak         20 000 handshakes, while certificates are loaded again all the time
+# make ats-valgrind     runs traffic_server with the plugin in valgrind
 # make ats-dlopen       loads this library into traffic_server, beside its own functions
 # make farm-demo-ats    two real traffic_servers with the farm plugin: what resumes where
 # make hitrate          plays traces of clients to this cache and to others
@@ -234,6 +239,36 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so
 	tail -n 1 $(ats)/dlopen.txt | grep -qx passed
 	grep 'ERROR: tssession: TSSslSessionGet: the session ID is NULL' $(ats)/server/log/diags.log
 	grep '(ssl.session_cache.insert) .*: stored, ' $(ats)/server/log/stdout
+
+# As a plugin that a line of plugin.config loads, in real traffic_servers.
+.PHONY: ats-demo ats-test ats-soak ats-valgrind deps-ats-valgrind bench-ats-tls
+
+$(ats)/client: bench/ats_client.c c_tests/check.h
+	mkdir -p $(ats)
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -lssl -lcrypto -pthread
+
+ats_plugin = $(abspath $(release)/libtssession.so $(ats)/client)
+
+ats-demo: deps-ats $(release)/libtssession.so $(ats)/client
+	tools/ats-demo.sh $(abspath $(ats)/demo) $(ats_plugin)
+
+ats-test: ats-demo
+	tools/ats-test.sh $(abspath $(ats)/test $(release)/libtssession.so)
+
+ats-soak: deps-ats $(release)/libtssession.so $(ats)/client
+	tools/ats-soak.sh $(abspath $(ats)/soak) $(ats_plugin) 20000 60
+
+deps-ats-valgrind:
+	@tools/deps.sh ats-valgrind
+
+ats-valgrind: deps-ats-valgrind $(release)/libtssession.so $(ats)/client
+	tools/ats-valgrind.sh $(abspath $(ats)/valgrind) $(ats_plugin)
+
+bench-ats-tls: deps-ats $(release)/libtssession.so $(ats)/client
+	mkdir -p $(bench)
+	tools/bench-ats-tls.sh $(abspath $(bench)/ats-tls $(ats)/client $(bench)/ats-tls.jsonl) 15 3000 \
+	  tssession=$(abspath $(release)/libtssession.so) ats=
+	$(report) <$(bench)/ats-tls.jsonl
 
 # Numbers: what Redis needs, catching up, what a handshake pays, how fast sessions spread.
 farm-figures: deps-test $(farm)/hook $(farm)/spread

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
 # linters (lint), the Debian packages (deb), their test (deb-test), fuzzing (fuzz), the search
-# for data races (races), the farm with a real Redis (farm) or what runs the real ATS (ats; farm-ats,
-# with the farm) need beyond Rust, a C compiler and make, or says in one line what to install. Does
-# nothing where all is there.
+# for data races (races), the farm with a real Redis (farm) or what runs the real ATS (ats;
+# ats-valgrind, in valgrind; farm-ats, with the farm) need beyond Rust, a C compiler and make, or
+# says in one line what to install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -58,6 +58,10 @@ deb-test)
 ats)
   need trafficserver command -v traffic_server
   need trafficserver-dev test -f /usr/include/ts/apidefs.h
+  ;;
+ats-valgrind)
+  need trafficserver command -v traffic_server
+  need valgrind command -v valgrind
   ;;
 farm)
   need redis-server command -v redis-server

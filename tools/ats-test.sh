@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# What a line of plugin.config may say, in real traffic_servers, and what operators do beside it.
+#
+#   ats-test.sh FOLDER PLUGIN
+#
+# FOLDER is the script's own: it is made anew.
+#
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+
+folder=$1
+plugin=$2
+# shellcheck source=tools/ats_lib.sh
+source "${0%/*}/ats_lib.sh"
+
+address=$(ats_address 0)
+id=(-tls1_2 -no_ticket)
+off='CONFIG proxy.config.ssl.session_cache INT 0'
+
+# Visits twice, the second time with the session of the first, if the server gave one that can be
+# resumed; the answers must be these.
+expect() { # FIRST SECOND S_CLIENT-OPTION...
+  local expected="$1 $2" said session=()
+  shift 2
+  rm -f "$folder/session"
+  said=$(visit "$address" "$@" -sess_out "$folder/session")
+  [[ ! -e $folder/session ]] || session=(-sess_in "$folder/session")
+  said+=" $(visit "$address" "$@" "${session[@]}")"
+  [[ $said == "$expected" ]] || fail "$name: $said, not $expected"
+}
+
+expect_log() { # TEXT
+  grep -qF -- "$1" "$folder/$name/log/diags.log" || fail "$name: nothing in diags.log of: $1"
+}
+
+# A server with these records, until the next one.
+server() { # NAME LINE RECORD...
+  [[ ! -v name ]] || ats_stop "$name"
+  name=$1
+  local line=$2
+  shift 2
+  ats_make "$name" 0 < <(printf '%s\n' "$@")
+  ats_start "$name" "$line"
+}
+
+rm -rf "$folder"
+mkdir -p "$folder"
+certificate one.example
+certificate two.example
+certificate client
+
+server both-on "$plugin --session-cache.size=4K" 'CONFIG proxy.config.ssl.session_cache INT 2'
+expect_log "ERROR: tssession: TSPluginInit: the server's own session cache is on (proxy.config.ssl.session_cache is 2)"
+expect New Reused "${id[@]}"
+# Its own has served, and there is nothing of the plugin's.
+until_true "${managers[$name]}" has_metric "$name" proxy.process.ssl.ssl_session_cache_hit 1
+[[ -z $(ats_ctl "$name" metric match tssession) ]] || fail "$name: there are metrics of the plugin's"
+echo "both caches on: an error, and the server's own serves"
+
+server wrong-line "$plugin --session-cache.size=4K --session-cache.sise=4K" "$off"
+expect_log 'ERROR: tssession: TSPluginInit: plugin.config: --session-cache.sise=4K: there is no such setting'
+expect New New "${id[@]}"
+echo 'a wrong line: an error that names the setting, and the server serves without'
+
+# What is said of ATS's own cache, in ATS's file and in the environment, is not for this one.
+PROXY_CONFIG_SSL_SESSION_CACHE=0 server atss-file "$plugin --config=records.config" "$off" \
+  'CONFIG proxy.config.ssl.session_cache.size INT 4096' \
+  'CONFIG proxy.config.ssl.client.certification_level INT 2' \
+  "CONFIG proxy.config.ssl.CA.cert.path STRING $folder" \
+  'CONFIG proxy.config.ssl.CA.cert.filename STRING client.pem'
+expect_log 'tssession: serves TLS sessions, 4096 at most'
+expect New Reused "${id[@]}" -cert "$folder/client.pem" -key "$folder/client.key"
+expect failed failed "${id[@]}"
+echo "ATS's own file of records: its size counts, its session_cache 0 does not; client certificates demanded"
+
+settings=$folder/tssession.config
+echo 'CONFIG proxy.config.ssl.session_cache.size INT 1K' >"$settings"
+server own-file "$plugin --config=$settings" "$off" \
+  'CONFIG proxy.config.diags.debug.enabled INT 1' \
+  'CONFIG proxy.config.diags.debug.tags STRING ssl.session_cache.*'
+expect_log 'tssession: serves TLS sessions, 1024 at most'
+expect New Reused "${id[@]}"
+mv "$folder/session" "$folder/old"
+for tag in ssl.session_cache.insert ssl.session_cache.get; do
+  grep -q "DIAG: ($tag)" "$folder/$name/log/stdout" || fail "$name: no debug line of $tag"
+done
+
+# Subshells: as long as it is not so, one waits.
+is_refused() {
+  (expect New New "${id[@]}")
+}
+
+is_logged() { # TEXT
+  (expect_log "$1")
+}
+
+# A change is in force after a reload, and what there is stays.
+echo 'CONFIG tssession.session_cache.max_session_bytes INT 100' >"$settings"
+ats_ctl "$name" config reload
+until_true "${managers[$name]}" is_refused
+[[ $(visit "$address" "${id[@]}" -sess_in "$folder/old") == Reused ]] || fail "$name: the old session is gone"
+# One that is wrong changes nothing.
+echo 'CONFIG tssession.session_cache.max_session_bytes INT none' >"$settings"
+ats_ctl "$name" config reload
+until_true "${managers[$name]}" is_logged 'the settings stay as they are'
+[[ $(visit "$address" "${id[@]}" -sess_in "$folder/old") == Reused ]] || fail "$name: the old session is gone"
+echo 'a file of its own: read again at a reload; sessions stay, debug lines go to the server'
+
+ats_stop "$name"
