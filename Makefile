@@ -283,9 +283,9 @@ farm-figures: deps-test $(farm)/hook $(farm)/spread
 deps-farm-ats:
 	@tools/deps.sh farm-ats
 
-farm-demo-ats: deps-farm-ats $(release)/libtssession_farm.so
+farm-demo-ats: deps-farm-ats $(release)/libtssession_farm.so $(release)/libtssession.so
 	mkdir -p $(farm)
-	tools/farm-ats.sh $(abspath $(farm)/ats $(release)/libtssession_farm.so farm/tests/ats.toml)
+	tools/farm-ats.sh $(abspath $(farm)/ats $(release)/libtssession_farm.so farm/tests/ats.toml $(release)/libtssession.so)
 
 # TLS peers of other makers. One of them is written in Python.
 peers = target/peers

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Two real traffic_server processes, first without the farm plugin and then with it: a session
-# that a client made at one, resumes at the other, both ways, by ID and by ticket.
+# Two real traffic_server processes, first without the farm plugin, then with it, and then with
+# it and this library in the place of their own session caches: a session that a client made at
+# one, resumes at the other, both ways, by ID and by ticket.
 #
-#   farm-ats.sh FOLDER PLUGIN SETTINGS
+#   farm-ats.sh FOLDER PLUGIN SETTINGS LIBRARY
 #
 # FOLDER is the script's own: it is made anew. SETTINGS is the plugin's file, in which
 # @REDIS@ stands for the URL of the redis-server that the script starts, and @SECRET@ for a file
@@ -15,6 +16,7 @@ set -euo pipefail
 folder=$1
 plugin=$2
 settings=$3
+library=$4
 # shellcheck source=tools/ats_lib.sh
 source "${0%/*}/ats_lib.sh"
 
@@ -49,20 +51,32 @@ pass() { # FROM TO KIND EXPECTED S_CLIENT-OPTION...
   fi
 }
 
-trial() { # EXPECTED PLUGIN-LINE
-  local number way
+trial() { # EXPECTED MODE-OF-ATS'S-OWN-CACHE PLUGIN-LINE...
+  local expected=$1 number way
+  local records="CONFIG proxy.config.ssl.session_cache INT $2"
+  shift 2
   for number in 0 1; do
-    # Its own cache of sessions is on in both.
-    ats_make "ats$number" "$number" </dev/null
-    ats_start "ats$number" "$2"
+    ats_make "ats$number" "$number" <<<"$records"
+    ats_start "ats$number" "$@"
   done
   for way in '0 1' '1 0'; do
     # shellcheck disable=SC2086 # two numbers
     {
-      pass $way 'TLS 1.2, ID' "$1" -tls1_2 -no_ticket
-      pass $way 'TLS 1.2, ticket' "$1" -tls1_2
-      pass $way 'TLS 1.3, ticket' "$1" -tls1_3
+      pass $way 'TLS 1.2, ID' "$expected" -tls1_2 -no_ticket
+      pass $way 'TLS 1.2, ticket' "$expected" -tls1_2
+      pass $way 'TLS 1.3, ticket' "$expected" -tls1_3
     }
+  done
+}
+
+show_counters() {
+  local number
+  # ATS brings its numbers up to date every few seconds.
+  sleep 6
+  for number in 0 1; do
+    echo "counters of $number:"
+    curl -sS "http://${addresses[number]}:8080/_stats" | grep -o '"plugin.tssession_farm[^,]*' | tr -d '"' |
+      sed 's/^/  /' || failures=$((failures + 1))
   done
 }
 
@@ -74,18 +88,17 @@ certificate two.example
 sed "s|@REDIS@|redis://${addresses[0]}:6379|; s|@SECRET@|$folder/secret|" "$settings" >"$folder/farm.toml"
 
 echo 'without the plugin:'
-trial New ''
+trial New 2 ''
 end_all
 
 echo 'with the plugin:'
 start_redis
-trial Reused "$plugin $folder/farm.toml"
+trial Reused 2 "$plugin $folder/farm.toml"
+show_counters
+end_all
 
-# ATS brings its numbers up to date every few seconds.
-sleep 6
-for number in 0 1; do
-  echo "counters of $number:"
-  curl -sS "http://${addresses[number]}:8080/_stats" | grep -o '"plugin.tssession_farm[^,]*' | tr -d '"' |
-    sed 's/^/  /' || failures=$((failures + 1))
-done
+echo "with the plugin, and the library in the place of ATS's own cache:"
+start_redis
+trial Reused 0 "$library" "$plugin $folder/farm.toml"
+show_counters
 exit $((failures > 0))

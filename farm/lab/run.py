@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 MODULES = ["access", "attacks", "clocks", "faults", "network", "removal", "servers"]
-AT_ONCE = 4
+AT_ONCE = 7
 
 folder = Path(__file__).parent
 
