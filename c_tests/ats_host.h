@@ -7,6 +7,8 @@
     -DATS_9    C names, and functions named as the library's
     -DATS_10   C++ names
 
+  Without one that the library needs: -DNO_LIFECYCLE_HOOKS, -DNO_REENABLE.
+
   SPDX-License-Identifier: Apache-2.0
  */
 
@@ -220,6 +222,7 @@ host_hook_name(int number)
   return number == VCONN_START ? "TS_VCONN_START_HOOK" : number < VCONN_START ? "TS_ANOTHER_HOOK" : NULL;
 }
 
+#ifndef NO_LIFECYCLE_HOOKS
 void host_lifecycle_hook_add(int number, TSCont cont)
   SYMBOL("TSLifecycleHookAdd", "_Z18TSLifecycleHookAdd17TSLifecycleHookIDP10tsapi_cont");
 
@@ -228,6 +231,7 @@ host_lifecycle_hook_add(int number, TSCont cont)
 {
   add_hook(lifecycle_hooks, number, cont);
 }
+#endif
 
 void host_update_register(TSCont cont, const char *plugin, const char *file)
   SYMBOL("TSMgmtUpdateRegister", "_Z20TSMgmtUpdateRegisterP10tsapi_"
@@ -261,6 +265,7 @@ host_ssl(struct connection *connection)
   return connection->ssl;
 }
 
+#ifndef NO_REENABLE
 void host_reenable(struct connection *connection) SYMBOL("TSVConnReenable", "_Z15TSVConnReenableP10tsapi_cont");
 
 void
@@ -268,6 +273,7 @@ host_reenable(struct connection *connection)
 {
   connection->reenabled++;
 }
+#endif
 
 const char *host_config_dir(void) SYMBOL("TSConfigDirGet", "_Z14TSConfigDirGetv");
 

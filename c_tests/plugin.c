@@ -6,6 +6,7 @@
     plugin told      the server tells of its contexts
     plugin asked     it does not, and the library hears of connections instead
     plugin wrong     what keeps the plugin out of the way
+    plugin lacking   the server lacks a function: see ats_host.h
     plugin other     the server has another OpenSSL: see other_openssl.c
     plugin copies ONE TWO
                      plugins have got another file of the library, ONE, than the server, TWO
@@ -323,6 +324,21 @@ wrong(void)
 }
 
 static void
+lacking(void)
+{
+  load();
+  START(NULL);
+#ifdef NO_LIFECYCLE_HOOKS
+  check_out_of_the_way("the host has no TSLifecycleHookAdd");
+#else
+  CHECK_INT(error_line[0], '\0');
+  tell_of_lifecycle(LIFECYCLE_PORTS_INITIALIZED, NULL);
+  CHECK(strcmp(error_line, "tssession: no session is cached: the host has no TSVConnReenable") == 0);
+  CHECK_INT(count_hooks(http_hooks), 0);
+#endif
+}
+
+static void
 other(void)
 {
   load();
@@ -482,6 +498,8 @@ main(int argc, char **argv)
     told();
   } else if (strcmp(argv[1], "asked") == 0) {
     asked();
+  } else if (strcmp(argv[1], "lacking") == 0) {
+    lacking();
   } else if (strcmp(argv[1], "other") == 0) {
     other();
   } else if (strcmp(argv[1], "copies") == 0) {

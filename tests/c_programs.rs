@@ -104,6 +104,19 @@ fn plugin() {
     }
 }
 
+/// A server of either version that has not got what the plugin needs.
+#[test]
+fn plugin_in_a_lacking_server() {
+    for version in ATS_VERSIONS {
+        for lacking in ["-DNO_LIFECYCLE_HOOKS", "-DNO_REENABLE"] {
+            let program = compile("plugin.c", Reach::Dlopen, &[version, lacking]);
+            let mut command = Command::new(program);
+            command.arg("lacking");
+            execute(command);
+        }
+    }
+}
+
 #[test]
 fn plugin_in_valgrind() {
     for version in ATS_VERSIONS {

@@ -17,6 +17,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
+use log::Level;
 use openssl_sys::SSL_CTX;
 use tssession_ats::{
     CONFIG_DIR_GET, CONT_CREATE, CONT_SCHEDULE_EVERY_ON_POOL, Cont, EventFunc, HTTP_HOOK_ADD,
@@ -27,7 +28,7 @@ use tssession_ats::{
 
 use crate::config::{Record, Setting, Source};
 use crate::guard::callback;
-use crate::library::{KeyFileError, Library, RecordsFileError};
+use crate::library::{KeyFileError, Library, RecordsFileError, log_not_in_force};
 use crate::sys;
 use crate::tls;
 use crate::wait::lock;
@@ -172,7 +173,8 @@ fn configure(
     };
     // The server's records and environment have this for the server's own cache.
     let mode = default("proxy.config.ssl.session_cache", "2");
-    library.set([mode].into_iter().chain(settings), Source::PluginLine);
+    let notes = library.set([mode].into_iter().chain(settings), Source::PluginLine);
+    log_not_in_force("TSPluginInit", &notes, Level::Warn);
     let tickets = default("tssession.session_ticket.mode", "0");
     library.set([tickets], Source::Default);
     library.set_base_folder(folder(server, &INSTALL_DIR_GET));
