@@ -59,7 +59,7 @@ echo "deb-test: run the member of a farm without libtssession-dev"
 quietly apt-get purge -y libtssession-dev
 # There is no Redis: it says so, and goes on alone.
 sed 's|redis://127.0.0.1:6379|redis://127.0.0.1:1|' /usr/share/doc/libtssession-farm0/examples/farm.example.toml >farm.toml
-(umask 077 && head -c 32 /dev/urandom | tee secret-new >secret-old)
+(umask 077 && head -c 32 /dev/urandom >secret-new && head -c 32 /dev/urandom >secret-old)
 ./farm_member farm.toml >counters 2>log || wrong "farm_member: $(<log)"
 grep -qx 'plugin_tssession_farm_redis_up 0' counters || wrong "counters: $(<counters)"
 grep -q 'Redis does not answer' log || wrong "farm_member: $(<log)"
