@@ -62,7 +62,7 @@ sed 's|redis://127.0.0.1:6379|redis://127.0.0.1:1|' /usr/share/doc/libtssession-
 (umask 077 && head -c 32 /dev/urandom >secret-new && head -c 32 /dev/urandom >secret-old)
 ./farm_member farm.toml >counters 2>log || wrong "farm_member: $(<log)"
 grep -qx 'plugin_tssession_farm_redis_up 0' counters || wrong "counters: $(<counters)"
-grep -q 'Redis does not answer' log || wrong "farm_member: $(<log)"
+grep -q 'no connection with Redis' log || wrong "farm_member: $(<log)"
 
 echo "deb-test: run the others with libtssession0 alone"
 quietly apt-get purge -y libtssession-farm0
