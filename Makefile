@@ -317,7 +317,7 @@ lint:
 	$(CARGO) clippy --locked --all-targets --features inject-faults -- -D warnings
 	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc \
-	  farm/tests/c/*.c farm/lab/*.[ch]
+	  ats/tests/*.cc farm/tests/c/*.c farm/lab/*.[ch]
 
 # The dependencies: licences, sources, bans.
 deny:

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use crate::{Debug, find_in_process};
+use crate::{Debug, find_in_process, text};
 
 /// `TSIsDebugTagSet`, in version 9.
 type IsTagSet = unsafe extern "C" fn(tag: *const c_char) -> c_int;
@@ -25,6 +25,13 @@ struct TagState {
     tag: *const c_char,
     is_on: AtomicBool,
 }
+
+const PRINT: &CStr = c"_ZN6DbgCtl5printEPKcS1_S1_iS1_z";
+const NEW_REFERENCE: &CStr = c"_ZN6DbgCtl14_new_referenceEPKc";
+const MODE: &CStr = c"_ZN6DbgCtl12_config_modeE";
+
+/// The C++ names of what is used of the class.
+pub const DEBUG_NAMES: [&str; 3] = [text(PRINT), text(NEW_REFERENCE), text(MODE)];
 
 /// A tag of debug lines.
 #[derive(Clone, Copy)]
@@ -64,9 +71,9 @@ impl DebugTag {
                 let way = Way::C { debug, is_set };
                 return Some(Self { tag, way });
             }
-            let print = find_in_process(c"_ZN6DbgCtl5printEPKcS1_S1_iS1_z")?;
-            let new: NewReference = find_in_process(c"_ZN6DbgCtl14_new_referenceEPKc")?;
-            let mode: *const AtomicI32 = find_in_process(c"_ZN6DbgCtl12_config_modeE")?;
+            let print = find_in_process(PRINT)?;
+            let new: NewReference = find_in_process(NEW_REFERENCE)?;
+            let mode: *const AtomicI32 = find_in_process(MODE)?;
             let way = Way::Cxx {
                 print,
                 state: new(tag.as_ptr()).as_ref()?,

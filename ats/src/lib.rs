@@ -11,7 +11,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 
-pub use debug::DebugTag;
+pub use debug::{DEBUG_NAMES, DebugTag};
 
 /// `TSCont`, and `TSVConn`, which is one too.
 pub type Cont = *mut c_void;
@@ -106,11 +106,23 @@ const unsafe fn function<F>(c: &'static CStr, cxx: &'static CStr) -> Function<F>
 
 /// Declares functions as Traffic Server does.
 macro_rules! functions {
-    ($($(#[$doc:meta])* $name:ident: $type:ty = $c:literal, $cxx:literal;)*) => {$(
-        $(#[$doc])*
-        // SAFETY: this is how `<ts/ts.h>` declares it.
-        pub const $name: Function<$type> = unsafe { function($c, $cxx) };
-    )*};
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $c:literal, $cxx:literal;)*) => {
+        $(
+            $(#[$doc])*
+            // SAFETY: this is how `<ts/ts.h>` declares it.
+            pub const $name: Function<$type> = unsafe { function($c, $cxx) };
+        )*
+
+        /// The C name and the C++ name of each function.
+        pub const NAMES: &[(&str, &str)] = &[$((text($c), text($cxx))),*];
+    };
+}
+
+const fn text(name: &CStr) -> &str {
+    match name.to_str() {
+        Ok(text) => text,
+        Err(_) => panic!("names are ASCII"),
+    }
 }
 
 functions! {
