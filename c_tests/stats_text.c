@@ -113,9 +113,15 @@ check_format(void)
       /* By its own name it is the same number. */
       char own[200];
       snprintf(own, sizeof(own), "%s%s%s", name, label[0] != '\0' ? "." : "", label);
-      const char *prefixes[] = {"proxy_process_ssl_",       "proxy.process.ssl.",     "tssession_session_cache_",
-                                "tssession.session_cache.", "tssession_ticket_keys_", "tssession.ticket_keys."};
-      for (size_t i = 0; i < 6; i += 2) {
+      const char *prefixes[] = {"proxy_process_ssl_",
+                                "proxy.process.ssl.",
+                                "tssession_session_cache_",
+                                "tssession.session_cache.",
+                                "tssession_ticket_keys_",
+                                "tssession.ticket_keys.",
+                                "tssession_",
+                                "tssession."};
+      for (size_t i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i += 2) {
         if (strncmp(own, prefixes[i], strlen(prefixes[i])) == 0) {
           memcpy(own, prefixes[i + 1], strlen(prefixes[i]));
         }
