@@ -445,8 +445,10 @@ fuzz: deps-fuzz
 # With builds of their own: see tools/sanitize.sh.
 .PHONY: sanitizers races deps-races loom
 
+# Without what has an allocator of its own, or a library that is preloaded.
 sanitizers: deps-test
-	CARGO='$(CARGO)' tools/sanitize.sh address --skip _in_valgrind --skip secrets_and_memory
+	CARGO='$(CARGO)' tools/sanitize.sh address --skip _in_valgrind --skip secrets_and_memory --skip plugin_beside_others \
+	  --skip every_allocation
 
 deps-races: deps-test
 	@tools/deps.sh races

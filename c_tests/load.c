@@ -162,7 +162,7 @@ find_answer(SSL *ssl, struct answer *answer)
   if (name != NULL) {
     snprintf(answer->name, sizeof(answer->name), "%s", name);
   }
-  if (SSL_SESSION_get0_ticket_appdata(session, &tag, &len) == 1 && len < sizeof(answer->tag)) {
+  if (SSL_SESSION_get0_ticket_appdata(session, &tag, &len) == 1 && len > 0 && len < sizeof(answer->tag)) {
     memcpy(answer->tag, tag, len);
   }
   if (certificate != NULL) {

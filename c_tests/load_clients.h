@@ -141,7 +141,7 @@ have_one_ticket(const SSL_SESSION *one, const SSL_SESSION *other)
   size_t lens[2];
   SSL_SESSION_get0_ticket(one, &tickets[0], &lens[0]);
   SSL_SESSION_get0_ticket(other, &tickets[1], &lens[1]);
-  return lens[0] == lens[1] && memcmp(tickets[0], tickets[1], lens[0]) == 0;
+  return lens[0] == lens[1] && (lens[0] == 0 || memcmp(tickets[0], tickets[1], lens[0]) == 0);
 }
 
 static int
