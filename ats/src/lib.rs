@@ -276,6 +276,15 @@ impl Server {
         Ok(unsafe { create(body, std::ptr::null_mut()) })
     }
 
+    /// The same with a mutex, which ATS wants of what it schedules: `body` is called by one
+    /// thread at a time.
+    pub fn scheduled_continuation(self, body: EventFunc) -> Result<Cont, Missing> {
+        let create = self.need(&CONT_CREATE)?;
+        let mutex = self.need(&MUTEX_CREATE)?;
+        // SAFETY: as above; the mutex is the server's.
+        Ok(unsafe { create(body, mutex()) })
+    }
+
     /// Has `body` called at each lifecycle event of a kind.
     pub fn on_lifecycle(self, hook: c_int, body: EventFunc) -> Result<(), Missing> {
         let add = self.need(&LIFECYCLE_HOOK_ADD)?;

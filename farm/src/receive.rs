@@ -70,12 +70,10 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
         }
         match result {
             Ok(is_all) => {
-                if is_all {
-                    batch = BATCH;
-                }
                 farm.redis_works(&mut link);
                 is_behind = false;
                 if is_all {
+                    batch = BATCH;
                     std::thread::sleep(GATHER);
                 }
             }

@@ -1,7 +1,8 @@
 //! The C boundary. The exported functions are in [`ts`] (the five of the manual
 //! page), [`cxx`] (the same under C++ names), [`host`] (for the owner of the
-//! `SSL_CTX`) and [`plugin`] (for Traffic Server). They translate and nothing else; no code of the library calls them,
-//! because in a host that defines the same names the call would land there.
+//! `SSL_CTX`) and [`plugin`] (for Traffic Server). They translate and nothing else; no code of
+//! the library calls them, because in a host that defines the same names the call would land
+//! there.
 
 pub mod cxx;
 pub mod host;

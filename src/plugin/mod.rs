@@ -20,10 +20,10 @@ use std::sync::{Mutex, OnceLock};
 use log::Level;
 use openssl_sys::SSL_CTX;
 use tssession_ats::{
-    CONFIG_DIR_GET, CONT_CREATE, CONT_SCHEDULE_EVERY_ON_POOL, Cont, EventFunc, HTTP_HOOK_ADD,
-    INSTALL_DIR_GET, LIFECYCLE_PORTS_INITIALIZED, LIFECYCLE_SERVER_CONTEXT,
-    LIFECYCLE_TASK_THREADS_READY, MGMT_UPDATE_REGISTER, MUTEX_CREATE, Missing, NOTE, POOL_TASK,
-    Server, Statistic, VCONN_REENABLE, VCONN_SSL_CONNECTION_GET, find_symbol,
+    CONFIG_DIR_GET, CONT_SCHEDULE_EVERY_ON_POOL, Cont, HTTP_HOOK_ADD, INSTALL_DIR_GET,
+    LIFECYCLE_PORTS_INITIALIZED, LIFECYCLE_SERVER_CONTEXT, LIFECYCLE_TASK_THREADS_READY,
+    MGMT_UPDATE_REGISTER, Missing, NOTE, POOL_TASK, Server, Statistic, VCONN_REENABLE,
+    VCONN_SSL_CONNECTION_GET, find_symbol,
 };
 
 use crate::config::{Record, Setting, Source};
@@ -225,18 +225,12 @@ impl Plugin {
         }
     }
 
-    /// A continuation that the server may schedule, so with a mutex.
-    fn scheduled(&self, body: EventFunc) -> Option<Cont> {
-        let mutex = self.server.find(&MUTEX_CREATE)?;
-        let create = self.server.find(&CONT_CREATE)?;
-        // SAFETY: the function is of the type that ATS calls, and is never unloaded.
-        Some(unsafe { create(body, mutex()) })
-    }
-
     /// Has the file of settings read again when the operator has the server read its own.
     fn hear_of_reloads(&self) {
         let register = self.server.find(&MGMT_UPDATE_REGISTER);
-        if let (Some(register), Some(cont)) = (register, self.scheduled(on_reload)) {
+        if let (Some(register), Ok(cont)) =
+            (register, self.server.scheduled_continuation(on_reload))
+        {
             // SAFETY: the continuation lives for ever, and the name is copied.
             unsafe { register(cont, c"tssession".as_ptr(), ptr::null()) };
         }
@@ -382,7 +376,7 @@ unsafe extern "C" fn on_task_threads(_cont: Cont, _event: c_int, _data: *mut c_v
         };
         plugin.show(library);
         let every = plugin.server.find(&CONT_SCHEDULE_EVERY_ON_POOL);
-        if let (Some(every), Some(cont)) = (every, plugin.scheduled(on_tick)) {
+        if let (Some(every), Ok(cont)) = (every, plugin.server.scheduled_continuation(on_tick)) {
             // SAFETY: the continuation lives for ever.
             unsafe { every(cont, SHOW_EVERY_MS, POOL_TASK) };
         }

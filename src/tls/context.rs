@@ -98,7 +98,7 @@ pub unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) -> Result<(), AttachE
         }
         let attached = &mut *attached;
         attached.learn_from(Settings::of(ctx));
-        attached.ours = attached.hosts.adapted(library);
+        attached.ours = attached.hosts.adapted(library, serves_tickets);
         attached.ours.put(ctx);
         if serves_tickets {
             if !attached.serves_tickets {
@@ -249,7 +249,7 @@ impl Attached {
 
 impl Settings {
     /// What the library's settings make of the host's.
-    fn adapted(self, library: &Library) -> Self {
+    fn adapted(self, library: &Library, serves_tickets: bool) -> Self {
         let config = &library.config;
         let ours = library.caches();
         let mut mode = match config.int(Record::SessionCache) {
@@ -262,7 +262,6 @@ impl Settings {
             mode |= ffi::SSL_SESS_CACHE_NO_AUTO_CLEAR;
         }
         let timeout = config.int(Record::Timeout) as c_long;
-        let serves_tickets = library.serves_tickets();
         let tickets = config.int_if_set(Record::TicketNumber);
         let tickets = tickets.filter(|_| serves_tickets);
         Self {
