@@ -8,12 +8,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-#[path = "build/header.rs"]
-mod header;
-#[path = "build/man.rs"]
-mod man;
-
-use header::{declarations, write_all};
+use tssession_common::generate::{declarations, link, man, write_all};
 
 /// Rises when a caller built against an older version cannot use a newer one. The
 /// Makefile reads it here.
@@ -45,12 +40,11 @@ fn main() {
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=cbindgen.toml");
     println!("cargo::rerun-if-changed=src/ffi");
+    println!("cargo::rerun-if-changed=common/src/code.rs");
     println!("cargo::rerun-if-changed=docs");
     let soname = format!("libtssession.so.{SOVERSION}");
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{soname}");
-    // dlclose must not unmap functions that an SSL_CTX, a thread's end or the end of the
-    // process will still call.
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    link(&soname);
+    println!("cargo::rustc-env=TSSESSION_OPENSSL={}", openssl());
 
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
@@ -84,6 +78,7 @@ fn main() {
 
 /// `<ts/ts.h>`.
 fn ts(root: &Path) -> String {
+    let code = declarations(root, "common/src/code.rs");
     let types = declarations(root, "src/ffi/types.rs");
     let c = declarations(root, "src/ffi/ts.rs");
     let mut cxx = without_comments(&declarations(root, "src/ffi/cxx.rs"));
@@ -123,6 +118,7 @@ fn ts(root: &Path) -> String {
 #error "TS_SSL_SESSION_API 10 has C++ linkage: use 9 in C"
 #endif
 
+{code}
 {types}
 #if defined(__cplusplus) && TS_SSL_SESSION_API < 10
 extern "C" {{
@@ -192,6 +188,14 @@ extern "C" {{
 #endif /* TSSESSION_SSL_SESSION_CACHE_H */
 "#
     )
+}
+
+/// The version of OpenSSL that the library is built with.
+fn openssl() -> String {
+    let number = env::var("DEP_OPENSSL_VERSION_NUMBER").expect("openssl-sys tells it");
+    let number = u32::from_str_radix(&number, 16).expect("it is in hex");
+    let [major, minor, patch] = [number >> 28, number >> 20 & 0xff, number >> 4 & 0xff];
+    format!("{major}.{minor}.{patch}")
 }
 
 fn without_comments(text: &str) -> String {

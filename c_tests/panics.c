@@ -187,7 +187,7 @@ check_panic(const char *boundary)
     check_failures++;
     fprintf(stderr, "%s: %d panics\n", point, tssession_panics() - panics_before);
   }
-  snprintf(expected, sizeof(expected), "%s: a panic at src/faults.rs:", boundary);
+  snprintf(expected, sizeof(expected), "%s: a panic at common/src/faults.rs:", boundary);
   if (atomic_load(&panic_lines) != lines_before + 1 || strncmp(line, expected, strlen(expected)) != 0 ||
       strstr(line, ": injected at ") == NULL) {
     check_failures++;
@@ -390,7 +390,7 @@ check_logger(void)
     collect_stderr(call_badly, text, sizeof(text));
     CHECK_INT(tssession_panics(), panics_before + 1);
     CHECK_INT(bad_lines, 0);
-    const char *said = "tssession: ERROR: (ssl.session_cache) a panic at src/faults.rs:";
+    const char *said = "tssession: ERROR: (ssl.session_cache) a panic at common/src/faults.rs:";
     CHECK(strncmp(text, said, strlen(said)) == 0);
     CHECK(strchr(text, '\n') != NULL && strchr(text, '\n')[1] == '\0');
     collect_stderr(call_badly, text, sizeof(text));
@@ -580,7 +580,7 @@ end_in_child(void)
 static void
 check_exits(void)
 {
-  const char *points[] = {"free_templates", "wipe_at_exit"};
+  const char *points[] = {"end", "wipe_at_exit"};
   char text[1000];
 
   /* Without a function of the host's, lines go to stderr. */
@@ -589,7 +589,7 @@ check_exits(void)
     char expected[200];
     point = points[i];
     collect_stderr(end_in_child, text, sizeof(text));
-    snprintf(expected, sizeof(expected), "tssession: ERROR: (ssl.session_cache) %s: a panic at src/faults.rs:", point);
+    snprintf(expected, sizeof(expected), "tssession: ERROR: (ssl.session_cache) %s: a panic at common/src/faults.rs:", point);
     CHECK(strncmp(text, expected, strlen(expected)) == 0);
     CHECK(strchr(text, '\n') != NULL && strchr(text, '\n')[1] == '\0');
     fprintf(report, "point %s\n", point);
@@ -620,7 +620,7 @@ check_load(void)
   char text[1000];
 
   collect_stderr(load_in_child, text, sizeof(text));
-  CHECK(strstr(text, "at_load: a panic at src/faults.rs:") != NULL);
+  CHECK(strstr(text, "at_load: a panic at common/src/faults.rs:") != NULL);
   CHECK(strchr(text, '\n') != NULL && strchr(text, '\n')[1] == '\0');
   fprintf(report, "point at_load\n");
 }

@@ -439,7 +439,7 @@ static FILE *report;
     error_line[0] = '\0';                                                                                              \
     panic_at(name, 1);                                                                                                 \
     what_the_server_does;                                                                                              \
-    const char *said = "tssession: " name ": a panic at src/faults.rs:";                                               \
+    const char *said = "tssession: " name ": a panic at common/src/faults.rs:";                                               \
     CHECK(strncmp(error_line, said, strlen(said)) == 0);                                                               \
     fprintf(report, "point %s\n", name);                                                                               \
   } while (0)

@@ -8,12 +8,7 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-#[path = "../build/header.rs"]
-mod header;
-#[path = "../build/man.rs"]
-mod man;
-
-use header::{declarations, write_all};
+use tssession_common::generate::{declarations, link, man, write_all};
 
 /// As in the library's own build.rs. The Makefile reads it here.
 const SOVERSION: &str = "0";
@@ -28,9 +23,7 @@ fn main() {
     println!("cargo::rerun-if-changed=src/ffi.rs");
     println!("cargo::rerun-if-changed=../include/ts/ssl_session_cache.h");
     let soname = format!("libtssession_farm.so.{SOVERSION}");
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{soname}");
-    // dlclose must not unmap what the farm's threads run and what the host's hooks call.
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    link(&soname);
 
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));

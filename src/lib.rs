@@ -1,77 +1,63 @@
-//! The TLS session cache and the session-ticket keys of Apache Traffic Server, as
-//! a C library for anyone who terminates TLS with OpenSSL.
+//! The TLS session cache and the session-ticket keys of Apache Traffic Server, for programs that
+//! terminate TLS with OpenSSL: a C library, and this crate for Rust programs that use the
+//! `openssl` crate.
 //!
-//! The layers, from the core outwards:
+//! Both share the one cache and the one set of ticket keys of the process: a plugin in C finds
+//! the sessions of a host in Rust. Each function does what the C function of the same meaning
+//! does. Log lines go to the `log` crate, to whatever logger the program has.
 //!
-//! * the core, without unsafe code and without OpenSSL: [`id`], [`entry`], `blocks` (its bytes),
-//!   `policy` (what is evicted), `budget` (its limits), [`cache`], [`config`], [`records`] (files of
-//!   settings), [`stats`], [`ticket`] (the key ring), [`key_file`], [`file`], [`hooks`];
-//! * [`library`]: the one of each that a process has;
-//! * `sys`: the operating system; `pages`: memory for secrets; `memory`: what may be refused;
-//!   `sync`: atomics, or those of a model; `logger`: where log lines go; `tls`: OpenSSL;
-//!   `guard`: where panics end; `plugin`: the library as a plugin of Traffic Server;
-//! * [`ffi`]: the C functions, and [`rust`]: those for Rust programs. Both only translate.
+//! ```
+//! use openssl::ssl::{SslContext, SslMethod};
+//!
+//! tssession::set("proxy.config.ssl.session_cache.size", "10000")?;
+//! let mut builder = SslContext::builder(SslMethod::tls_server())?;
+//! builder.set_session_id_context(b"my host")?;
+//! tssession::attach(&mut builder)?;
+//! let context = builder.build(); // Its sessions and tickets are served from now on.
+//! # drop(context);
+//!
+//! let id = tssession::SessionId::new(&[1, 2, 3]).unwrap();
+//! assert!(tssession::get(&id).is_none());
+//! assert_eq!(tssession::stat("proxy.process.ssl.ssl_session_cache_miss"), Some(1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-// The documentation is read by whoever works on the library.
-#![allow(rustdoc::private_intra_doc_links)]
+// For those who work on the library. A folder may use what stands below it in this table, and the
+// crates `common` (whose lib.rs says what is in it) and `ats`; tests/layers.rs checks it.
+//
+//     ffi        the C functions           api     the Rust functions
+//     plugin     in Traffic Server         process what the loader, fork and exit call
+//     tls        all that knows OpenSSL
+//     instance   the one per process: sessions, ticket keys and settings, and the way in from C
+//     cache      the sessions              keys    the ticket keys
+//     settings   their table and files     report  counters, hooks, log lines
+//     base       what all stand on
 
-#[cfg(not(any(panic = "unwind", doc)))]
-compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
+#![allow(rustdoc::private_intra_doc_links)] // Its readers work on the library.
 
 /// A point that panics when a test wants it to; nothing at all without the feature
 /// `inject-faults`.
 macro_rules! fault {
     ($name:expr) => {
         #[cfg(feature = "inject-faults")]
-        crate::faults::point($name);
+        tssession_common::faults::point($name);
     };
 }
 
-#[forbid(unsafe_code)]
-mod blocks;
-#[forbid(unsafe_code)]
-mod budget;
-#[forbid(unsafe_code)]
-pub mod cache;
-#[forbid(unsafe_code)]
-pub mod config;
-#[forbid(unsafe_code)]
-pub mod entry;
-#[cfg(feature = "inject-faults")]
-mod faults;
-#[allow(non_camel_case_types, non_snake_case)] // The names are the C API's.
-pub mod ffi;
-#[forbid(unsafe_code)]
-pub mod file;
-#[forbid(unsafe_code)]
-mod gate;
-mod guard;
-#[forbid(unsafe_code)]
-pub mod hooks;
-#[forbid(unsafe_code)]
-pub mod id;
-#[forbid(unsafe_code)]
-pub mod key_file;
-#[forbid(unsafe_code)]
-pub mod library;
-mod logger;
-mod memory;
-mod pages;
+/// Modules that are public for the tests, bench/ and fuzz/ only.
+macro_rules! internal {
+    ($($name:ident)*) => {$(
+        #[cfg(feature = "__internal")]
+        pub mod $name;
+        #[cfg(not(feature = "__internal"))]
+        mod $name;
+    )*};
+}
+
+mod api;
 mod plugin;
-#[forbid(unsafe_code)]
-mod policy;
-#[forbid(unsafe_code)]
-pub mod records;
-pub mod rust;
-#[forbid(unsafe_code)]
-pub mod stats;
-#[forbid(unsafe_code)]
-mod stripe;
-#[forbid(unsafe_code)]
-mod sync;
-mod sys;
-#[forbid(unsafe_code)]
-pub mod ticket;
+mod process;
 mod tls;
-#[forbid(unsafe_code)]
-mod wait;
+internal! { base cache ffi instance keys report settings }
+
+pub use api::*;

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use tssession::SessionId;
+use tssession::base::clock::Now;
+use tssession::cache::lifetime::Lifetime;
 use tssession::cache::{Cache, Limits};
-use tssession::entry::{Lifetime, Now};
-use tssession::id::SessionId;
-use tssession::stats::{Counter, Stats};
+use tssession::report::counters::{Counter, Stats};
 
 #[path = "common/cache_model.rs"]
 mod cache_model;
@@ -175,47 +176,5 @@ fn what_was_removed_is_gone_and_what_was_stored_is_there() {
         } else {
             evicted > 0
         });
-    }
-}
-
-/// However slowly sessions leave, all but half a megabyte of what they took has been said to
-/// be worth giving back once the last is gone, and not with every removal.
-#[test]
-fn what_leaves_slowly_is_given_back() {
-    const SESSIONS: u32 = 20_000;
-    let der = [7; 150];
-    for per_second in [
-        SESSIONS * 2,
-        SESSIONS / 2,
-        SESSIONS / 3,
-        SESSIONS / 7,
-        SESSIONS / 30,
-    ] {
-        let limits = Limits {
-            entries: SESSIONS as usize,
-            bytes: 1 << 30,
-        };
-        let cache = Cache::new(limits, 8, Arc::new(Stats::default()));
-        let mut now = Now { wall: 0, up: 0 };
-        let lifetime = Lifetime::new(0, 1000, now);
-        let id = |n: u32| SessionId::new(&n.to_le_bytes()).unwrap();
-        for n in 0..SESSIONS {
-            cache.insert(&id(n), &der, lifetime, now).unwrap();
-        }
-        let (mut not_given_back, mut times) = (cache.bytes(), 0);
-        for n in 0..SESSIONS {
-            now.up = i64::from(n / per_second);
-            cache.remove(&id(n), now);
-            if cache.has_shrunk(|| now) {
-                not_given_back = cache.bytes();
-                times += 1;
-            }
-        }
-        assert_eq!(cache.bytes(), 0);
-        assert!(
-            not_given_back <= 512 * 1024,
-            "{per_second}: {not_given_back}"
-        );
-        assert!(times <= 5, "{per_second}: {times} times");
     }
 }

@@ -1,11 +1,11 @@
 //! What is installed beside the library: manual pages, and what Debian is told of it.
 
 mod common;
-#[path = "../build/man.rs"]
-mod man;
 
 use std::fs;
 use std::process::Command;
+
+use tssession_common::generate::man;
 
 use common::{debian_symbols, exported, root, run, scratch};
 

@@ -11,8 +11,8 @@ use openssl::ssl::{
     SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
 
-use tssession::rust as sessions;
-use tssession::rust::{Hook, SessionEvent, SessionId};
+use tssession as sessions;
+use tssession::{Hook, SessionEvent, SessionId};
 
 fn server() -> SslContextBuilder {
     let (certificate, key) = common::certificate();
@@ -75,7 +75,7 @@ const STORED: &str = "proxy.process.ssl.ssl_session_cache_new_session";
 fn a_host_in_rust() {
     let events = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&events);
-    let hook = Hook::add(move |event, id| seen.lock().unwrap().push((event, *id)));
+    let hook = Hook::add(move |event, id| seen.lock().unwrap().push((event, *id))).unwrap();
     let mut builder = server();
     sessions::attach(&mut builder).unwrap();
     let context = builder.build();
@@ -153,5 +153,9 @@ fn a_host_in_rust() {
     std::fs::write(&records, "records: {ssl: {session_cache: {size: x}}}").unwrap();
     assert!(sessions::load_records(&records).is_err());
     // Three handshakes, get and get_der.
-    assert!(sessions::stats_text().contains("\nproxy_process_ssl_ssl_session_cache_hit 5\n"));
+    assert!(
+        sessions::stats_text()
+            .unwrap()
+            .contains("\nproxy_process_ssl_ssl_session_cache_hit 5\n")
+    );
 }

@@ -24,8 +24,19 @@ pub type Thread = *mut c_void;
 pub type EventFunc = unsafe extern "C" fn(cont: Cont, event: c_int, data: *mut c_void) -> c_int;
 /// `TSThreadFunc`.
 pub type ThreadFunc = unsafe extern "C" fn(data: *mut c_void) -> *mut c_void;
-/// A function that takes the format of printf and what that names.
-pub type Report = unsafe extern "C" fn(format: *const c_char, ...);
+/// A function for log lines, which takes the format of printf and what that names.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Report(unsafe extern "C" fn(format: *const c_char, ...));
+
+impl Report {
+    /// Writes a line, behind the name of the plugin.
+    pub fn write(self, plugin: &CStr, line: &CStr) {
+        // SAFETY: these are two C strings, as the format says. The function keeps nothing.
+        unsafe { (self.0)(c"%s: %s".as_ptr(), plugin.as_ptr(), line.as_ptr()) };
+    }
+}
+
 /// The same with a tag.
 pub type Debug = unsafe extern "C" fn(tag: *const c_char, format: *const c_char, ...);
 

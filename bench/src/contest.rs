@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+use tssession::SessionId;
+use tssession::base::clock::Now;
+use tssession::cache::lifetime::Lifetime;
 use tssession::cache::{Cache, Limits};
-use tssession::entry::{Lifetime, Now};
-use tssession::id::SessionId;
-use tssession::stats::Stats;
+use tssession::report::counters::Stats;
 
 use crate::trace::Trace;
 

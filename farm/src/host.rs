@@ -127,12 +127,7 @@ impl Log {
             }
         };
         match report {
-            Some(report) => {
-                let line = c_line(line);
-                // SAFETY: the host's function takes a printf format and what that names: one
-                // C string, of which it keeps nothing.
-                unsafe { report(c"tssession_farm: %s".as_ptr(), line.as_ptr()) };
-            }
+            Some(report) => report.write(c"tssession_farm", &c_line(line)),
             None => {
                 // In one piece. A failure has nobody to tell.
                 let line = format!("tssession_farm: {word}: {}\n", one_line(line));

@@ -8,9 +8,9 @@ use std::sync::Once;
 use libfuzzer_sys::fuzz_target;
 use tssession::ffi::ts::TSSslTicketKeyUpdate;
 use tssession::ffi::types::TSReturnCode;
-use tssession::key_file;
-use tssession::library::Library;
-use tssession::ticket::{KeyError, KeySet, Layout};
+use tssession::keys::file;
+use tssession::instance::Instance;
+use tssession::keys::ring::{KeyError, KeySet, Layout};
 use tssession_fuzz::{check_lines, stat};
 use zeroize::Zeroizing;
 
@@ -143,7 +143,7 @@ fuzz_target!(|data: &[u8]| {
     match &as_data {
         Ok(keys) => {
             assert_eq!((result, came), (TSReturnCode::TS_SUCCESS, 1));
-            let ring = Library::global().tickets.current();
+            let ring = Instance::global().keys.ring.current();
             check(ring.as_ref().expect("there are keys"), keys);
         }
         Err(_) => assert_eq!((result, came), (TSReturnCode::TS_ERROR, 0)),
@@ -151,7 +151,7 @@ fuzz_target!(|data: &[u8]| {
     let parsed = KeySet::parse(data, Layout::ATS);
     assert_eq!(parsed.map(drop), as_data.map(drop));
 
-    let found = key_file::keys(Zeroizing::new(data.to_vec())).expect("there is memory");
+    let found = file::keys(Zeroizing::new(data.to_vec())).expect("there is memory");
     match (found, read_file(data)) {
         (None, None) => {}
         (Some((found, layout)), Some((bytes, order))) => {

@@ -15,7 +15,7 @@ use super::types::{TSReturnCode, TSSslConnection, TSSslSession, TSSslSessionID};
 #[unsafe(export_name = "_Z15TSSslSessionGetPK14TSSslSessionID")]
 pub unsafe extern "C" fn get(sessionid: *const TSSslSessionID) -> TSSslSession {
     // SAFETY: passed on to the caller.
-    unsafe { sessions::get(sessionid) }
+    unsafe { sessions::TSSslSessionGet(sessionid) }
 }
 
 /// # Safety
@@ -27,7 +27,7 @@ pub unsafe extern "C" fn get_buffer(
     len_ptr: *mut c_int,
 ) -> c_int {
     // SAFETY: passed on to the caller.
-    unsafe { sessions::get_buffer(sessionid, buffer, len_ptr) }
+    unsafe { sessions::TSSslSessionGetBuffer(sessionid, buffer, len_ptr) }
 }
 
 /// # Safety
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn insert(
 ) -> TSReturnCode {
     let _ = ssl_conn;
     // SAFETY: passed on to the caller.
-    unsafe { sessions::insert(sessionid, addSession) }
+    unsafe { sessions::TSSslSessionInsert(sessionid, addSession) }
 }
 
 /// # Safety
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn insert(
 #[unsafe(export_name = "_Z18TSSslSessionRemovePK14TSSslSessionID")]
 pub unsafe extern "C" fn remove(sessionid: *const TSSslSessionID) -> TSReturnCode {
     // SAFETY: passed on to the caller.
-    unsafe { sessions::remove(sessionid) }
+    unsafe { sessions::TSSslSessionRemove(sessionid) }
 }
 
 /// # Safety
@@ -59,5 +59,5 @@ pub unsafe extern "C" fn ticket_key_update(
     ticketDataLength: c_int,
 ) -> TSReturnCode {
     // SAFETY: passed on to the caller.
-    unsafe { sessions::update_ticket_keys(ticketData, ticketDataLength) }
+    unsafe { sessions::TSSslTicketKeyUpdate(ticketData, ticketDataLength) }
 }

@@ -3,23 +3,22 @@
 //! The doc comments are the text of `<ts/ssl_session_cache.h>`.
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
-use std::fmt;
-use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use log::{Level, LevelFilter};
+use tssession_common::buffer::{none_stored, write_text};
 
-use super::sessions::{answer, bytes, none_stored, read_id, space, stored};
+use super::sessions::{bytes, read_id, stored};
 use super::types::{TSCont, TSEvent, TSEventFunc, TSReturnCode, TSSslContext, TSSslSessionID};
-use crate::config::{SetError, Setting, Source};
-use crate::guard::enter;
-use crate::hooks::{HookKey, SessionEvent};
-use crate::id::SessionId;
-use crate::library::log_not_in_force;
-use crate::logger;
-use crate::memory::boxed;
-use crate::stats::Counter;
+use crate::base::alloc::boxed;
+use crate::base::session_id::{MAX_LEN, SessionId};
+use crate::instance::boundary::enter;
+use crate::instance::settings::log_not_in_force;
+use crate::report::counters::Counter;
+use crate::report::hooks::{HookKey, SessionEvent};
+use crate::report::log::{forget_function, set_function};
+use crate::settings::table::{SetError, Setting, Source};
 use crate::tls;
 
 /// A line about what failed.
@@ -75,16 +74,16 @@ pub type TSSslSessionCacheLogFunc = Option<
 /// `ctx` is null or a live `SSL_CTX` that no other thread uses meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnCode {
-    enter("TSSslSessionCacheAttach", |library| {
+    enter(|instance, function| {
         if ctx.is_null() {
-            log::error!(target: "ssl.session_cache", "TSSslSessionCacheAttach: the context is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: the context is NULL");
             return TSReturnCode::TS_ERROR;
         }
         // SAFETY: passed on to the caller.
-        match unsafe { tls::attach(library, ctx.cast()) } {
+        match unsafe { tls::attach(instance, ctx.cast()) } {
             Ok(()) => TSReturnCode::TS_SUCCESS,
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "TSSslSessionCacheAttach: {error}");
+                log::error!(target: "ssl.session_cache", "{function}: {error}");
                 TSReturnCode::TS_ERROR
             }
         }
@@ -105,9 +104,9 @@ pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnC
 /// As for `TSSslSessionCacheAttach`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheDetach(ctx: TSSslContext) -> TSReturnCode {
-    enter("TSSslSessionCacheDetach", |_| {
+    enter(|_, function| {
         if ctx.is_null() {
-            log::error!(target: "ssl.session_cache", "TSSslSessionCacheDetach: the context is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: the context is NULL");
             return TSReturnCode::TS_ERROR;
         }
         // SAFETY: passed on to the caller.
@@ -141,25 +140,24 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
     name: *const c_char,
     value: *const c_char,
 ) -> TSReturnCode {
-    const NAME: &str = "TSSslSessionCacheConfigSet";
-    enter("TSSslSessionCacheConfigSet", |library| {
+    enter(|instance, function| {
         // SAFETY: passed on to the caller.
         let (name, value) = unsafe { (text(name), text(value)) };
         let (Some(name), Some(value)) = (name, value) else {
-            log::error!(target: "ssl.session_cache", "{NAME}: an argument is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: an argument is NULL");
             return TSReturnCode::TS_ERROR;
         };
         let parsed = name.to_str().ok_or(SetError::UnknownName);
         let name = name.display();
         match parsed.and_then(|name| Setting::parse(name, value)) {
             Ok(setting) => {
-                let notes = library.set([setting], Source::Call);
-                log_not_in_force(NAME, &notes, Level::Warn);
-                log::debug!(target: "ssl.session_cache", "{NAME}: {name}: set to {}", value.display());
+                let notes = instance.set([setting], Source::Call);
+                log_not_in_force(function, &notes, Level::Warn);
+                log::debug!(target: "ssl.session_cache", "{function}: {name}: set to {}", value.display());
                 TSReturnCode::TS_SUCCESS
             }
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "{NAME}: {name}: {error}");
+                log::error!(target: "ssl.session_cache", "{function}: {name}: {error}");
                 TSReturnCode::TS_ERROR
             }
         }
@@ -187,25 +185,24 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
 /// `path` is null or a C string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSReturnCode {
-    const NAME: &str = "TSSslSessionCacheConfigLoad";
-    enter("TSSslSessionCacheConfigLoad", |library| {
+    enter(|instance, function| {
         // SAFETY: passed on to the caller.
         let Some(path) = (unsafe { text(path) }) else {
-            log::error!(target: "ssl.session_cache", "{NAME}: the path is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: the path is NULL");
             return TSReturnCode::TS_ERROR;
         };
         if path.is_empty() {
-            log::error!(target: "ssl.session_cache", "{NAME}: the path is empty");
+            log::error!(target: "ssl.session_cache", "{function}: the path is empty");
             return TSReturnCode::TS_ERROR;
         }
         let path = Path::new(path);
-        match library.load_records(path) {
+        match instance.load_records(path) {
             Ok(loaded) => {
-                loaded.log(NAME, path);
+                loaded.log(function, path);
                 TSReturnCode::TS_SUCCESS
             }
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "{NAME}: {}{error}; the settings stay as they are", path.display());
+                log::error!(target: "ssl.session_cache", "{function}: {}{error}; the settings stay as they are", path.display());
                 TSReturnCode::TS_ERROR
             }
         }
@@ -239,18 +236,18 @@ pub unsafe extern "C" fn TSSslSessionCacheLogSet(
     contp: TSCont,
     level: c_int,
 ) -> TSReturnCode {
-    enter("TSSslSessionCacheLogSet", |_| {
+    enter(|_, function| {
         let wanted = match level {
             TS_SSL_SESSION_CACHE_LOG_ERROR => LevelFilter::Error,
             TS_SSL_SESSION_CACHE_LOG_WARNING => LevelFilter::Warn,
             TS_SSL_SESSION_CACHE_LOG_DEBUG => LevelFilter::Debug,
             _ => {
-                log::error!(target: "ssl.session_cache", "TSSslSessionCacheLogSet: there is no level {level}");
+                log::error!(target: "ssl.session_cache", "{function}: there is no level {level}");
                 return TSReturnCode::TS_ERROR;
             }
         };
         let Some(func) = func else {
-            logger::forget_function();
+            forget_function();
             return TSReturnCode::TS_SUCCESS;
         };
         let contp = contp.expose_provenance();
@@ -265,10 +262,10 @@ pub unsafe extern "C" fn TSSslSessionCacheLogSet(
             // strings live until the call is over.
             unsafe { func(contp, level, tag.as_ptr(), line.as_ptr()) };
         });
-        match call.and_then(|call| logger::set_function(call, wanted)) {
+        match call.and_then(|call| set_function(call, wanted)) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "TSSslSessionCacheLogSet: {error}");
+                log::error!(target: "ssl.session_cache", "{function}: {error}");
                 TSReturnCode::TS_ERROR
             }
         }
@@ -291,16 +288,16 @@ pub unsafe extern "C" fn TSSslSessionCacheStatGet(
     name: *const c_char,
     value: *mut i64,
 ) -> TSReturnCode {
-    enter("TSSslSessionCacheStatGet", |library| {
+    enter(|instance, function| {
         // SAFETY: passed on to the caller.
         let name = unsafe { text(name) };
         let (Some(name), false) = (name, value.is_null()) else {
-            log::error!(target: "ssl.session_cache", "TSSslSessionCacheStatGet: an argument is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: an argument is NULL");
             return TSReturnCode::TS_ERROR;
         };
-        let Some(stat) = name.to_str().and_then(|name| library.stat(name)) else {
+        let Some(stat) = name.to_str().and_then(|name| instance.stat(name)) else {
             let name = name.display();
-            log::error!(target: "ssl.session_cache", "TSSslSessionCacheStatGet: {name}: there is no such counter");
+            log::error!(target: "ssl.session_cache", "{function}: {name}: there is no such counter");
             return TSReturnCode::TS_ERROR;
         };
         // SAFETY: passed on to the caller.
@@ -329,41 +326,16 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
     buffer: *mut c_char,
     len_ptr: *mut c_int,
 ) -> c_int {
-    let needed = enter("TSSslSessionCacheStatsText", |library| {
+    let needed = enter(|instance, function| {
         if len_ptr.is_null() {
-            log::error!(target: "ssl.session_cache", "TSSslSessionCacheStatsText: len_ptr is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: len_ptr is NULL");
             return 0;
         }
         // SAFETY: passed on to the caller.
-        unsafe {
-            let mut text = Text {
-                space: space(buffer, len_ptr),
-                len: 0,
-            };
-            // Infallible: what does not fit is counted.
-            let _ = library.write_stats(&mut text);
-            answer(len_ptr, text.space.len(), Some(text.len))
-        }
+        unsafe { write_text(buffer, len_ptr, |text| instance.write_stats(text)) }
     });
     // SAFETY: passed on to the caller.
     unsafe { none_stored(len_ptr, needed) }
-}
-
-/// A text that is written to where it fits, and counted.
-struct Text<'a> {
-    space: &'a mut [MaybeUninit<u8>],
-    len: usize,
-}
-
-impl fmt::Write for Text<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let space = self.space.get_mut(self.len..).unwrap_or_default();
-        for (to, from) in space.iter_mut().zip(text.bytes()) {
-            to.write(from);
-        }
-        self.len += text.len();
-        Ok(())
-    }
 }
 
 /// Adds a hook: has func(contp, event, id) called after a handshake through an
@@ -384,9 +356,9 @@ impl fmt::Write for Text<'_> {
 /// `func` may be called with `contp` from any thread until the hook is removed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -> TSReturnCode {
-    enter("TSSslSessionHookAdd", |library| {
+    enter(|instance, function| {
         let (Some(call), Some(key)) = (func, hook_key(func, contp)) else {
-            log::error!(target: "ssl.session_cache", "TSSslSessionHookAdd: the function is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: the function is NULL");
             return TSReturnCode::TS_ERROR;
         };
         let contp = contp.expose_provenance();
@@ -403,10 +375,10 @@ pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -
             // `id` lives until the call is over.
             unsafe { call(std::ptr::with_exposed_provenance_mut(contp), event, id) };
         };
-        match boxed(call).and_then(|call| library.hooks.add(key, call)) {
+        match boxed(call).and_then(|call| instance.hooks.add(key, call)) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "TSSslSessionHookAdd: {error}");
+                log::error!(target: "ssl.session_cache", "{function}: {error}");
                 TSReturnCode::TS_ERROR
             }
         }
@@ -425,11 +397,11 @@ pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -
 /// None: the arguments are only compared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionHookRemove(func: TSEventFunc, contp: TSCont) -> TSReturnCode {
-    enter("TSSslSessionHookRemove", |library| {
+    enter(|instance, function| {
         match hook_key(func, contp) {
-            Some(key) if library.hooks.remove(key) => TSReturnCode::TS_SUCCESS,
+            Some(key) if instance.hooks.remove(key) => TSReturnCode::TS_SUCCESS,
             _ => {
-                log::error!(target: "ssl.session_cache", "TSSslSessionHookRemove: there is no such hook");
+                log::error!(target: "ssl.session_cache", "{function}: there is no such hook");
                 TSReturnCode::TS_ERROR
             }
         }
@@ -451,14 +423,13 @@ pub unsafe extern "C" fn TSSslSessionInsertBuffer(
     buffer: *const c_char,
     len: c_int,
 ) -> TSReturnCode {
-    const NAME: &str = "TSSslSessionInsertBuffer";
-    enter("TSSslSessionInsertBuffer", |library| {
+    enter(|instance, function| {
         // SAFETY: passed on to the caller.
-        let (id, der) = unsafe { (read_id(NAME, sessionid), bytes(buffer, len)) };
+        let (id, der) = unsafe { (read_id(function, sessionid), bytes(buffer, len)) };
         match id {
-            Some(id) => stored(NAME, tls::store_der(library, &id, der)),
+            Some(id) => stored(function, tls::store_der(instance, &id, der)),
             None => {
-                library.stats.count(Counter::RefusedInvalid);
+                instance.stats.count(Counter::RefusedInvalid);
                 TSReturnCode::TS_ERROR
             }
         }
@@ -490,17 +461,17 @@ pub unsafe extern "C" fn TSSslSessionInsertBuffer(
 /// `path` is null or a C string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturnCode {
-    enter("TSSslTicketKeyFileLoad", |library| {
+    enter(|instance, function| {
         // SAFETY: passed on to the caller.
         let path = unsafe { text(path) };
         if path.is_some_and(OsStr::is_empty) {
-            log::error!(target: "ssl_session_ticket", "TSSslTicketKeyFileLoad: the path is empty; the keys in force stay");
+            log::error!(target: "ssl_session_ticket", "{function}: the path is empty; the keys in force stay");
             return TSReturnCode::TS_ERROR;
         }
-        match library.load_ticket_keys(path.map(Path::new)) {
+        match instance.keys.load(path.map(Path::new)) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
             Err(error) => {
-                log::error!(target: "ssl_session_ticket", "TSSslTicketKeyFileLoad: {error}; the keys in force stay");
+                log::error!(target: "ssl_session_ticket", "{function}: {error}; the keys in force stay");
                 TSReturnCode::TS_ERROR
             }
         }
@@ -513,13 +484,13 @@ pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturn
 /// for client certificates have changed. Any thread may call it at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn TSSslSessionCacheClear() {
-    enter("TSSslSessionCacheClear", |library| library.clear());
+    enter(|instance, _| instance.sessions.clear());
 }
 
 impl From<&SessionId> for TSSslSessionID {
     fn from(id: &SessionId) -> Self {
         let from = id.as_bytes();
-        let mut bytes = [0; crate::id::MAX_LEN];
+        let mut bytes = [0; MAX_LEN];
         for (to, from) in bytes.iter_mut().zip(from) {
             *to = *from as c_char;
         }

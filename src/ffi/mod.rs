@@ -4,16 +4,11 @@
 //! the library calls them, because in a host that defines the same names the call would land
 //! there.
 
+#![allow(non_camel_case_types, non_snake_case)] // The names are the C API's.
+
 pub mod cxx;
 pub mod host;
 pub mod plugin;
 mod sessions;
 pub mod ts;
 pub mod types;
-
-use crate::guard::Fallback;
-use types::TSReturnCode;
-
-impl Fallback for TSReturnCode {
-    const FALLBACK: Self = Self::TS_ERROR;
-}

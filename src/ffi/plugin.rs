@@ -4,7 +4,7 @@
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::guard::enter;
+use crate::instance::boundary::enter;
 use crate::plugin;
 
 /// Has the sessions of this Traffic Server cached. What keeps the library from it is logged, and
@@ -14,10 +14,11 @@ use crate::plugin;
 /// `argv` is null or has `argc` C strings, as Traffic Server passes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
-    enter("TSPluginInit", |library| {
-        let count = match argv.is_null() {
-            true => 0,
-            false => usize::try_from(argc).unwrap_or(0),
+    enter(|instance, function| {
+        let count = if argv.is_null() {
+            0
+        } else {
+            usize::try_from(argc).unwrap_or(0)
         };
         // The first one is the plugin's own name.
         let arguments = (1..count).map(|at| {
@@ -25,8 +26,8 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
             let argument = unsafe { CStr::from_ptr(*argv.add(at)) };
             OsStr::from_bytes(argument.to_bytes())
         });
-        if let Err(error) = plugin::start(library, arguments) {
-            log::error!(target: "ssl.session_cache", "TSPluginInit: {error}; sessions are left to the server");
+        if let Err(error) = plugin::start(instance, arguments) {
+            log::error!(target: "ssl.session_cache", "{function}: {error}; sessions are left to the server");
         }
     });
 }

@@ -1,27 +1,29 @@
 //! The bodies that the C names and the C++ names of the five functions share.
 
 use std::ffi::{c_char, c_int};
-use std::mem::MaybeUninit;
 use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
 use log::LevelFilter;
 use openssl::ssl::SslSessionRef;
 
+use tssession_common::boundary::Name;
+use tssession_common::buffer::{answer, none_stored, space};
+
 use super::types::{TSReturnCode, TSSslSession, TSSslSessionID};
-use crate::guard::{enter, quick};
-use crate::id::SessionId;
-use crate::library::Library;
-use crate::stats::Counter;
+use crate::base::session_id::{MAX_LEN, SessionId};
+use crate::instance::Instance;
+use crate::instance::boundary::{enter, quick};
+use crate::report::counters::Counter;
 use crate::tls::{self, StoreError};
 
 /// # Safety
 /// As for `TSSslSessionGet`.
-pub unsafe fn get(id: *const TSSslSessionID) -> TSSslSession {
-    enter("TSSslSessionGet", |library| {
+pub unsafe fn TSSslSessionGet(id: *const TSSslSessionID) -> TSSslSession {
+    enter(|instance, function| {
         // SAFETY: the caller vouches for the pointer.
-        let id = unsafe { read_id("TSSslSessionGet", id) };
-        match id.and_then(|id| tls::find(library, &id)) {
+        let id = unsafe { read_id(function, id) };
+        match id.and_then(|id| tls::find(instance, &id)) {
             Some(session) => tls::into_raw(session).cast(),
             None => ptr::null_mut(),
         }
@@ -30,28 +32,28 @@ pub unsafe fn get(id: *const TSSslSessionID) -> TSSslSession {
 
 /// # Safety
 /// As for `TSSslSessionGetBuffer`.
-pub unsafe fn get_buffer(
+pub unsafe fn TSSslSessionGetBuffer(
     id: *const TSSslSessionID,
     buffer: *mut c_char,
     len_ptr: *mut c_int,
 ) -> c_int {
     // SAFETY: the caller vouches for the pointers.
-    let at_once = quick("TSSslSessionGetBuffer, at once", || unsafe {
+    let at_once = quick(|| unsafe {
         get_buffer_at_once(id, buffer, len_ptr)
     });
     if let Some(needed) = at_once {
         return needed;
     }
-    let needed = enter("TSSslSessionGetBuffer", |library| {
+    let needed = enter(|instance, function| {
         if len_ptr.is_null() {
-            log::error!(target: "ssl.session_cache.get", "TSSslSessionGetBuffer: len_ptr is NULL");
+            log::error!(target: "ssl.session_cache.get", "{function}: len_ptr is NULL");
             return 0;
         }
         // SAFETY: as above.
         unsafe {
             let space = space(buffer, len_ptr);
-            let id = read_id("TSSslSessionGetBuffer", id);
-            let needed = id.and_then(|id| library.copy_der(&id, space));
+            let id = read_id(function, id);
+            let needed = id.and_then(|id| instance.sessions.copy_der(&id, space));
             answer(len_ptr, space.len(), needed)
         }
     });
@@ -73,80 +75,37 @@ unsafe fn get_buffer_at_once(
     if id.is_null() || len_ptr.is_null() || log::max_level() >= LevelFilter::Debug {
         return None;
     }
-    let library = Library::if_made()?;
+    let instance = Instance::if_made()?;
     // SAFETY: the caller vouches for the pointers.
     unsafe {
         let id = copy_id(id).ok()?;
         let space = space(buffer, len_ptr);
-        let needed = library.copy_der_at_once(&id, space)?;
+        let needed = instance.sessions.copy_der_at_once(&id, space)?;
         Some(answer(len_ptr, space.len(), needed))
     }
 }
 
-/// Where the bytes that the caller asks for go to.
-///
-/// # Safety
-/// `len_ptr` points to a number; `buffer` is null or has as many bytes, which may be
-/// uninitialized, and which nobody else uses as long as the result lives.
-pub(super) unsafe fn space<'a>(
-    buffer: *mut c_char,
-    len_ptr: *const c_int,
-) -> &'a mut [MaybeUninit<u8>] {
-    if buffer.is_null() {
-        return &mut [];
-    }
-    // SAFETY: the caller vouches for the pointers.
-    unsafe {
-        let len = usize::try_from(len_ptr.read_unaligned()).unwrap_or(0);
-        slice::from_raw_parts_mut(buffer.cast(), len)
-    }
-}
-
-/// What the caller is told of what needs so many bytes, or of nothing.
-///
-/// # Safety
-/// `len_ptr` may be written to.
-pub(super) unsafe fn answer(len_ptr: *mut c_int, space: usize, needed: Option<usize>) -> c_int {
-    let needed = needed.unwrap_or(0);
-    // No session is larger than a c_int counts: the limit is 16 MiB at most.
-    // SAFETY: the caller vouches for the pointer.
-    unsafe { len_ptr.write_unaligned(needed.min(space) as c_int) };
-    needed as c_int
-}
-
-/// Tells the caller, where nothing is needed, that nothing was stored: after a panic nobody has.
-///
-/// # Safety
-/// `len_ptr` is null or may be written to.
-pub(super) unsafe fn none_stored(len_ptr: *mut c_int, needed: c_int) -> c_int {
-    if needed == 0 && !len_ptr.is_null() {
-        // SAFETY: the caller vouches for the pointer.
-        unsafe { len_ptr.write_unaligned(0) };
-    }
-    needed
-}
-
 /// # Safety
 /// As for `TSSslSessionInsert`.
-pub unsafe fn insert(id: *const TSSslSessionID, session: TSSslSession) -> TSReturnCode {
-    enter("TSSslSessionInsert", |library| {
+pub unsafe fn TSSslSessionInsert(id: *const TSSslSessionID, session: TSSslSession) -> TSReturnCode {
+    enter(|instance, function| {
         // SAFETY: the caller vouches for the pointer.
-        let id = unsafe { read_id("TSSslSessionInsert", id) };
+        let id = unsafe { read_id(function, id) };
         if session.is_null() {
-            log::error!(target: "ssl.session_cache.insert", "TSSslSessionInsert: the session is NULL");
+            log::error!(target: "ssl.session_cache.insert", "{function}: the session is NULL");
         }
         let Some(id) = id.filter(|_| !session.is_null()) else {
-            library.stats.count(Counter::RefusedInvalid);
+            instance.stats.count(Counter::RefusedInvalid);
             return TSReturnCode::TS_ERROR;
         };
         // SAFETY: the caller vouches for the session, which stays theirs.
         let session = unsafe { SslSessionRef::from_ptr(session.cast()) };
-        stored("TSSslSessionInsert", tls::store(library, &id, session))
+        stored(function, tls::store(instance, &id, session))
     })
 }
 
 /// The result of an insert for C, and for the log if it failed.
-pub(super) fn stored(function: &str, result: Result<(), StoreError>) -> TSReturnCode {
+pub(super) fn stored(function: Name, result: Result<(), StoreError>) -> TSReturnCode {
     match result {
         Ok(()) => TSReturnCode::TS_SUCCESS,
         Err(error) => {
@@ -158,13 +117,13 @@ pub(super) fn stored(function: &str, result: Result<(), StoreError>) -> TSReturn
 
 /// # Safety
 /// As for `TSSslSessionRemove`.
-pub unsafe fn remove(id: *const TSSslSessionID) -> TSReturnCode {
-    enter("TSSslSessionRemove", |library| {
+pub unsafe fn TSSslSessionRemove(id: *const TSSslSessionID) -> TSReturnCode {
+    enter(|instance, function| {
         // SAFETY: the caller vouches for the pointer.
-        let id = unsafe { read_id("TSSslSessionRemove", id) };
+        let id = unsafe { read_id(function, id) };
         match id {
-            Some(id) if library.caches() => {
-                library.remove(&id);
+            Some(id) if instance.sessions.is_on() => {
+                instance.sessions.remove(&id);
                 TSReturnCode::TS_SUCCESS
             }
             _ => TSReturnCode::TS_ERROR,
@@ -174,14 +133,14 @@ pub unsafe fn remove(id: *const TSSslSessionID) -> TSReturnCode {
 
 /// # Safety
 /// As for `TSSslTicketKeyUpdate`.
-pub unsafe fn update_ticket_keys(data: *const c_char, len: c_int) -> TSReturnCode {
-    enter("TSSslTicketKeyUpdate", |library| {
+pub unsafe fn TSSslTicketKeyUpdate(data: *const c_char, len: c_int) -> TSReturnCode {
+    enter(|instance, function| {
         // SAFETY: the caller vouches for the pointer and its length.
         let data = unsafe { bytes(data, len) };
-        match library.update_ticket_keys("TSSslTicketKeyUpdate", data) {
+        match instance.keys.update(function, data) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
             Err(error) => {
-                log::error!(target: "ssl_session_ticket", "TSSslTicketKeyUpdate: {error}; the keys in force stay");
+                log::error!(target: "ssl_session_ticket", "{function}: {error}; the keys in force stay");
                 TSReturnCode::TS_ERROR
             }
         }
@@ -204,7 +163,7 @@ pub(super) unsafe fn bytes<'a>(data: *const c_char, len: c_int) -> &'a [u8] {
 ///
 /// # Safety
 /// `id` is null or as for [`copy_id`].
-pub(super) unsafe fn read_id(function: &str, id: *const TSSslSessionID) -> Option<SessionId> {
+pub(super) unsafe fn read_id(function: Name, id: *const TSSslSessionID) -> Option<SessionId> {
     if id.is_null() {
         log::error!(target: "ssl.session_cache", "{function}: the session ID is NULL");
         return None;
@@ -226,7 +185,7 @@ unsafe fn copy_id(id: *const TSSslSessionID) -> Result<SessionId, usize> {
     // SAFETY: the caller vouches for the length, and for the bytes once it is valid.
     unsafe {
         let len = (&raw const (*id).len).read_unaligned();
-        if len > crate::id::MAX_LEN {
+        if len > MAX_LEN {
             return Err(len);
         }
         let bytes = slice::from_raw_parts((&raw const (*id).bytes).cast(), len);

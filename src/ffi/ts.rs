@@ -28,7 +28,7 @@ pub type TicketKeyUpdateResult = TSReturnCode;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionGet(sessionid: *const TSSslSessionID) -> TSSslSession {
     // SAFETY: passed on to the caller.
-    unsafe { sessions::get(sessionid) }
+    unsafe { sessions::TSSslSessionGet(sessionid) }
 }
 
 /// Gets a session out of the cache as DER bytes, which another process can read
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn TSSslSessionGetBuffer(
     len_ptr: *mut c_int,
 ) -> c_int {
     // SAFETY: passed on to the caller.
-    unsafe { sessions::get_buffer(sessionid, buffer, len_ptr) }
+    unsafe { sessions::TSSslSessionGetBuffer(sessionid, buffer, len_ptr) }
 }
 
 /// Inserts a session into the cache under an ID, whatever ID the session itself
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn TSSslSessionInsert(
     addSession: TSSslSession,
 ) -> TSReturnCode {
     // SAFETY: passed on to the caller.
-    unsafe { sessions::insert(sessionid, addSession) }
+    unsafe { sessions::TSSslSessionInsert(sessionid, addSession) }
 }
 
 /// Removes a session from the cache.
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn TSSslSessionInsert(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionRemove(sessionid: *const TSSslSessionID) -> TSReturnCode {
     // SAFETY: passed on to the caller.
-    unsafe { sessions::remove(sessionid) }
+    unsafe { sessions::TSSslSessionRemove(sessionid) }
 }
 
 /// Puts a new set of session-ticket keys in force, for every attached context and
@@ -131,5 +131,5 @@ pub unsafe extern "C" fn TSSslTicketKeyUpdate(
     ticketDataLength: c_int,
 ) -> TicketKeyUpdateResult {
     // SAFETY: passed on to the caller.
-    unsafe { sessions::update_ticket_keys(ticketData, ticketDataLength) }
+    unsafe { sessions::TSSslTicketKeyUpdate(ticketData, ticketDataLength) }
 }

@@ -2,10 +2,12 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
+pub use tssession_common::code::TSReturnCode;
+
 /// The longest session ID, in bytes.
 pub const TS_SSL_MAX_SSL_SESSION_ID_LENGTH: usize = 32;
 
-const _: () = assert!(TS_SSL_MAX_SSL_SESSION_ID_LENGTH == crate::id::MAX_LEN);
+const _: () = assert!(TS_SSL_MAX_SSL_SESSION_ID_LENGTH == crate::base::session_id::MAX_LEN);
 
 /// An SSL_SESSION.
 pub enum tsapi_ssl_session {}
@@ -30,16 +32,6 @@ pub type TSSslContext = *mut tsapi_ssl_context;
 
 /// The first argument of a TSEventFunc.
 pub type TSCont = *mut tsapi_cont;
-
-/// Whether a function did its work.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TSReturnCode {
-    /// It did not, and changed nothing.
-    TS_ERROR = -1,
-    /// It did.
-    TS_SUCCESS = 0,
-}
 
 /// What happened to a session.
 #[repr(C)]

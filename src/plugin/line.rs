@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::config::{Record, SetError, Setting};
+use crate::settings::table::{Record, SetError, Setting};
 
 /// What they ask for.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -26,12 +26,14 @@ use tssession_ats::{
     VCONN_SSL_CONNECTION_GET, find_symbol,
 };
 
-use crate::config::{Record, Setting, Source};
-use crate::guard::callback;
-use crate::library::{KeyFileError, Library, RecordsFileError, log_not_in_force};
-use crate::sys;
+use crate::base::spin::lock;
+use crate::base::system;
+use crate::instance::Instance;
+use crate::instance::boundary::callback;
+use crate::instance::keys::KeyFileError;
+use crate::instance::settings::{RecordsFileError, log_not_in_force};
+use crate::settings::table::{Record, Setting, Source};
 use crate::tls;
-use crate::wait::lock;
 use line::{Line, LineError};
 
 /// How often the server's own numbers are brought up to date, in milliseconds.
@@ -116,7 +118,7 @@ static ATTACHING: Mutex<()> = Mutex::new(());
 
 /// Serves the server's sessions from now on. `arguments` are those behind the plugin's name.
 pub fn start<'a>(
-    library: &Library,
+    instance: &Instance,
     arguments: impl IntoIterator<Item = &'a OsStr>,
 ) -> Result<(), NotStarted> {
     let server = Server::of_process().ok_or(NotStarted::NoServer)?;
@@ -138,7 +140,7 @@ pub fn start<'a>(
     let file = line
         .file
         .map(|file| folder(server, &CONFIG_DIR_GET).join(file));
-    configure(library, server, line.settings, file.as_deref())?;
+    configure(instance, server, line.settings, file.as_deref())?;
     let plugin = PLUGIN.get_or_init(|| Plugin {
         server,
         file,
@@ -152,10 +154,11 @@ pub fn start<'a>(
     plugin.hear_of_reloads();
     plugin.note(&format!(
         "serves TLS sessions, {} at most; tickets are {}",
-        library.config.int(Record::Size),
-        match library.serves_tickets() {
-            true => "its own",
-            false => "the server's",
+        instance.config.int(Record::Size),
+        if instance.serves_tickets() {
+            "its own"
+        } else {
+            "the server's"
         }
     ));
     Ok(())
@@ -163,7 +166,7 @@ pub fn start<'a>(
 
 /// Puts the settings of the plugin's line and its file in force.
 fn configure(
-    library: &Library,
+    instance: &Instance,
     server: Server,
     settings: Vec<Setting>,
     file: Option<&Path>,
@@ -173,14 +176,16 @@ fn configure(
     };
     // The server's records and environment have this for the server's own cache.
     let mode = default("proxy.config.ssl.session_cache", "2");
-    let notes = library.set([mode].into_iter().chain(settings), Source::PluginLine);
+    let notes = instance.set([mode].into_iter().chain(settings), Source::PluginLine);
     log_not_in_force("TSPluginInit", &notes, Level::Warn);
     let tickets = default("tssession.session_ticket.mode", "0");
-    library.set([tickets], Source::Default);
-    library.set_base_folder(folder(server, &INSTALL_DIR_GET));
+    instance.set([tickets], Source::Default);
+    instance
+        .keys
+        .set_base_directory(folder(server, &INSTALL_DIR_GET));
     match file {
         Some(file) => {
-            let loaded = library.load_records(file);
+            let loaded = instance.load_records(file);
             let loaded = loaded.map_err(|error| NotStarted::File(file.to_owned(), error))?;
             loaded.log("TSPluginInit", file);
             Ok(())
@@ -211,7 +216,7 @@ fn is_second_copy() -> bool {
         }
         find_symbol(library, c"TSSslSessionCacheAttach")
     };
-    other.is_some_and(|other| !sys::is_in_this_file(other))
+    other.is_some_and(|other| !system::is_in_this_file(other))
 }
 
 impl Plugin {
@@ -219,9 +224,7 @@ impl Plugin {
     fn note(&self, text: &str) {
         let line = CString::new(text.replace('\0', " ")).unwrap_or_default();
         if let Some(note) = self.server.find(&NOTE) {
-            // SAFETY: the server's function takes a printf format and what that names: one C
-            // string, of which it keeps nothing.
-            unsafe { note(c"tssession: %s".as_ptr(), line.as_ptr()) };
+            note.write(c"tssession", &line);
         }
     }
 
@@ -253,20 +256,20 @@ impl Plugin {
     }
 
     /// Brings the server's numbers up to date.
-    fn show(&self, library: &Library) {
+    fn show(&self, instance: &Instance) {
         let Some(statistics) = self.server.statistics() else {
             return;
         };
         let shown = self.statistics.get_or_init(|| {
             let mut shown = Vec::new();
-            library.each_stat(|name, part, _| {
+            instance.each_stat(|name, part, _| {
                 let name = CString::new(shown_name(name, part)).unwrap_or_default();
                 shown.push(statistics.create(&name));
             });
             shown
         });
         let mut shown = shown.iter();
-        library.each_stat(|_, _, value| {
+        instance.each_stat(|_, _, value| {
             if let Some(Some(statistic)) = shown.next() {
                 statistics.set(*statistic, i64::try_from(value).unwrap_or(i64::MAX));
             }
@@ -279,7 +282,7 @@ impl Connections {
     ///
     /// # Safety
     /// `connection` is a connection of the server's, before its handshake.
-    unsafe fn attach_context_of(&self, library: &Library, connection: Cont) {
+    unsafe fn attach_context_of(&self, instance: &Instance, connection: Cont) {
         // SAFETY: the caller vouches for the connection, whose `SSL` lives as long as this call,
         // and keeps its context alive. That is changed by one thread at a time; one that
         // began with it before has not got as far as its sessions.
@@ -288,11 +291,11 @@ impl Connections {
             if ssl.is_null() {
                 return;
             }
-            let ctx = tls::of_new_connection(ssl.cast());
+            let ctx = tls::context_of_new_connection(ssl.cast());
             if !ctx.is_null() && !tls::is_attached(ctx) {
                 let _attaching = lock(&ATTACHING);
                 if !tls::is_attached(ctx) {
-                    attach(library, ctx);
+                    attach(instance, ctx);
                 }
             }
         }
@@ -311,9 +314,9 @@ fn shown_name(name: &str, part: Option<&str>) -> String {
 
 /// # Safety
 /// As for [`tls::attach`].
-unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) {
+unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) {
     // SAFETY: passed on to the caller.
-    match unsafe { tls::attach(library, ctx) } {
+    match unsafe { tls::attach(instance, ctx) } {
         Ok(()) => log::debug!(target: "ssl.session_cache", "a context is attached"),
         Err(error) => {
             log::error!(target: "ssl.session_cache", "a context is not attached, and its sessions are not cached: {error}");
@@ -323,13 +326,13 @@ unsafe fn attach(library: &Library, ctx: *mut SSL_CTX) {
 
 /// A server's context is complete.
 unsafe extern "C" fn on_context(_cont: Cont, _event: c_int, ctx: *mut c_void) -> c_int {
-    callback("on_context", |library| {
+    callback(|instance| {
         if let Some(plugin) = PLUGIN.get()
             && !ctx.is_null()
         {
             plugin.tells_of_contexts.store(true, Ordering::Relaxed);
             // SAFETY: the server passes a context that it has made and does not use yet.
-            unsafe { attach(library, ctx.cast()) };
+            unsafe { attach(instance, ctx.cast()) };
         }
     });
     0
@@ -338,7 +341,7 @@ unsafe extern "C" fn on_context(_cont: Cont, _event: c_int, ctx: *mut c_void) ->
 /// The ports are about to be opened: every context that connections begin with has been told of,
 /// or none ever is.
 unsafe extern "C" fn on_ports(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
-    callback("on_ports", |_| {
+    callback(|_| {
         let Some(plugin) = PLUGIN.get() else {
             return;
         };
@@ -354,10 +357,10 @@ unsafe extern "C" fn on_ports(_cont: Cont, _event: c_int, _data: *mut c_void) ->
 /// A connection has come in.
 unsafe extern "C" fn on_connection(_cont: Cont, _event: c_int, connection: *mut c_void) -> c_int {
     let connections = PLUGIN.get().and_then(|plugin| plugin.connections.get());
-    callback("on_connection", |library| {
+    callback(|instance| {
         if let Some(connections) = connections {
             // SAFETY: the server passes a connection whose handshake has not begun.
-            unsafe { connections.attach_context_of(library, connection) };
+            unsafe { connections.attach_context_of(instance, connection) };
         }
     });
     // Whatever happened: it waits for that.
@@ -370,11 +373,11 @@ unsafe extern "C" fn on_connection(_cont: Cont, _event: c_int, connection: *mut 
 
 /// There are threads for what is to be done now and then.
 unsafe extern "C" fn on_task_threads(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
-    callback("on_task_threads", |library| {
+    callback(|instance| {
         let Some(plugin) = PLUGIN.get() else {
             return;
         };
-        plugin.show(library);
+        plugin.show(instance);
         let every = plugin.server.find(&CONT_SCHEDULE_EVERY_ON_POOL);
         if let (Some(every), Ok(cont)) = (every, plugin.server.scheduled_continuation(on_tick)) {
             // SAFETY: the continuation lives for ever.
@@ -386,9 +389,9 @@ unsafe extern "C" fn on_task_threads(_cont: Cont, _event: c_int, _data: *mut c_v
 
 /// A second has gone by.
 unsafe extern "C" fn on_tick(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
-    callback("on_tick", |library| {
+    callback(|instance| {
         if let Some(plugin) = PLUGIN.get() {
-            plugin.show(library);
+            plugin.show(instance);
         }
     });
     0
@@ -396,20 +399,20 @@ unsafe extern "C" fn on_tick(_cont: Cont, _event: c_int, _data: *mut c_void) -> 
 
 /// The server has read its configuration again.
 unsafe extern "C" fn on_reload(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
-    callback("on_reload", |library| {
+    callback(|instance| {
         let Some(plugin) = PLUGIN.get() else {
             return;
         };
         if let Some(file) = &plugin.file {
-            match library.load_records(file) {
+            match instance.load_records(file) {
                 Ok(loaded) => loaded.log("reload", file),
                 Err(error) => {
                     log::error!(target: "ssl.session_cache", "reload: {}{error}; the settings stay as they are", file.display());
                 }
             }
         }
-        if library.serves_tickets()
-            && let Err(error) = library.load_ticket_keys(None)
+        if instance.serves_tickets()
+            && let Err(error) = instance.keys.load(None)
             && !matches!(error, KeyFileError::NoneSet)
         {
             log::error!(target: "ssl_session_ticket", "reload: {error}; the keys in force stay");

@@ -1,6 +1,6 @@
 //! Sessions to DER and back.
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_long, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
 
@@ -8,12 +8,10 @@ use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ssl::{SslSession, SslSessionRef};
 use openssl_sys::SSL_SESSION;
 
+use super::bindings::{CRYPTO_clear_free, DTLS1_VERSION_MAJOR, SSL3_VERSION_MAJOR};
+use super::error::StoreError;
 use super::template::{Parts, Templates};
-use super::{CRYPTO_clear_free, StoreError, Visit};
-
-/// From ssl3.h and dtls1.h: the first byte of every version of TLS, and of DTLS.
-const SSL3_VERSION_MAJOR: c_int = 0x03;
-const DTLS1_VERSION_MAJOR: c_int = 0xfe;
+use super::visit::Visit;
 
 /// The DER bytes of a session, in memory of OpenSSL's. Wiped when dropped.
 pub struct Encoded {
@@ -30,7 +28,7 @@ impl Encoded {
         if ![SSL3_VERSION_MAJOR, DTLS1_VERSION_MAJOR].contains(&(version >> 8)) {
             return Err(StoreError::Unencodable);
         }
-        let visit = Visit::begin();
+        let visit = Visit::begin().ok_or(StoreError::OpenSslEnded)?;
         let mut bytes = ptr::null_mut();
         // SAFETY: the session is live; given a null pointer, OpenSSL allocates and
         // sets it.
@@ -65,11 +63,16 @@ pub fn into_raw(session: SslSession) -> *mut SSL_SESSION {
     raw
 }
 
-/// Ends a session; OpenSSL takes a lock of the whole process for that.
+/// Ends a session; OpenSSL takes a lock of the whole process for that. When the process ends,
+/// the session goes with it.
 pub fn free(session: SslSession) {
-    let visit = Visit::begin();
-    drop(session);
-    visit.end_in_success();
+    match Visit::begin() {
+        Some(visit) => {
+            drop(session);
+            visit.end_in_success();
+        }
+        None => mem::forget(session),
+    }
 }
 
 /// Makes a session of DER bytes that were checked when they were stored.
@@ -87,7 +90,7 @@ pub fn restore(der: &[u8]) -> Option<SslSession> {
 
 /// Makes a session of DER bytes, which is the caller's alone, if they are exactly one.
 pub fn decode(der: &[u8]) -> Result<SslSession, StoreError> {
-    let visit = Visit::begin();
+    let visit = Visit::begin().ok_or(StoreError::OpenSslEnded)?;
     let mut start = der.as_ptr();
     let len = c_long::try_from(der.len()).map_err(|_| StoreError::NotASession)?;
     // SAFETY: `start` and `len` are those of `der`; the result is null or one

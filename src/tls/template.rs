@@ -14,23 +14,20 @@ use std::ffi::{c_int, c_long};
 use std::hash::BuildHasher;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::quality::RandomState;
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ssl::{SslSession, SslSessionRef};
 use smallvec::SmallVec;
 
-use super::{
-    ERR_pop_to_mark, ERR_set_mark, OPENSSL_atexit, SSL_SESSION_dup, SSL_SESSION_get_ex_data,
-    SSL_SESSION_set_time, SSL_SESSION_set_timeout, SSL_SESSION_set1_hostname, SSL_SESSION_set1_id,
-    SSL_SESSION_set1_master_key, Visit,
+use super::bindings::{
+    SSL_SESSION_dup, SSL_SESSION_get_ex_data, SSL_SESSION_set_time, SSL_SESSION_set_timeout,
+    SSL_SESSION_set1_hostname, SSL_SESSION_set1_id, SSL_SESSION_set1_master_key,
 };
-use crate::gate;
-use crate::guard::guard;
-use crate::id::MAX_LEN;
-use crate::library::make_once;
-use crate::memory::{Shared, Swap};
+use super::visit::Visit;
+use crate::base::alloc::{Shared, Swap};
+use crate::base::once::make_once;
+use crate::base::session_id::MAX_LEN;
 
 /// Enough for the cipher suites and protocols of a server with many contexts. Two classes may
 /// want the same place; see [`Templates::learn`].
@@ -43,43 +40,13 @@ struct Template {
 }
 
 /// The templates of this process. They hold no secrets and are never changed, so threads
-/// share them.
+/// share them; nothing need free them when the process ends.
 pub struct Templates {
     places: [Swap<Template>; PLACES],
     hasher: RandomState,
 }
 
 static TEMPLATES: OnceLock<Templates> = OnceLock::new();
-
-/// Called by OpenSSL before it takes itself down.
-extern "C" fn free_templates() {
-    guard("free_templates", || {
-        if let Some(templates) = TEMPLATES.get() {
-            templates.free();
-        }
-    });
-    gate::close_for_good();
-}
-
-/// Has OpenSSL say when it is about to take itself down; `false` if it has no memory for that.
-pub fn expect_the_end() -> bool {
-    static EXPECTED: AtomicBool = AtomicBool::new(false);
-    if EXPECTED.load(Ordering::Relaxed) {
-        return true;
-    }
-    // SAFETY: the function has the type asked for and stays valid: the library is never unloaded. The
-    // error queue is this thread's, and as it was afterwards.
-    let is_expected = unsafe {
-        ERR_set_mark();
-        let done = OPENSSL_atexit(Some(free_templates));
-        ERR_pop_to_mark();
-        done == 1
-    };
-    if is_expected {
-        EXPECTED.store(true, Ordering::Relaxed);
-    }
-    is_expected
-}
 
 impl Templates {
     /// The ones of this process.
@@ -99,7 +66,7 @@ impl Templates {
     pub fn make(&self, parts: &Parts<'_>) -> Option<SslSession> {
         // From before the template is taken until it is let go of: whoever does that last,
         // frees it.
-        let visit = Visit::begin();
+        let visit = Visit::begin()?;
         let template = self.place(parts).load();
         let session = match &*template {
             Some(known) if parts.are_of(&known.class) => duplicate(&known.session)?,
@@ -120,27 +87,18 @@ impl Templates {
 
     /// Keeps a template of a session that was just decoded from these parts.
     pub fn learn(&self, parts: &Parts<'_>, session: &SslSessionRef) {
-        let _visit = Visit::begin();
+        let Some(_visit) = Visit::begin() else {
+            return;
+        };
         let place = self.place(parts);
         // Where two classes compete, not each session in turn is to drive the other out; the
         // ID is a random number at hand.
         if place.load().is_some() && parts.id.first().is_none_or(|byte| byte % 8 != 0) {
             return;
         }
-        if !expect_the_end() {
-            return;
-        }
         let template = Template::new(parts, session).map(Shared::new);
         if let Some(Ok(template)) = template {
             place.store(Some(template));
-        }
-    }
-
-    /// Frees them all; whoever uses one just now keeps it until he is done.
-    fn free(&self) {
-        for place in &self.places {
-            let _inside = gate::enter();
-            place.store(None);
         }
     }
 

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+use tssession::SessionId;
+use tssession::base::clock::Now;
+use tssession::cache::lifetime::Lifetime;
 use tssession::cache::{Cache, Limits, Refused};
-use tssession::entry::{Lifetime, Now};
-use tssession::id::SessionId;
-use tssession::stats::{Counter, Stats};
+use tssession::report::counters::{Counter, Stats};
 
 pub const IDS: u8 = 12;
 

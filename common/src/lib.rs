@@ -1,0 +1,22 @@
+//! What libtssession and libtssession_farm both need, each thing once.
+//!
+//! * [`boundary`]: what every function that C calls goes through;
+//! * [`buffer`]: results that are written to memory of the caller's;
+//! * [`code`]: the result of functions that only succeed or fail;
+//! * [`log_rate`]: how often log lines of one kind are written;
+//! * [`metrics`]: tables of counters, by name and as Prometheus text;
+//! * `generate`: the C headers and manual pages, for build scripts;
+//! * `faults`: panics on demand, for tests.
+
+#[cfg(not(any(panic = "unwind", doc)))]
+compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
+
+pub mod boundary;
+pub mod buffer;
+pub mod code;
+#[cfg(feature = "inject-faults")]
+pub mod faults;
+#[cfg(feature = "generate")]
+pub mod generate;
+pub mod log_rate;
+pub mod metrics;

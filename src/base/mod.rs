@@ -1,0 +1,12 @@
+//! What everything else stands on: it uses nothing else of the library.
+
+pub mod alloc;
+pub mod atomics;
+pub mod clock;
+pub mod files;
+pub mod once;
+pub mod secret_memory;
+pub mod session_id;
+pub mod spin;
+pub mod stripe;
+pub mod system;

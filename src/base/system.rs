@@ -1,0 +1,127 @@
+//! What the library asks of the operating system.
+
+use std::ffi::{CStr, CString, OsStr, c_void};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::fd::FromRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+
+use super::alloc::NoMemory;
+
+/// Overwrites what is no longer needed, and is not optimized away.
+///
+/// For session data: the `zeroize` crate, which wipes keys, goes byte by byte.
+pub fn wipe(bytes: &mut [u8]) {
+    // SAFETY: the pointer and the length are those of `bytes`.
+    unsafe { libc::explicit_bzero(bytes.as_mut_ptr().cast(), bytes.len()) };
+}
+
+/// Writes a line to stderr in one piece and without a lock: another thread may
+/// have held one when this process was forked. If nobody reads stderr any more, the
+/// signal that the kernel sends is not for the host to die of.
+pub fn write_stderr(line: &[u8]) {
+    // SAFETY: the sets are initialized before they are read; the pointer and the
+    // length are those of `line`. A failure has nobody to tell.
+    unsafe {
+        let mut pipe = mem::zeroed();
+        let mut before = mem::zeroed();
+        let mut pending = mem::zeroed();
+        libc::sigemptyset(&mut pipe);
+        libc::sigaddset(&mut pipe, libc::SIGPIPE);
+        libc::sigpending(&mut pending);
+        let was_pending = libc::sigismember(&pending, libc::SIGPIPE) == 1;
+        libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut before);
+        let written = libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+        if written < 0 && *libc::__errno_location() == libc::EPIPE && !was_pending {
+            let at_once = mem::zeroed();
+            libc::sigtimedwait(&pipe, ptr::null_mut(), &at_once);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
+    }
+}
+
+/// Calls `read` with the value of an environment variable, if there is one.
+pub fn with_variable<R>(name: &CStr, read: impl FnOnce(&OsStr) -> R) -> Option<R> {
+    // SAFETY: the name is a C string, and so is what is found. As everywhere in C, nobody may
+    // change the environment at the same time.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        (!value.is_null()).then(|| read(OsStr::from_bytes(CStr::from_ptr(value).to_bytes())))
+    }
+}
+
+/// Opens a file for reading; does not wait for what is none.
+pub fn open_to_read(path: &Path) -> Result<io::Result<File>, NoMemory> {
+    let mut name = Vec::new();
+    let path = path.as_os_str().as_bytes();
+    name.try_reserve_exact(path.len() + 1)
+        .map_err(|_| NoMemory)?;
+    name.extend_from_slice(path);
+    name.push(0);
+    let Ok(name) = CString::from_vec_with_nul(name) else {
+        return Ok(Err(io::ErrorKind::InvalidInput.into()));
+    };
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+    loop {
+        // SAFETY: the name is a C string.
+        let file = unsafe { libc::open(name.as_ptr(), flags) };
+        if file >= 0 {
+            // SAFETY: it was opened now, and nobody else knows of it.
+            return Ok(Ok(unsafe { File::from_raw_fd(file) }));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Ok(Err(error));
+        }
+    }
+}
+
+/// What `Display` writes of an error, without memory.
+pub fn fmt_error(error: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(code) = error.raw_os_error() else {
+        return write!(f, "{}", error.kind());
+    };
+    let mut text = [0u8; 128];
+    // SAFETY: the pointer and the length are those of `text`. It is the function of POSIX,
+    // whichever the C library calls so.
+    let done = unsafe { libc::strerror_r(code, text.as_mut_ptr().cast(), text.len()) } == 0;
+    let text = CStr::from_bytes_until_nul(&text).unwrap_or_default();
+    let text = text.to_str().ok().filter(|_| done);
+    write!(f, "{} (os error {code})", text.unwrap_or("Unknown error"))
+}
+
+/// Whether this is `libtssession.so`, and not a part of a Rust program: then the Rust
+/// runtime in it is this library's own.
+pub fn is_loaded_by_itself() -> bool {
+    loaded_object(own_address()).is_some_and(|object| {
+        // SAFETY: the name lives as long as the code does, which is never unloaded.
+        let file = unsafe { CStr::from_ptr(object.dli_fname) };
+        file.to_bytes()
+            .rsplit(|byte| *byte == b'/')
+            .next()
+            .is_some_and(|file| file.starts_with(b"libtssession.so"))
+    })
+}
+
+/// Whether this is in the same loaded file as the library's own code.
+pub fn is_in_this_file(address: *const c_void) -> bool {
+    let start = |address| loaded_object(address).map(|object| object.dli_fbase);
+    start(address) == start(own_address())
+}
+
+/// An address in the library's own code.
+fn own_address() -> *const c_void {
+    own_address as *const c_void
+}
+
+fn loaded_object(address: *const c_void) -> Option<libc::Dl_info> {
+    // SAFETY: a structure of pointers, which is written to; any address may be asked for.
+    unsafe {
+        let mut found = mem::zeroed();
+        (libc::dladdr(address, &mut found) != 0).then_some(found)
+    }
+}

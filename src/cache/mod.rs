@@ -1,0 +1,620 @@
+//! The session cache: sharded, bounded by entries and by bytes. What is done under a lock
+//! takes some hundred nanoseconds, and now and then (a search for what has expired,
+//! for a victim, a table that grows) as much as the shard has sessions: at the default
+//! settings, 400.
+//!
+//! # Structure
+//!
+//! A `DashMap` holds the entries, one `Lane` beside each of its shards holds
+//! what belongs to the shard but not to the table: the eviction order, above all.
+//! One `Budget` counts entries and bytes.
+//!
+//! # Invariants
+//!
+//! 1. Room in the budget is reserved *before* an entry is put into a
+//!    table and released *after* it was taken out, so what the tables hold never
+//!    exceeds the limits. Both happen under the lock of that table's shard: who has
+//!    all locks sees numbers that are true.
+//! 2. A lane's order changes only under its shard's write lock, and names exactly
+//!    the entries of that shard.
+//! 3. A thread holds at most one shard lock, except in [`Cache::freeze`], which
+//!    takes them all in ascending order. While it holds one it calls no code
+//!    but this crate's. The bytes of an entry are written, copied and wiped under it.
+//! 4. Locks are only ever *tried*, again and again, never parked upon, so that
+//!    [`Cache::freeze`] makes a fork safe (see [`crate::base::spin`]).
+
+#![forbid(unsafe_code)]
+
+mod blocks;
+mod budget;
+mod entry;
+pub mod lifetime;
+mod policy;
+mod shard;
+
+use std::hash::BuildHasher;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use dashmap::{DashMap, RwLockReadGuard};
+use foldhash::quality::RandomState;
+use smallvec::SmallVec;
+
+use crate::base::clock::Now;
+use crate::base::session_id::SessionId;
+use crate::base::spin::{Patience, Wait};
+use crate::base::system;
+use crate::report::counters::{Counter, Stats};
+use blocks::Blocks;
+use budget::Budget;
+use entry::{Draft, Entry};
+use lifetime::Lifetime;
+use policy::TrialShare;
+use shard::{Lane, Shard, Shared, Table, Whom};
+
+pub use budget::Limits;
+pub use shard::Refused;
+
+/// How many sessions an insert evicts before it lets others at the shard.
+const EVICT_PER_LOCK: usize = 4;
+
+/// A shard is worth having from about this many entries on: an eviction order
+/// over a handful of sessions cannot tell which of them are in use.
+const ENTRIES_PER_SHARD: usize = 128;
+
+/// Why a lookup finds nothing.
+#[derive(Clone, Copy)]
+enum Miss {
+    Absent,
+    Expired,
+    /// The shard was locked, and waiting is switched off.
+    Contention,
+    NoMemory,
+}
+
+/// A bounded, thread-safe map from session ID to DER bytes.
+pub struct Cache {
+    map: DashMap<u64, Entry, RandomState>,
+    lanes: Box<[CachePadded<Lane>]>,
+    /// For each shard the writers that wait for it. Readers let them pass, or a crowd of
+    /// readers could keep a writer out for good. Close together: every reader looks, and
+    /// nobody writes as long as nobody waits.
+    writers_waiting: Box<[AtomicU32]>,
+    /// Give up on a locked shard instead of waiting.
+    skip_on_contention: AtomicBool,
+    /// The shard where the search for a victim or an expired session goes on.
+    next_shard: AtomicUsize,
+    shared: Shared,
+}
+
+impl Cache {
+    /// An empty cache. `shards` is a wish: it is rounded up to a power of two and
+    /// lowered where the limit would leave next to nothing for each shard.
+    pub fn new(limits: Limits, shards: usize, stats: Arc<Stats>) -> Self {
+        let useful = (limits.entries / ENTRIES_PER_SHARD).next_power_of_two();
+        // Two is the fewest that dashmap takes.
+        let shards = shards.next_power_of_two().min(useful).max(2);
+        Self {
+            map: DashMap::with_hasher_and_shard_amount(RandomState::default(), shards),
+            lanes: (0..shards)
+                .map(|_| CachePadded::new(Lane::new(limits.entries / shards)))
+                .collect(),
+            writers_waiting: (0..shards).map(|_| AtomicU32::new(0)).collect(),
+            skip_on_contention: AtomicBool::new(false),
+            next_shard: AtomicUsize::new(0),
+            shared: Shared {
+                budget: Budget::new(limits),
+                timeout: AtomicU32::new(0),
+                trial_share: TrialShare::default(),
+                has_evicted: AtomicBool::new(false),
+                shards,
+                stats,
+            },
+        }
+    }
+
+    /// Copies the session's DER to the front of `buffer`, as much as fits, and
+    /// returns how long it is. `None`: no such session, or it has expired.
+    ///
+    /// Takes the shard's lock for reading.
+    pub fn copy_der(
+        &self,
+        id: &SessionId,
+        now: impl Fn() -> Now,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Option<usize> {
+        self.counted(self.find(id, now, |entry, blocks| {
+            entry.touch();
+            entry.copy_der(blocks, buffer);
+            entry.der_len()
+        }))
+    }
+
+    /// [`Cache::copy_der`] if that can be done without waiting, allocating or freeing:
+    /// otherwise `None`, and nothing is counted.
+    pub fn copy_der_at_once(
+        &self,
+        id: &SessionId,
+        now: impl Fn() -> Now,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Option<Option<usize>> {
+        let hash = self.hash(id);
+        let shard = self.map.determine_shard(hash as usize);
+        let table = self.try_read(shard)?;
+        let found = self.look(&table, shard, (hash, id), now, |entry, blocks| {
+            entry.touch();
+            entry.copy_der(blocks, buffer);
+            entry.der_len()
+        });
+        drop(table);
+        match found {
+            Look::Found(len) => Some(self.counted(Ok(len))),
+            Look::Absent => {
+                self.learn(shard, hash);
+                Some(self.counted(Err(Miss::Absent)))
+            }
+            Look::Expired => None,
+        }
+    }
+
+    /// Calls `read` with a copy of the session's DER that is wiped afterwards.
+    /// `None`: no such session, or it has expired.
+    ///
+    /// Takes the shard's lock for reading, and calls `read` without it.
+    pub fn with_der<R>(
+        &self,
+        id: &SessionId,
+        now: impl Fn() -> Now,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Option<R> {
+        let mut copy = DerCopy::default();
+        loop {
+            let needed = self.find(id, &now, |entry, blocks| {
+                let fits = entry.der_len() <= copy.0.capacity();
+                if fits {
+                    entry.touch();
+                    copy.fill(entry, blocks);
+                }
+                (!fits).then_some(entry.der_len())
+            });
+            match needed {
+                Ok(Some(len)) if copy.reserve(len) => continue,
+                Ok(Some(_)) => return self.counted(Err(Miss::NoMemory)),
+                Ok(None) => return self.counted(Ok(read(&copy.0))),
+                Err(miss) => return self.counted(Err(miss)),
+            }
+        }
+    }
+
+    fn counted<R>(&self, found: Result<R, Miss>) -> Option<R> {
+        self.shared.stats.count(match found {
+            Ok(_) => Counter::Hit,
+            Err(Miss::Absent) => Counter::MissAbsent,
+            Err(Miss::Expired) => Counter::MissExpired,
+            Err(Miss::Contention) => Counter::MissContention,
+            Err(Miss::NoMemory) => Counter::MissNoMemory,
+        });
+        found.ok()
+    }
+
+    fn find<R>(
+        &self,
+        id: &SessionId,
+        now: impl Fn() -> Now,
+        read: impl FnOnce(&Entry, &Blocks) -> R,
+    ) -> Result<R, Miss> {
+        let hash = self.hash(id);
+        let shard = self.map.determine_shard(hash as usize);
+        let table = self.read(shard).ok_or(Miss::Contention)?;
+        let found = self.look(&table, shard, (hash, id), &now, read);
+        drop(table);
+        match found {
+            Look::Found(result) => Ok(result),
+            Look::Absent => {
+                self.learn(shard, hash);
+                Err(Miss::Absent)
+            }
+            Look::Expired => {
+                self.reap(shard, hash, id, now());
+                Err(Miss::Expired)
+            }
+        }
+    }
+
+    /// Lets the policy learn from a session that was not found.
+    fn learn(&self, shard: usize, hash: u64) {
+        if self.shared.has_evicted.load(Ordering::Relaxed)
+            && let Some(queue) = self.lanes[shard].ghosts.recall(hash)
+        {
+            let sessions = self.shared.budget.max_entries();
+            self.shared.trial_share.learn(queue, sessions);
+        }
+    }
+
+    /// Looks into a shard that is locked. The clock is read when there is need to.
+    fn look<R>(
+        &self,
+        table: &Table,
+        shard: usize,
+        (hash, id): (u64, &SessionId),
+        now: impl Fn() -> Now,
+        read: impl FnOnce(&Entry, &Blocks) -> R,
+    ) -> Look<R> {
+        let blocks = &self.lanes[shard].blocks;
+        let Some((_, entry)) = table.get(hash, |(_, entry)| entry.get().is(blocks, id)) else {
+            return Look::Absent;
+        };
+        let entry = entry.get();
+        fault!("lookup, shard locked");
+        if entry.lifetime(blocks).is_over(now(), self.shared.timeout()) {
+            return Look::Expired;
+        }
+        Look::Found(read(entry, blocks))
+    }
+
+    /// Stores a session under `id`, in place of the one that is there.
+    ///
+    /// Takes the shard's lock for writing, and those of other shards one at a
+    /// time when room has to be made.
+    pub fn insert(
+        &self,
+        id: &SessionId,
+        der: &[u8],
+        lifetime: Lifetime,
+        now: Now,
+    ) -> Result<(), Refused> {
+        let result = self.try_insert(id, der, lifetime, now);
+        self.shared.stats.count(match result {
+            Ok(()) => Counter::Stored,
+            Err(Refused::Expired) => Counter::RefusedExpired,
+            Err(Refused::TooLarge) => Counter::RefusedTooLarge,
+            Err(Refused::Contention) => Counter::RefusedContention,
+            Err(Refused::NoMemory) => Counter::RefusedNoMemory,
+        });
+        result
+    }
+
+    fn try_insert(
+        &self,
+        id: &SessionId,
+        der: &[u8],
+        lifetime: Lifetime,
+        now: Now,
+    ) -> Result<(), Refused> {
+        if lifetime.is_over(now, self.shared.timeout()) {
+            return Err(Refused::Expired);
+        }
+        let draft = Draft::new(id, der, lifetime).ok_or(Refused::TooLarge)?;
+        let hash = self.hash(id);
+        let home = self.map.determine_shard(hash as usize);
+
+        let mut first_try = true;
+        let mut wait = Wait::default();
+        loop {
+            if der.len() > self.shared.budget.max_bytes() {
+                return Err(Refused::TooLarge);
+            }
+            // Skipping is for the first try only: later ones have evicted something,
+            // and to give up then would have cost a stranger's session for nothing.
+            let mut shard = if first_try {
+                self.write_or_skip(home).ok_or(Refused::Contention)?
+            } else {
+                self.write(home)
+            };
+            first_try = false;
+            shard.reserve_memory(draft.words())?;
+            fault!("insert, shard locked");
+            shard.reap(&self.shared, now);
+            for _ in 0..EVICT_PER_LOCK {
+                let old_len = shard.der_len(hash, id);
+                if self.shared.budget.reserve(old_len, der.len()) {
+                    shard.put(&self.shared, hash, id, &draft);
+                    drop(shard);
+                    self.reap_next_shard(now);
+                    return Ok(());
+                }
+                // Here if possible: then one lock does for both.
+                if !shard.evict(&self.shared, now, Whom::ColdOfFairShare) {
+                    break;
+                }
+            }
+            drop(shard);
+            if !self.evict_anywhere(now) {
+                // Another thread has reserved the room and not used it yet.
+                wait.a_little();
+            }
+        }
+    }
+
+    /// Removes a session; `true` if there was one that had not expired.
+    ///
+    /// Takes the shard's lock for writing and waits for it, whatever is set
+    /// for contention.
+    pub fn remove(&self, id: &SessionId, now: Now) -> bool {
+        let (shard, hash) = self.write_home(id);
+        self.take(shard, hash, id, now, |_, _| ()).is_ok()
+    }
+
+    /// Removes a session and calls `read` with its DER, so that of several callers one
+    /// gets it. `None`: no such session, or it has expired.
+    ///
+    /// Takes the shard's lock for writing, and calls `read` without it.
+    pub fn take_der<R>(
+        &self,
+        id: &SessionId,
+        now: Now,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Option<R> {
+        let mut copy = DerCopy::default();
+        let (shard, hash) = self.write_home(id);
+        if !copy.reserve(shard.der_len(hash, id).unwrap_or(0)) {
+            return self.counted(Err(Miss::NoMemory));
+        }
+        let taken = self.take(shard, hash, id, now, |entry, blocks| {
+            copy.fill(entry, blocks);
+        });
+        self.counted(taken.map(|()| read(&copy.0)))
+    }
+
+    fn write_home(&self, id: &SessionId) -> (Shard<'_>, u64) {
+        let hash = self.hash(id);
+        (self.write(self.map.determine_shard(hash as usize)), hash)
+    }
+
+    fn take<R>(
+        &self,
+        mut shard: Shard<'_>,
+        hash: u64,
+        id: &SessionId,
+        now: Now,
+        read: impl FnOnce(&Entry, &Blocks) -> R,
+    ) -> Result<R, Miss> {
+        fault!("remove, shard locked");
+        let is_it = |entry: &Entry, blocks: &Blocks| entry.is(blocks, id);
+        let taken = shard.take(&self.shared, hash, is_it, |entry, blocks| {
+            let is_over = entry.lifetime(blocks).is_over(now, self.shared.timeout());
+            (!is_over).then(|| read(entry, blocks))
+        });
+        drop(shard);
+        let result = taken.ok_or(Miss::Absent)?.ok_or(Miss::Expired);
+        self.shared.stats.count(match result {
+            Ok(_) => Counter::Removed,
+            Err(_) => Counter::Expired,
+        });
+        result
+    }
+
+    /// Forgets every session and gives the memory back.
+    ///
+    /// Takes the shards' locks for writing, one at a time.
+    pub fn clear(&self) {
+        for index in 0..self.lanes.len() {
+            self.write(index).clear(&self.shared);
+        }
+    }
+
+    /// [`Cache::clear`] for the end of the process: passes over shards that stay
+    /// locked, because the thread that holds the lock may never run again.
+    pub fn clear_at_exit(&self) {
+        let patience = Patience::of(Duration::from_millis(10));
+        for index in 0..self.lanes.len() {
+            if let Some(shard) = patience.wait_for(|| self.try_write(index)) {
+                shard.clear(&self.shared);
+            }
+        }
+    }
+
+    /// Changes the bounds, evicting what is too much.
+    pub fn set_limits(&self, limits: Limits, now: Now) {
+        self.shared.budget.set_limits(limits);
+        let mut wait = Wait::default();
+        while self.shared.budget.is_exceeded() {
+            if !self.evict_anywhere(now) {
+                wait.a_little();
+            }
+        }
+    }
+
+    /// Seconds after which a session is over whatever it says itself; 0: never.
+    ///
+    /// Takes the shards' locks for writing, one at a time.
+    pub fn set_timeout(&self, seconds: u32) {
+        if self.shared.timeout.swap(seconds, Ordering::SeqCst) == seconds {
+            return;
+        }
+        for index in 0..self.lanes.len() {
+            self.write(index).set_timeout(seconds);
+        }
+    }
+
+    /// Whether lookups and inserts give up on a locked shard instead of waiting.
+    pub fn set_skip_on_contention(&self, skip: bool) {
+        self.skip_on_contention.store(skip, Ordering::Relaxed);
+    }
+
+    /// How many sessions there are, expired ones that were not reclaimed yet included.
+    pub fn entries(&self) -> usize {
+        self.shared.budget.entries()
+    }
+
+    /// How many bytes of DER there are.
+    pub fn bytes(&self) -> usize {
+        self.shared.budget.bytes()
+    }
+
+    /// Takes every lock, so that a `fork` finds none held by another thread; `None` when
+    /// one of them cannot be had.
+    pub(crate) fn freeze(&self, patience: Patience) -> Option<Frozen<'_>> {
+        let mut shards = Vec::new();
+        shards.try_reserve_exact(self.lanes.len()).ok()?;
+        for index in 0..self.lanes.len() {
+            shards.push(patience.wait_for(|| self.try_write(index))?);
+        }
+        Some(Frozen {
+            _shards: shards,
+            cache: self,
+        })
+    }
+
+    fn hash(&self, id: &SessionId) -> u64 {
+        self.map.hasher().hash_one(id)
+    }
+
+    /// Drops the entry under `id` if it still is expired, unless the shard is busy:
+    /// somebody else will come by.
+    fn reap(&self, index: usize, hash: u64, id: &SessionId, now: Now) {
+        let Some(mut shard) = self.try_write(index) else {
+            return;
+        };
+        let timeout = self.shared.timeout();
+        let is_it = |entry: &Entry, blocks: &Blocks| {
+            entry.is(blocks, id) && entry.lifetime(blocks).is_over(now, timeout)
+        };
+        let expired = shard.take(&self.shared, hash, is_it, |_, _| ());
+        drop(shard);
+        if expired.is_some() {
+            self.shared.stats.count(Counter::Expired);
+        }
+    }
+
+    /// Clears away a few expired sessions in another shard, so that one that nobody
+    /// inserts into does not keep them.
+    fn reap_next_shard(&self, now: Now) {
+        let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
+        if now.wall < self.lanes[index].earliest_end.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(mut shard) = self.try_write(index) {
+            shard.reap(&self.shared, now);
+        }
+    }
+
+    /// Makes room in the next shard that has any to give; `false` when none has.
+    fn evict_anywhere(&self, now: Now) -> bool {
+        for whom in [Whom::ColdOfFairShare, Whom::Cold, Whom::Any] {
+            for _ in 0..self.lanes.len() {
+                let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
+                if self.write(index).evict(&self.shared, now, whom) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The shard's table for reading, unless it is locked or a writer waits for it.
+    fn try_read(&self, index: usize) -> Option<RwLockReadGuard<'_, Table>> {
+        let writers = &self.writers_waiting[index];
+        if writers.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        self.map.shards()[index].try_read()
+    }
+
+    /// The shard's table for reading; `None`: locked, and waiting is switched off.
+    fn read(&self, index: usize) -> Option<RwLockReadGuard<'_, Table>> {
+        if let Some(table) = self.try_read(index) {
+            return Some(table);
+        }
+        let lock = &self.map.shards()[index];
+        let writers = &self.writers_waiting[index];
+        self.shared.stats.count(Counter::Contention);
+        if self.skip_on_contention.load(Ordering::Relaxed) {
+            return lock.try_read();
+        }
+        let mut wait = Wait::default();
+        loop {
+            wait.a_little();
+            // A writer that is let pass needs a moment, not for ever.
+            if (writers.load(Ordering::Relaxed) == 0 || wait.is_long())
+                && let Some(table) = lock.try_read()
+            {
+                return Some(table);
+            }
+        }
+    }
+
+    /// The shard for writing; `None`: locked, and waiting is switched off.
+    fn write_or_skip(&self, index: usize) -> Option<Shard<'_>> {
+        if self.skip_on_contention.load(Ordering::Relaxed) {
+            let shard = self.try_write(index);
+            if shard.is_none() {
+                self.shared.stats.count(Counter::Contention);
+            }
+            return shard;
+        }
+        Some(self.write(index))
+    }
+
+    fn write(&self, index: usize) -> Shard<'_> {
+        if let Some(shard) = self.try_write(index) {
+            return shard;
+        }
+        self.shared.stats.count(Counter::Contention);
+        let writers = &self.writers_waiting[index];
+        writers.fetch_add(1, Ordering::Relaxed);
+        let mut wait = Wait::default();
+        let shard = loop {
+            wait.a_little();
+            if let Some(shard) = self.try_write(index) {
+                break shard;
+            }
+        };
+        writers.fetch_sub(1, Ordering::Relaxed);
+        shard
+    }
+
+    fn try_write(&self, index: usize) -> Option<Shard<'_>> {
+        let table = self.map.shards()[index].try_write()?;
+        Some(Shard::new(table, &self.lanes[index]))
+    }
+}
+
+/// What a lookup comes upon.
+enum Look<R> {
+    Found(R),
+    Absent,
+    /// To be cleared away.
+    Expired,
+}
+
+/// A session's DER on its way to its reader: most fit without an allocation.
+#[derive(Default)]
+struct DerCopy(SmallVec<[u8; 1024]>);
+
+impl DerCopy {
+    /// Makes room for so many bytes; `false` when there is no memory for them.
+    fn reserve(&mut self, len: usize) -> bool {
+        self.0.try_reserve_exact(len).is_ok()
+    }
+
+    fn fill(&mut self, entry: &Entry, blocks: &Blocks) {
+        self.0.resize(entry.der_len(), 0);
+        entry.copy_der(blocks, &mut self.0);
+    }
+}
+
+impl Drop for DerCopy {
+    fn drop(&mut self) {
+        system::wipe(&mut self.0);
+    }
+}
+
+/// All locks of a cache, held by one thread until this is dropped.
+pub(crate) struct Frozen<'a> {
+    cache: &'a Cache,
+    _shards: Vec<Shard<'a>>,
+}
+
+impl Frozen<'_> {
+    /// Releases the locks in a forked child, where the threads that waited
+    /// for them do not exist.
+    pub(crate) fn release_in_child(self) {
+        for writers in &self.cache.writers_waiting {
+            writers.store(0, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,689 @@
+//! Which session leaves when the cache is full: one that has expired, else the one that this
+//! policy picks. There is one order per shard.
+//!
+//! Two queues, after S3-FIFO. New sessions stand in the first, in the order of their
+//! arrival, and are on trial there: the oldest leaves, or moves to the second queue if it
+//! was used. In the second the oldest leaves, or goes round again, once for every use up to
+//! [`MOST_USES`]. A hit only counts up in the entry, so lookups need no exclusive lock;
+//! and a flood of sessions that nobody asks for again passes through the first queue
+//! without pushing out those in use.
+//!
+//! How much of the shard the first queue may have, is learnt, as in ARC. Where clients come
+//! back after long and uneven times, a trial must be long; where a few come all the time, it
+//! should be short. Some of the sessions that were evicted are remembered, by a part of
+//! their hash: asked for in vain, they tell which queue was too short.
+//!
+//! This module knows neither locks nor entries: it keeps the order, the cache
+//! answers whether a session was used.
+
+use std::ops::{Index, IndexMut};
+use std::sync::atomic::Ordering;
+
+use crate::base::atomics::{AtomicU32, AtomicU64};
+
+/// No node: the end of the list.
+const NIL: u32 = u32::MAX;
+
+/// More uses than this count no more.
+pub(crate) const MOST_USES: u8 = 3;
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// New, and on trial.
+    Trial,
+    /// It has been used while on trial.
+    Proven,
+}
+
+const QUEUES: [Queue; 2] = [Queue::Trial, Queue::Proven];
+
+#[derive(Clone, Copy)]
+struct Node {
+    /// Finds the entry again: the table is searched for this hash and the slot.
+    hash: u64,
+    /// The second at which the session is over, as [`as_u32`] keeps it.
+    end: u32,
+    newer: u32,
+    older: u32,
+    queue: Queue,
+}
+
+#[derive(Clone, Copy)]
+struct Ends {
+    newest: u32,
+    oldest: u32,
+    len: usize,
+}
+
+/// Nodes by their slots. They are in chunks, and so do not move when there come more, which
+/// would take time and leave holes in the heap.
+#[derive(Default)]
+struct Nodes {
+    chunks: Vec<Vec<Node>>,
+    len: usize,
+}
+
+/// Nodes of a chunk.
+const CHUNK: usize = 32;
+
+impl Nodes {
+    /// Makes sure that there may be so many; `false` when there is no memory for them.
+    fn reserve(&mut self, count: usize) -> bool {
+        while self.chunks.len() * CHUNK < count {
+            let mut chunk = Vec::new();
+            if chunk.try_reserve_exact(CHUNK).is_err() || self.chunks.try_reserve(1).is_err() {
+                return false;
+            }
+            self.chunks.push(chunk);
+        }
+        true
+    }
+
+    /// Adds one for which there is a reservation, and returns its slot.
+    fn push(&mut self, node: Node) -> u32 {
+        let slot = self.len;
+        self.chunks[slot / CHUNK].push(node);
+        self.len += 1;
+        slot as u32
+    }
+
+    fn get(&self, slot: u32) -> Option<&Node> {
+        let slot = slot as usize;
+        self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)
+    }
+
+    fn get_mut(&mut self, slot: u32) -> Option<&mut Node> {
+        let slot = slot as usize;
+        self.chunks.get_mut(slot / CHUNK)?.get_mut(slot % CHUNK)
+    }
+}
+
+impl Index<u32> for Nodes {
+    type Output = Node;
+
+    fn index(&self, slot: u32) -> &Node {
+        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+}
+
+impl IndexMut<u32> for Nodes {
+    fn index_mut(&mut self, slot: u32) -> &mut Node {
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+}
+
+/// The eviction order of one shard.
+pub(crate) struct Order {
+    nodes: Nodes,
+    queues: [Ends; 2],
+    /// Where the search for expired sessions goes on.
+    search: u32,
+    /// No session is over before this second.
+    earliest_end: i64,
+    /// Unused nodes, chained through `older`.
+    free: u32,
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        let empty = Ends {
+            newest: NIL,
+            oldest: NIL,
+            len: 0,
+        };
+        Self {
+            nodes: Nodes::default(),
+            queues: [empty; 2],
+            search: NIL,
+            earliest_end: i64::MAX,
+            free: NIL,
+        }
+    }
+}
+
+impl Order {
+    pub(crate) fn len(&self) -> usize {
+        self.queues.iter().map(|queue| queue.len).sum()
+    }
+
+    /// Makes sure that the next [`Order::push`] allocates nothing; `false` when
+    /// there is no memory for it.
+    pub(crate) fn reserve(&mut self) -> bool {
+        self.free != NIL || self.nodes.reserve(self.nodes.len + 1)
+    }
+
+    /// Frees what was allocated for more than `room` sessions, of which there may be so many
+    /// at most. `renamed` is told each session's hash, slot and new slot; `false` when there
+    /// is no memory to do it with: then nothing has changed.
+    pub(crate) fn shrink(&mut self, room: usize, mut renamed: impl FnMut(u64, u32, u32)) -> bool {
+        let mut small = Self::default();
+        if !small.nodes.reserve(room) {
+            return false;
+        }
+        for queue in QUEUES {
+            let mut slot = self.queues[queue as usize].oldest;
+            while let Some(&node) = self.nodes.get(slot) {
+                let new_slot = small.new_node(node.hash, node.end);
+                small.link(new_slot, queue);
+                if self.search == slot {
+                    small.search = new_slot;
+                }
+                renamed(node.hash, slot, new_slot);
+                slot = node.newer;
+            }
+        }
+        small.earliest_end = self.earliest_end;
+        *self = small;
+        true
+    }
+
+    /// Adds a session as the newest and returns the slot that names it until
+    /// it is removed.
+    pub(crate) fn push(&mut self, hash: u64, end: i64) -> u32 {
+        let end = as_u32(end);
+        self.earliest_end = self.earliest_end.min(from_u32(end));
+        let slot = self.new_node(hash, end);
+        self.link(slot, Queue::Trial);
+        slot
+    }
+
+    /// Takes a session out of the order.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        if self.search == slot {
+            self.search = self.next(slot);
+        }
+        self.unlink(slot);
+        self.nodes[slot].older = self.free;
+        self.free = slot;
+    }
+
+    fn new_node(&mut self, hash: u64, end: u32) -> u32 {
+        let node = Node {
+            hash,
+            end,
+            newer: NIL,
+            older: NIL,
+            queue: Queue::Trial,
+        };
+        if self.free == NIL {
+            return self.nodes.push(node);
+        }
+        let slot = self.free;
+        self.free = self.nodes[slot].older;
+        self.nodes[slot] = node;
+        slot
+    }
+
+    /// Makes a node the newest of a queue.
+    fn link(&mut self, slot: u32, queue: Queue) {
+        let ends = &mut self.queues[queue as usize];
+        let older = std::mem::replace(&mut ends.newest, slot);
+        ends.len += 1;
+        match older {
+            NIL => ends.oldest = slot,
+            older => self.nodes[older].newer = slot,
+        }
+        let node = &mut self.nodes[slot];
+        (node.newer, node.older, node.queue) = (NIL, older, queue);
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Node {
+            newer,
+            older,
+            queue,
+            ..
+        } = self.nodes[slot];
+        let ends = &mut self.queues[queue as usize];
+        ends.len -= 1;
+        match newer {
+            NIL => ends.newest = older,
+            newer => self.nodes[newer].older = older,
+        }
+        match older {
+            NIL => ends.oldest = newer,
+            older => self.nodes[older].newer = newer,
+        }
+    }
+
+    /// The next one for who goes through all: to the newest of one queue, then
+    /// from the oldest of the other; [`NIL`] at the end.
+    fn next(&self, slot: u32) -> u32 {
+        let node = &self.nodes[slot];
+        match (node.newer, node.queue) {
+            (NIL, Queue::Trial) => self.queues[Queue::Proven as usize].oldest,
+            (newer, _) => newer,
+        }
+    }
+
+    fn first(&self) -> u32 {
+        match self.queues[Queue::Trial as usize].oldest {
+            NIL => self.queues[Queue::Proven as usize].oldest,
+            oldest => oldest,
+        }
+    }
+
+    /// A second before which no session is over.
+    pub(crate) fn earliest_end(&self) -> i64 {
+        self.earliest_end
+    }
+
+    /// A session that is over, as hash and slot; it stays in the order until
+    /// [`Order::remove`]. Goes through all of them only when one may be: then once, and
+    /// not again before the next one's time has come.
+    pub(crate) fn expired(&mut self, now: i64) -> Option<(u64, u32)> {
+        if now < self.earliest_end {
+            return None;
+        }
+        let mut earliest = i64::MAX;
+        for _ in 0..self.len() {
+            if self.search == NIL {
+                self.search = self.first();
+            }
+            let slot = self.search;
+            let Node { hash, end, .. } = self.nodes[slot];
+            let end = from_u32(end);
+            if end <= now {
+                return Some((hash, slot));
+            }
+            earliest = earliest.min(end);
+            self.search = self.next(slot);
+        }
+        self.earliest_end = earliest;
+        None
+    }
+
+    /// All sessions, as hash and slot.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
+        let mut slot = self.first();
+        std::iter::from_fn(move || {
+            let node = self.nodes.get(slot)?;
+            let this = (node.hash, slot);
+            slot = self.next(slot);
+            Some(this)
+        })
+    }
+
+    /// Sets the end of every session anew.
+    pub(crate) fn set_ends(&mut self, mut end_of: impl FnMut(u64, u32) -> i64) {
+        self.earliest_end = i64::MAX;
+        let mut slot = self.first();
+        while let Some(node) = self.nodes.get_mut(slot) {
+            node.end = as_u32(end_of(node.hash, slot));
+            self.earliest_end = self.earliest_end.min(from_u32(node.end));
+            slot = self.next(slot);
+        }
+    }
+
+    /// The session to evict, where those on trial may be this share of all; it stays in the
+    /// order until [`Order::remove`]. `used` is asked whether a candidate was used, and
+    /// forgets all uses of one on trial, or one use of a proven one. `None` when it has
+    /// spared as many as there are.
+    pub(crate) fn victim(
+        &mut self,
+        trial_share: f64,
+        mut used: impl FnMut(u64, u32, Queue) -> bool,
+    ) -> Option<Victim> {
+        let len = self.len();
+        let most_on_trial = trial_share * len as f64;
+        // No proven session is asked twice: where all of them are in use, one on trial goes.
+        let mut unasked = self.queues[Queue::Proven as usize].len;
+        for _ in 0..len {
+            let on_trial = self.queues[Queue::Trial as usize].len;
+            let is_long = on_trial as f64 > most_on_trial || unasked == 0;
+            let from = match is_long && on_trial > 0 {
+                true => Queue::Trial,
+                false => Queue::Proven,
+            };
+            if from == Queue::Proven {
+                unasked = unasked.saturating_sub(1);
+            }
+            let slot = self.queues[from as usize].oldest;
+            let hash = self.nodes[slot].hash;
+            if !used(hash, slot, from) {
+                return Some(Victim { hash, slot, from });
+            }
+            if self.search == slot {
+                self.search = self.next(slot);
+            }
+            self.unlink(slot);
+            self.link(slot, Queue::Proven);
+        }
+        None
+    }
+}
+
+/// A second as far as 2106, in less room.
+fn as_u32(end: i64) -> u32 {
+    end.clamp(0, u32::MAX.into()) as u32
+}
+
+/// A later one is not known: such a session leaves when it is looked up or evicted.
+fn from_u32(end: u32) -> i64 {
+    match end {
+        u32::MAX => i64::MAX,
+        end => end.into(),
+    }
+}
+
+/// A session that is to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Victim {
+    pub(crate) hash: u64,
+    pub(crate) slot: u32,
+    pub(crate) from: Queue,
+}
+
+/// Remembers some of the sessions that were lately evicted from one shard. Needs no lock.
+///
+/// As many of one queue as of the other, however many leave each: so a queue's ghosts stay
+/// the longer, the fewer leave it.
+pub(crate) struct Ghosts {
+    /// For each of the queues a part of the hash; 0: none.
+    marks: Box<[[AtomicU32; 2]]>,
+}
+
+impl Ghosts {
+    /// For a shard of about so many sessions.
+    pub(crate) fn new(sessions: usize) -> Self {
+        let len = (sessions / 16).next_power_of_two();
+        Self {
+            marks: (0..len).map(|_| Default::default()).collect(),
+        }
+    }
+
+    fn mark(hash: u64) -> u32 {
+        (hash >> 24) as u32 | 1
+    }
+
+    fn places(&self, hash: u64) -> &[AtomicU32; 2] {
+        // The lowest bits: the shard comes from the upper ones, and the mark is above.
+        &self.marks[hash as usize & (self.marks.len() - 1)]
+    }
+
+    pub(crate) fn remember(&self, victim: Victim) {
+        let place = &self.places(victim.hash)[victim.from as usize];
+        place.store(Self::mark(victim.hash), Ordering::Relaxed);
+    }
+
+    /// The queue that a session was evicted from which is asked for now; forgets it.
+    pub(crate) fn recall(&self, hash: u64) -> Option<Queue> {
+        let mark = Self::mark(hash);
+        QUEUES.into_iter().find(|&queue| {
+            let place = &self.places(hash)[queue as usize];
+            place.load(Ordering::Relaxed) == mark
+                && place
+                    .compare_exchange(mark, 0, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+        })
+    }
+
+    pub(crate) fn clear(&self) {
+        let all = self.marks.iter().flatten();
+        all.for_each(|mark| mark.store(0, Ordering::Relaxed));
+    }
+}
+
+/// The share of all sessions that may be on trial: one for all shards, each of which
+/// alone sees too little to learn it.
+pub(crate) struct TrialShare(AtomicU64);
+
+impl TrialShare {
+    /// In units of 2^-32.
+    const LEAST: u64 = Self::percent(10);
+    const MOST: u64 = Self::percent(95);
+
+    const fn percent(n: u64) -> u64 {
+        (n << 32) / 100
+    }
+
+    pub(crate) fn get(&self) -> f64 {
+        self.0.load(Ordering::Relaxed) as f64 / (1u64 << 32) as f64
+    }
+
+    /// A session was missed that had been evicted from this queue of a cache of so many
+    /// sessions.
+    pub(crate) fn learn(&self, too_short: Queue, sessions: usize) {
+        let step = (8 << 32) / sessions.max(1) as u64;
+        let old = self.0.load(Ordering::Relaxed);
+        let new = match too_short {
+            Queue::Trial => old.saturating_add(step),
+            Queue::Proven => old.saturating_sub(step),
+        };
+        // That another thread's step gets lost does not matter.
+        self.0
+            .store(new.clamp(Self::LEAST, Self::MOST), Ordering::Relaxed);
+    }
+}
+
+impl Default for TrialShare {
+    fn default() -> Self {
+        Self(AtomicU64::new(Self::LEAST))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    /// The same policy, written as plainly as possible: oldest first.
+    #[derive(Default)]
+    struct Model {
+        trial: Vec<u64>,
+        proven: Vec<u64>,
+        uses: HashMap<u64, u8>,
+        ends: HashMap<u64, i64>,
+    }
+
+    impl Model {
+        fn all(&self) -> Vec<u64> {
+            [&self.trial[..], &self.proven[..]].concat()
+        }
+
+        fn remove(&mut self, hash: u64) {
+            self.trial.retain(|other| *other != hash);
+            self.proven.retain(|other| *other != hash);
+        }
+
+        fn victim(&mut self, trial_share: f64) -> Option<(u64, Queue)> {
+            let len = self.all().len();
+            let mut unasked = self.proven.clone();
+            for _ in 0..len {
+                let is_long = self.trial.len() as f64 > trial_share * len as f64;
+                let on_trial = !self.trial.is_empty() && (is_long || unasked.is_empty());
+                if !on_trial && !unasked.is_empty() {
+                    unasked.remove(0);
+                }
+                let hash = if on_trial {
+                    self.trial[0]
+                } else {
+                    self.proven[0]
+                };
+                let uses = self.uses.entry(hash).or_default();
+                match (on_trial, *uses) {
+                    (true, 0) => return Some((hash, Queue::Trial)),
+                    (false, 0) => return Some((hash, Queue::Proven)),
+                    (true, _) => *uses = 0,
+                    (false, _) => *uses -= 1,
+                }
+                self.remove(hash);
+                self.proven.push(hash);
+            }
+            None
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push(i64),
+        Hit(usize),
+        Remove(usize),
+        Evict(u8),
+        Expire(i64),
+        Shorten(i64),
+        Shrink,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (0i64..50).prop_map(Op::Push),
+            4 => any::<usize>().prop_map(Op::Hit),
+            1 => any::<usize>().prop_map(Op::Remove),
+            4 => (0u8..=100).prop_map(Op::Evict),
+            2 => (0i64..50).prop_map(Op::Expire),
+            1 => (0i64..50).prop_map(Op::Shorten),
+            1 => Just(Op::Shrink),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_the_plain_version(ops in proptest::collection::vec(op(), 0..200)) {
+            let mut order = Order::default();
+            let mut model = Model::default();
+            let mut slots = HashMap::new();
+            let mut most = 0;
+            for (hash, op) in ops.into_iter().enumerate() {
+                let hash = hash as u64;
+                let all = model.all();
+                match op {
+                    Op::Push(end) => {
+                        prop_assert!(order.reserve());
+                        slots.insert(hash, order.push(hash, end));
+                        model.trial.push(hash);
+                        model.ends.insert(hash, end);
+                    }
+                    Op::Expire(now) => {
+                        // All that are over, each once, in whatever order.
+                        while let Some((hash, slot)) = order.expired(now) {
+                            prop_assert_eq!(slots.remove(&hash), Some(slot));
+                            prop_assert!(model.ends[&hash] <= now);
+                            model.remove(hash);
+                            order.remove(slot);
+                        }
+                        prop_assert!(model.all().iter().all(|hash| model.ends[hash] > now));
+                    }
+                    Op::Shorten(end) => {
+                        for known in model.ends.values_mut() {
+                            *known = end.min(*known);
+                        }
+                        order.set_ends(|hash, _| model.ends[&hash]);
+                    }
+                    Op::Shrink => {
+                        let done = order.shrink(all.len(), |hash, slot, new_slot| {
+                            assert_eq!(slots.insert(hash, new_slot), Some(slot));
+                        });
+                        prop_assert!(done && order.nodes.len == all.len());
+                        most = all.len();
+                    }
+                    Op::Hit(n) if !all.is_empty() => {
+                        let uses = model.uses.entry(all[n % all.len()]).or_default();
+                        *uses = MOST_USES.min(*uses + 1);
+                    }
+                    Op::Remove(n) if !all.is_empty() => {
+                        let hash = all[n % all.len()];
+                        model.remove(hash);
+                        order.remove(slots.remove(&hash).unwrap());
+                    }
+                    Op::Evict(percent) => {
+                        let share = f64::from(percent) / 100.0;
+                        let mut uses = model.uses.clone();
+                        let got = order.victim(share, |hash, slot, queue| {
+                            assert_eq!(slots[&hash], slot);
+                            let uses = uses.entry(hash).or_default();
+                            let used = *uses > 0;
+                            *uses = match queue {
+                                Queue::Trial => 0,
+                                Queue::Proven => uses.saturating_sub(1),
+                            };
+                            used
+                        });
+                        let want = model.victim(share);
+                        prop_assert_eq!(got.map(|victim| (victim.hash, victim.from)), want);
+                        prop_assert_eq!(&uses, &model.uses, "asked the same sessions");
+                        if let Some(Victim { hash, slot, .. }) = got {
+                            prop_assert_eq!(slots.remove(&hash), Some(slot));
+                            order.remove(slot);
+                            model.remove(hash);
+                        }
+                    }
+                    _ => {}
+                }
+                let all = model.all();
+                most = most.max(all.len());
+                prop_assert_eq!(order.len(), all.len());
+                let earliest = all.iter().map(|hash| model.ends[hash]).min();
+                prop_assert!(order.earliest_end() <= earliest.unwrap_or(i64::MAX));
+                prop_assert_eq!(order.iter().map(|item| item.0).collect::<Vec<_>>(), all);
+                prop_assert!(order.nodes.len <= most, "freed nodes are used again");
+            }
+        }
+    }
+
+    fn victim(hash: u64, from: Queue) -> Victim {
+        Victim {
+            hash,
+            slot: 0,
+            from,
+        }
+    }
+
+    #[test]
+    fn what_was_evicted_is_recalled_once() {
+        let ghosts = Ghosts::new(400);
+        let [one, two] = [0x1234_5678_9abc_def0, 0x4321_8765_cba9_0fed];
+        assert_eq!(ghosts.recall(one), None);
+        ghosts.remember(victim(one, Queue::Trial));
+        ghosts.remember(victim(two, Queue::Proven));
+        assert_eq!(ghosts.recall(two), Some(Queue::Proven));
+        assert_eq!(ghosts.recall(one), Some(Queue::Trial));
+        assert_eq!(ghosts.recall(one), None);
+        ghosts.remember(victim(one, Queue::Trial));
+        ghosts.clear();
+        assert_eq!(ghosts.recall(one), None);
+    }
+
+    #[test]
+    fn the_share_grows_and_shrinks_within_bounds() {
+        let share = TrialShare::default();
+        assert!((share.get() - 0.10).abs() < 1e-6);
+        share.learn(Queue::Trial, 800);
+        assert!((share.get() - 0.11).abs() < 1e-6);
+        share.learn(Queue::Trial, 1 << 30);
+        assert!(share.get() > 0.11, "a small step is one");
+        (0..100).for_each(|_| share.learn(Queue::Trial, 1));
+        assert!((share.get() - 0.95).abs() < 1e-6);
+        (0..100).for_each(|_| share.learn(Queue::Proven, 1));
+        assert!((share.get() - 0.10).abs() < 1e-6);
+    }
+}
+
+/// Models for loom.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+
+    /// Of two lookups that ask for what was evicted one learns from it.
+    #[test]
+    fn a_ghost_is_recalled_once() {
+        loom::model(|| {
+            let ghosts = Arc::new(Ghosts::new(16));
+            ghosts.remember(Victim {
+                hash: 1 << 32,
+                slot: 0,
+                from: Queue::Trial,
+            });
+            let recall = {
+                let ghosts = ghosts.clone();
+                move || usize::from(ghosts.recall(1 << 32).is_some())
+            };
+            let other = thread::spawn(recall.clone());
+            assert_eq!(recall() + other.join().unwrap(), 1);
+        });
+    }
+}

@@ -1,0 +1,192 @@
+//! What there is one of per process: the cache, the ticket keys, the settings, the hooks and
+//! the counters.
+
+#![forbid(unsafe_code)]
+
+pub mod boundary;
+pub mod keys;
+pub mod sessions;
+pub mod settings;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use smallvec::SmallVec;
+
+use crate::base::once::{self, make_once};
+use crate::base::spin::{Patience, lock, try_lock};
+use crate::keys::file::FilesRead;
+use crate::report::counters::{Gauge, Stats};
+use crate::report::hooks::Hooks;
+use crate::settings::table::{Config, Record, SetError, Setting, Source};
+use keys::TicketKeys;
+use sessions::{FrozenSessions, Sessions};
+use settings::{Loaded, NotInForceList, RecordsFileError};
+
+/// The sessions, the ticket keys and the settings of this process.
+pub struct Instance {
+    /// The settings. Change them through [`Instance::set`].
+    pub config: Arc<Config>,
+    /// The sessions.
+    pub sessions: Sessions,
+    /// The ticket keys.
+    pub keys: TicketKeys,
+    /// The session hooks.
+    pub hooks: Hooks,
+    /// The counters.
+    pub stats: Arc<Stats>,
+    /// How many contexts are attached.
+    pub contexts: AtomicU64,
+    has_read_environment: AtomicBool,
+    /// Held while a records file is read and its settings become active: of two threads that do
+    /// that, the later one has the newer content. Nothing is logged meanwhile.
+    loading: Mutex<()>,
+}
+
+static INSTANCE: OnceLock<Instance> = OnceLock::new();
+
+impl Instance {
+    /// The one of this process. The first call reads the environment.
+    pub fn global() -> &'static Self {
+        let instance = make_once(&INSTANCE, Self::new);
+        if !instance.has_all_settings() {
+            instance.read_environment();
+        }
+        instance
+    }
+
+    /// The one of this process, if it has been made.
+    pub fn if_made() -> Option<&'static Self> {
+        INSTANCE.get()
+    }
+
+    fn new() -> Self {
+        let config = Arc::<Config>::default();
+        let stats = Arc::<Stats>::default();
+        Self {
+            sessions: Sessions::new(Arc::clone(&config), Arc::clone(&stats)),
+            keys: TicketKeys::new(Arc::clone(&config), Arc::clone(&stats)),
+            config,
+            stats,
+            hooks: Hooks::default(),
+            contexts: AtomicU64::new(0),
+            has_read_environment: AtomicBool::new(false),
+            loading: Mutex::default(),
+        }
+    }
+
+    fn read_environment(&self) {
+        let mut errors = SmallVec::<[_; 16]>::new();
+        let making = once::begin();
+        if self.has_read_environment.load(Ordering::Relaxed) {
+            return;
+        }
+        self.config
+            .read_environment(|name, error| errors.push((name, error)));
+        // What there was no memory for is read by the next call.
+        let lacks_memory = |(_, error): &(_, SetError)| *error == SetError::NoMemory;
+        let is_done = !errors.iter().any(lacks_memory);
+        self.has_read_environment.store(is_done, Ordering::Release);
+        drop(making);
+        for (name, error) in errors {
+            let then = match error {
+                SetError::NoMemory => "it is read again",
+                _ => "it keeps its default",
+            };
+            log::error!(target: "ssl.session_cache", "environment: {name}: {error}; {then}");
+        }
+    }
+
+    /// Whether there was memory for all settings of the environment.
+    pub fn has_all_settings(&self) -> bool {
+        self.has_read_environment.load(Ordering::Acquire)
+    }
+
+    /// Whether the library encrypts and decrypts tickets, not the host.
+    pub fn serves_tickets(&self) -> bool {
+        self.config.int(Record::TicketMode) == 1
+    }
+
+    /// Changes settings, with effect from now on. Returns those that have none, by name.
+    pub fn set(
+        &self,
+        settings: impl IntoIterator<Item = Setting>,
+        source: Source,
+    ) -> NotInForceList {
+        settings::set(&self.config, &self.sessions, settings, source)
+    }
+
+    /// Makes all settings of a records file active, or none of them.
+    pub fn load_records(&self, path: &Path) -> Result<Loaded, RecordsFileError> {
+        let _loading = lock(&self.loading);
+        fault!("records file locked");
+        settings::load(&self.config, &self.sessions, path)
+    }
+
+    /// A metric by its name.
+    pub fn stat(&self, name: &str) -> Option<u64> {
+        self.stats.by_name(name, &|gauge| self.gauge(gauge))
+    }
+
+    /// Calls `show` with each metric and each part of one.
+    pub fn each_stat(&self, show: impl FnMut(&'static str, Option<&'static str>, u64)) {
+        self.stats.each(&|gauge| self.gauge(gauge), show);
+    }
+
+    /// Writes all metrics in the text format of Prometheus.
+    pub fn write_stats(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        self.stats.write_text(out, &|gauge| self.gauge(gauge))
+    }
+
+    fn gauge(&self, gauge: Gauge) -> u64 {
+        match gauge {
+            Gauge::Entries => self.sessions.entries() as u64,
+            Gauge::Bytes => self.sessions.bytes() as u64,
+            Gauge::Contexts => self.contexts.load(Ordering::Relaxed),
+            Gauge::TicketKeys => {
+                let keys = self.keys.ring.current();
+                keys.as_ref().map_or(0, |keys| keys.count()) as u64
+            }
+            Gauge::TicketKeyGeneration => self.keys.ring.generation(),
+        }
+    }
+
+    /// Wipes all secrets, for the end of the process. Threads may still be inside: they find
+    /// an empty cache.
+    pub fn wipe_at_exit(&self) {
+        self.hooks.clear();
+        self.keys.ring.clear();
+        self.sessions.clear_at_exit();
+    }
+
+    /// Waits until no other thread is reading a file.
+    pub(crate) fn freeze_files(&self, patience: Patience) -> Option<FrozenFiles<'_>> {
+        Some(FrozenFiles {
+            _records: patience.wait_for(|| try_lock(&self.loading))?,
+            _keys: self.keys.freeze_files(patience)?,
+        })
+    }
+
+    /// Takes every other lock.
+    pub(crate) fn freeze(&self, patience: Patience) -> Option<FrozenSessions<'_>> {
+        self.sessions.freeze(patience)
+    }
+}
+
+/// While this lives, no other thread reads a file.
+pub(crate) struct FrozenFiles<'a> {
+    _records: MutexGuard<'a, ()>,
+    _keys: MutexGuard<'a, FilesRead>,
+}
+
+/// Makes what later calls cannot do without: when the library is loaded, there is nobody yet
+/// whom a lack of memory would harm. The environment may still change.
+pub fn prepare() {
+    let instance = make_once(&INSTANCE, Instance::new);
+    let config = Config::default();
+    config.read_environment(|_, _| {});
+    instance.sessions.prepare(&config);
+    instance.keys.ring.prepare_thread();
+}

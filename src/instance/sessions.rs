@@ -1,0 +1,297 @@
+//! The sessions of the process: the cache, while settings come and go.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use crate::base::clock;
+use crate::base::once::make_once;
+use crate::base::session_id::SessionId;
+use crate::base::spin::{Patience, lock, try_lock};
+use crate::cache::lifetime::Lifetime;
+use crate::cache::{Cache, Frozen, Limits, Refused};
+use crate::report::counters::{Counter, Stats};
+use crate::settings::table::{Config, FrozenConfig, Record};
+
+/// The value of `proxy.config.ssl.session_cache` that stands for this cache.
+const OURS: i64 = 2;
+
+/// Why a session was not stored. What was cached before still is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotStored {
+    /// The cache is switched off.
+    Off,
+    /// Larger than a single session may be.
+    OverSessionLimit {
+        /// Bytes of DER.
+        len: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// The cache would not have it.
+    Refused(Refused),
+}
+
+impl fmt::Display for NotStored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => write!(f, "the session cache is switched off"),
+            Self::OverSessionLimit { len, max } => {
+                write!(f, "{len} bytes, and a session may have {max}")
+            }
+            Self::Refused(Refused::Expired) => write!(f, "the session has expired"),
+            Self::Refused(Refused::TooLarge) => write!(f, "larger than the whole cache may be"),
+            Self::Refused(Refused::Contention) => write!(f, "the shard is locked"),
+            Self::Refused(Refused::NoMemory) => write!(f, "no memory"),
+        }
+    }
+}
+
+/// The session cache, which is made when it is needed and follows the settings.
+pub struct Sessions {
+    config: Arc<Config>,
+    stats: Arc<Stats>,
+    /// Made at first use, so that settings made before that shape it.
+    cache: OnceLock<Cache>,
+    /// Made before that, when the settings are: only the memory of sessions may be lacking
+    /// then. Locked while something is made or set.
+    prepared: Mutex<Option<Prepared>>,
+    /// Held while a setting is changed and applied: what was set last is active.
+    setting: Mutex<()>,
+}
+
+impl Sessions {
+    pub(super) fn new(config: Arc<Config>, stats: Arc<Stats>) -> Self {
+        Self {
+            config,
+            stats,
+            cache: OnceLock::new(),
+            prepared: Mutex::default(),
+            setting: Mutex::default(),
+        }
+    }
+
+    /// Whether sessions are cached here, not by OpenSSL and not nowhere.
+    pub fn is_on(&self) -> bool {
+        self.config.int(Record::SessionCache) == OURS
+    }
+
+    /// The DER of a session, as much of it as fits into `buffer`; returns the
+    /// size of all of it. `None`: no such session, or none is cached here.
+    pub fn copy_der(&self, id: &SessionId, buffer: &mut [MaybeUninit<u8>]) -> Option<usize> {
+        let len = self.if_on()?.copy_der(id, clock::now, buffer);
+        log_lookup(id, len.is_some());
+        len
+    }
+
+    /// [`Sessions::copy_der`] if that can be done without waiting, allocating or freeing.
+    pub fn copy_der_at_once(
+        &self,
+        id: &SessionId,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Option<Option<usize>> {
+        let cache = self.cache.get().filter(|_| self.is_on())?;
+        cache.copy_der_at_once(id, clock::now, buffer)
+    }
+
+    /// Calls `read` with the DER of a session, while no lock is held. `None`: no
+    /// such session, or none is cached here.
+    pub fn with_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let result = self.if_on()?.with_der(id, clock::now, read);
+        log_lookup(id, result.is_some());
+        result
+    }
+
+    /// Removes a session and calls `read` with its DER: of several callers, one gets it.
+    pub fn take_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let result = self.if_on()?.take_der(id, clock::now(), read);
+        log_lookup(id, result.is_some());
+        result
+    }
+
+    /// Stores a session made at `time` (seconds since 1970) and good for
+    /// `timeout` seconds.
+    pub fn insert(
+        &self,
+        id: &SessionId,
+        der: &[u8],
+        time: i64,
+        timeout: i64,
+    ) -> Result<(), NotStored> {
+        let Some(cache) = self.if_on() else {
+            self.stats.count(Counter::RefusedOff);
+            return Err(NotStored::Off);
+        };
+        let len = der.len();
+        let max = self.config.int(Record::MaxSessionBytes) as usize;
+        if len > max {
+            self.stats.count(Counter::RefusedTooLarge);
+            return Err(NotStored::OverSessionLimit { len, max });
+        }
+        let now = clock::now();
+        let lifetime = Lifetime::new(time, timeout, now);
+        cache
+            .insert(id, der, lifetime, now)
+            .map_err(NotStored::Refused)?;
+        log::debug!(target: "ssl.session_cache.insert", "{id:?}: stored, {len} bytes");
+        Ok(())
+    }
+
+    /// Removes a session; `true` if there was one to remove. With the cache off
+    /// there is none.
+    pub fn remove(&self, id: &SessionId) -> bool {
+        self.if_on().is_some_and(|cache| {
+            let removed = cache.remove(id, clock::now());
+            log::debug!(target: "ssl.session_cache.remove", "{id:?}: {}", if removed { "removed" } else { "absent" });
+            removed
+        })
+    }
+
+    /// Forgets every session.
+    pub fn clear(&self) {
+        if let Some(cache) = self.cache.get() {
+            cache.clear();
+        }
+    }
+
+    pub(super) fn clear_at_exit(&self) {
+        if let Some(cache) = self.cache.get() {
+            cache.clear_at_exit();
+        }
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.cache.get().map_or(0, Cache::entries)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.cache.get().map_or(0, Cache::bytes)
+    }
+
+    /// Lets `change` change settings, which is told whether the cache is in use, and applies
+    /// what is set then.
+    pub(super) fn change_settings(&self, change: impl FnOnce(bool)) {
+        let _setting = lock(&self.setting);
+        fault!("settings locked");
+        let was_on = self.is_on();
+        let cache = self.cache.get();
+        change(cache.is_some());
+        let Some(cache) = cache else {
+            return self.prepare(&self.config);
+        };
+        // Off and on again: an insert that was under way has come too late.
+        if was_on != self.is_on() {
+            cache.clear();
+        }
+        self.apply(cache);
+    }
+
+    fn if_on(&self) -> Option<&Cache> {
+        self.is_on().then(|| self.cache())
+    }
+
+    fn cache(&self) -> &Cache {
+        self.cache.get().unwrap_or_else(|| {
+            let cache = make_once(&self.cache, || {
+                fault!("making the cache");
+                let shape = Shape::of(&self.config);
+                let prepared = lock(&self.prepared).take();
+                match prepared.filter(|prepared| prepared.shape == shape) {
+                    Some(prepared) => prepared.cache,
+                    None => shape.cache(&self.stats),
+                }
+            });
+            // A setting that changed since is applied now, or by the thread that changes it.
+            let _setting = lock(&self.setting);
+            self.apply(cache);
+            cache
+        })
+    }
+
+    /// Makes the cache that these settings ask for, if they do and it is not there.
+    pub(super) fn prepare(&self, config: &Config) {
+        let shape = (config.int(Record::SessionCache) == OURS).then(|| Shape::of(config));
+        let mut prepared = lock(&self.prepared);
+        if prepared.as_ref().map(|prepared| prepared.shape) != shape {
+            *prepared = shape.map(|shape| Prepared {
+                shape,
+                cache: shape.cache(&self.stats),
+            });
+        }
+    }
+
+    fn apply(&self, cache: &Cache) {
+        cache.set_timeout(self.config.int(Record::Timeout) as u32);
+        cache.set_skip_on_contention(self.config.int(Record::SkipOnContention) == 1);
+        cache.set_limits(Shape::of(&self.config).limits, clock::now());
+    }
+
+    /// Takes every lock of the settings and the cache.
+    pub(super) fn freeze(&self, patience: Patience) -> Option<FrozenSessions<'_>> {
+        let setting = patience.wait_for(|| try_lock(&self.setting))?;
+        let config = patience.wait_for(|| self.config.try_freeze())?;
+        let cache = match self.cache.get() {
+            Some(cache) => Some(cache.freeze(patience)?),
+            None => None,
+        };
+        Some(FrozenSessions {
+            cache,
+            _config: config,
+            _setting: setting,
+        })
+    }
+}
+
+/// While this lives, no other thread has a lock of the settings or the cache.
+pub(crate) struct FrozenSessions<'a> {
+    cache: Option<Frozen<'a>>,
+    _config: FrozenConfig<'a>,
+    _setting: MutexGuard<'a, ()>,
+}
+
+impl FrozenSessions<'_> {
+    /// Lets go of the locks in a forked child, where the threads that waited for them do not
+    /// exist.
+    pub(crate) fn release_in_child(self) {
+        if let Some(cache) = self.cache {
+            cache.release_in_child();
+        }
+    }
+}
+
+/// What the settings make of a new cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    limits: Limits,
+    shards: usize,
+}
+
+impl Shape {
+    fn of(config: &Config) -> Self {
+        let entries = config.int(Record::Size) as usize;
+        Self {
+            limits: Limits {
+                entries,
+                bytes: match config.int(Record::MaxBytes) {
+                    0 => entries * 1024,
+                    bytes => bytes as usize,
+                },
+            },
+            shards: config.int(Record::NumBuckets) as usize,
+        }
+    }
+
+    fn cache(self, stats: &Arc<Stats>) -> Cache {
+        Cache::new(self.limits, self.shards, Arc::clone(stats))
+    }
+}
+
+struct Prepared {
+    shape: Shape,
+    cache: Cache,
+}
+
+fn log_lookup(id: &SessionId, found: bool) {
+    log::debug!(target: "ssl.session_cache.get", "{id:?}: {}", if found { "found" } else { "not found" });
+}

@@ -1,0 +1,138 @@
+//! What becomes of settings that are changed by a call or by a records file.
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+
+use log::Level;
+use smallvec::SmallVec;
+
+use super::sessions::Sessions;
+use crate::base::files::{FileError, RegularFile};
+use crate::settings::records::{self, Format, Records, RecordsError};
+use crate::settings::table::{Config, Record, Setting, Source};
+
+/// Why no setting of a records file is active.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RecordsFileError {
+    /// The file could not be read.
+    File(FileError),
+    /// Something in it is wrong.
+    Records(RecordsError),
+}
+
+impl fmt::Display for RecordsFileError {
+    /// To stand right behind the file's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => write!(f, ": {error}"),
+            Self::Records(error) => write!(f, ":{error}"),
+        }
+    }
+}
+
+impl Error for RecordsFileError {}
+
+/// Why a valid setting changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotInForce {
+    /// A source of higher priority has set it.
+    Overruled,
+    /// The cache is in use, and the number of its shards stays.
+    ShardsStay,
+}
+
+impl fmt::Display for NotInForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Overruled => "it has been set by what counts more, and stays so",
+            Self::ShardsStay => "the cache is in use, and the number of its shards stays",
+        })
+    }
+}
+
+/// The settings that have no effect, by name, each once for a reason. There is room for all.
+pub type NotInForceList = SmallVec<[(&'static str, NotInForce); 24]>;
+
+/// What came of a records file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// How many settings there are in it.
+    pub settings: usize,
+    /// Those of them that have no effect, by name.
+    pub not_in_force: NotInForceList,
+    /// Lines with a name that begins as this library's own do, but is none of them.
+    pub unknown: Vec<(usize, String)>,
+}
+
+impl Loaded {
+    /// Logs what the operator wants to know of it.
+    pub fn log(&self, who: impl fmt::Display, path: &Path) {
+        let path = path.display();
+        for (line, name) in &self.unknown {
+            log::warn!(target: "ssl.session_cache", "{who}: {path}:{line}: {name}: there is no such setting");
+        }
+        log_not_in_force(&who, &self.not_in_force, Level::Debug);
+        log::debug!(target: "ssl.session_cache", "{who}: {path}: {} settings are read", self.settings);
+    }
+}
+
+/// Logs which valid settings have no effect; that they are overruled, at the given level.
+pub fn log_not_in_force(who: impl fmt::Display, notes: &NotInForceList, overruled: Level) {
+    for (name, note) in notes {
+        let level = match note {
+            NotInForce::Overruled => overruled,
+            NotInForce::ShardsStay => Level::Warn,
+        };
+        log::log!(target: "ssl.session_cache", level, "{who}: {name}: {note}");
+    }
+}
+
+/// Changes settings and applies them to the cache. Returns those without effect, by name.
+pub(super) fn set(
+    config: &Config,
+    sessions: &Sessions,
+    settings: impl IntoIterator<Item = Setting>,
+    source: Source,
+) -> NotInForceList {
+    let mut notes = NotInForceList::new();
+    let mut note = |name, why| {
+        if !notes.contains(&(name, why)) {
+            notes.push((name, why));
+        }
+    };
+    sessions.change_settings(|is_in_use| {
+        for setting in settings {
+            let name = setting.name();
+            let shards = config.int(Record::NumBuckets);
+            if !config.put(setting, source) {
+                note(name, NotInForce::Overruled);
+            }
+            if is_in_use && shards != config.int(Record::NumBuckets) {
+                note(name, NotInForce::ShardsStay);
+            }
+        }
+    });
+    notes
+}
+
+/// Makes all settings of a records file active, or none of them.
+pub(super) fn load(
+    config: &Config,
+    sessions: &Sessions,
+    path: &Path,
+) -> Result<Loaded, RecordsFileError> {
+    let content = RegularFile::open(path)
+        .and_then(|mut file| file.read())
+        .map_err(RecordsFileError::File)?;
+    let records = records::parse(&content, Format::of(path));
+    let Records { settings, unknown } = records.map_err(RecordsFileError::Records)?;
+    Ok(Loaded {
+        settings: settings.len(),
+        not_in_force: set(config, sessions, settings, Source::File),
+        unknown,
+    })
+}

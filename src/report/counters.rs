@@ -1,0 +1,416 @@
+//! Counters, spread over cache lines so that threads do not fight for them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+use tssession_common::metrics::{Metric, Numbers, Value};
+
+use crate::base::stripe;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Lookups that found a session.
+    Hit,
+    /// Lookups of an ID that has no session.
+    MissAbsent,
+    /// Lookups of a session whose time was over.
+    MissExpired,
+    /// Lookups that gave up on a locked shard.
+    MissContention,
+    /// Lookups that ran out of memory.
+    MissNoMemory,
+    /// Sessions stored, replacements included.
+    Stored,
+    /// Sessions that a newer one with the same ID took the place of.
+    Replaced,
+    /// Not stored: not a session, or the ID was not valid.
+    RefusedInvalid,
+    /// Not stored: its time was over.
+    RefusedExpired,
+    /// Not stored: larger than one session, or all of them, may be.
+    RefusedTooLarge,
+    /// Not stored: gave up on a locked shard.
+    RefusedContention,
+    /// Not stored: no memory.
+    RefusedNoMemory,
+    /// Not stored: the cache was switched off.
+    RefusedOff,
+    /// Sessions removed by a call or after a failed connection.
+    Removed,
+    /// Sessions pushed out to keep the bounds.
+    Evicted,
+    /// Sessions dropped because their time was over.
+    Expired,
+    /// Sessions dropped by clearing the cache.
+    Cleared,
+    /// Times a lock was not free at the first try.
+    Contention,
+    /// Tickets encrypted.
+    TicketCreated,
+    /// Tickets decrypted with the key that encrypts.
+    TicketVerifiedAge0,
+    /// Tickets decrypted with the second key of the set.
+    TicketVerifiedAge1,
+    /// Tickets decrypted with the third key of the set.
+    TicketVerifiedAge2,
+    /// Tickets decrypted with a later key of the set.
+    TicketVerifiedOlder,
+    /// Tickets under a key that is not in the ring.
+    TicketNotFound,
+    /// Tickets that were replaced by a fresh one.
+    TicketRenewed,
+    /// Key sets put in force by a call or a file.
+    TicketKeysRenewed,
+}
+
+use Counter::*;
+
+impl Counter {
+    /// The counter for a ticket under the key in this place of the set.
+    pub fn ticket_verified(place: usize) -> Self {
+        match place {
+            0 => TicketVerifiedAge0,
+            1 => TicketVerifiedAge1,
+            2 => TicketVerifiedAge2,
+            _ => TicketVerifiedOlder,
+        }
+    }
+}
+
+const COUNTERS: usize = TicketKeysRenewed as usize + 1;
+
+/// A number of the moment, which whoever has the cache and the keys can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// Sessions in the cache.
+    Entries,
+    /// Bytes of DER in the cache.
+    Bytes,
+    /// Contexts that are attached.
+    Contexts,
+    /// Ticket keys in force.
+    TicketKeys,
+    /// How many times ticket keys came into force, the random one included.
+    TicketKeyGeneration,
+}
+
+/// Every metric.
+pub const METRICS: [Metric<Counter, Gauge>; 21] = [
+    Metric {
+        name: "proxy.process.ssl.ssl_session_cache_hit",
+        value: Value::Counters(&[Hit]),
+        help: "Lookups, by calls and handshakes, that found a session.",
+    },
+    Metric {
+        name: "proxy.process.ssl.ssl_session_cache_miss",
+        value: Value::ByLabel(
+            "cause",
+            &[
+                ("absent", MissAbsent),
+                ("expired", MissExpired),
+                ("contention", MissContention),
+                ("no_memory", MissNoMemory),
+            ],
+        ),
+        help: "Lookups, by calls and handshakes, that found none.",
+    },
+    Metric {
+        name: "proxy.process.ssl.ssl_session_cache_new_session",
+        value: Value::Counters(&[Stored]),
+        help: "Sessions stored, by calls and handshakes, replacements included.",
+    },
+    Metric {
+        name: "proxy.process.ssl.ssl_session_cache_eviction",
+        value: Value::Counters(&[Evicted]),
+        help: "Sessions pushed out to keep the bounds.",
+    },
+    Metric {
+        name: "proxy.process.ssl.ssl_session_cache_lock_contention",
+        value: Value::Counters(&[Contention]),
+        help: "Times a lock was not free at the first try.",
+    },
+    Metric {
+        name: "tssession.session_cache.replaced",
+        value: Value::Counters(&[Replaced]),
+        help: "Sessions that a newer one with the same ID took the place of.",
+    },
+    Metric {
+        name: "tssession.session_cache.refused",
+        value: Value::ByLabel(
+            "cause",
+            &[
+                ("invalid", RefusedInvalid),
+                ("expired", RefusedExpired),
+                ("too_large", RefusedTooLarge),
+                ("contention", RefusedContention),
+                ("no_memory", RefusedNoMemory),
+                ("off", RefusedOff),
+            ],
+        ),
+        help: "Sessions that were to be stored, by calls and handshakes, and were not.",
+    },
+    Metric {
+        name: "tssession.session_cache.removed",
+        value: Value::Counters(&[Removed]),
+        help: "Sessions removed by a call or after a failed connection.",
+    },
+    Metric {
+        name: "tssession.session_cache.expired",
+        value: Value::Counters(&[Expired]),
+        help: "Sessions dropped because their time was over.",
+    },
+    Metric {
+        name: "tssession.session_cache.cleared",
+        value: Value::Counters(&[Cleared]),
+        help: "Sessions dropped by clearing the cache.",
+    },
+    Metric {
+        name: "tssession.session_cache.entries",
+        value: Value::Gauge(Gauge::Entries),
+        help: "Sessions in the cache.",
+    },
+    Metric {
+        name: "tssession.session_cache.bytes",
+        value: Value::Gauge(Gauge::Bytes),
+        help: "Bytes of DER in the cache.",
+    },
+    Metric {
+        name: "tssession.contexts",
+        value: Value::Gauge(Gauge::Contexts),
+        help: "Contexts (SSL_CTX) that are attached.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_tickets_created",
+        value: Value::Counters(&[TicketCreated]),
+        help: "Tickets encrypted.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_tickets_verified",
+        value: Value::ByLabel(
+            "key_age",
+            &[
+                ("0", TicketVerifiedAge0),
+                ("1", TicketVerifiedAge1),
+                ("2", TicketVerifiedAge2),
+                ("older", TicketVerifiedOlder),
+            ],
+        ),
+        help: "Tickets under a key of the set, by the place of the key: 0 is the one that encrypts.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_tickets_verified_old_key",
+        value: Value::Counters(&[TicketVerifiedAge1, TicketVerifiedAge2, TicketVerifiedOlder]),
+        help: "Tickets under a key of the set that is not the one that encrypts.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_tickets_not_found",
+        value: Value::Counters(&[TicketNotFound]),
+        help: "Tickets under a key that is not in the set.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_tickets_renewed",
+        value: Value::Counters(&[TicketRenewed]),
+        help: "Tickets that were replaced by a fresh one.",
+    },
+    Metric {
+        name: "proxy.process.ssl.total_ticket_keys_renewed",
+        value: Value::Counters(&[TicketKeysRenewed]),
+        help: "Sets of ticket keys put in force by a call or a file.",
+    },
+    Metric {
+        name: "tssession.ticket_keys.count",
+        value: Value::Gauge(Gauge::TicketKeys),
+        help: "Ticket keys in force.",
+    },
+    Metric {
+        name: "tssession.ticket_keys.generation",
+        value: Value::Gauge(Gauge::TicketKeyGeneration),
+        help: "How many times ticket keys came into force, the random one of the start included.",
+    },
+];
+
+/// All counters of a cache and its key ring.
+pub struct Stats {
+    stripes: Box<[CachePadded<[AtomicU64; COUNTERS]>]>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            stripes: (0..stripe::COUNT)
+                .map(|_| CachePadded::new([const { AtomicU64::new(0) }; COUNTERS]))
+                .collect(),
+        }
+    }
+}
+
+impl Stats {
+    /// Counts one.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts several.
+    pub fn add(&self, counter: Counter, n: u64) {
+        self.stripes[stripe::mine()][counter as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The sum over all threads. Reading while others count gives a value
+    /// between the one before and the one after.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.stripes
+            .iter()
+            .map(|stripe| stripe[counter as usize].load(Ordering::Relaxed))
+            .fold(0, u64::wrapping_add)
+    }
+
+    fn numbers<R>(
+        &self,
+        gauge: &dyn Fn(Gauge) -> u64,
+        read: impl FnOnce(Numbers<'_, Counter, Gauge, u64>) -> R,
+    ) -> R {
+        read(Numbers {
+            metrics: &METRICS,
+            counter: &|counter| self.get(counter),
+            gauge,
+        })
+    }
+
+    /// See [`Numbers::by_name`].
+    pub fn by_name(&self, name: &str, gauge: &dyn Fn(Gauge) -> u64) -> Option<u64> {
+        self.numbers(gauge, |numbers| numbers.by_name(name))
+    }
+
+    /// See [`Numbers::each`].
+    pub fn each(
+        &self,
+        gauge: &dyn Fn(Gauge) -> u64,
+        show: impl FnMut(&'static str, Option<&'static str>, u64),
+    ) {
+        self.numbers(gauge, |numbers| numbers.each(show));
+    }
+
+    /// See [`Numbers::write_text`].
+    pub fn write_text(
+        &self,
+        out: &mut impl fmt::Write,
+        gauge: &dyn Fn(Gauge) -> u64,
+    ) -> fmt::Result {
+        self.numbers(gauge, |numbers| numbers.write_text(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_counter_is_told() {
+        let mut told = HashSet::new();
+        for metric in &METRICS {
+            match metric.value {
+                Value::Counters(counters) => told.extend(counters.iter().map(|c| *c as usize)),
+                Value::ByLabel(_, parts) => told.extend(parts.iter().map(|part| part.1 as usize)),
+                Value::Gauge(_) => {}
+            }
+        }
+        assert_eq!(told.len(), COUNTERS);
+    }
+
+    #[test]
+    fn a_metric_is_the_sum_of_its_parts() {
+        let stats = Stats::default();
+        stats.add(MissAbsent, 1);
+        stats.add(MissExpired, 20);
+        stats.add(Hit, 300);
+        stats.add(TicketVerifiedAge0, 4000);
+        stats.add(Counter::ticket_verified(1), 50_000);
+        stats.add(Counter::ticket_verified(9), 600_000);
+        let get = |name: &str| stats.by_name(name, &|gauge| gauge as u64 + 7);
+        for (name, value) in [
+            ("proxy.process.ssl.ssl_session_cache_miss", Some(21)),
+            ("proxy.process.ssl.ssl_session_cache_miss.absent", Some(1)),
+            ("proxy.process.ssl.ssl_session_cache_miss.expired", Some(20)),
+            ("proxy.process.ssl.ssl_session_cache_miss.", None),
+            ("proxy.process.ssl.ssl_session_cache_miss.other", None),
+            ("proxy.process.ssl.ssl_session_cache_hit", Some(300)),
+            ("proxy.process.ssl.ssl_session_cache_hit.absent", None),
+            ("proxy.process.ssl.total_tickets_verified", Some(654_000)),
+            (
+                "proxy.process.ssl.total_tickets_verified.older",
+                Some(600_000),
+            ),
+            (
+                "proxy.process.ssl.total_tickets_verified_old_key",
+                Some(650_000),
+            ),
+            ("tssession.session_cache.entries", Some(7)),
+            ("tssession.session_cache.entries.", None),
+            ("", None),
+            ("proxy.process.ssl", None),
+        ] {
+            assert_eq!(get(name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_text_has_each_metric_once_with_its_parts() {
+        let stats = Stats::default();
+        stats.add(MissExpired, 3);
+        let mut text = String::new();
+        stats.write_text(&mut text, &|_| 5).unwrap();
+        for line in [
+            "# TYPE proxy_process_ssl_ssl_session_cache_miss counter",
+            "proxy_process_ssl_ssl_session_cache_miss{cause=\"expired\"} 3",
+            "proxy_process_ssl_ssl_session_cache_miss{cause=\"absent\"} 0",
+            "# TYPE tssession_session_cache_entries gauge",
+            "tssession_session_cache_entries 5",
+        ] {
+            assert_eq!(
+                text.lines().filter(|l| *l == line).count(),
+                1,
+                "{line}\n{text}"
+            );
+        }
+        for metric in &METRICS {
+            let type_line = format!("# TYPE {} ", metric.name.replace('.', "_"));
+            assert_eq!(text.matches(&type_line).count(), 1, "{}", metric.name);
+            assert!(!metric.help.contains(['\n', '\\']) && metric.help.ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn the_documentation_has_every_metric_with_its_parts() {
+        let rows: Vec<Vec<&str>> = include_str!("../../docs/counters.md")
+            .lines()
+            .filter(|line| line.starts_with("| `proxy.") || line.starts_with("| `tssession."))
+            .map(|line| line.split('|').map(str::trim).collect())
+            .collect();
+        assert_eq!(rows.len(), METRICS.len());
+        for (metric, row) in METRICS.iter().zip(rows) {
+            let parts = match metric.value {
+                Value::ByLabel(label, parts) => {
+                    let parts: Vec<_> = parts.iter().map(|(part, _)| format!("`{part}`")).collect();
+                    format!("`{label}`: {}", parts.join(", "))
+                }
+                _ => String::new(),
+            };
+            assert_eq!(row[1..3], [&format!("`{}`", metric.name), &parts]);
+        }
+    }
+
+    #[test]
+    fn threads_add_up() {
+        let stats = Stats::default();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..1000).for_each(|_| stats.count(Hit)));
+            }
+        });
+        assert_eq!(stats.get(Hit), 8000);
+        assert_eq!(stats.get(Stored), 0);
+    }
+}

@@ -1,0 +1,148 @@
+//! Who wants to hear what handshakes do to the cache.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::session_id::SessionId;
+use crate::base::alloc::{self, NoMemory, Shared, Swap};
+
+/// What a handshake did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// It found a session and goes on with it.
+    Get,
+    /// It stored a new session.
+    New,
+    /// It, or the connection after it, failed and removed the session.
+    Remove,
+}
+
+/// Tells two hooks apart.
+pub type HookKey = (usize, usize);
+
+type Call = dyn Fn(SessionEvent, &SessionId) + Send + Sync;
+
+struct Hook {
+    key: HookKey,
+    call: Box<Call>,
+    /// It may stay on the list for a while, where there is no memory for another one.
+    is_removed: AtomicBool,
+}
+
+impl Hook {
+    fn is_there(&self) -> bool {
+        !self.is_removed.load(Ordering::Acquire)
+    }
+}
+
+/// The list of hooks. It may change while hooks run: a call under way sees
+/// the list as it was when it began.
+#[derive(Default)]
+pub struct Hooks {
+    /// `None` as long as it is empty.
+    list: Swap<Vec<Shared<Hook>>>,
+}
+
+impl Hooks {
+    /// Adds a hook at the end of the list; one with the same key stays as it is.
+    pub fn add(&self, key: HookKey, call: Box<Call>) -> Result<(), NoMemory> {
+        let hook = Shared::new(Hook {
+            key,
+            call,
+            is_removed: AtomicBool::new(false),
+        })?;
+        self.change(Some(&hook))
+    }
+
+    /// Takes a hook off the list; `false` if it is not on it.
+    pub fn remove(&self, key: HookKey) -> bool {
+        fault!("hooks being changed");
+        let list = self.list.load();
+        let mut hooks = list.iter().flat_map(|list| list.iter());
+        let Some(hook) = hooks.find(|hook| hook.key == key && hook.is_there()) else {
+            return false;
+        };
+        // Of two who remove it, one does.
+        let is_removed = !hook.is_removed.swap(true, Ordering::AcqRel);
+        drop(list);
+        // What is left of it stays until there is memory for a list without it.
+        let _ = self.change(None);
+        is_removed
+    }
+
+    /// Puts a list of the hooks that are there, and maybe a new one, in the list's place.
+    fn change(&self, new: Option<&Shared<Hook>>) -> Result<(), NoMemory> {
+        fault!("hooks being changed");
+        loop {
+            let before = self.list.load_full();
+            let hooks = before.iter().flat_map(|list| list.iter());
+            let hooks = hooks.filter(|hook| hook.is_there()).chain(new);
+            let mut list = Vec::<Shared<Hook>>::new();
+            list.try_reserve_exact(hooks.clone().count())
+                .map_err(|_| NoMemory)?;
+            for hook in hooks {
+                if list.iter().any(|other| other.key == hook.key) {
+                    return Ok(());
+                }
+                list.push(hook.clone());
+            }
+            let list = match list.is_empty() {
+                true => None,
+                false => Some(Shared::new(list)?),
+            };
+            if alloc::exchange(&self.list, &before, list) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes all hooks off the list.
+    pub fn clear(&self) {
+        self.list.store(None);
+    }
+
+    /// Calls every hook, in the order they were added. Hold no lock.
+    pub fn fire(&self, event: SessionEvent, id: &SessionId) {
+        if let Some(list) = self.list.load().as_deref() {
+            for hook in list.iter().filter(|hook| hook.is_there()) {
+                (hook.call)(event, id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn a_hook_is_called_once_per_event_until_removed() {
+        let hooks = Hooks::default();
+        let calls = Arc::new(AtomicUsize::new(0));
+        for _ in 0..2 {
+            let calls = Arc::clone(&calls);
+            let call = move |_, _: &SessionId| {
+                calls.fetch_add(1, Ordering::Relaxed);
+            };
+            hooks.add((1, 2), Box::new(call)).unwrap();
+        }
+        let id = SessionId::new(&[1]).unwrap();
+        hooks.fire(SessionEvent::New, &id);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        assert!(!hooks.remove((1, 3)));
+        assert!(hooks.remove((1, 2)));
+        assert!(!hooks.remove((1, 2)));
+        hooks.fire(SessionEvent::New, &id);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_hook_may_remove_itself() {
+        let hooks = Arc::new(Hooks::default());
+        let inner = Arc::downgrade(&hooks);
+        let call = move |_, _: &SessionId| assert!(inner.upgrade().unwrap().remove((1, 1)));
+        hooks.add((1, 1), Box::new(call)).unwrap();
+        hooks.fire(SessionEvent::Get, &SessionId::new(&[1]).unwrap());
+    }
+}

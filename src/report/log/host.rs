@@ -1,0 +1,52 @@
+//! The log functions of a host that is Traffic Server, or that has functions of their
+//! names.
+
+use std::ffi::CStr;
+
+use log::Level;
+use tssession_ats::{DebugTag, ERROR, Report, WARNING};
+
+use super::TAGS;
+
+/// What a process exports.
+pub(super) struct Host {
+    error: Report,
+    /// Errors and warnings are one where there is none.
+    warning: Option<Report>,
+    /// In the order of [`TAGS`].
+    debug: [Option<DebugTag>; TAGS.len()],
+}
+
+impl Host {
+    /// Looks for the functions under the names of each version of ATS.
+    pub(super) fn find() -> Option<Self> {
+        Some(Self {
+            error: ERROR.find()?,
+            warning: WARNING.find(),
+            debug: TAGS.map(DebugTag::find),
+        })
+    }
+
+    fn debug(&self, tag: &CStr) -> Option<&DebugTag> {
+        let place = TAGS.iter().position(|known| *known == tag)?;
+        self.debug[place].as_ref()
+    }
+
+    pub(super) fn wants_debug(&self, tag: &CStr) -> bool {
+        self.debug(tag).is_some_and(DebugTag::is_wanted)
+    }
+
+    pub(super) fn log(&self, level: Level, tag: &CStr, line: &CStr) {
+        let report = match level {
+            Level::Error => self.error,
+            Level::Warn => self.warning.unwrap_or(self.error),
+            _ => {
+                if let Some(debug) = self.debug(tag) {
+                    debug.write(line);
+                }
+                return;
+            }
+        };
+        report.write(c"tssession", line);
+    }
+}

@@ -1,0 +1,316 @@
+//! Where log lines go: to the log functions of a host that is Traffic Server, else to the
+//! function that the host has set, else to stderr (warnings and errors). A Rust program
+//! that has a logger of its own keeps it.
+//!
+//! Nobody who logs holds a lock: the host may call the library back from there.
+
+mod host;
+mod line;
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::fmt::{Arguments, Display, Write};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use arc_swap::RefCnt;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use tssession_common::boundary::catch;
+use tssession_common::log_rate::{Kind, Rate};
+
+use crate::base::alloc::{NoMemory, Shared, Swap};
+use crate::base::clock;
+use crate::base::once::make_once;
+use crate::base::system;
+use host::Host;
+use line::Line;
+
+/// How often lines of one kind are written: a burst, and one more for each second after that.
+const RATE: Rate = Rate {
+    burst: 100,
+    interval: 1,
+};
+
+/// How many kinds of line are told apart.
+const KINDS: usize = 1024;
+
+/// Every tag that a line may have: those of ATS.
+const TAGS: [&CStr; 5] = [
+    c"ssl.session_cache",
+    c"ssl.session_cache.insert",
+    c"ssl.session_cache.get",
+    c"ssl.session_cache.remove",
+    c"ssl_session_ticket",
+];
+
+/// The tag of a line's target.
+fn tag(target: &str) -> &'static CStr {
+    let found = TAGS.iter().find(|tag| tag.to_bytes() == target.as_bytes());
+    found.unwrap_or(&TAGS[0])
+}
+
+/// A function of the host's, called with the level, the tag and the line.
+pub(crate) type Function = Box<dyn Fn(Level, &CStr, &CStr) + Send + Sync>;
+
+/// Where the host has lines go to, and up to which level it wants them.
+struct Sink {
+    call: Function,
+    wanted: LevelFilter,
+}
+
+struct Logger {
+    /// What is known of each kind of line, as [`Kind::pack`] has it.
+    kinds: [AtomicU64; KINDS],
+    /// Looked up once.
+    host: OnceLock<Option<Host>>,
+    /// Made when there is one for the first time.
+    sink: OnceLock<Swap<Sink>>,
+    /// The second in which the host was last asked for its debug tags.
+    asked: AtomicI64,
+}
+
+static LOGGER: Logger = Logger {
+    kinds: [const { AtomicU64::new(0) }; KINDS],
+    host: OnceLock::new(),
+    sink: OnceLock::new(),
+    asked: AtomicI64::new(-1),
+};
+
+/// Whether the lines of this library come to [`LOGGER`].
+static INSTALLED: OnceLock<bool> = OnceLock::new();
+
+thread_local! {
+    /// Whether a function of the host's is at work on a line of this thread.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What the library says of itself as soon as debug lines are wanted.
+static INTRODUCTION: OnceLock<Introduction> = OnceLock::new();
+
+type Introduction = Box<dyn Display + Send + Sync>;
+
+/// Sets what the library says of itself, once.
+pub(crate) fn introduce(introduction: impl Display + Send + Sync + 'static) {
+    let _ = INTRODUCTION.set(Box::new(introduction));
+}
+
+/// Installs the logger, once.
+pub(crate) fn install() {
+    if INSTALLED.get().is_none() {
+        // The loader has a lock too: it is not waited for while one of ours is held.
+        let host = Host::find();
+        make_once(&INSTALLED, || {
+            // Infallible: it is set here only.
+            let _ = LOGGER.host.set(host);
+            log::set_logger(&LOGGER).is_ok()
+        });
+        LOGGER.set_level();
+    }
+}
+
+/// Sees every second whether debug lines are wanted: the operator of a host switches them on
+/// and off while it runs.
+pub(crate) fn ask_host() {
+    if LOGGER.host().is_some() {
+        let second = clock::now().up;
+        if LOGGER.asked.swap(second, Ordering::Relaxed) != second {
+            LOGGER.set_level();
+        }
+    }
+}
+
+/// Has `function` get the lines up to a level from now on.
+pub(crate) fn set_function(function: Function, wanted: LevelFilter) -> Result<(), NoMemory> {
+    let sink = Shared::new(Sink {
+        call: function,
+        wanted,
+    })?;
+    make_once(&LOGGER.sink, Swap::default).store(Some(sink));
+    LOGGER.set_level();
+    Ok(())
+}
+
+/// Forgets the host's function.
+pub(crate) fn forget_function() {
+    if let Some(sink) = LOGGER.sink.get() {
+        sink.store(None);
+        LOGGER.set_level();
+    }
+}
+
+/// A call of a function of the host's, until this is dropped.
+struct Busy;
+
+impl Busy {
+    /// `None` while another is at work on a line of this thread: it would be called for what
+    /// itself has called.
+    fn begin() -> Option<Self> {
+        (!BUSY.replace(true)).then(|| Self)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.set(false);
+    }
+}
+
+/// Whether the host wants debug lines with this tag.
+fn wants_debug(host: &Host, tag: &CStr) -> bool {
+    Busy::begin().is_some_and(|_busy| host.wants_debug(tag))
+}
+
+/// Logs that a panic ended a function that C called, which may have been the first one.
+pub(crate) fn panicked(what: Arguments<'_>) {
+    const TARGET: &str = "ssl.session_cache";
+    if INSTALLED.get().is_none() && system::is_loaded_by_itself() {
+        let mut record = Record::builder();
+        record.level(Level::Error).target(TARGET);
+        LOGGER.log(&record.args(what).build());
+    } else {
+        log::error!(target: TARGET, "{what}");
+    }
+}
+
+/// Writes a line to stderr, for want of a logger.
+pub(crate) fn write_stderr(text: Arguments<'_>) {
+    let mut line = Line::new(Level::Error, "ssl.session_cache");
+    let _ = line.write_fmt(text);
+    system::write_stderr(line.for_stderr());
+}
+
+/// Says it once.
+fn say_introduction() {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed)
+        && let Some(introduction) = INTRODUCTION.get()
+    {
+        log::debug!(target: "ssl.session_cache", "{introduction}");
+    }
+}
+
+impl Logger {
+    fn sink(&self) -> Option<Shared<Sink>> {
+        self.sink.get()?.load_full()
+    }
+
+    fn host(&self) -> Option<&Host> {
+        self.host.get()?.as_ref()
+    }
+
+    /// Lets the lines through that somebody wants: all others cost a comparison.
+    fn set_level(&self) {
+        if INSTALLED.get() != Some(&true) {
+            return;
+        }
+        loop {
+            let sink = self.sink();
+            let debug = match self.host() {
+                Some(host) => TAGS.iter().any(|tag| wants_debug(host, tag)),
+                None => sink
+                    .as_ref()
+                    .is_some_and(|sink| sink.wanted == LevelFilter::Debug),
+            };
+            log::set_max_level(if debug {
+                LevelFilter::Debug
+            } else {
+                LevelFilter::Warn
+            });
+            // Of two who do this at once, the last one has the sink that is active.
+            if RefCnt::as_ptr(&self.sink()) == RefCnt::as_ptr(&sink) {
+                if debug {
+                    say_introduction();
+                }
+                return;
+            }
+        }
+    }
+
+    /// Calls a function of the host's; `false` if there is none, or it is what has led to
+    /// this line.
+    fn call(&self, level: Level, tag: &CStr, line: &CStr) -> bool {
+        let Some(_busy) = Busy::begin() else {
+            return false;
+        };
+        fault!("log function");
+        if let Some(host) = self.host() {
+            host.log(level, tag, line);
+            return true;
+        }
+        let sink = self.sink();
+        if let Some(sink) = &sink
+            && level <= sink.wanted
+        {
+            (sink.call)(level, tag, line);
+        }
+        // What it does not want goes nowhere else.
+        sink.is_some()
+    }
+
+    /// Whether a line of this kind is written at this second, and how many were not before it.
+    fn admit(&self, kind: impl Hash, second: u32) -> Option<u32> {
+        let mut hash = DefaultHasher::new();
+        kind.hash(&mut hash);
+        let before = self.kinds[hash.finish() as usize % KINDS]
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
+                Some(Kind::unpack(bits).next(RATE, second).0.pack())
+            })
+            .unwrap_or_default();
+        let before = Kind::unpack(before);
+        before.has_room(RATE, second).then_some(before.hidden())
+    }
+
+    fn write(&self, record: &Record<'_>) {
+        fault!("logger");
+        let mut line = Line::new(record.level(), record.target());
+        let _ = line.write_fmt(*record.args());
+        if record.level() <= Level::Warn {
+            // A kind is a place in the code and the function that got there: the line as
+            // far as the colon behind that.
+            let text = line.text().to_bytes();
+            let colon = text.windows(2).position(|two| two == b": ");
+            let kind = (
+                record.file(),
+                record.line(),
+                &text[..colon.unwrap_or(text.len())],
+            );
+            let Some(hidden) = self.admit(kind, clock::now().up as u32) else {
+                return;
+            };
+            if hidden > 0 {
+                let _ = write!(line, " ({hidden} more like this were not shown)");
+            }
+        }
+        if !self.call(record.level(), tag(record.target()), line.text())
+            && record.level() <= Level::Warn
+        {
+            system::write_stderr(line.for_stderr());
+        }
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Warn
+            || match self.host() {
+                Some(host) => wants_debug(host, tag(metadata.target())),
+                // As far as the level that is set lets lines through.
+                None => true,
+            }
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // What is logged about must not fail for it.
+        if let Err(panic) = catch(|| self.write(record)) {
+            write_stderr(format_args!(
+                "a panic{panic}; the line that was to be logged is lost"
+            ));
+        }
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,118 @@
+//! What OpenSSL has and openssl-sys does not declare. Behind each: the version that has it first.
+
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
+
+use openssl_sys::{
+    CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION, X509,
+};
+use tssession_common::boundary::Fallback;
+
+// From crypto.h.
+pub const CRYPTO_EX_INDEX_SSL: c_int = 0;
+pub const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
+/// No error is queued where it fails.
+pub const OPENSSL_INIT_BASE_ONLY: u64 = 0x40000;
+pub const OPENSSL_FULL_VERSION_STRING: c_int = 7;
+// From err.h and sslerr.h.
+pub const ERR_LIB_SSL: c_int = 20;
+pub const ERR_R_MALLOC_FAILURE: c_int = 256;
+pub const SSL_R_UNEXPECTED_EOF_WHILE_READING: c_int = 294;
+// From ssl.h; openssl-sys has the setter's number only.
+pub const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
+pub const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
+pub const SSL_TICKET_SUCCESS: c_int = 5;
+pub const SSL_TICKET_SUCCESS_RENEW: c_int = 6;
+// From ssl3.h and dtls1.h: the first byte of every version of TLS, and of DTLS.
+pub const SSL3_VERSION_MAJOR: c_int = 0x03;
+pub const DTLS1_VERSION_MAJOR: c_int = 0xfe;
+
+/// What becomes of a ticket: `SSL_TICKET_RETURN` in ssl.h.
+#[repr(transparent)]
+pub struct TicketUse(c_int);
+
+impl TicketUse {
+    /// A full handshake, and a new ticket.
+    pub const IGNORE_RENEW: Self = Self(2);
+    pub const USE: Self = Self(3);
+    pub const USE_RENEW: Self = Self(4);
+}
+
+impl Fallback for TicketUse {
+    const FALLBACK: Self = Self::IGNORE_RENEW;
+}
+
+pub type NewSession = unsafe extern "C" fn(*mut SSL, *mut SSL_SESSION) -> c_int;
+pub type GetSession =
+    unsafe extern "C" fn(*mut SSL, *const c_uchar, c_int, *mut c_int) -> *mut SSL_SESSION;
+pub type RemoveSession = unsafe extern "C" fn(*mut SSL_CTX, *mut SSL_SESSION);
+pub type DecryptedTicket = unsafe extern "C" fn(
+    *mut SSL,
+    *mut SSL_SESSION,
+    *const c_uchar,
+    usize,
+    c_int,
+    *mut c_void,
+) -> TicketUse;
+pub type TicketKeys = unsafe extern "C" fn(
+    *mut SSL,
+    *mut c_uchar,
+    *mut c_uchar,
+    *mut EVP_CIPHER_CTX,
+    *mut EVP_MAC_CTX,
+    c_int,
+) -> c_int;
+
+unsafe extern "C" {
+    pub fn ERR_peek_error() -> c_ulong; // 0.9
+    pub fn ERR_set_mark() -> c_int; // 0.9.8
+    pub fn ERR_pop_to_mark() -> c_int; // 0.9.8
+    pub fn ERR_peek_last_error_all(
+        file: *mut *const c_char,
+        line: *mut c_int,
+        func: *mut *const c_char,
+        data: *mut *const c_char,
+        flags: *mut c_int,
+    ) -> c_ulong; // 3.0
+    pub fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int; // 1.1.0
+    pub fn CRYPTO_clear_free(ptr: *mut c_void, len: usize, file: *const c_char, line: c_int); // 1.1.0
+    pub fn CRYPTO_set_ex_data(data: *mut CRYPTO_EX_DATA, index: c_int, value: *mut c_void)
+    -> c_int; // 0.9
+    pub fn OSSL_PARAM_construct_utf8_string(
+        key: *const c_char,
+        buf: *mut c_char,
+        bsize: usize,
+    ) -> OSSL_PARAM; // 3.0
+    pub fn SSL_get_options(ssl: *const SSL) -> u64; // 1.1.0, of 64 bits since 3.0
+    pub fn SSL_SESSION_dup(session: *const SSL_SESSION) -> *mut SSL_SESSION; // 1.1.1
+    pub fn SSL_SESSION_get_ex_data(session: *const SSL_SESSION, index: c_int) -> *mut c_void; // 0.9
+    pub fn SSL_SESSION_set1_id(session: *mut SSL_SESSION, id: *const c_uchar, len: c_uint)
+    -> c_int; // 1.1.0
+    pub fn SSL_SESSION_set_time(session: *mut SSL_SESSION, time: c_long) -> c_long; // 0.9, deprecated since 3.4
+    pub fn SSL_SESSION_set_timeout(session: *mut SSL_SESSION, timeout: c_long) -> c_long; // 0.9
+    pub fn SSL_SESSION_set1_master_key(
+        session: *mut SSL_SESSION,
+        key: *const c_uchar,
+        len: usize,
+    ) -> c_int; // 1.1.1
+    pub fn SSL_SESSION_set1_hostname(session: *mut SSL_SESSION, name: *const c_char) -> c_int; // 1.1.1
+    pub fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut X509; // 1.0.1
+    pub fn SSL_SESSION_get0_id_context(
+        session: *const SSL_SESSION,
+        len: *mut c_uint,
+    ) -> *const c_uchar; // 1.1.0
+    pub fn SSL_CTX_sess_get_new_cb(ctx: *mut SSL_CTX) -> Option<NewSession>; // 0.9.8
+    pub fn SSL_CTX_sess_get_get_cb(ctx: *mut SSL_CTX) -> Option<GetSession>; // 0.9.8
+    pub fn SSL_CTX_sess_get_remove_cb(ctx: *mut SSL_CTX) -> Option<RemoveSession>; // 0.9.8
+    pub fn SSL_CTX_get_timeout(ctx: *const SSL_CTX) -> c_long; // 0.9
+    pub fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, timeout: c_long) -> c_long; // 0.9
+    pub fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
+        ctx: *mut SSL_CTX,
+        callback: Option<TicketKeys>,
+    ) -> c_int; // 3.0
+    pub fn SSL_CTX_set_session_ticket_cb(
+        ctx: *mut SSL_CTX,
+        generate: Option<unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int>,
+        decrypt: Option<DecryptedTicket>,
+        arg: *mut c_void,
+    ) -> c_int; // 1.1.1
+}

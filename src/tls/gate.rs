@@ -1,0 +1,240 @@
+//! Holds a fork, and the end of OpenSSL, off while a thread is inside it on the library's behalf.
+//!
+//! OpenSSL has locks of its own (decoding a session takes one of the whole process),
+//! and nothing releases those in a forked child. So no thread may be in there when
+//! the fork happens; nor when OpenSSL 3 cleans up as the process ends, which it does
+//! whatever thread is in there.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+
+use super::bindings::OPENSSL_init_crypto;
+use crate::base::atomics::{AtomicU32, AtomicUsize};
+use crate::base::spin::{Patience, Wait};
+use crate::base::stripe;
+use crate::instance::boundary::guard;
+
+static GATE: Gate<{ stripe::COUNT }> = Gate::new();
+
+/// Closed while a thread forks.
+const FORKS: u32 = 1;
+/// Closed for good.
+const ENDS: u32 = 2;
+
+/// The threads inside, counted in stripes, and why others may not enter.
+struct Gate<const STRIPES: usize> {
+    inside: [CachePadded<AtomicUsize>; STRIPES],
+    closed: AtomicU32,
+}
+
+impl<const STRIPES: usize> Gate<STRIPES> {
+    const fn new() -> Self {
+        Self {
+            inside: [const { CachePadded::new(AtomicUsize::new(0)) }; STRIPES],
+            closed: AtomicU32::new(0),
+        }
+    }
+
+    /// Enters; or the reasons why the gate is closed.
+    fn try_enter(&self, stripe: usize) -> Result<(), u32> {
+        // Whoever enters counts first and looks at the gate then; whoever closes it
+        // does it the other way round, so one of the two sees the other.
+        let inside = &self.inside[stripe];
+        inside.fetch_add(1, Ordering::SeqCst);
+        match self.closed.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            closed => {
+                inside.fetch_sub(1, Ordering::SeqCst);
+                Err(closed)
+            }
+        }
+    }
+
+    fn leave(&self, stripe: usize) {
+        self.inside[stripe].fetch_sub(1, Ordering::Release);
+    }
+
+    fn close(&self, why: u32) {
+        self.change(|closed| closed | why);
+    }
+
+    fn open(&self, why: u32) {
+        self.change(|closed| closed & !why);
+    }
+
+    fn change(&self, change: impl Fn(u32) -> u32) {
+        let done = self
+            .closed
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |closed| {
+                Some(change(closed))
+            });
+        debug_assert!(done.is_ok());
+    }
+
+    fn is_empty(&self) -> bool {
+        let mut inside = self.inside.iter();
+        inside.all(|n| n.load(Ordering::SeqCst) == 0)
+    }
+}
+
+thread_local! {
+    /// How often this thread is on the inside: more than once where OpenSSL calls back. It
+    /// then passes without looking, or it would wait for a fork that waits for it.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// A thread on the inside, until this is dropped.
+pub(crate) struct Inside {
+    /// The thread must be the one that entered: its stripe is counted down.
+    _this_thread: PhantomData<*const ()>,
+}
+
+/// Waits while another thread forks. `None`: the process is ending.
+pub(crate) fn enter() -> Option<Inside> {
+    if DEPTH.get() == 0 {
+        expect_the_end();
+        let stripe = stripe::mine();
+        if let Err(closed) = GATE.try_enter(stripe) {
+            wait_to_enter(stripe, closed)?;
+        }
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    Some(Inside {
+        _this_thread: PhantomData,
+    })
+}
+
+#[cold]
+fn wait_to_enter(stripe: usize, mut closed: u32) -> Option<()> {
+    let mut wait = Wait::default();
+    while closed & ENDS == 0 {
+        wait.a_little();
+        match GATE.try_enter(stripe) {
+            Ok(()) => return Some(()),
+            Err(still_closed) => closed = still_closed,
+        }
+    }
+    None
+}
+
+/// Has the gate closed before OpenSSL cleans up. Without memory for that, the next call tries
+/// again.
+#[inline]
+fn expect_the_end() {
+    static EXPECTED: AtomicBool = AtomicBool::new(false);
+    #[cold]
+    fn register() -> bool {
+        // SAFETY: allowed at any time. OpenSSL 3 has registered its own function when the first
+        // call returns, so this one is run before it. It stays valid: the library is never
+        // unloaded.
+        unsafe {
+            OPENSSL_init_crypto(0, ptr::null());
+            libc::atexit(end) == 0
+        }
+    }
+    if !EXPECTED.load(Ordering::Relaxed) && register() {
+        EXPECTED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Longer than a thread is in there, unless it waits for this one or will never run again.
+const END: Duration = Duration::from_millis(200);
+
+/// Called at the end of the process, before OpenSSL cleans up: waits for those inside, and lets
+/// nobody in from now on.
+extern "C" fn end() {
+    guard(|| {
+        GATE.close(ENDS);
+        Patience::of(END).wait_for(|| GATE.is_empty().then_some(()));
+    });
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        if DEPTH.get() == 0 {
+            GATE.leave(stripe::mine());
+        }
+    }
+}
+
+/// A gate closed for a fork, with nobody inside, until this is dropped. Only one thread may close
+/// it at a time.
+pub(crate) struct Closed(());
+
+pub(crate) fn close(patience: Patience) -> Option<Closed> {
+    let closed = Closed(());
+    GATE.close(FORKS);
+    patience.wait_for(|| GATE.is_empty().then_some(()))?;
+    Some(closed)
+}
+
+impl Closed {
+    /// Opens it in a forked child. A thread that was on its way out again, having found
+    /// the gate closed, is counted forever otherwise.
+    pub(crate) fn open_in_child(self) {
+        for inside in &GATE.inside {
+            inside.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        GATE.open(FORKS);
+    }
+}
+
+/// Models for loom.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::cell::UnsafeCell;
+    use loom::thread;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    /// While the gate is closed and empty nobody is inside, and what they did there has been
+    /// done: loom watches over the cells, which only those inside and who has closed the gate use.
+    /// Nobody tries for ever here, or some ways to interleave would have no end.
+    fn model<const STRIPES: usize>() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::<STRIPES>::new());
+            // Not an Arc: who watches over them is loom, whose threads take turns in one.
+            let cells = Rc::new([(); STRIPES].map(UnsafeCell::new));
+            let threads: Vec<_> = (0..STRIPES)
+                .map(|stripe| {
+                    let (gate, cells) = (gate.clone(), cells.clone());
+                    thread::spawn(move || {
+                        if gate.try_enter(stripe).is_ok() || gate.try_enter(stripe).is_ok() {
+                            cells[stripe].with_mut(|_| ());
+                            gate.leave(stripe);
+                        }
+                    })
+                })
+                .collect();
+            gate.close(FORKS);
+            if gate.is_empty() || gate.is_empty() {
+                cells.iter().for_each(|cell| cell.with_mut(|_| ()));
+            }
+            gate.open(FORKS);
+            threads.into_iter().for_each(|it| it.join().unwrap());
+            assert!(gate.is_empty());
+        });
+    }
+
+    #[test]
+    fn nobody_is_inside_a_closed_gate() {
+        model::<1>();
+    }
+
+    #[test]
+    fn nobody_is_inside_a_closed_gate_of_two_stripes() {
+        model::<2>();
+    }
+}

@@ -1,0 +1,189 @@
+//! Session tickets: the callbacks that encrypt and decrypt them, and their keys.
+
+use std::ffi::{c_char, c_int, c_uchar, c_void};
+use std::{ptr, slice};
+
+use foreign_types::ForeignTypeRef;
+use openssl::ssl::SslSessionRef;
+use openssl_sys as ffi;
+use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, SSL, SSL_SESSION};
+use zeroize::Zeroizing;
+
+use super::bindings::{
+    OSSL_PARAM_construct_utf8_string, SSL_TICKET_SUCCESS, SSL_TICKET_SUCCESS_RENEW, TicketUse,
+};
+use super::connection::may_resume;
+use super::visit::Visit;
+use crate::base::alloc::NoMemory;
+use crate::instance::Instance;
+use crate::instance::boundary::callback;
+use crate::instance::keys::KeyFileError;
+use crate::keys::ring::{KEY_LEN, KeyRing, NAME_LEN, TicketKey};
+use crate::report::counters::Counter;
+
+const IV_LEN: usize = 16;
+
+/// Sees to it that there is a ticket key: that of the file, if one is configured, or a random one. Fails without
+/// memory for the file.
+pub fn provide(instance: &Instance) -> Result<(), NoMemory> {
+    if instance.keys.ring.current().is_none()
+        && let Err(error) = instance.keys.load(None)
+        && !matches!(error, KeyFileError::NoneSet)
+    {
+        // A key of this process's own would keep the file's out.
+        if error.is_lack_of_memory() {
+            return Err(NoMemory);
+        }
+        log::error!(target: "ssl_session_ticket", "TSSslSessionCacheAttach: ticket keys: {error}; a random key is used");
+    }
+    ensure_ticket_key(&instance.keys.ring);
+    Ok(())
+}
+
+/// A ticket was decrypted, or could not be: it is resumed as a session with an ID would be.
+pub unsafe extern "C" fn decrypted_ticket(
+    ssl: *mut SSL,
+    session: *mut SSL_SESSION,
+    _name: *const c_uchar,
+    _len: usize,
+    status: c_int,
+    _arg: *mut c_void,
+) -> TicketUse {
+    let accepted = match status {
+        SSL_TICKET_SUCCESS => TicketUse::USE,
+        SSL_TICKET_SUCCESS_RENEW => TicketUse::USE_RENEW,
+        // Without a session; OpenSSL does the same where there is no callback.
+        _ => return TicketUse::IGNORE_RENEW,
+    };
+    // SAFETY: OpenSSL passes a live connection, and where it has decrypted the ticket, a
+    // live session.
+    callback(|_| unsafe {
+        if may_resume(ssl, SslSessionRef::from_ptr(session)) {
+            return accepted;
+        }
+        log::debug!(target: "ssl_session_ticket", "a ticket that is not for this connection: a full handshake");
+        TicketUse::IGNORE_RENEW
+    })
+}
+
+/// A ticket is to be encrypted (`encrypt` 1) or was presented (0).
+pub unsafe extern "C" fn ticket_key(
+    ssl: *mut SSL,
+    name: *mut c_uchar,
+    iv: *mut c_uchar,
+    cipher: *mut EVP_CIPHER_CTX,
+    mac: *mut EVP_MAC_CTX,
+    encrypt: c_int,
+) -> c_int {
+    // SAFETY: OpenSSL passes live objects, 16 bytes of name and 16 of initialization
+    // vector, both to be written when encrypting.
+    callback(|instance| unsafe {
+        let name = &mut *name.cast::<[u8; NAME_LEN]>();
+        ensure_ticket_key(&instance.keys.ring);
+        let keys = instance.keys.ring.current();
+        let Some(keys) = keys.as_ref() else { return 0 };
+        if encrypt != 0 {
+            let iv_bytes = slice::from_raw_parts_mut(iv, IV_LEN);
+            *name = *keys.first().name();
+            if !fill_with_random(iv_bytes) || !init(keys.first(), iv, cipher, mac, true) {
+                return 0;
+            }
+            instance.stats.count(Counter::TicketCreated);
+            log::debug!(target: "ssl_session_ticket", "a ticket is issued");
+            return 1;
+        }
+        let Some((key, place)) = keys.find(name) else {
+            instance.stats.count(Counter::TicketNotFound);
+            log::debug!(target: "ssl_session_ticket", "a ticket under a key that is not in the set: a full handshake");
+            return 0;
+        };
+        if !init(key, iv, cipher, mac, false) {
+            return 0;
+        }
+        instance.stats.count(Counter::ticket_verified(place));
+        log::debug!(target: "ssl_session_ticket", "a ticket under key {place} of {}", keys.count());
+        // In TLS 1.3 a ticket is used once (RFC 8446, C.4), so each use earns a new one.
+        if place == 0 && ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION {
+            return 1;
+        }
+        instance.stats.count(Counter::TicketRenewed);
+        2
+    })
+}
+
+/// Gives OpenSSL the key's two secrets.
+///
+/// # Safety
+/// `iv` points to 16 bytes, the contexts are live.
+unsafe fn init(
+    key: TicketKey<'_>,
+    iv: *const c_uchar,
+    cipher: *mut EVP_CIPHER_CTX,
+    mac: *mut EVP_MAC_CTX,
+    encrypt: bool,
+) -> bool {
+    let Some(visit) = Visit::begin() else {
+        return false;
+    };
+    let secret = key.hmac_secret();
+    let aes_key = key.aes_key();
+    // SAFETY: the parameters only live until they are used here, and OpenSSL only
+    // reads what their pointers name; the cipher takes a key as long as this one.
+    let done = unsafe {
+        let params = [
+            ffi::OSSL_PARAM_construct_octet_string(
+                c"key".as_ptr(),
+                secret.as_ptr().cast_mut().cast(),
+                secret.len(),
+            ),
+            OSSL_PARAM_construct_utf8_string(
+                c"digest".as_ptr(),
+                c"SHA256".as_ptr().cast::<c_char>().cast_mut(),
+                0,
+            ),
+            ffi::OSSL_PARAM_construct_end(),
+        ];
+        ffi::EVP_MAC_CTX_set_params(mac, params.as_ptr()) == 1
+            && ffi::EVP_CipherInit_ex(
+                cipher,
+                if aes_key.len() == 16 {
+                    ffi::EVP_aes_128_cbc()
+                } else {
+                    ffi::EVP_aes_256_cbc()
+                },
+                ptr::null_mut(),
+                aes_key.as_ptr(),
+                iv,
+                c_int::from(encrypt),
+            ) == 1
+    };
+    if done {
+        visit.end_in_success();
+    }
+    done
+}
+
+/// Makes a random ticket key if there is none yet.
+fn ensure_ticket_key(ring: &KeyRing) {
+    ring.fill_if_empty(|| {
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        fault!("random ticket key");
+        fill_with_random(key.as_mut_slice()).then_some(key)
+    });
+}
+
+/// `false`, and a line in the log, when OpenSSL has no random bytes.
+fn fill_with_random(bytes: &mut [u8]) -> bool {
+    let done = Visit::begin().is_some_and(|visit| {
+        // SAFETY: the pointer and the length are those of `bytes`.
+        let done = unsafe { ffi::RAND_bytes(bytes.as_mut_ptr(), bytes.len() as c_int) } == 1;
+        if done {
+            visit.end_in_success();
+        }
+        done
+    });
+    if !done {
+        log::error!(target: "ssl_session_ticket", "no random bytes: no ticket is issued");
+    }
+    done
+}

@@ -1,0 +1,47 @@
+//! Which OpenSSL the library was built with, and which one it has.
+
+use std::ffi::{CStr, c_ulong, c_void};
+use std::fmt;
+
+use openssl_sys as ffi;
+
+use super::bindings::OPENSSL_FULL_VERSION_STRING;
+
+/// Displays as the library's version, and those of OpenSSL at build time and at run time.
+#[derive(Clone, Copy)]
+pub struct Versions {
+    runs_with: &'static CStr,
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "libtssession {}, built with OpenSSL {}, runs with {}",
+            env!("CARGO_PKG_VERSION"),
+            env!("TSSESSION_OPENSSL"),
+            self.runs_with.to_str().unwrap_or("an unknown one"),
+        )
+    }
+}
+
+/// The versions of the library and of OpenSSL.
+pub fn versions() -> Versions {
+    // SAFETY: may be called at any time; the result is a string that lives forever.
+    let runs_with = unsafe { CStr::from_ptr(ffi::OpenSSL_version(OPENSSL_FULL_VERSION_STRING)) };
+    Versions { runs_with }
+}
+
+/// Whether the process's OpenSSL, whose objects a plugin is given, is the one that the library
+/// is linked with. A host may be linked with an older one, whose names have other versions, or
+/// have one of another make within itself, whose names then come before those of OpenSSL 3.
+pub fn is_openssl_of_process() -> bool {
+    const MAJOR: c_ulong = 28;
+    // SAFETY: takes nothing, and may be called at any time.
+    if unsafe { ffi::OpenSSL_version_num() } >> MAJOR < 3 {
+        return false;
+    }
+    // SAFETY: looks only; the name is a C string.
+    let of_process = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"SSL_get_SSL_CTX".as_ptr()) };
+    of_process.cast_const() == ffi::SSL_get_SSL_CTX as *const c_void
+}

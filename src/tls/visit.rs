@@ -1,0 +1,66 @@
+//! A visit to OpenSSL: what holds while the library is inside it.
+
+use super::bindings::{ERR_peek_error, ERR_pop_to_mark, ERR_set_mark};
+use super::gate;
+
+/// A visit to OpenSSL. At its end, what OpenSSL put on this thread's error queue
+/// since is taken back: the queue is the caller's, whose next `SSL_get_error`
+/// reads it. Meanwhile the process is not forked, and OpenSSL does not end.
+pub struct Visit {
+    queue: Queue,
+    _inside: gate::Inside,
+}
+
+/// This thread's error queue, and what is to be done about it.
+#[derive(PartialEq, Eq)]
+enum Queue {
+    /// It was empty, as it nearly always is, and is to be so again.
+    Empty,
+    /// What was there is marked.
+    Marked,
+    /// It is as it was. OpenSSL takes its time to find the queue, so it pays to know that.
+    Untouched,
+}
+
+impl Visit {
+    /// `None`: the process is ending, and OpenSSL with it.
+    pub fn begin() -> Option<Self> {
+        let inside = gate::enter()?;
+        // SAFETY: touches this thread's error queue only.
+        let queue = unsafe {
+            match ERR_peek_error() {
+                0 => Queue::Empty,
+                _ => {
+                    ERR_set_mark();
+                    Queue::Marked
+                }
+            }
+        };
+        let visit = Self {
+            queue,
+            _inside: inside,
+        };
+        fault!("inside OpenSSL");
+        Some(visit)
+    }
+
+    /// Ends a visit in which nothing failed.
+    pub fn end_in_success(mut self) {
+        if self.queue == Queue::Empty {
+            self.queue = Queue::Untouched;
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe {
+            match self.queue {
+                Queue::Empty => openssl_sys::ERR_clear_error(),
+                Queue::Marked => drop(ERR_pop_to_mark()),
+                Queue::Untouched => {}
+            }
+        }
+    }
+}
