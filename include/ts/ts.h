@@ -30,11 +30,6 @@
 #endif
 
 /**
- * The longest session ID, in bytes.
- */
-#define TS_SSL_MAX_SSL_SESSION_ID_LENGTH 32
-
-/**
  * Whether a function did its work.
  */
 typedef enum TSReturnCode {
@@ -47,6 +42,11 @@ typedef enum TSReturnCode {
    */
   TS_SUCCESS = 0,
 } TSReturnCode;
+
+/**
+ * The longest session ID, in bytes.
+ */
+#define TS_SSL_MAX_SSL_SESSION_ID_LENGTH 32
 
 /**
  * What happened to a session.

@@ -33,6 +33,16 @@ pub enum NotStored {
     Refused(Refused),
 }
 
+impl NotStored {
+    /// Whether it comes with normal operation.
+    pub fn is_normal(&self) -> bool {
+        matches!(
+            self,
+            Self::Off | Self::Refused(Refused::Expired | Refused::Contention)
+        )
+    }
+}
+
 impl fmt::Display for NotStored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

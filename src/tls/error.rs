@@ -11,7 +11,6 @@ use super::bindings::{
     ERR_R_MALLOC_FAILURE, ERR_peek_error, OPENSSL_INIT_BASE_ONLY, OPENSSL_init_crypto,
 };
 use crate::base::alloc::NoMemory;
-use crate::cache::Refused;
 use crate::instance::sessions::NotStored;
 use crate::report::counters::{Counter, Stats};
 
@@ -62,10 +61,7 @@ impl StoreError {
     /// operation is for debugging only.
     pub fn level(&self) -> log::Level {
         match self {
-            Self::NotStored(NotStored::Off)
-            | Self::NotStored(NotStored::Refused(Refused::Expired | Refused::Contention)) => {
-                log::Level::Debug
-            }
+            Self::NotStored(reason) if reason.is_normal() => log::Level::Debug,
             _ => log::Level::Warn,
         }
     }

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use log::Level;
 use tssession_ats::{DebugTag, ERROR, Report, WARNING};
 
-use super::TAGS;
+use super::line::TAGS;
 
 /// What a process exports.
 pub(super) struct Host {

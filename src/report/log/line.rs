@@ -5,6 +5,21 @@ use std::fmt::{self, Write};
 
 use log::Level;
 
+/// Every tag that a line may have: those of ATS.
+pub(super) const TAGS: [&CStr; 5] = [
+    c"ssl.session_cache",
+    c"ssl.session_cache.insert",
+    c"ssl.session_cache.get",
+    c"ssl.session_cache.remove",
+    c"ssl_session_ticket",
+];
+
+/// The tag of a line's target.
+pub(super) fn tag(target: &str) -> &'static CStr {
+    let found = TAGS.iter().find(|tag| tag.to_bytes() == target.as_bytes());
+    found.unwrap_or(&TAGS[0])
+}
+
 /// The longest text that is passed on; a caller may have passed a name of any length.
 const MAX_TEXT: usize = 2000;
 

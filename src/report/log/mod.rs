@@ -24,7 +24,7 @@ use crate::base::clock;
 use crate::base::once::make_once;
 use crate::base::system;
 use host::Host;
-use line::Line;
+use line::{Line, TAGS, tag};
 
 /// How often lines of one kind are written: a burst, and one more for each second after that.
 const RATE: Rate = Rate {
@@ -34,21 +34,6 @@ const RATE: Rate = Rate {
 
 /// How many kinds of line are told apart.
 const KINDS: usize = 1024;
-
-/// Every tag that a line may have: those of ATS.
-const TAGS: [&CStr; 5] = [
-    c"ssl.session_cache",
-    c"ssl.session_cache.insert",
-    c"ssl.session_cache.get",
-    c"ssl.session_cache.remove",
-    c"ssl_session_ticket",
-];
-
-/// The tag of a line's target.
-fn tag(target: &str) -> &'static CStr {
-    let found = TAGS.iter().find(|tag| tag.to_bytes() == target.as_bytes());
-    found.unwrap_or(&TAGS[0])
-}
 
 /// A function of the host's, called with the level, the tag and the line.
 pub(crate) type Function = Box<dyn Fn(Level, &CStr, &CStr) + Send + Sync>;
