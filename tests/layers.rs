@@ -72,8 +72,10 @@ impl Crate {
 
     /// Of files by their paths below `src`.
     fn of<'a>(sources: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
-        let mut all = Self::default();
-        all.files = sources.clone().map(|(path, _)| module(path)).collect();
+        let mut all = Self {
+            files: sources.clone().map(|(path, _)| module(path)).collect(),
+            ..Self::default()
+        };
         for (path, text) in sources {
             let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{path}: {error}"));
             all.add(&module(path), &file.items, false);

@@ -332,9 +332,10 @@ impl Order {
         for _ in 0..len {
             let on_trial = self.queues[Queue::Trial as usize].len;
             let is_long = on_trial as f64 > most_on_trial || unasked == 0;
-            let from = match is_long && on_trial > 0 {
-                true => Queue::Trial,
-                false => Queue::Proven,
+            let from = if is_long && on_trial > 0 {
+                Queue::Trial
+            } else {
+                Queue::Proven
             };
             if from == Queue::Proven {
                 unasked = unasked.saturating_sub(1);

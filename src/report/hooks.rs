@@ -85,9 +85,10 @@ impl Hooks {
                 }
                 list.push(hook.clone());
             }
-            let list = match list.is_empty() {
-                true => None,
-                false => Some(Shared::new(list)?),
+            let list = if list.is_empty() {
+                None
+            } else {
+                Some(Shared::new(list)?)
             };
             if alloc::exchange(&self.list, &before, list) {
                 return Ok(());

@@ -27,12 +27,11 @@ impl Format {
     /// By the end of its name: `.yaml` or `.yml`, or else lines.
     pub fn of(path: &Path) -> Self {
         let extension = path.extension().unwrap_or_default();
-        match ["yaml", "yml"]
-            .iter()
-            .any(|yaml| extension.eq_ignore_ascii_case(yaml))
-        {
-            true => Self::Yaml,
-            false => Self::Lines,
+        let is_yaml = |yaml: &&str| extension.eq_ignore_ascii_case(yaml);
+        if ["yaml", "yml"].iter().any(is_yaml) {
+            Self::Yaml
+        } else {
+            Self::Lines
         }
     }
 }
@@ -179,9 +178,10 @@ fn value_of(name: &str, mut rest: &[u8]) -> Result<Setting, Problem> {
     }
     let setting = Setting::parse(name, OsStr::from_bytes(value)).map_err(Problem::Value)?;
     let expected = if setting.is_number() { "INT" } else { "STRING" };
-    match kind == expected.as_bytes() {
-        true => Ok(setting),
-        false => Err(Problem::NotOfType(expected)),
+    if kind == expected.as_bytes() {
+        Ok(setting)
+    } else {
+        Err(Problem::NotOfType(expected))
     }
 }
 

@@ -92,9 +92,10 @@ impl Write for Line {
             return Err(fmt::Error);
         }
         self.is_cut = self.end + letter.len_utf8() > self.limit;
-        match self.is_cut {
-            true => self.append(ELLIPSIS),
-            false => self.append(letter.encode_utf8(&mut [0; 4])),
+        if self.is_cut {
+            self.append(ELLIPSIS);
+        } else {
+            self.append(letter.encode_utf8(&mut [0; 4]));
         }
         Ok(())
     }
