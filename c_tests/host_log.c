@@ -97,7 +97,7 @@ void host_debug(const char *tag, const char *format, ...) __asm__("TSDebug");
 void
 host_debug(const char *tag, const char *format, ...)
 {
-  if (strstr(tags_on, tag) == NULL) {
+  if (strcmp(tags_on, tag) != 0) {
     return;
   }
 #endif
@@ -119,7 +119,7 @@ TSIsDebugTagSet(const char *tag)
   /* Leads to another line, for which the host would be asked again. */
   TSSslSessionID id = api_numbered_id(9);
   TSSslSessionRemove(&id);
-  return strstr(tags_on, tag) != NULL;
+  return strcmp(tags_on, tag) == 0;
 }
 #endif
 
@@ -131,7 +131,7 @@ turn_on(const char *tags)
 #ifdef ATS_10
   dbg_config_mode = 1;
   for (struct state *state = states; state->tag != NULL; state++) {
-    state->is_on = strstr(tags, state->tag) != NULL;
+    state->is_on = strcmp(tags, state->tag) == 0;
   }
 #endif
 }
@@ -190,6 +190,18 @@ main(void)
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
 #ifndef NO_DEBUG
   CHECK_INT(debugs, 1);
+#endif
+#if !defined(NO_DEBUG) && !defined(FEWER)
+  /* The library says once what it is, when it can be asked whether that is wanted. */
+  turn_on("ssl.session_cache");
+  for (int i = 0; i < 2; i++) {
+    nanosleep(&nap, NULL);
+    CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
+    CHECK_INT(debugs, 2);
+  }
+  CHECK(strstr(line, "libtssession ") != NULL && strstr(line, ", built with OpenSSL ") != NULL);
+  CHECK(strstr(line, ", runs with OpenSSL ") != NULL);
+  debugs = 1;
 #endif
 #ifdef ATS_10
   /* The tag alone does not do, nor does what concerns certain clients only. */

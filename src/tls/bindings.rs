@@ -12,7 +12,6 @@ pub const CRYPTO_EX_INDEX_SSL: c_int = 0;
 pub const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 /// No error is queued where it fails.
 pub const OPENSSL_INIT_BASE_ONLY: u64 = 0x40000;
-pub const OPENSSL_FULL_VERSION_STRING: c_int = 7;
 // From err.h and sslerr.h.
 pub const ERR_LIB_SSL: c_int = 20;
 pub const ERR_R_MALLOC_FAILURE: c_int = 256;

@@ -5,8 +5,6 @@ use std::fmt;
 
 use openssl_sys as ffi;
 
-use super::bindings::OPENSSL_FULL_VERSION_STRING;
-
 /// Displays as the library's version, and those of OpenSSL at build time and at run time.
 #[derive(Clone, Copy)]
 pub struct Versions {
@@ -28,7 +26,7 @@ impl fmt::Display for Versions {
 /// The versions of the library and of OpenSSL.
 pub fn versions() -> Versions {
     // SAFETY: may be called at any time; the result is a string that lives forever.
-    let runs_with = unsafe { CStr::from_ptr(ffi::OpenSSL_version(OPENSSL_FULL_VERSION_STRING)) };
+    let runs_with = unsafe { CStr::from_ptr(ffi::OpenSSL_version(ffi::OPENSSL_VERSION)) };
     Versions { runs_with }
 }
 

@@ -168,10 +168,12 @@ pub(crate) fn write_stderr(text: Arguments<'_>) {
 /// Says it once.
 fn say_introduction() {
     static SAID: AtomicBool = AtomicBool::new(false);
-    if !SAID.swap(true, Ordering::Relaxed)
-        && let Some(introduction) = INTRODUCTION.get()
+    const TARGET: &str = "ssl.session_cache";
+    if let Some(introduction) = INTRODUCTION.get()
+        && log::log_enabled!(target: TARGET, Level::Debug)
+        && !SAID.swap(true, Ordering::Relaxed)
     {
-        log::debug!(target: "ssl.session_cache", "{introduction}");
+        log::debug!(target: TARGET, "{introduction}");
     }
 }
 
