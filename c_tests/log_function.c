@@ -140,6 +140,12 @@ check_debug(void)
   };
   for (int debug = 0; debug < 2; debug++) {
     listen_to(debug ? TS_SSL_SESSION_CACHE_LOG_DEBUG : TS_SSL_SESSION_CACHE_LOG_WARNING);
+    if (debug) {
+      /* The library says once what it is. */
+      CHECK_INT(seen.lines, 1);
+      CHECK(strstr(seen.line, "libtssession ") != NULL && strstr(seen.line, ", runs with OpenSSL ") != NULL);
+      seen.lines = 0;
+    }
     for (int i = 0; i < 6; i++) {
       if (i == 0) {
         CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
