@@ -13,7 +13,7 @@ mod header;
 #[path = "build/man.rs"]
 mod man;
 
-use header::{declarations, write_all};
+use header::{declarations, version, version_macro, write_all};
 
 /// Rises when a caller built against an older version cannot use a newer one. The
 /// Makefile reads it here.
@@ -71,7 +71,7 @@ fn main() {
             settings: &read("docs/settings.md"),
             soname: &soname,
         },
-        &env::var("CARGO_PKG_VERSION").expect("set by cargo"),
+        &version(),
         &format!("{GENERATED}\n{LICENSE}"),
     );
     write_all(&out.join("include"), headers);
@@ -84,6 +84,7 @@ fn main() {
 
 /// `<ts/ts.h>`.
 fn ts(root: &Path) -> String {
+    let version = version_macro();
     let types = declarations(root, "src/ffi/types.rs");
     let c = declarations(root, "src/ffi/ts.rs");
     let mut cxx = without_comments(&declarations(root, "src/ffi/cxx.rs"));
@@ -111,6 +112,7 @@ fn ts(root: &Path) -> String {
 
 #include <stddef.h>
 
+{version}
 #ifndef TS_SSL_SESSION_API
 #define TS_SSL_SESSION_API 8
 #endif
@@ -162,6 +164,7 @@ extern void TSPluginInit(int argc, const char *argv[]);
 
 /// `<ts/ssl_session_cache.h>`.
 fn host(root: &Path) -> String {
+    let version = version_macro();
     let functions = declarations(root, "src/ffi/host.rs");
     format!(
         r#"/** @file
@@ -180,6 +183,7 @@ fn host(root: &Path) -> String {
 #include <stdint.h>
 #include <ts/ts.h>
 
+{version}
 #ifdef __cplusplus
 extern "C" {{
 #endif

@@ -1,6 +1,7 @@
 //! What the build scripts of both libraries do: C declarations made of Rust sources, and
 //! files in `OUT_DIR`.
 
+use std::env;
 use std::fs;
 use std::path::Path;
 
@@ -18,6 +19,20 @@ pub fn declarations(root: &Path, source: &str) -> String {
     bindings.write(&mut text);
     let text = String::from_utf8(text).expect("cbindgen writes UTF-8");
     without_safety_sections(text.trim_start())
+}
+
+/// The version of libtssession and libtssession_farm.
+pub fn version() -> String {
+    env::var("CARGO_PKG_VERSION").expect("set by cargo")
+}
+
+/// The same in every header, since each can be included without the others.
+pub fn version_macro() -> String {
+    let version = version();
+    format!(
+        "/* The version of this header; that of the library: TSSslSessionCacheVersion(). */\n\
+         #define TSSESSION_VERSION \"{version}\"\n"
+    )
 }
 
 /// Leaves out the `# Safety` end of a doc comment, which is Rust's way to say what

@@ -13,7 +13,7 @@ mod header;
 #[path = "../build/man.rs"]
 mod man;
 
-use header::{declarations, write_all};
+use header::{declarations, version, version_macro, write_all};
 
 /// As in the library's own build.rs. The Makefile reads it here.
 const SOVERSION: &str = "0";
@@ -46,7 +46,7 @@ fn main() {
             settings: "",
             soname: &soname,
         },
-        &env::var("CARGO_PKG_VERSION").expect("set by cargo"),
+        &version(),
         &format!("{GENERATED}\n{LICENSE}"),
     );
     write_all(&out.join("include"), [("ts/ssl_session_farm.h", farm)]);
@@ -57,6 +57,7 @@ fn main() {
 
 /// `<ts/ssl_session_farm.h>`.
 fn farm(functions: &str) -> String {
+    let version = version_macro();
     format!(
         r#"/** @file
 
@@ -74,6 +75,7 @@ fn farm(functions: &str) -> String {
 #include <stdint.h>
 #include <ts/ts.h>
 
+{version}
 #ifdef __cplusplus
 extern "C" {{
 #endif

@@ -14,6 +14,9 @@
 #include <stdint.h>
 #include <ts/ts.h>
 
+/* The version of this header; that of the library: TSSslSessionCacheVersion(). */
+#define TSSESSION_VERSION "0.1.0"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -251,6 +254,15 @@ TSReturnCode TSSslTicketKeyFileLoad(const char *path);
  * for client certificates have changed. Any thread may call it at any time.
  */
 void TSSslSessionCacheClear(void);
+
+/**
+ * Returns the version of the library at run time.
+ *
+ * It can differ from TSSESSION_VERSION, the version of the header that the caller was
+ * compiled with. The string is valid forever, and is not the caller's to free. Any thread may
+ * call it at any time.
+ */
+const char *TSSslSessionCacheVersion(void);
 
 #ifdef __cplusplus
 }

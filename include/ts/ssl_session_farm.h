@@ -14,6 +14,9 @@
 #include <stdint.h>
 #include <ts/ts.h>
 
+/* The version of this header; that of the library: TSSslSessionCacheVersion(). */
+#define TSSESSION_VERSION "0.1.0"
+
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -17,6 +17,9 @@
 
 #include <stddef.h>
 
+/* The version of this header; that of the library: TSSslSessionCacheVersion(). */
+#define TSSESSION_VERSION "0.1.0"
+
 #ifndef TS_SSL_SESSION_API
 #define TS_SSL_SESSION_API 8
 #endif

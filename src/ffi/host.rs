@@ -516,6 +516,16 @@ pub extern "C" fn TSSslSessionCacheClear() {
     enter("TSSslSessionCacheClear", |library| library.clear());
 }
 
+/// Returns the version of the library at run time.
+///
+/// It can differ from TSSESSION_VERSION, the version of the header that the caller was
+/// compiled with. The string is valid forever, and is not the caller's to free. Any thread may
+/// call it at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn TSSslSessionCacheVersion() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
 impl From<&SessionId> for TSSslSessionID {
     fn from(id: &SessionId) -> Self {
         let from = id.as_bytes();
