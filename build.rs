@@ -71,6 +71,7 @@ fn main() {
             settings: &read("docs/settings.md"),
             soname: &soname,
         },
+        &read("build/examples.c"),
         &version(),
         &format!("{GENERATED}\n{LICENSE}"),
     );
@@ -100,7 +101,7 @@ fn ts(root: &Path) -> String {
   TS_SSL_SESSION_API chooses the declarations:
     8   those of the manual page and of ATS 7.1 to 8.1 (this is the default)
     9   those of ATS 9: TSSslSessionInsert takes the connection too, which is never
-        read, and TSSslTicketKeyUpdate tells whether it did its work
+        read, and TSSslTicketKeyUpdate returns a TSReturnCode
     10  those of ATS 10 and 11: the same with C++ linkage, for C++ only
 
   {GENERATED}
@@ -133,7 +134,7 @@ extern "C" {{
 #if TS_SSL_SESSION_API == 8
 
 {c}
-#else /* 9 and 10: what the functions do is described above */
+#else /* 9 and 10: the functions are described above */
 
 {cxx}
 #endif
@@ -147,8 +148,8 @@ extern "C" {{
 #endif
 
 /**
- * What a plugin defines for its host to call after loading it: argv[0] is the plugin,
- * the others are its arguments. It has C linkage at every level, as in ATS, whose
+ * A plugin defines this function, and its host calls it after loading the plugin: argv[0] is
+ * the plugin, the others are its arguments. It has C linkage at every level, as in ATS, whose
  * plugins rely on this declaration for that.
  */
 extern void TSPluginInit(int argc, const char *argv[]);

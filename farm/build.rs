@@ -46,6 +46,7 @@ fn main() {
             settings: "",
             soname: &soname,
         },
+        &read("../build/examples.c"),
         &version(),
         &format!("{GENERATED}\n{LICENSE}"),
     );

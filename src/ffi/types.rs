@@ -16,7 +16,7 @@ pub enum tsapi_ssl_obj {}
 /// An SSL_CTX.
 pub enum tsapi_ssl_context {}
 
-/// A continuation: whatever its owner says it is.
+/// A continuation: a pointer that only its owner uses.
 pub enum tsapi_cont {}
 
 /// A TLS session; casts to SSL_SESSION *.
@@ -31,13 +31,13 @@ pub type TSSslContext = *mut tsapi_ssl_context;
 /// The first argument of a TSEventFunc.
 pub type TSCont = *mut tsapi_cont;
 
-/// Whether a function did its work.
+/// The result of a function.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TSReturnCode {
-    /// It did not, and changed nothing.
+    /// It failed and changed nothing.
     TS_ERROR = -1,
-    /// It did.
+    /// It succeeded.
     TS_SUCCESS = 0,
 }
 
@@ -53,8 +53,8 @@ pub enum TSEvent {
     TS_EVENT_SSL_SESSION_REMOVE = 2002,
 }
 
-/// A function that is told of events. What edata points to depends on the
-/// event; the result is not used.
+/// A function that is called for events. What edata points to depends on the
+/// event; the result is ignored.
 pub type TSEventFunc =
     Option<unsafe extern "C" fn(contp: TSCont, event: TSEvent, edata: *mut c_void) -> c_int>;
 
@@ -63,7 +63,7 @@ pub type TSEventFunc =
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct TSSslSessionID {
-    /// The number of bytes that count.
+    /// The length in bytes.
     pub len: usize,
     /// The ID.
     pub bytes: [c_char; TS_SSL_MAX_SSL_SESSION_ID_LENGTH],
