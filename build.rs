@@ -8,7 +8,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tssession_common::generate::{declarations, link, man, write_all};
+use tssession_common::generate::{declarations, link, man, version, version_macro, write_all};
 
 /// Rises when a caller built against an older version cannot use a newer one. The
 /// Makefile reads it here.
@@ -65,7 +65,8 @@ fn main() {
             settings: &read("docs/settings.md"),
             soname: &soname,
         },
-        &env::var("CARGO_PKG_VERSION").expect("set by cargo"),
+        &read("build/examples.c"),
+        &version(),
         &format!("{GENERATED}\n{LICENSE}"),
     );
     write_all(&out.join("include"), headers);
@@ -78,6 +79,7 @@ fn main() {
 
 /// `<ts/ts.h>`.
 fn ts(root: &Path) -> String {
+    let version = version_macro();
     let code = declarations(root, "common/src/code.rs");
     let types = declarations(root, "src/ffi/types.rs");
     let c = declarations(root, "src/ffi/ts.rs");
@@ -94,7 +96,7 @@ fn ts(root: &Path) -> String {
   TS_SSL_SESSION_API chooses the declarations:
     8   those of the manual page and of ATS 7.1 to 8.1 (this is the default)
     9   those of ATS 9: TSSslSessionInsert takes the connection too, which is never
-        read, and TSSslTicketKeyUpdate tells whether it did its work
+        read, and TSSslTicketKeyUpdate returns a TSReturnCode
     10  those of ATS 10 and 11: the same with C++ linkage, for C++ only
 
   {GENERATED}
@@ -106,6 +108,7 @@ fn ts(root: &Path) -> String {
 
 #include <stddef.h>
 
+{version}
 #ifndef TS_SSL_SESSION_API
 #define TS_SSL_SESSION_API 8
 #endif
@@ -127,7 +130,7 @@ extern "C" {{
 #if TS_SSL_SESSION_API == 8
 
 {c}
-#else /* 9 and 10: what the functions do is described above */
+#else /* 9 and 10: the functions are described above */
 
 {cxx}
 #endif
@@ -141,8 +144,8 @@ extern "C" {{
 #endif
 
 /**
- * What a plugin defines for its host to call after loading it: argv[0] is the plugin,
- * the others are its arguments. It has C linkage at every level, as in ATS, whose
+ * A plugin defines this function, and its host calls it after loading the plugin: argv[0] is
+ * the plugin, the others are its arguments. It has C linkage at every level, as in ATS, whose
  * plugins rely on this declaration for that.
  */
 extern void TSPluginInit(int argc, const char *argv[]);
@@ -158,6 +161,7 @@ extern void TSPluginInit(int argc, const char *argv[]);
 
 /// `<ts/ssl_session_cache.h>`.
 fn host(root: &Path) -> String {
+    let version = version_macro();
     let functions = declarations(root, "src/ffi/host.rs");
     format!(
         r#"/** @file
@@ -176,6 +180,7 @@ fn host(root: &Path) -> String {
 #include <stdint.h>
 #include <ts/ts.h>
 
+{version}
 #ifdef __cplusplus
 extern "C" {{
 #endif

@@ -37,7 +37,8 @@
   F(TSSslSessionHookRemove)                                                                                            \
   F(TSSslSessionInsertBuffer)                                                                                          \
   F(TSSslTicketKeyFileLoad)                                                                                            \
-  F(TSSslSessionCacheClear)
+  F(TSSslSessionCacheClear)                                                                                            \
+  F(TSSslSessionCacheVersion)
 
 #define API_POINTER(name) __typeof__(&name) name;
 #define API_LOOK_UP(name)                                                                                              \
@@ -77,6 +78,7 @@ api_open(void)
 #define TSSslSessionInsertBuffer api.TSSslSessionInsertBuffer
 #define TSSslTicketKeyFileLoad api.TSSslTicketKeyFileLoad
 #define TSSslSessionCacheClear api.TSSslSessionCacheClear
+#define TSSslSessionCacheVersion api.TSSslSessionCacheVersion
 
 #else
 

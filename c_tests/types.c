@@ -31,6 +31,7 @@ TSReturnCode TSSslSessionHookRemove(TSEventFunc func, TSCont contp);
 TSReturnCode TSSslSessionInsertBuffer(const TSSslSessionID *sessionid, const char *buffer, int len);
 TSReturnCode TSSslTicketKeyFileLoad(const char *path);
 void TSSslSessionCacheClear(void);
+const char *TSSslSessionCacheVersion(void);
 #endif
 
 /* Incomplete structs with these tags. */
@@ -69,6 +70,8 @@ main(void)
   CHECK_INT(TS_EVENT_SSL_SESSION_NEW, 2001);
   CHECK_INT(TS_EVENT_SSL_SESSION_REMOVE, 2002);
   CHECK_INT(sizeof(TSEvent), sizeof(int));
+
+  CHECK(strcmp(TSSslSessionCacheVersion(), TSSESSION_VERSION) == 0);
 
   id = api_id(32, 1);
   CHECK(TSSslSessionGet(&id) == NULL);

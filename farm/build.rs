@@ -8,7 +8,7 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-use tssession_common::generate::{declarations, link, man, write_all};
+use tssession_common::generate::{declarations, link, man, version, version_macro, write_all};
 
 /// As in the library's own build.rs. The Makefile reads it here.
 const SOVERSION: &str = "0";
@@ -39,7 +39,8 @@ fn main() {
             settings: "",
             soname: &soname,
         },
-        &env::var("CARGO_PKG_VERSION").expect("set by cargo"),
+        &read("../build/examples.c"),
+        &version(),
         &format!("{GENERATED}\n{LICENSE}"),
     );
     write_all(&out.join("include"), [("ts/ssl_session_farm.h", farm)]);
@@ -50,6 +51,7 @@ fn main() {
 
 /// `<ts/ssl_session_farm.h>`.
 fn farm(functions: &str) -> String {
+    let version = version_macro();
     format!(
         r#"/** @file
 
@@ -67,6 +69,7 @@ fn farm(functions: &str) -> String {
 #include <stdint.h>
 #include <ts/ts.h>
 
+{version}
 #ifdef __cplusplus
 extern "C" {{
 #endif

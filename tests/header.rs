@@ -134,7 +134,21 @@ TSReturnCode use(TSSslContext ctx, TSEventFunc func, TSCont contp)
     }
 }
 
-/// What README shows of C compiles as it stands there.
+/// What the manual pages show of C compiles.
+#[test]
+fn the_examples_in_manual_pages() {
+    for compiler in ["gcc", "clang"] {
+        run(Command::new(compiler)
+            .args(WARNINGS)
+            .args(["-std=c11", "-O2", "-c", "-I"])
+            .arg(root().join("include"))
+            .arg(root().join("build/examples.c"))
+            .arg("-o")
+            .arg(scratch().join("examples.o")));
+    }
+}
+
+/// So does what README shows, as it stands there.
 #[test]
 fn the_examples_in_readme() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

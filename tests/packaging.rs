@@ -52,10 +52,14 @@ fn manual_pages_show_every_character() {
         "-1 --all ^ ~ ` \" <a@b> 100%",
         ".. .XX \"",
     ];
+    let below = "Returns:\n *   0.\n *\n * Errors:\n *   None.\n *\n * Threads:\n *   .any";
     let header = format!(
-        "/**\n * Tests odd text.\n *\n * {}\n */\nint odd(const char *text, int len);\n",
+        "/**\n * Tests odd text.\n *\n * {}\n *\n * {below}\n */\n\
+         int odd(const char *text, int len);\n",
         odd.join("\n *\n * ")
     );
+    let code = r#"char *a = "\n" - 1 ^ ~2; /* '`. */"#;
+    let example = ["/* Example: odd */", "int", "odd;", code, "/* End */\n"].join("\n");
     let pages = man::pages(
         &[("odd.h", &header)],
         "",
@@ -66,6 +70,7 @@ fn manual_pages_show_every_character() {
             settings: "",
             soname: "libodd.so.1",
         },
+        &example,
         "1",
         "banner",
     );
@@ -91,7 +96,8 @@ fn manual_pages_show_every_character() {
                 plain.push(c);
             }
         }
-        for line in [&odd[..], &["int odd(const char *text, int len);"]].concat() {
+        let others = ["int odd(const char *text, int len);", "0.", ".any", code];
+        for line in [&odd[..], &others].concat() {
             assert!(
                 plain.lines().any(|shown| shown.trim() == line),
                 "{formatter:?} does not show {line}:\n{plain}"

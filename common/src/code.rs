@@ -2,14 +2,14 @@
 
 use crate::boundary::Fallback;
 
-/// Whether a function did its work.
+/// The result of a function.
 #[repr(C)]
 #[allow(non_camel_case_types)] // The names are the C API's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TSReturnCode {
-    /// It did not, and changed nothing.
+    /// It failed and changed nothing.
     TS_ERROR = -1,
-    /// It did.
+    /// It succeeded.
     TS_SUCCESS = 0,
 }
 

@@ -5,7 +5,7 @@
   TS_SSL_SESSION_API chooses the declarations:
     8   those of the manual page and of ATS 7.1 to 8.1 (this is the default)
     9   those of ATS 9: TSSslSessionInsert takes the connection too, which is never
-        read, and TSSslTicketKeyUpdate tells whether it did its work
+        read, and TSSslTicketKeyUpdate returns a TSReturnCode
     10  those of ATS 10 and 11: the same with C++ linkage, for C++ only
 
   Generated from src/ffi by build.rs; do not edit.
@@ -16,6 +16,9 @@
 #define TSSESSION_TS_H
 
 #include <stddef.h>
+
+/* The version of this header; that of the library: TSSslSessionCacheVersion(). */
+#define TSSESSION_VERSION "0.1.0"
 
 #ifndef TS_SSL_SESSION_API
 #define TS_SSL_SESSION_API 8
@@ -30,15 +33,15 @@
 #endif
 
 /**
- * Whether a function did its work.
+ * The result of a function.
  */
 typedef enum TSReturnCode {
   /**
-   * It did not, and changed nothing.
+   * It failed and changed nothing.
    */
   TS_ERROR = -1,
   /**
-   * It did.
+   * It succeeded.
    */
   TS_SUCCESS = 0,
 } TSReturnCode;
@@ -67,7 +70,7 @@ typedef enum TSEvent {
 } TSEvent;
 
 /**
- * A continuation: whatever its owner says it is.
+ * A continuation: a pointer that only its owner uses.
  */
 typedef struct tsapi_cont tsapi_cont;
 
@@ -107,8 +110,8 @@ typedef struct tsapi_ssl_context *TSSslContext;
 typedef struct tsapi_cont *TSCont;
 
 /**
- * A function that is told of events. What edata points to depends on the
- * event; the result is not used.
+ * A function that is called for events. What edata points to depends on the
+ * event; the result is ignored.
  */
 typedef int (*TSEventFunc)(TSCont contp, enum TSEvent event, void *edata);
 
@@ -118,7 +121,7 @@ typedef int (*TSEventFunc)(TSCont contp, enum TSEvent event, void *edata);
  */
 typedef struct TSSslSessionID {
   /**
-   * The number of bytes that count.
+   * The length in bytes.
    */
   size_t len;
   /**
@@ -134,94 +137,132 @@ extern "C" {
 #if TS_SSL_SESSION_API == 8
 
 /**
- * Gets a session out of the cache.
+ * Gets a session from the cache.
  *
- * The result is a session of the caller's own, who may change it and ends it
- * with SSL_SESSION_free; the cache keeps the session as it is. The result is
- * NULL when there is no session under this ID, when it has expired, when the
- * ID is not valid (an error is logged), or when the cache is off.
+ * If proxy.config.ssl.session_cache.skip_cache_on_bucket_contention is 1, a session is not
+ * found while its part of the cache is locked. OpenSSL's error queue stays as it is.
  *
- * Any thread may call it at any time. OpenSSL's error queue stays as it is.
- * Where proxy.config.ssl.session_cache.skip_cache_on_bucket_contention is 1, it
- * also finds nothing when its part of the cache is locked; so does
- * TSSslSessionGetBuffer.
+ * Returns:
+ *   The session. The caller owns it, can change it and frees it with SSL_SESSION_free; the
+ *   cached session stays as it is.
+ *
+ * Errors:
+ *   NULL if there is no session under this ID, the session has expired, the ID is not valid (an
+ *   error is logged), the cache is off, or there is no memory.
+ *
+ * Threads:
+ *   Any thread can call it at any time.
+ *
+ * Source:
+ *   TSSslSession(3ts) of Apache Traffic Server.
  */
 TSSslSession TSSslSessionGet(const TSSslSessionID *sessionid);
 
 /**
- * Gets a session out of the cache as DER bytes, which another process can read
- * with d2i_SSL_SESSION and insert.
+ * Gets a session from the cache as DER bytes.
  *
- * On entry *len_ptr is the space in buffer, in bytes. The result is the number
- * of bytes that the session really needs, and on return *len_ptr is the number
- * of bytes stored: the first ones of the session, as many as fit, and not a
- * byte more. So the session was cut off when the result is greater than
- * *len_ptr. With a NULL buffer, or a space of 0 or less, nothing is stored and
- * *len_ptr becomes 0: the way to ask for the size.
+ * On entry *len_ptr is the space in buffer, in bytes; on return it is the number of bytes
+ * stored. A session that does not fit is truncated. If buffer is NULL or the space is 0 or
+ * less, nothing is stored and *len_ptr becomes 0; this is how to ask for the size.
  *
- * The result is 0, and *len_ptr 0, when there is no session under this ID, when
- * it has expired, when the ID is not valid (an error is logged), or when the
- * cache is off. It is 0 too when len_ptr is NULL (an error is logged).
+ * The bytes contain the session's master secret. Another process reads them with
+ * d2i_SSL_SESSION or TSSslSessionInsertBuffer. A session whose part of the cache is locked is
+ * treated as by TSSslSessionGet.
  *
- * The bytes hold the session's master secret. Any thread may call it at any
- * time.
+ * Returns:
+ *   The size of the whole session in bytes. If it is greater than *len_ptr, the session was
+ *   truncated.
+ *
+ * Errors:
+ *   0, with *len_ptr 0, if there is no session under this ID, the session has expired, the ID is
+ *   not valid (an error is logged), the cache is off, or there is no memory. 0 also if len_ptr
+ *   is NULL (an error is logged).
+ *
+ * Threads:
+ *   Any thread can call it at any time.
+ *
+ * Source:
+ *   TSSslSession(3ts) of Apache Traffic Server.
  */
 int TSSslSessionGetBuffer(const TSSslSessionID *sessionid, char *buffer, int *len_ptr);
 
 /**
- * Inserts a session into the cache under an ID, whatever ID the session itself
- * carries. If the ID has an entry, that is removed first.
+ * Inserts a session into the cache.
  *
- * The ID and the session are copied: the caller goes on owning both, and the
- * session's reference count stays as it is.
+ * sessionid is the key, whatever ID addSession itself carries. If there is an entry under it,
+ * that entry is removed first. No hook is called. OpenSSL's error queue stays as it is.
  *
- * The result is TS_SUCCESS when the session is stored. It is TS_ERROR, and all
- * that was cached still is, when the ID is not valid, the session is NULL or
- * cannot be encoded, is larger than
- * tssession.session_cache.max_session_bytes (16384) or than the whole cache may
- * be (each of these is logged), when it has expired (at the latest a day after it was
- * made, in TLS 1.3 a week), when the cache is off, or
- * when its part of the cache is locked and
- * proxy.config.ssl.session_cache.skip_cache_on_bucket_contention is 1.
+ * Returns:
+ *   TS_SUCCESS if the session is stored, otherwise TS_ERROR.
  *
- * Any thread may call it at any time, as long as no other changes the session
- * meanwhile. No hook is called. OpenSSL's error queue stays as it is.
+ * Errors:
+ *   TS_ERROR, and what was cached stays cached, if the ID is not valid, addSession is NULL,
+ *   cannot be encoded or is larger than tssession.session_cache.max_session_bytes (16384) or
+ *   than the whole cache is allowed to be (each of these is logged); if it has expired (at the
+ *   latest a day after it was made, in TLS 1.3 a week); if the cache is off or there is no
+ *   memory; or if its part of the cache is locked and
+ *   proxy.config.ssl.session_cache.skip_cache_on_bucket_contention is 1.
+ *
+ * Threads:
+ *   Any thread can call it at any time, as long as no other thread changes addSession meanwhile.
+ *   The ID and the session are copied: the caller still owns both, and the reference count stays
+ *   as it is.
+ *
+ * Source:
+ *   TSSslSession(3ts) of Apache Traffic Server; RFC 5246, F.1.4, and RFC 8446, 4.6.1, for the
+ *   lifetimes.
  */
 TSReturnCode TSSslSessionInsert(const TSSslSessionID *sessionid, TSSslSession addSession);
 
 /**
  * Removes a session from the cache.
  *
- * The result is TS_SUCCESS for a valid ID, whether there was a session or not:
- * when the call returns, there is none. It is TS_ERROR when the ID is not valid
- * (an error is logged) or the cache is off.
+ * No hook is called.
  *
- * Any thread may call it at any time; it waits when its part of the cache is
- * locked, whatever the settings say. No hook is called.
+ * Returns:
+ *   TS_SUCCESS if no session is under this ID when the call returns, whether there was one or
+ *   not; otherwise TS_ERROR.
+ *
+ * Errors:
+ *   TS_ERROR if the ID is not valid (an error is logged) or the cache is off.
+ *
+ * Threads:
+ *   Any thread can call it at any time. While the session's part of the cache is locked it
+ *   waits, whatever the settings say.
+ *
+ * Source:
+ *   TSSslSession(3ts) of Apache Traffic Server.
  */
 TSReturnCode TSSslSessionRemove(const TSSslSessionID *sessionid);
 
 /**
- * Puts a new set of session-ticket keys in force, for every attached context and
- * from now on.
+ * Replaces the session-ticket keys of all attached contexts.
  *
- * ticketData is a run of ticketDataLength / 48 keys, each of 16 bytes name, 16
- * bytes HMAC-SHA256 secret and 16 bytes AES-128-CBC key. The first key encrypts
- * tickets; every key decrypts them, and a ticket under another key than the
- * first is renewed. The same key twice counts once. The data is copied.
+ * ticketData is a sequence of ticketDataLength / 48 keys. Each is 16 bytes name, 16 bytes
+ * HMAC-SHA256 secret and 16 bytes AES-128-CBC key. The first key encrypts tickets, and every
+ * key decrypts them. A ticket that another key than the first decrypts is renewed. A repeated
+ * key counts once.
  *
- * The keys in force stay, and an error is logged, when there is not one whole
- * key, when the first key's secrets are all zero, or when two keys have the
- * same name but different secrets. Bytes behind the last whole key are not
- * used, and a later key with secrets of nothing but zeros (an empty slot) is
- * left out: each earns a warning.
+ * Bytes after the last whole key are ignored. A later key whose secrets are all zero (an empty
+ * slot) is left out. A warning is logged for each.
  *
- * Any thread may call it at any time. From TS_SSL_SESSION_API 9 on the result
- * is TS_SUCCESS when the keys are in force, else TS_ERROR.
+ * Returns:
+ *   From TS_SSL_SESSION_API 9 on, TS_SUCCESS if the new keys are active, otherwise TS_ERROR. At
+ *   8 it returns nothing.
+ *
+ * Errors:
+ *   If there is not one whole key, the secrets of the first key are all zero, or two keys have
+ *   the same name and different secrets, the old keys stay active and an error is logged.
+ *
+ * Threads:
+ *   Any thread can call it at any time. The data is copied.
+ *
+ * Source:
+ *   TSSslSession(3ts) of Apache Traffic Server.
  */
 void TSSslTicketKeyUpdate(char *ticketData, int ticketDataLength);
 
-#else /* 9 and 10: what the functions do is described above */
+#else /* 9 and 10: the functions are described above */
 
 TSSslSession TSSslSessionGet(const TSSslSessionID *sessionid);
 
@@ -244,8 +285,8 @@ extern "C" {
 #endif
 
 /**
- * What a plugin defines for its host to call after loading it: argv[0] is the plugin,
- * the others are its arguments. It has C linkage at every level, as in ATS, whose
+ * A plugin defines this function, and its host calls it after loading the plugin: argv[0] is
+ * the plugin, the others are its arguments. It has C linkage at every level, as in ATS, whose
  * plugins rely on this declaration for that.
  */
 extern void TSPluginInit(int argc, const char *argv[]);

@@ -11,17 +11,24 @@ use super::types::{TSReturnCode, TSSslSession, TSSslSessionID};
 /// function serves both, since who expects nothing does not look.
 pub type TicketKeyUpdateResult = TSReturnCode;
 
-/// Gets a session out of the cache.
+/// Gets a session from the cache.
 ///
-/// The result is a session of the caller's own, who may change it and ends it
-/// with SSL_SESSION_free; the cache keeps the session as it is. The result is
-/// NULL when there is no session under this ID, when it has expired, when the
-/// ID is not valid (an error is logged), or when the cache is off.
+/// If proxy.config.ssl.session_cache.skip_cache_on_bucket_contention is 1, a session is not
+/// found while its part of the cache is locked. OpenSSL's error queue stays as it is.
 ///
-/// Any thread may call it at any time. OpenSSL's error queue stays as it is.
-/// Where proxy.config.ssl.session_cache.skip_cache_on_bucket_contention is 1, it
-/// also finds nothing when its part of the cache is locked; so does
-/// TSSslSessionGetBuffer.
+/// # Returns
+/// The session. The caller owns it, can change it and frees it with SSL_SESSION_free; the
+/// cached session stays as it is.
+///
+/// # Errors
+/// NULL if there is no session under this ID, the session has expired, the ID is not valid (an
+/// error is logged), the cache is off, or there is no memory.
+///
+/// # Threads
+/// Any thread can call it at any time.
+///
+/// # Source
+/// TSSslSession(3ts) of Apache Traffic Server.
 ///
 /// # Safety
 /// `sessionid` is null, or readable as far as its `len` says.
@@ -31,22 +38,30 @@ pub unsafe extern "C" fn TSSslSessionGet(sessionid: *const TSSslSessionID) -> TS
     unsafe { sessions::TSSslSessionGet(sessionid) }
 }
 
-/// Gets a session out of the cache as DER bytes, which another process can read
-/// with d2i_SSL_SESSION and insert.
+/// Gets a session from the cache as DER bytes.
 ///
-/// On entry *len_ptr is the space in buffer, in bytes. The result is the number
-/// of bytes that the session really needs, and on return *len_ptr is the number
-/// of bytes stored: the first ones of the session, as many as fit, and not a
-/// byte more. So the session was cut off when the result is greater than
-/// *len_ptr. With a NULL buffer, or a space of 0 or less, nothing is stored and
-/// *len_ptr becomes 0: the way to ask for the size.
+/// On entry *len_ptr is the space in buffer, in bytes; on return it is the number of bytes
+/// stored. A session that does not fit is truncated. If buffer is NULL or the space is 0 or
+/// less, nothing is stored and *len_ptr becomes 0; this is how to ask for the size.
 ///
-/// The result is 0, and *len_ptr 0, when there is no session under this ID, when
-/// it has expired, when the ID is not valid (an error is logged), or when the
-/// cache is off. It is 0 too when len_ptr is NULL (an error is logged).
+/// The bytes contain the session's master secret. Another process reads them with
+/// d2i_SSL_SESSION or TSSslSessionInsertBuffer. A session whose part of the cache is locked is
+/// treated as by TSSslSessionGet.
 ///
-/// The bytes hold the session's master secret. Any thread may call it at any
-/// time.
+/// # Returns
+/// The size of the whole session in bytes. If it is greater than *len_ptr, the session was
+/// truncated.
+///
+/// # Errors
+/// 0, with *len_ptr 0, if there is no session under this ID, the session has expired, the ID is
+/// not valid (an error is logged), the cache is off, or there is no memory. 0 also if len_ptr
+/// is NULL (an error is logged).
+///
+/// # Threads
+/// Any thread can call it at any time.
+///
+/// # Source
+/// TSSslSession(3ts) of Apache Traffic Server.
 ///
 /// # Safety
 /// `sessionid` as for `TSSslSessionGet`; `buffer` is null or has `*len_ptr` bytes.
@@ -60,23 +75,30 @@ pub unsafe extern "C" fn TSSslSessionGetBuffer(
     unsafe { sessions::TSSslSessionGetBuffer(sessionid, buffer, len_ptr) }
 }
 
-/// Inserts a session into the cache under an ID, whatever ID the session itself
-/// carries. If the ID has an entry, that is removed first.
+/// Inserts a session into the cache.
 ///
-/// The ID and the session are copied: the caller goes on owning both, and the
-/// session's reference count stays as it is.
+/// sessionid is the key, whatever ID addSession itself carries. If there is an entry under it,
+/// that entry is removed first. No hook is called. OpenSSL's error queue stays as it is.
 ///
-/// The result is TS_SUCCESS when the session is stored. It is TS_ERROR, and all
-/// that was cached still is, when the ID is not valid, the session is NULL or
-/// cannot be encoded, is larger than
-/// tssession.session_cache.max_session_bytes (16384) or than the whole cache may
-/// be (each of these is logged), when it has expired (at the latest a day after it was
-/// made, in TLS 1.3 a week), when the cache is off, or
-/// when its part of the cache is locked and
+/// # Returns
+/// TS_SUCCESS if the session is stored, otherwise TS_ERROR.
+///
+/// # Errors
+/// TS_ERROR, and what was cached stays cached, if the ID is not valid, addSession is NULL,
+/// cannot be encoded or is larger than tssession.session_cache.max_session_bytes (16384) or
+/// than the whole cache is allowed to be (each of these is logged); if it has expired (at the
+/// latest a day after it was made, in TLS 1.3 a week); if the cache is off or there is no
+/// memory; or if its part of the cache is locked and
 /// proxy.config.ssl.session_cache.skip_cache_on_bucket_contention is 1.
 ///
-/// Any thread may call it at any time, as long as no other changes the session
-/// meanwhile. No hook is called. OpenSSL's error queue stays as it is.
+/// # Threads
+/// Any thread can call it at any time, as long as no other thread changes addSession meanwhile.
+/// The ID and the session are copied: the caller still owns both, and the reference count stays
+/// as it is.
+///
+/// # Source
+/// TSSslSession(3ts) of Apache Traffic Server; RFC 5246, F.1.4, and RFC 8446, 4.6.1, for the
+/// lifetimes.
 ///
 /// # Safety
 /// `sessionid` as for `TSSslSessionGet`; `addSession` is null or a live `SSL_SESSION`.
@@ -91,12 +113,21 @@ pub unsafe extern "C" fn TSSslSessionInsert(
 
 /// Removes a session from the cache.
 ///
-/// The result is TS_SUCCESS for a valid ID, whether there was a session or not:
-/// when the call returns, there is none. It is TS_ERROR when the ID is not valid
-/// (an error is logged) or the cache is off.
+/// No hook is called.
 ///
-/// Any thread may call it at any time; it waits when its part of the cache is
-/// locked, whatever the settings say. No hook is called.
+/// # Returns
+/// TS_SUCCESS if no session is under this ID when the call returns, whether there was one or
+/// not; otherwise TS_ERROR.
+///
+/// # Errors
+/// TS_ERROR if the ID is not valid (an error is logged) or the cache is off.
+///
+/// # Threads
+/// Any thread can call it at any time. While the session's part of the cache is locked it
+/// waits, whatever the settings say.
+///
+/// # Source
+/// TSSslSession(3ts) of Apache Traffic Server.
 ///
 /// # Safety
 /// As for `TSSslSessionGet`.
@@ -106,22 +137,29 @@ pub unsafe extern "C" fn TSSslSessionRemove(sessionid: *const TSSslSessionID) ->
     unsafe { sessions::TSSslSessionRemove(sessionid) }
 }
 
-/// Puts a new set of session-ticket keys in force, for every attached context and
-/// from now on.
+/// Replaces the session-ticket keys of all attached contexts.
 ///
-/// ticketData is a run of ticketDataLength / 48 keys, each of 16 bytes name, 16
-/// bytes HMAC-SHA256 secret and 16 bytes AES-128-CBC key. The first key encrypts
-/// tickets; every key decrypts them, and a ticket under another key than the
-/// first is renewed. The same key twice counts once. The data is copied.
+/// ticketData is a sequence of ticketDataLength / 48 keys. Each is 16 bytes name, 16 bytes
+/// HMAC-SHA256 secret and 16 bytes AES-128-CBC key. The first key encrypts tickets, and every
+/// key decrypts them. A ticket that another key than the first decrypts is renewed. A repeated
+/// key counts once.
 ///
-/// The keys in force stay, and an error is logged, when there is not one whole
-/// key, when the first key's secrets are all zero, or when two keys have the
-/// same name but different secrets. Bytes behind the last whole key are not
-/// used, and a later key with secrets of nothing but zeros (an empty slot) is
-/// left out: each earns a warning.
+/// Bytes after the last whole key are ignored. A later key whose secrets are all zero (an empty
+/// slot) is left out. A warning is logged for each.
 ///
-/// Any thread may call it at any time. From TS_SSL_SESSION_API 9 on the result
-/// is TS_SUCCESS when the keys are in force, else TS_ERROR.
+/// # Returns
+/// From TS_SSL_SESSION_API 9 on, TS_SUCCESS if the new keys are active, otherwise TS_ERROR. At
+/// 8 it returns nothing.
+///
+/// # Errors
+/// If there is not one whole key, the secrets of the first key are all zero, or two keys have
+/// the same name and different secrets, the old keys stay active and an error is logged.
+///
+/// # Threads
+/// Any thread can call it at any time. The data is copied.
+///
+/// # Source
+/// TSSslSession(3ts) of Apache Traffic Server.
 ///
 /// # Safety
 /// `ticketData` is null, or has `ticketDataLength` bytes.

@@ -18,7 +18,7 @@ pub enum tsapi_ssl_obj {}
 /// An SSL_CTX.
 pub enum tsapi_ssl_context {}
 
-/// A continuation: whatever its owner says it is.
+/// A continuation: a pointer that only its owner uses.
 pub enum tsapi_cont {}
 
 /// A TLS session; casts to SSL_SESSION *.
@@ -45,8 +45,8 @@ pub enum TSEvent {
     TS_EVENT_SSL_SESSION_REMOVE = 2002,
 }
 
-/// A function that is told of events. What edata points to depends on the
-/// event; the result is not used.
+/// A function that is called for events. What edata points to depends on the
+/// event; the result is ignored.
 pub type TSEventFunc =
     Option<unsafe extern "C" fn(contp: TSCont, event: TSEvent, edata: *mut c_void) -> c_int>;
 
@@ -55,7 +55,7 @@ pub type TSEventFunc =
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct TSSslSessionID {
-    /// The number of bytes that count.
+    /// The length in bytes.
     pub len: usize,
     /// The ID.
     pub bytes: [c_char; TS_SSL_MAX_SSL_SESSION_ID_LENGTH],

@@ -107,11 +107,12 @@ fn define(header: &str) -> String {
 }
 
 /// An enumerator for each macro that has a value, since debug information does not
-/// keep macros.
+/// keep macros. The version is not part of the ABI.
 fn macros(header: &str) -> String {
     header
         .lines()
         .filter_map(|line| line.strip_prefix("#define ")?.split_once(' '))
+        .filter(|(name, _)| *name != "TSSESSION_VERSION")
         .map(|(name, _)| format!("  value_of_{name} = {name},\n"))
         .collect()
 }

@@ -110,7 +110,7 @@ pub fn debian_symbols(package: &str) -> BTreeSet<String> {
 
 /// Compares the headers and manual pages that a build script has made with the committed ones,
 /// those that are `of_the_farm` or the others. With `UPDATE_HEADERS` set (`make header`) it
-/// brings these up to date instead.
+/// brings these up to date instead. Every header has the version of the package.
 pub fn check_generated(generated: &Path, of_the_farm: bool) {
     let files = |dir: &Path| -> BTreeMap<String, Vec<u8>> {
         let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
@@ -135,6 +135,14 @@ pub fn check_generated(generated: &Path, of_the_farm: bool) {
             generated == files(&committed),
             "{dir} is stale: run `make header` and commit"
         );
+    }
+    let version = format!(
+        "\n#define TSSESSION_VERSION \"{}\"\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for (name, text) in files(&generated.join("include/ts")) {
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.matches(&version).count(), 1, "{name}: {version}");
     }
 }
 

@@ -1,11 +1,15 @@
 //! The manual pages, section 3: one for each function of the headers, made of its doc
-//! comment, and an overview, made of a template.
+//! comment and its example, and an overview, made of a template.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// How wide a prototype may be: what a terminal of 80 columns shows of an indented line.
-const PROTOTYPE_WIDTH: usize = 72;
+/// How wide a line of C may be: what a terminal of 80 columns shows of an indented line.
+const WIDTH: usize = 72;
+
+/// The headings of a doc comment, in this order. Only the last, which names the document that
+/// defines what the function does, can be missing.
+const HEADINGS: [&str; 4] = ["Returns:", "Errors:", "Threads:", "Source:"];
 
 /// A function as a header has it.
 struct Function<'a> {
@@ -24,7 +28,8 @@ pub struct Overview<'a> {
     /// What the library is, in a few words.
     pub title: &'a str,
     /// In here, `@FUNCTIONS@` becomes the list of the functions, `@SEE_ALSO@` that of their
-    /// pages, `@LIBRARY@` the section of that name, and so on with the fields below.
+    /// pages, `@LIBRARY@` and `@EXAMPLES@` the sections of those names, and so on with the
+    /// fields below.
     pub template: &'a str,
     /// `@COUNTERS@`: the documentation in Markdown, of which the table is used.
     pub counters: &'a str,
@@ -53,11 +58,12 @@ impl Overview<'_> {
 }
 
 /// The pages, by file name. `headers` are pairs of what is included and its text; `beside` is
-/// the text of others, whose functions have pages too.
+/// the text of others, whose functions have pages too; `examples` is C, as in examples.c.
 pub fn pages(
     headers: &[(&str, &str)],
     beside: &str,
     overview: &Overview,
+    examples: &str,
     version: &str,
     banner: &str,
 ) -> Vec<(String, String)> {
@@ -81,6 +87,7 @@ pub fn pages(
         .replace("@FUNCTIONS@\n", &list)
         .replace("@COUNTERS@\n", &counters_of(overview.counters))
         .replace("@SETTINGS@\n", &settings_of(overview.settings))
+        .replace("@EXAMPLES@\n", &examples_of(name, examples))
         .replace("@SEE_ALSO@", &see_also(&own))
         .replace("@SONAME@", overview.soname);
     let mut pages = vec![(
@@ -89,7 +96,8 @@ pub fn pages(
     )];
     for function in &functions {
         let start = start(function.name, version, banner);
-        let page = format!("{start}{}", function.page(&names, name, &library));
+        let page = function.page(&names, name, &library, examples);
+        let page = format!("{start}{page}");
         pages.push((format!("{}.3", function.name), page));
     }
     pages
@@ -125,13 +133,39 @@ fn counters_of(markdown: &str) -> String {
 fn settings_of(markdown: &str) -> String {
     let mut list = String::new();
     for row in rows(markdown) {
-        let [name, default, allowed, meaning, in_force] = &row[..] else {
+        let [name, default, allowed, meaning, active] = &row[..] else {
             panic!("a setting has five cells: {row:?}");
         };
-        let text = escaped(&format!("{allowed}. {meaning}. In force: {in_force}."));
+        let text = escaped(&format!("{allowed}. {meaning}. Active: {active}."));
         write!(list, ".TP\n.BR {name} \" ({default})\"\n{text}\n").unwrap();
     }
     list
+}
+
+/// The section of that name, made of each piece of C between `Example: NAME` and `End`.
+fn examples_of(name: &str, examples: &str) -> String {
+    let begin = format!("/* Example: {name} */\n");
+    let mut lines = Vec::new();
+    for piece in examples.split(&begin).skip(1) {
+        if !lines.is_empty() {
+            lines.push("");
+        }
+        let indent = piece.len() - piece.trim_start().len();
+        let code = piece.lines().take_while(|line| line.trim() != "/* End */");
+        lines.extend(code.map(|line| line.get(indent..).unwrap_or_default()));
+    }
+    let count = lines.len();
+    assert!(
+        (3..14).contains(&count),
+        "the example of {name} has {count} lines"
+    );
+    let mut section = String::from(".SH EXAMPLES\n.nf\n");
+    for line in lines {
+        let line = format!("    {line}");
+        assert!(line.len() <= WIDTH, "{name}: too wide: {line}");
+        writeln!(section, "{}", escaped(line.trim_end())).unwrap();
+    }
+    section + ".fi\n"
 }
 
 fn start(name: &str, version: &str, banner: &str) -> String {
@@ -207,7 +241,13 @@ impl Function<'_> {
     }
 
     /// `names` are the functions that have a page, and `overview` is that of this library.
-    fn page(&self, names: &BTreeSet<&str>, overview: &str, library: &str) -> String {
+    fn page(
+        &self,
+        names: &BTreeSet<&str>,
+        overview: &str,
+        library: &str,
+        examples: &str,
+    ) -> String {
         let mut page = format!(
             ".SH NAME\n{} \\- {}\n{library}\
              .SH SYNOPSIS\n.nf\n\\fB#include <{}>\\fP\n.PP\n{}.fi\n",
@@ -225,21 +265,15 @@ impl Function<'_> {
             )
             .unwrap();
         }
-        page.push_str(".SH DESCRIPTION\n");
-        for line in &self.doc {
-            let list_or_code = [" ", "- ", "* ", "# ", "|", "```"];
-            assert!(
-                !list_or_code.iter().any(|start| line.starts_with(start)),
-                "{}: in manual pages there are only paragraphs, not: {line}",
-                self.name
-            );
-            if line.is_empty() {
-                page.push_str(".PP\n");
-            } else {
-                page.push_str(&marked(line, names, self));
-                page.push('\n');
-            }
-        }
+        let [description, returns, errors, threads, source] =
+            self.parts().map(|part| self.prose(&part, names));
+        let examples = examples_of(self.name, examples);
+        write!(
+            page,
+            ".SH DESCRIPTION\n{description}.SS Threads\n{threads}\
+             .SH RETURN VALUE\n{returns}.SH ERRORS\n{errors}{examples}"
+        )
+        .unwrap();
         let mut others: BTreeSet<&str> = self
             .doc
             .iter()
@@ -249,7 +283,56 @@ impl Function<'_> {
         others.insert(overview);
         others.remove(self.name);
         write!(page, ".SH SEE ALSO\n{}\n", see_also(&others)).unwrap();
+        if !source.is_empty() {
+            write!(page, ".PP\n{source}").unwrap();
+        }
         page
+    }
+
+    /// The description, and what stands below each of the headings.
+    fn parts(&self) -> [Vec<&str>; 1 + HEADINGS.len()] {
+        let mut parts = [const { Vec::new() }; 1 + HEADINGS.len()];
+        let mut at = 0;
+        for &line in &self.doc {
+            match HEADINGS.iter().position(|heading| *heading == line) {
+                Some(heading) => {
+                    assert!(at <= heading, "{}: {line} comes too late", self.name);
+                    at = heading + 1;
+                }
+                None if at == 0 || line.is_empty() => parts[at].push(line),
+                None => {
+                    let text = line.strip_prefix("  ");
+                    parts[at].push(text.expect("text below a heading is indented"));
+                }
+            }
+        }
+        // All but the source.
+        for (heading, part) in HEADINGS[..3].iter().zip(&parts[1..]) {
+            assert!(!part.is_empty(), "{} has no {heading}", self.name);
+        }
+        parts
+    }
+
+    /// Paragraphs.
+    fn prose(&self, lines: &[&str], names: &BTreeSet<&str>) -> String {
+        let mut prose = String::new();
+        for line in lines {
+            let list_or_code = [" ", "- ", "* ", "# ", "|", "```"];
+            assert!(
+                !list_or_code.iter().any(|start| line.starts_with(start)),
+                "{}: in manual pages there are only paragraphs, not: {line}",
+                self.name
+            );
+            let text = match line.is_empty() {
+                true => ".PP".to_owned(),
+                false => marked(line, names, self),
+            };
+            prose += &text;
+            prose.push('\n');
+        }
+        // What comes next begins a paragraph too.
+        prose.truncate(prose.trim_end_matches(".PP\n").len());
+        prose
     }
 
     fn parameters(&self) -> BTreeSet<&str> {
@@ -272,7 +355,7 @@ fn synopsis(prototype: &str) -> String {
     let mut lines = vec![String::new()];
     for part in prototype.split_inclusive(", ") {
         let line = lines.last_mut().expect("begins with one");
-        if !line.is_empty() && line.len() + part.trim_end().len() > PROTOTYPE_WIDTH {
+        if !line.is_empty() && line.len() + part.trim_end().len() > WIDTH {
             lines.push(format!("    {part}"));
         } else {
             line.push_str(part);

@@ -4,6 +4,7 @@
 pub mod man;
 
 use std::env;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -34,26 +35,47 @@ pub fn declarations(root: &Path, source: &str) -> String {
     let mut text = Vec::new();
     bindings.write(&mut text);
     let text = String::from_utf8(text).expect("cbindgen writes UTF-8");
-    without_safety_sections(text.trim_start())
+    with_c_headings(text.trim_start())
 }
 
-/// Leaves out the `# Safety` end of a doc comment, which is Rust's way to say what
-/// the text before it says to C callers.
-fn without_safety_sections(text: &str) -> String {
+/// The version of libtssession and libtssession_farm.
+pub fn version() -> String {
+    env::var("CARGO_PKG_VERSION").expect("set by cargo")
+}
+
+/// The same in every header, since each can be included without the others.
+pub fn version_macro() -> String {
+    let version = version();
+    format!(
+        "/* The version of this header; that of the library: TSSslSessionCacheVersion(). */\n\
+         #define TSSESSION_VERSION \"{version}\"\n"
+    )
+}
+
+/// Gives the headings of doc comments the form that they have in C: `# Returns` becomes
+/// `Returns:`, and what follows is indented. `# Safety` is left out, which says in Rust's way
+/// what C callers read before it.
+fn with_c_headings(text: &str) -> String {
     let mut out = String::new();
-    let mut skipping = false;
+    let mut heading = None;
     for line in text.lines() {
-        if line == " * # Safety" {
-            skipping = true;
-            // The empty line before it.
-            out.truncate(out.trim_end_matches(" *\n").len());
+        if let Some(name) = line.strip_prefix(" * # ") {
+            heading = Some(name);
+            if name == "Safety" {
+                // The empty line before it.
+                out.truncate(out.trim_end_matches(" *\n").len());
+            } else {
+                writeln!(out, " * {name}:").unwrap();
+            }
+            continue;
         }
         if line == " */" {
-            skipping = false;
+            heading = None;
         }
-        if !skipping {
-            out.push_str(line);
-            out.push('\n');
+        match (heading, line.strip_prefix(" * ")) {
+            (Some("Safety"), _) => {}
+            (Some(_), Some(text)) => writeln!(out, " *   {text}").unwrap(),
+            _ => writeln!(out, "{line}").unwrap(),
         }
     }
     out
