@@ -2,10 +2,10 @@
 //! which is not for a library to do.
 
 use std::alloc::{Layout, alloc};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{OsStr, OsString, c_void};
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::ops::Deref;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::ptr::NonNull;
@@ -99,6 +99,30 @@ impl<T> Shared<T> {
             counted: NonNull::from(Box::leak(counted)),
             _owns: PhantomData,
         })
+    }
+}
+
+impl<T> Shared<T> {
+    /// Gives this reference away, to be had back by [`Shared::from_raw`].
+    pub fn into_raw(self) -> *mut c_void {
+        Self::into_ptr(self).cast()
+    }
+
+    /// # Safety
+    /// `raw` comes from [`Shared::into_raw`], of the same type, and is used once.
+    pub unsafe fn from_raw(raw: *mut c_void) -> Self {
+        // SAFETY: passed on to the caller.
+        unsafe { Self::from_ptr(raw.cast()) }
+    }
+
+    /// Another reference, beside the one that was given away.
+    ///
+    /// # Safety
+    /// `raw` comes from [`Shared::into_raw`], of the same type, and has not been taken back.
+    pub unsafe fn from_borrowed(raw: *mut c_void) -> Self {
+        // SAFETY: passed on to the caller; the reference that was given away is not dropped.
+        let shared = ManuallyDrop::new(unsafe { Self::from_raw(raw) });
+        Self::clone(&shared)
     }
 }
 

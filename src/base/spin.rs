@@ -67,6 +67,17 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// [`lock`] for what is held for a moment only: tries again and again, and does not park.
+pub(crate) fn lock_by_trying<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    let mut wait = Wait::default();
+    loop {
+        if let Some(guard) = try_lock(mutex) {
+            return guard;
+        }
+        wait.a_little();
+    }
+}
+
 /// [`lock`], unless somebody else has it.
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {

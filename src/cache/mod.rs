@@ -338,6 +338,20 @@ impl Cache {
         self.take(shard, hash, id, now, |_, _| ()).is_ok()
     }
 
+    /// [`Cache::remove`], if the session's DER has these bytes in it. Without memory to compare
+    /// it the session goes.
+    pub fn remove_containing(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
+        let (shard, hash) = self.write_home(id);
+        let mut copy = DerCopy::default();
+        if copy.reserve(shard.der_len(hash, id).unwrap_or(0))
+            && shard.read(hash, id, |entry, blocks| copy.fill(entry, blocks))
+            && !copy.0.windows(part.len()).any(|bytes| bytes == part)
+        {
+            return false;
+        }
+        self.take(shard, hash, id, now, |_, _| ()).is_ok()
+    }
+
     /// Removes a session and calls `read` with its DER, so that of several callers one
     /// gets it. `None`: no such session, or it has expired.
     ///

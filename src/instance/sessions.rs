@@ -151,8 +151,17 @@ impl Sessions {
     /// Removes a session; `true` if there was one to remove. With the cache off
     /// there is none.
     pub fn remove(&self, id: &SessionId) -> bool {
+        self.log_removal(id, |cache| cache.remove(id, clock::now()))
+    }
+
+    /// [`Sessions::remove`], if the session's DER has these bytes in it.
+    pub fn remove_containing(&self, id: &SessionId, part: &[u8]) -> bool {
+        self.log_removal(id, |cache| cache.remove_containing(id, part, clock::now()))
+    }
+
+    fn log_removal(&self, id: &SessionId, remove: impl FnOnce(&Cache) -> bool) -> bool {
         self.if_on().is_some_and(|cache| {
-            let removed = cache.remove(id, clock::now());
+            let removed = remove(cache);
             log::debug!(target: "ssl.session_cache.remove", "{id:?}: {}", if removed { "removed" } else { "absent" });
             removed
         })

@@ -3,19 +3,23 @@
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 
 use openssl_sys::{
-    CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION, X509,
+    BIO, CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION, X509,
 };
 use tssession_common::boundary::Fallback;
 
 // From crypto.h.
 pub const CRYPTO_EX_INDEX_SSL: c_int = 0;
 pub const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
+pub const CRYPTO_EX_INDEX_SSL_SESSION: c_int = 2;
 /// No error is queued where it fails.
 pub const OPENSSL_INIT_BASE_ONLY: u64 = 0x40000;
 // From err.h and sslerr.h.
 pub const ERR_LIB_SSL: c_int = 20;
 pub const ERR_R_MALLOC_FAILURE: c_int = 256;
 pub const SSL_R_UNEXPECTED_EOF_WHILE_READING: c_int = 294;
+// From bio.h.
+pub const BIO_CTRL_EOF: c_int = 2;
+pub const BIO_FLAGS_SHOULD_RETRY: c_int = 8;
 // From ssl.h; openssl-sys has the setter's number only.
 pub const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
 pub const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
@@ -62,16 +66,10 @@ pub type TicketKeys = unsafe extern "C" fn(
 ) -> c_int;
 
 unsafe extern "C" {
+    pub fn BIO_test_flags(bio: *const BIO, flags: c_int) -> c_int; // 0.9.8
     pub fn ERR_peek_error() -> c_ulong; // 0.9
     pub fn ERR_set_mark() -> c_int; // 0.9.8
     pub fn ERR_pop_to_mark() -> c_int; // 0.9.8
-    pub fn ERR_peek_last_error_all(
-        file: *mut *const c_char,
-        line: *mut c_int,
-        func: *mut *const c_char,
-        data: *mut *const c_char,
-        flags: *mut c_int,
-    ) -> c_ulong; // 3.0
     pub fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int; // 1.1.0
     pub fn CRYPTO_clear_free(ptr: *mut c_void, len: usize, file: *const c_char, line: c_int); // 1.1.0
     pub fn CRYPTO_set_ex_data(data: *mut CRYPTO_EX_DATA, index: c_int, value: *mut c_void)
@@ -84,6 +82,12 @@ unsafe extern "C" {
     pub fn SSL_get_options(ssl: *const SSL) -> u64; // 1.1.0, of 64 bits since 3.0
     pub fn SSL_SESSION_dup(session: *const SSL_SESSION) -> *mut SSL_SESSION; // 1.1.1
     pub fn SSL_SESSION_get_ex_data(session: *const SSL_SESSION, index: c_int) -> *mut c_void; // 0.9
+    pub fn SSL_SESSION_set_ex_data(
+        session: *mut SSL_SESSION,
+        index: c_int,
+        value: *mut c_void,
+    ) -> c_int; // 0.9
+    pub fn SSL_state_string(ssl: *const SSL) -> *const c_char; // 0.9
     pub fn SSL_SESSION_set1_id(session: *mut SSL_SESSION, id: *const c_uchar, len: c_uint)
     -> c_int; // 1.1.0
     pub fn SSL_SESSION_set_time(session: *mut SSL_SESSION, time: c_long) -> c_long; // 0.9, deprecated since 3.4

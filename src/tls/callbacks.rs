@@ -2,24 +2,21 @@
 //!
 //! None of these fails a handshake: without a session the handshake is a full one.
 
-use std::ffi::{CStr, c_int, c_uchar};
+use std::ffi::{c_int, c_uchar};
 use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::{SslSessionRef, SslVersion};
+use openssl::ssl::SslSessionRef;
 use openssl_sys as ffi;
 use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
 
-use super::bindings::{ERR_LIB_SSL, ERR_peek_last_error_all, SSL_R_UNEXPECTED_EOF_WHILE_READING};
 use super::connection::{first_context, is_looked_up_by_id, is_single_use, may_resume};
+use super::link::{client_hung_up, link};
 use super::visit::Visit;
 use super::{session, store};
 use crate::base::session_id::SessionId;
 use crate::instance::boundary::callback;
 use crate::report::hooks::SessionEvent;
-
-/// Marks an error that has kept a session: the address does, not the text.
-static SEEN: &CStr = c"seen";
 
 /// A handshake has made a session: store it.
 pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
@@ -28,6 +25,7 @@ pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -
         if is_looked_up_by_id(ssl) {
             let session = SslSessionRef::from_ptr(session);
             if let Some(id) = SessionId::new(session.id()) {
+                link(ssl, session);
                 match store::store(instance, &id, session) {
                     Ok(()) => instance.hooks.fire(SessionEvent::New, &id),
                     Err(error) => {
@@ -73,6 +71,7 @@ pub unsafe extern "C" fn get_session(
             session::free(session);
             return ptr::null_mut();
         }
+        link(ssl, &session);
         instance.hooks.fire(SessionEvent::Get, &id);
         if single_use {
             // OpenSSL resumes it only if it can take it out of the own cache of the context
@@ -102,41 +101,9 @@ pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SE
             return;
         }
         if let Some(id) = SessionId::new(session.id())
-            && instance.sessions.remove(&id)
+            && store::remove_same(instance, &id, session)
         {
             instance.hooks.fire(SessionEvent::Remove, &id);
         }
     });
-}
-
-/// Whether OpenSSL gives a session up because the client closed the connection without
-/// a close_notify. From OpenSSL 3 on that counts as a fatal error, but from TLS 1.1
-/// on such a session may be resumed (RFC 5246, 7.2.1), and many clients just go.
-///
-/// OpenSSL queues the error before it sends the alert, and removes the session
-/// while it sends it. Sessions are also removed without an error; then the last one in
-/// the queue is an old one, maybe of another connection. So each counts once, and is
-/// marked for that: as data that are no text nobody prints it.
-fn client_hung_up(session: &SslSessionRef) -> bool {
-    let mut data = ptr::null();
-    // SAFETY: reads this thread's error queue, and writes one pointer.
-    let error = unsafe {
-        ERR_peek_last_error_all(
-            ptr::null_mut(),
-            ptr::null_mut(),
-            ptr::null_mut(),
-            &mut data,
-            ptr::null_mut(),
-        )
-    };
-    let hung_up = ffi::ERR_GET_LIB(error) == ERR_LIB_SSL
-        && ffi::ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING
-        && data != SEEN.as_ptr()
-        && ![SslVersion::SSL3, SslVersion::TLS1].contains(&session.protocol_version());
-    if hung_up {
-        // SAFETY: touches the last error of this thread's queue; the string lives for
-        // ever, and without flags OpenSSL neither frees nor writes it.
-        unsafe { ffi::ERR_set_error_data(SEEN.as_ptr().cast_mut(), 0) };
-    }
-    hung_up
 }

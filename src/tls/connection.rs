@@ -13,7 +13,7 @@ use super::bindings::{
     CRYPTO_EX_INDEX_SSL, CRYPTO_set_ex_data, SSL_OP_NO_ANTI_REPLAY, SSL_SESSION_get0_id_context,
     SSL_SESSION_get0_peer, SSL_get_options,
 };
-use super::ex_data::new_index;
+use super::ex_data::{forget_in_copy, new_index};
 use super::visit::Visit;
 use crate::base::once::try_make_once;
 use crate::instance::boundary::guard;
@@ -104,7 +104,7 @@ pub fn index() -> Option<c_int> {
             new_index(
                 CRYPTO_EX_INDEX_SSL,
                 Some(note_context),
-                Some(forget_context),
+                Some(forget_in_copy),
                 None,
             )
         }
@@ -133,22 +133,4 @@ unsafe extern "C" fn note_context(
             visit.end_in_success();
         }
     });
-}
-
-/// Called by OpenSSL when a connection is duplicated: the duplicate may begin with another
-/// context.
-unsafe extern "C" fn forget_context(
-    _to: *mut ffi::CRYPTO_EX_DATA,
-    _from: *const ffi::CRYPTO_EX_DATA,
-    context: *mut *mut c_void,
-    _index: c_int,
-    _long: c_long,
-    _arg: *mut c_void,
-) -> c_int {
-    // 0, after a panic, has SSL_dup fail.
-    guard(|| {
-        // SAFETY: OpenSSL passes the place of what it is about to copy.
-        unsafe { *context = ptr::null_mut() };
-        1
-    })
 }

@@ -1,11 +1,12 @@
 //! Data of the library's that OpenSSL's objects carry.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
 
 use openssl_sys as ffi;
 
 use super::visit::Visit;
+use crate::instance::boundary::guard;
 
 /// An index under which the objects of a class carry data of the library's.
 ///
@@ -21,4 +22,22 @@ pub unsafe fn new_index(
     // SAFETY: passed on to the caller.
     let index = unsafe { ffi::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), new, dup, free) };
     (index >= 0).then_some(index)
+}
+
+/// Called by OpenSSL when an object is duplicated: what the original carries is not the
+/// duplicate's.
+pub unsafe extern "C" fn forget_in_copy(
+    _to: *mut ffi::CRYPTO_EX_DATA,
+    _from: *const ffi::CRYPTO_EX_DATA,
+    data: *mut *mut c_void,
+    _index: c_int,
+    _long: c_long,
+    _arg: *mut c_void,
+) -> c_int {
+    // 0, after a panic, has SSL_dup fail.
+    guard(|| {
+        // SAFETY: OpenSSL passes the place of what it is about to copy.
+        unsafe { *data = ptr::null_mut() };
+        1
+    })
 }

@@ -7,6 +7,7 @@ mod context;
 mod error;
 mod ex_data;
 pub mod gate;
+mod link;
 mod session;
 mod store;
 mod template;

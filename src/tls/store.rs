@@ -5,6 +5,7 @@ use std::ffi::c_long;
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSession, SslSessionRef, SslVersion};
 use openssl_sys as ffi;
+use zeroize::Zeroizing;
 
 use super::error::StoreError;
 use super::session::{self, Encoded};
@@ -16,6 +17,9 @@ use crate::instance::Instance;
 /// longest that a ticket may say.
 const MOST_SECONDS: c_long = 24 * 3600;
 pub const MOST_SECONDS_TLS13: c_long = 7 * 24 * 3600;
+
+/// More than the secret of any session has: TLS 1.3 has as many bytes as its hash, at most 64.
+const MAX_SECRET_LEN: usize = 256;
 
 /// Looks a session up; the result is the caller's alone.
 pub fn find(instance: &Instance, id: &SessionId) -> Option<SslSession> {
@@ -67,4 +71,13 @@ fn insert(
         .sessions
         .insert(id, der, time, timeout.min(most))
         .map_err(StoreError::NotStored)
+}
+
+/// Removes the session that is stored under an ID, if it is this one; `false` if it is not. A
+/// session ID proves nothing: a client chooses the one that it sends with a TLS 1.2 ticket.
+pub fn remove_same(instance: &Instance, id: &SessionId, session: &SslSessionRef) -> bool {
+    let mut secret = Zeroizing::new([0; MAX_SECRET_LEN]);
+    let len = session.master_key(secret.as_mut_slice());
+    // No two sessions have the same secret, and it stands in the DER as it is.
+    len > 0 && instance.sessions.remove_containing(id, &secret[..len])
 }

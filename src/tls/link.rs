@@ -1,0 +1,238 @@
+//! The connection that a session was made or resumed by, as long as that is alive: it tells a
+//! client that hung up, and keeps its session, from everything else that ends a session.
+//!
+//! # Invariants
+//!
+//! 1. A connection has at most one link, and each of its sessions a reference to it.
+//! 2. [`Link::connection`] is null from the moment on at which OpenSSL begins to free the
+//!    connection, and is used only while its lock is held: so what it points to is alive.
+//! 3. The lock is held by the link's own thread, inside OpenSSL, or for the time of a store: no
+//!    fork finds it held.
+
+use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ptr;
+use std::sync::{Mutex, OnceLock};
+
+use foreign_types::ForeignTypeRef;
+use openssl::ssl::{SslSessionRef, SslVersion};
+use openssl_sys as ffi;
+use openssl_sys::SSL;
+
+use super::bindings::{
+    BIO_CTRL_EOF, BIO_FLAGS_SHOULD_RETRY, BIO_test_flags, CRYPTO_EX_INDEX_SSL,
+    CRYPTO_EX_INDEX_SSL_SESSION, ERR_LIB_SSL, SSL_R_UNEXPECTED_EOF_WHILE_READING,
+    SSL_SESSION_get_ex_data, SSL_SESSION_set_ex_data, SSL_state_string,
+};
+use super::ex_data::{forget_in_copy, new_index};
+use super::visit::Visit;
+use crate::base::alloc::Shared;
+use crate::base::once::try_make_once;
+use crate::base::spin::{lock_by_trying, try_lock};
+use crate::instance::boundary::guard;
+
+struct Link {
+    connection: Mutex<Connection>,
+    /// The thread of the handshake.
+    thread: libc::pthread_t,
+}
+
+struct Connection(*const SSL);
+
+// SAFETY: the pointer is used only as invariant 2 says.
+unsafe impl Send for Connection {}
+
+/// Links a session with the connection that has made or resumed it. Without memory for that, a
+/// client that hangs up loses the session.
+///
+/// # Safety
+/// `ssl` is a live connection, which this thread is inside.
+pub unsafe fn link(ssl: *mut SSL, session: &SslSessionRef) {
+    let (Some(of_connection), Some(of_session)) = (connection_index(), session_index()) else {
+        return;
+    };
+    // SAFETY: the caller vouches for `ssl`, and the session is live. What is stored under the
+    // indexes is null or a reference of ours, which is given back once.
+    unsafe {
+        if !may_hang_up(ssl, session) {
+            return;
+        }
+        let Some(_visit) = Visit::begin() else {
+            return;
+        };
+        let known = borrow(ffi::SSL_get_ex_data(ssl, of_connection));
+        let link = match known.filter(|link| !lock_by_trying(&link.connection).0.is_null()) {
+            Some(link) => link,
+            None => {
+                let Ok(link) = Shared::new(Link {
+                    connection: Mutex::new(Connection(ssl)),
+                    thread: libc::pthread_self(),
+                }) else {
+                    return;
+                };
+                let before = ffi::SSL_get_ex_data(ssl, of_connection);
+                let stored = link.clone().into_raw();
+                if ffi::SSL_set_ex_data(ssl, of_connection, stored) != 1 {
+                    give_back(stored);
+                    return;
+                }
+                give_back(before);
+                link
+            }
+        };
+        let before = SSL_SESSION_get_ex_data(session.as_ptr(), of_session);
+        let stored = link.into_raw();
+        if SSL_SESSION_set_ex_data(session.as_ptr(), of_session, stored) == 1 {
+            give_back(before);
+        } else {
+            give_back(stored);
+        }
+    }
+}
+
+/// Whether a client may go without close_notify and keep this session: from TLS 1.1 on (RFC
+/// 5246, 7.2.1), and over a stream. QUIC and DTLS have versions of their own here.
+///
+/// # Safety
+/// `ssl` is a live connection.
+unsafe fn may_hang_up(ssl: *const SSL, session: &SslSessionRef) -> bool {
+    let versions = [SslVersion::TLS1_1, SslVersion::TLS1_2, SslVersion::TLS1_3];
+    versions.contains(&session.protocol_version())
+        // SAFETY: the caller vouches for `ssl`, and the session is live.
+        && unsafe {
+            ffi::SSL_version(ssl) == ffi::SSL_SESSION_get_protocol_version(session.as_ptr())
+        }
+}
+
+/// Whether OpenSSL gives a session up because the client closed the connection without a
+/// close_notify, which from OpenSSL 3 on counts as a fatal error. Once for each handshake: the
+/// link ends with it. Where it cannot be told, the answer is no.
+///
+/// OpenSSL queues the error and puts the connection into the state of an error before it removes
+/// the session. From 4.0 on system errors put it there too: only the BIO tells them apart.
+pub fn client_hung_up(session: &SslSessionRef) -> bool {
+    // SAFETY: reads this thread's error queue.
+    let error = unsafe { ffi::ERR_peek_last_error() };
+    if ffi::ERR_GET_LIB(error) != ERR_LIB_SSL
+        || ffi::ERR_GET_REASON(error) != SSL_R_UNEXPECTED_EOF_WHILE_READING
+    {
+        return false;
+    }
+    let (Some(index), Some(_visit)) = (session_index(), Visit::begin()) else {
+        return false;
+    };
+    // SAFETY: the session is live; what is stored under the index is null or a reference of
+    // ours. The thread is this one, so it is alive.
+    let link = unsafe { borrow(SSL_SESSION_get_ex_data(session.as_ptr(), index)) };
+    let Some(link) = link.filter(|link| link.thread == unsafe { libc::pthread_self() }) else {
+        return false;
+    };
+    let Some(mut connection) = try_lock(&link.connection) else {
+        return false;
+    };
+    // SAFETY: invariant 2; the connection is this thread's.
+    let hung_up = !connection.0.is_null() && unsafe { is_at_its_end(connection.0, session) };
+    if hung_up {
+        connection.0 = ptr::null();
+    }
+    hung_up
+}
+
+/// # Safety
+/// `ssl` is a live connection of this thread.
+unsafe fn is_at_its_end(ssl: *const SSL, session: &SslSessionRef) -> bool {
+    // SAFETY: the caller vouches for `ssl`; the state is a static string, and a BIO that the
+    // connection has is live.
+    unsafe {
+        let bio = ffi::SSL_get_rbio(ssl);
+        ffi::SSL_get_session(ssl) == session.as_ptr()
+            && CStr::from_ptr(SSL_state_string(ssl)) == c"SSLERR"
+            && ffi::SSL_get_shutdown(ssl) == 0
+            && !bio.is_null()
+            && ffi::BIO_ctrl(bio, BIO_CTRL_EOF, 0, ptr::null_mut()) == 1
+            && BIO_test_flags(bio, BIO_FLAGS_SHOULD_RETRY) == 0
+    }
+}
+
+/// # Safety
+/// `stored` is null or a reference that is stored somewhere and stays there meanwhile.
+unsafe fn borrow(stored: *mut c_void) -> Option<Shared<Link>> {
+    // SAFETY: passed on to the caller.
+    (!stored.is_null()).then(|| unsafe { Shared::from_borrowed(stored) })
+}
+
+/// # Safety
+/// `stored` is null or a reference that is stored nowhere any more.
+unsafe fn give_back(stored: *mut c_void) {
+    if !stored.is_null() {
+        // SAFETY: passed on to the caller.
+        drop(unsafe { Shared::<Link>::from_raw(stored) });
+    }
+}
+
+fn connection_index() -> Option<c_int> {
+    static INDEX: OnceLock<c_int> = OnceLock::new();
+    let index = try_make_once(&INDEX, || {
+        // SAFETY: the functions are of the types asked for and stay in memory.
+        unsafe {
+            new_index(
+                CRYPTO_EX_INDEX_SSL,
+                None,
+                Some(forget_in_copy),
+                Some(connection_ends),
+            )
+        }
+    });
+    index.copied()
+}
+
+fn session_index() -> Option<c_int> {
+    static INDEX: OnceLock<c_int> = OnceLock::new();
+    let index = try_make_once(&INDEX, || {
+        // SAFETY: as above.
+        unsafe {
+            new_index(
+                CRYPTO_EX_INDEX_SSL_SESSION,
+                None,
+                Some(forget_in_copy),
+                Some(session_ends),
+            )
+        }
+    });
+    index.copied()
+}
+
+/// Called by OpenSSL at the end of every connection.
+unsafe extern "C" fn connection_ends(
+    _ssl: *mut c_void,
+    link: *mut c_void,
+    _data: *mut ffi::CRYPTO_EX_DATA,
+    _index: c_int,
+    _long: c_long,
+    _arg: *mut c_void,
+) {
+    guard(|| {
+        // SAFETY: what is stored under our index is null or a reference, which ends here.
+        unsafe {
+            if let Some(link) = borrow(link) {
+                lock_by_trying(&link.connection).0 = ptr::null();
+            }
+            give_back(link);
+        }
+    });
+}
+
+/// Called by OpenSSL at the end of every session.
+unsafe extern "C" fn session_ends(
+    _session: *mut c_void,
+    link: *mut c_void,
+    _data: *mut ffi::CRYPTO_EX_DATA,
+    _index: c_int,
+    _long: c_long,
+    _arg: *mut c_void,
+) {
+    // Nearly all sessions have none, and this is called for each.
+    if !link.is_null() {
+        // SAFETY: as above.
+        guard(|| unsafe { give_back(link) });
+    }
+}
