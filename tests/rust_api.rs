@@ -1,7 +1,5 @@
 //! The library in a Rust program: real handshakes with the openssl crate.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
@@ -15,7 +13,7 @@ use tssession::rust as sessions;
 use tssession::rust::{Hook, SessionEvent, SessionId};
 
 fn server() -> SslContextBuilder {
-    let (certificate, key) = common::certificate();
+    let (certificate, key) = tssession_test_support::certificate();
     let mut builder = SslContext::builder(SslMethod::tls_server()).unwrap();
     builder.set_certificate(&certificate).unwrap();
     builder.set_private_key(&key).unwrap();
