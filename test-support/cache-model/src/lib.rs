@@ -28,22 +28,6 @@ pub enum Op {
     Timeout(u32),
 }
 
-/// What the cache may hold: everything that was stored and not taken out since.
-struct Model {
-    entries: HashMap<u8, (Vec<u8>, Lifetime)>,
-    limits: Limits,
-    timeout: u32,
-    now: Now,
-}
-
-impl Model {
-    fn is_alive(&self, id: u8) -> bool {
-        self.entries
-            .get(&id)
-            .is_some_and(|(_, lifetime)| !lifetime.is_over(self.now, self.timeout))
-    }
-}
-
 pub fn session_id(id: u8) -> SessionId {
     // Of different lengths, and one a prefix of the other.
     SessionId::new(&vec![7; usize::from(id) + 1]).unwrap()
@@ -57,24 +41,62 @@ pub fn read(cache: &Cache, id: u8, now: Now) -> Option<Vec<u8>> {
     cache.with_der(&session_id(id), || now, <[u8]>::to_vec)
 }
 
+/// A cache, and what it may hold: everything that was stored and not taken out since.
+struct Model {
+    cache: Cache,
+    stats: Arc<Stats>,
+    entries: HashMap<u8, (Vec<u8>, Lifetime)>,
+    limits: Limits,
+    timeout: u32,
+    now: Now,
+}
+
+/// What the cache was allowed to evict.
+#[derive(Default)]
+struct Allowed {
+    /// Whether there was need for room.
+    any: bool,
+    /// Whether room for a replacement may have been made by evicting what it replaces.
+    itself: bool,
+}
+
 /// Does the same with a cache and with the model; panics where they differ.
-pub fn compare(first_limits: Limits, shards: usize, ops: impl IntoIterator<Item = Op>) {
+pub fn compare(limits: Limits, shards: usize, ops: impl IntoIterator<Item = Op>) {
     let stats = Arc::new(Stats::default());
-    let cache = Cache::new(first_limits, shards, Arc::clone(&stats));
     let mut model = Model {
+        cache: Cache::new(limits, shards, Arc::clone(&stats)),
+        stats,
         entries: HashMap::new(),
-        limits: first_limits,
+        limits,
         timeout: 0,
         now: Now {
             wall: 1_700_000_000,
             up: 1000,
         },
     };
-
     for (round, op) in ops.into_iter().enumerate() {
-        let evicted = stats.get(Counter::Evicted);
-        let mut room_needed = false;
-        let mut may_evict_itself = false;
+        let evicted_before = model.stats.get(Counter::Evicted);
+        let allowed = model.apply(op, round);
+        model.check_bounds();
+        let lost = model.check_entries();
+        let evicted = model.stats.get(Counter::Evicted) - evicted_before;
+        assert!(allowed.any || evicted == 0);
+        assert!(lost == evicted || allowed.itself && lost + 1 == evicted);
+    }
+}
+
+impl Model {
+    fn is_alive(&self, id: u8) -> bool {
+        self.entries
+            .get(&id)
+            .is_some_and(|(_, lifetime)| !lifetime.is_over(self.now, self.timeout))
+    }
+
+    fn read(&self, id: u8) -> Option<Vec<u8>> {
+        read(&self.cache, id, self.now)
+    }
+
+    fn apply(&mut self, op: Op, round: usize) -> Allowed {
         match op {
             Op::Insert {
                 id,
@@ -82,63 +104,73 @@ pub fn compare(first_limits: Limits, shards: usize, ops: impl IntoIterator<Item 
                 age,
                 timeout,
             } => {
-                let bytes = der(id, len, round);
-                let lifetime = Lifetime::new(model.now.wall - age, timeout, model.now);
-                let result = cache.insert(&session_id(id), &bytes, lifetime, model.now);
-                if lifetime.is_over(model.now, model.timeout) {
-                    assert_eq!(result, Err(Refused::Expired));
-                } else if len > model.limits.bytes {
-                    assert_eq!(result, Err(Refused::TooLarge));
-                } else {
-                    assert_eq!(result, Ok(()));
-                    // Room for a replacement may be made by evicting what it replaces.
-                    may_evict_itself = model
-                        .entries
-                        .insert(id, (bytes.clone(), lifetime))
-                        .is_some();
-                    // What was stored is there at once, whatever had to go for it.
-                    assert_eq!(read(&cache, id, model.now), Some(bytes));
-                    let total: usize = model.entries.values().map(|(der, _)| der.len()).sum();
-                    room_needed =
-                        model.entries.len() > model.limits.entries || total > model.limits.bytes;
-                }
+                let lifetime = Lifetime::new(self.now.wall - age, timeout, self.now);
+                return self.insert(id, der(id, len, round), lifetime);
             }
             Op::Remove(id) => {
-                let removed = cache.remove(&session_id(id), model.now);
-                assert!(!removed || model.is_alive(id));
-                model.entries.remove(&id);
-                assert_eq!(read(&cache, id, model.now), None);
+                let removed = self.cache.remove(&session_id(id), self.now);
+                assert!(!removed || self.is_alive(id));
+                self.entries.remove(&id);
+                assert_eq!(self.read(id), None);
             }
             Op::Read(id) => {
                 let mut buffer = [MaybeUninit::uninit(); 10];
-                let len = cache.copy_der(&session_id(id), || model.now, &mut buffer);
+                let cache = &self.cache;
+                let len = cache.copy_der(&session_id(id), || self.now, &mut buffer);
                 if let Some(len) = len {
-                    assert_eq!(len, model.entries[&id].0.len());
+                    assert_eq!(len, self.entries[&id].0.len());
                 }
             }
             Op::Clear => {
-                cache.clear();
-                model.entries.clear();
-                assert_eq!((cache.entries(), cache.bytes()), (0, 0));
+                self.cache.clear();
+                self.entries.clear();
+                assert_eq!((self.cache.entries(), self.cache.bytes()), (0, 0));
             }
             Op::Wait(seconds) => {
-                model.now.wall += seconds;
-                model.now.up += seconds;
+                self.now.wall += seconds;
+                self.now.up += seconds;
             }
             Op::Limits(limits) => {
-                cache.set_limits(limits, model.now);
-                model.limits = limits;
-                room_needed = true;
+                self.cache.set_limits(limits, self.now);
+                self.limits = limits;
+                return Allowed {
+                    any: true,
+                    itself: false,
+                };
             }
             Op::Timeout(seconds) => {
-                cache.set_timeout(seconds);
-                model.timeout = seconds;
+                self.cache.set_timeout(seconds);
+                self.timeout = seconds;
             }
         }
+        Allowed::default()
+    }
 
-        // The bounds hold, and the numbers add up.
-        assert!(cache.entries() <= model.limits.entries);
-        assert!(cache.bytes() <= model.limits.bytes);
+    fn insert(&mut self, id: u8, der: Vec<u8>, lifetime: Lifetime) -> Allowed {
+        let result = self.cache.insert(&session_id(id), &der, lifetime, self.now);
+        if lifetime.is_over(self.now, self.timeout) {
+            assert_eq!(result, Err(Refused::Expired));
+            return Allowed::default();
+        }
+        if der.len() > self.limits.bytes {
+            assert_eq!(result, Err(Refused::TooLarge));
+            return Allowed::default();
+        }
+        assert_eq!(result, Ok(()));
+        // What was stored is there at once, whatever had to go for it.
+        assert_eq!(self.read(id).as_ref(), Some(&der));
+        let replaced = self.entries.insert(id, (der, lifetime));
+        let total: usize = self.entries.values().map(|(der, _)| der.len()).sum();
+        Allowed {
+            any: self.entries.len() > self.limits.entries || total > self.limits.bytes,
+            itself: replaced.is_some(),
+        }
+    }
+
+    /// The bounds hold, and the numbers add up.
+    fn check_bounds(&self) {
+        assert!(self.cache.entries() <= self.limits.entries);
+        assert!(self.cache.bytes() <= self.limits.bytes);
         let gone = [
             Counter::Replaced,
             Counter::Removed,
@@ -146,32 +178,34 @@ pub fn compare(first_limits: Limits, shards: usize, ops: impl IntoIterator<Item 
             Counter::Expired,
             Counter::Cleared,
         ];
-        let gone: u64 = gone.into_iter().map(|counter| stats.get(counter)).sum();
-        assert_eq!(stats.get(Counter::Stored) - gone, cache.entries() as u64);
+        let gone: u64 = gone
+            .into_iter()
+            .map(|counter| self.stats.get(counter))
+            .sum();
+        let stored = self.stats.get(Counter::Stored);
+        assert_eq!(stored - gone, self.cache.entries() as u64);
+    }
 
-        // Nothing comes out that did not go in, nothing expired, nothing altered;
-        // and what is gone was evicted, of which there was need.
+    /// Nothing comes out that did not go in, nothing expired, nothing altered. Returns how many
+    /// are gone, and lets the model forget them.
+    fn check_entries(&mut self) -> u64 {
         let mut lost = 0;
         for id in 0..IDS {
-            match read(&cache, id, model.now) {
+            match self.read(id) {
                 Some(bytes) => {
-                    assert!(model.is_alive(id));
-                    assert_eq!(&bytes, &model.entries[&id].0);
+                    assert!(self.is_alive(id));
+                    assert_eq!(bytes, self.entries[&id].0);
                 }
-                None if model.is_alive(id) => {
+                None if self.is_alive(id) => {
                     lost += 1;
-                    model.entries.remove(&id);
+                    self.entries.remove(&id);
                 }
                 None => {}
             }
         }
-        let evicted = stats.get(Counter::Evicted) - evicted;
-        assert!(lost == evicted || may_evict_itself && lost + 1 == evicted);
-        assert!(room_needed || evicted == 0);
-        let alive = (0..IDS).filter(|id| model.is_alive(*id)).count();
-        assert!(alive <= cache.entries());
-        model
-            .entries
-            .retain(|_, (_, lifetime)| !lifetime.is_over(model.now, model.timeout));
+        self.entries
+            .retain(|_, (_, lifetime)| !lifetime.is_over(self.now, self.timeout));
+        assert!(self.entries.len() <= self.cache.entries());
+        lost
     }
 }
