@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::{compile_source, library_dir, run, scratch_dir};
 
-/// `examples/host.c` with its plugin, which ends with it.
+/// `examples/host.c` with its plugin, killed when this is dropped.
 pub struct Host {
     process: Child,
     pub port: String,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::scratch;
 
-/// A redis-server on a free port of 127.0.0.1, which ends with it.
+/// A redis-server on a free port of 127.0.0.1, killed when this is dropped.
 pub struct Redis {
     process: Child,
     pub url: String,
