@@ -71,10 +71,8 @@ fn main() {
     );
     write_all(&out.join("include"), headers);
     write_all(&out.join("man"), pages);
-    // For the tests: what was generated, and what to compile C for.
+    // For the tests: what was generated.
     println!("cargo::rustc-env=TSSESSION_GENERATED={}", out.display());
-    let target = env::var("TARGET").expect("set by cargo");
-    println!("cargo::rustc-env=TSSESSION_TARGET={target}");
 }
 
 /// `<ts/ts.h>`.

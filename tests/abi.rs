@@ -1,25 +1,13 @@
 //! The ABI of the headers, beside `tests/abi/*.xml`.
 
-mod common;
-
 use std::path::PathBuf;
 
-use common::abi::{Api, Header, LEVELS, different, incompatible};
-use common::{baseline, soname};
-
-fn api() -> Api {
-    Api {
-        headers: vec![
-            Header::read("ts.h", true),
-            Header::read("ssl_session_cache.h", true),
-        ],
-        soname: soname(),
-    }
-}
+use tssession_test_support::TSSESSION;
+use tssession_test_support::abi::{LEVELS, different, incompatible};
 
 #[test]
 fn the_abi_is_that_of_the_baseline() {
-    api().check(&baseline());
+    TSSESSION.api().check(&TSSESSION.baseline());
 }
 
 /// A change of the headers: what it is, from, to.
@@ -91,7 +79,7 @@ const ADDING: [Change; 2] = [
 
 /// The stand-in with a change.
 fn changed(level: &str, (what, from, to): Change) -> PathBuf {
-    let before = api();
+    let before = TSSESSION.api();
     let mut after = before.clone();
     for header in &mut after.headers {
         header.text = header.text.replace(from, to);
@@ -104,7 +92,7 @@ fn changed(level: &str, (what, from, to): Change) -> PathBuf {
 #[test]
 fn what_breaks_callers_is_told_from_what_adds() {
     for level in LEVELS {
-        let baseline = api().stand_in("before", level);
+        let baseline = TSSESSION.api().stand_in("before", level);
         for change in BREAKING {
             let after = changed(level, change);
             assert!(
@@ -120,7 +108,7 @@ fn what_breaks_callers_is_told_from_what_adds() {
                 "{change:?}, {level}"
             );
         }
-        let mut renamed = api();
+        let mut renamed = TSSESSION.api();
         renamed.soname = "libtssession.so.other".to_owned();
         let renamed = renamed.stand_in("soname", level);
         assert!(incompatible(&baseline, &renamed).is_some());

@@ -1,18 +1,23 @@
 //! Compiles the programs in `c_tests/` and runs them: linked with the library,
 //! with `dlopen`, and under valgrind.
 
-mod common;
-
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
-use common::{Reach, WARNINGS, compile, compiler, execute, library, root, run, scratch, valgrind};
+use tssession_test_support::abi::LEVELS;
+use tssession_test_support::{
+    Reach, TSSESSION, assert_logged, compile, compile_source, execute, root, run, scratch, stdout,
+    valgrind,
+};
 
-fn execute_in_valgrind(program: PathBuf) {
-    let mut command = valgrind();
-    command.env("CHECK_SCALE", "2").arg(program);
-    execute(command);
+/// Compiles a program and runs it; what it has logged.
+fn check(source: &str, reach: Reach, defines: &[&str]) -> String {
+    execute(&mut Command::new(compile(source, reach, defines)))
+}
+
+fn check_in_valgrind(source: &str, reach: Reach, defines: &[&str]) {
+    let program = compile(source, reach, &[defines, &["-DIN_VALGRIND"]].concat());
+    execute(valgrind(&program).env("CHECK_SCALE", "2"));
 }
 
 /// One module of tests for each program.
@@ -25,22 +30,22 @@ macro_rules! programs {
 
             #[test]
             fn linked() {
-                execute(Command::new(compile(SOURCE, Reach::Link, &[])));
+                check(SOURCE, Reach::Link, &[]);
             }
 
             #[test]
             fn dlopened() {
-                execute(Command::new(compile(SOURCE, Reach::Dlopen, &[])));
+                check(SOURCE, Reach::Dlopen, &[]);
             }
 
             #[test]
             fn linked_in_valgrind() {
-                execute_in_valgrind(compile(SOURCE, Reach::Link, &["-DIN_VALGRIND"]));
+                check_in_valgrind(SOURCE, Reach::Link, &[]);
             }
 
             #[test]
             fn dlopened_in_valgrind() {
-                execute_in_valgrind(compile(SOURCE, Reach::Dlopen, &["-DIN_VALGRIND"]));
+                check_in_valgrind(SOURCE, Reach::Dlopen, &[]);
             }
         }
     )*};
@@ -56,12 +61,12 @@ programs! {
 /// It defines the library's names itself, so it cannot be linked.
 #[test]
 fn host_names() {
-    execute(Command::new(compile("host_names.c", Reach::Dlopen, &[])));
+    check("host_names.c", Reach::Dlopen, &[]);
 }
 
 #[test]
 fn host_names_in_valgrind() {
-    execute_in_valgrind(compile("host_names.c", Reach::Dlopen, &["-DIN_VALGRIND"]));
+    check_in_valgrind("host_names.c", Reach::Dlopen, &[]);
 }
 
 const LOG_HOSTS: [&str; 4] = ["-DATS_9", "-DFEWER", "-DATS_10", "-DNO_DEBUG"];
@@ -70,19 +75,14 @@ const LOG_HOSTS: [&str; 4] = ["-DATS_9", "-DFEWER", "-DATS_10", "-DNO_DEBUG"];
 #[test]
 fn host_log() {
     for host in LOG_HOSTS {
-        let output = execute(Command::new(compile("host_log.c", Reach::Dlopen, &[host])));
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(check("host_log.c", Reach::Dlopen, &[host]), "");
     }
 }
 
 #[test]
 fn host_log_in_valgrind() {
     for host in LOG_HOSTS {
-        execute_in_valgrind(compile(
-            "host_log.c",
-            Reach::Dlopen,
-            &[host, "-DIN_VALGRIND"],
-        ));
+        check_in_valgrind("host_log.c", Reach::Dlopen, &[host]);
     }
 }
 
@@ -95,11 +95,7 @@ fn plugin() {
     for version in ATS_VERSIONS {
         let program = compile("plugin.c", Reach::Dlopen, &[version]);
         for run in PLUGIN_RUNS {
-            execute({
-                let mut command = Command::new(&program);
-                command.arg(run);
-                command
-            });
+            execute(Command::new(&program).arg(run));
         }
     }
 }
@@ -110,9 +106,7 @@ fn plugin_in_a_lacking_server() {
     for version in ATS_VERSIONS {
         for lacking in ["-DNO_LIFECYCLE_HOOKS", "-DNO_REENABLE"] {
             let program = compile("plugin.c", Reach::Dlopen, &[version, lacking]);
-            let mut command = Command::new(program);
-            command.arg("lacking");
-            execute(command);
+            execute(Command::new(program).arg("lacking"));
         }
     }
 }
@@ -122,9 +116,7 @@ fn plugin_in_valgrind() {
     for version in ATS_VERSIONS {
         let program = compile("plugin.c", Reach::Dlopen, &[version, "-DIN_VALGRIND"]);
         for run in PLUGIN_RUNS {
-            let mut command = valgrind();
-            command.arg(&program).arg(run);
-            execute(command);
+            execute(valgrind(&program).arg(run));
         }
     }
 }
@@ -132,32 +124,31 @@ fn plugin_in_valgrind() {
 /// What a server may have in the process that the plugin must keep away from.
 #[test]
 fn plugin_beside_others() {
-    // Of its own: the other tests make theirs at the same time.
+    // Separate: the other tests make theirs at the same time.
     let program = compile("plugin.c", Reach::Dlopen, &["-DATS_9", "-DBESIDE_OTHERS"]);
-    let c_tests = root().join("c_tests");
-    for (define, map) in [("-DOLDER", true), ("-DOTHER", false)] {
+    let map = root().join("c_tests/other_openssl.map");
+    let map = format!("-Wl,--version-script={}", map.display());
+    for (define, map) in [("-DOLDER", Some(map)), ("-DOTHER", None)] {
         let preloaded = scratch().join(format!("other_openssl{define}.so"));
-        let mut command = compiler(false);
-        command
-            .args(WARNINGS)
-            .args([define, "-shared", "-fPIC", "-o"]);
-        command.arg(&preloaded).arg(c_tests.join("other_openssl.c"));
-        if map {
-            let map = c_tests.join("other_openssl.map");
-            command.arg(format!("-Wl,--version-script={}", map.display()));
-        }
-        run(&mut command);
-        let mut command = Command::new(&program);
-        command.arg("other").env("LD_PRELOAD", preloaded);
-        execute(command);
+        run(compile_source("c_tests/other_openssl.c")
+            .args([define, "-shared", "-fPIC", "-o"])
+            .arg(&preloaded)
+            .args(map));
+        execute(
+            Command::new(&program)
+                .arg("other")
+                .env("LD_PRELOAD", preloaded),
+        );
     }
 
     let copy = scratch().join("copy/libtssession.so");
     fs::create_dir_all(copy.parent().unwrap()).unwrap();
-    fs::copy(library(), &copy).unwrap();
-    let mut command = Command::new(program);
-    command.arg("copies").arg(copy).arg(library());
-    execute(command);
+    fs::copy(&TSSESSION.path, &copy).unwrap();
+    execute(
+        Command::new(program)
+            .arg("copies")
+            .args([&copy, &TSSESSION.path]),
+    );
 }
 
 /// Not under valgrind, which keeps copies of memory that one would find, and memory that
@@ -166,11 +157,9 @@ fn plugin_beside_others() {
 fn secrets_and_memory_and_defaults() {
     for program in ["wipe.c", "process_end.c", "memory.c", "defaults.c"] {
         for reach in [Reach::Link, Reach::Dlopen] {
-            let mut command = Command::new(compile(program, reach, &[]));
             // When a function is called for the first time, the loader saves registers on the
             // stack, in which the program itself may have a secret.
-            command.env("LD_BIND_NOW", "1");
-            execute(command);
+            execute(Command::new(compile(program, reach, &[])).env("LD_BIND_NOW", "1"));
         }
     }
 }
@@ -179,44 +168,35 @@ fn secrets_and_memory_and_defaults() {
 #[test]
 fn exit() {
     for reach in [Reach::Link, Reach::Dlopen] {
-        let mut command = Command::new(compile("exit.c", reach, &[]));
-        command.env("ASAN_OPTIONS", "detect_leaks=0");
-        execute(command);
+        let program = compile("exit.c", reach, &[]);
+        execute(Command::new(program).env("ASAN_OPTIONS", "detect_leaks=0"));
     }
 }
 
-/// Not under valgrind, which has an allocator of its own.
+/// Not under valgrind, which has its own allocator.
 mod every_allocation {
     use super::*;
 
     #[test]
     fn linked() {
-        execute(Command::new(compile(
-            "every_allocation.c",
-            Reach::Link,
-            &[],
-        )));
+        check("every_allocation.c", Reach::Link, &[]);
     }
 
     #[test]
     fn dlopened() {
-        execute(Command::new(compile(
-            "every_allocation.c",
-            Reach::Dlopen,
-            &[],
-        )));
+        check("every_allocation.c", Reach::Dlopen, &[]);
     }
 }
 
 /// It closes the library, so it cannot be linked.
 #[test]
 fn unload() {
-    execute(Command::new(compile("unload.c", Reach::Dlopen, &[])));
+    check("unload.c", Reach::Dlopen, &[]);
 }
 
 #[test]
 fn unload_in_valgrind() {
-    execute_in_valgrind(compile("unload.c", Reach::Dlopen, &["-DIN_VALGRIND"]));
+    check_in_valgrind("unload.c", Reach::Dlopen, &[]);
 }
 
 /// What the five functions do, case by case; `make compare-ats` shows it beside ATS.
@@ -224,17 +204,16 @@ fn unload_in_valgrind() {
 fn conformance() {
     let program = compile("conformance.c", Reach::Link, &[]);
     let out = scratch().join("conformance.txt");
-    let _ = std::fs::remove_file(&out);
+    let _ = fs::remove_file(&out);
     for cache in ["2", "0"] {
-        let mut command = Command::new(&program);
-        command
-            .env("PROXY_CONFIG_SSL_SESSION_CACHE", cache)
-            .arg(&out);
-        execute(command);
+        execute(
+            Command::new(&program)
+                .env("PROXY_CONFIG_SSL_SESSION_CACHE", cache)
+                .arg(&out),
+        );
     }
-    let said = std::fs::read_to_string(out).unwrap();
-    let expected = root().join("c_tests/conformance.expected");
-    let expected = std::fs::read_to_string(expected).unwrap();
+    let said = fs::read_to_string(out).unwrap();
+    let expected = fs::read_to_string(root().join("c_tests/conformance.expected")).unwrap();
     for (said, expected) in said.lines().zip(expected.lines()) {
         assert_eq!(said, expected);
     }
@@ -243,41 +222,35 @@ fn conformance() {
 
 #[test]
 fn types_of_api_9() {
-    let program = compile("types.c", Reach::Link, &["-DTS_SSL_SESSION_API=9"]);
-    execute(Command::new(program));
+    check("types.c", Reach::Link, &["-DTS_SSL_SESSION_API=9"]);
 }
 
 /// At level 10 the caller needs the C++ names, and the library has them.
 #[test]
 fn cxx_callers() {
-    for api in common::abi::LEVELS {
-        let define = format!("-DTS_SSL_SESSION_API={api}");
+    for level in LEVELS {
+        let define = format!("-DTS_SSL_SESSION_API={level}");
         let program = compile("cxx_caller.cc", Reach::Link, &[&define]);
-        let undefined = common::stdout("nm", ["--undefined-only".as_ref(), program.as_os_str()]);
+        let undefined = stdout(Command::new("nm").arg("--undefined-only").arg(&program));
         let mangled = undefined.contains(" _Z15TSSslSessionGetPK14TSSslSessionID");
-        assert_eq!(mangled, api == "10", "{undefined}");
-        execute(Command::new(&program));
+        assert_eq!(mangled, level == "10", "{undefined}");
+        execute(&mut Command::new(program));
     }
 }
 
 #[test]
 fn cxx_callers_in_valgrind() {
-    for api in common::abi::LEVELS {
-        let define = format!("-DTS_SSL_SESSION_API={api}");
-        execute_in_valgrind(compile(
-            "cxx_caller.cc",
-            Reach::Link,
-            &[&define, "-DIN_VALGRIND"],
-        ));
+    for level in LEVELS {
+        let define = format!("-DTS_SSL_SESSION_API={level}");
+        check_in_valgrind("cxx_caller.cc", Reach::Link, &[&define]);
     }
 }
 
 /// Every kind of bad input has its line, and a flood of it does not have one each.
 #[test]
 fn bad_input_is_logged() {
-    let output = execute(Command::new(compile("hostile.c", Reach::Link, &["-DLOG"])));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    for line in [
+    let stderr = check("hostile.c", Reach::Link, &["-DLOG"]);
+    let lines = [
         "TSSslSessionGet: the session ID has 33 bytes",
         "TSSslSessionGetBuffer: the session ID has 0 bytes",
         "TSSslSessionInsert: the session ID has 18446744073709551615 bytes",
@@ -289,9 +262,8 @@ fn bad_input_is_logged() {
         "TSSslSessionCacheStatGet: no.such.counter: there is no such counter",
         "TSSslSessionHookAdd: the function is NULL",
         "TSSslSessionHookRemove: there is no such hook",
-    ] {
-        assert!(stderr.contains(line), "{line:?} is missing in\n{stderr}");
-    }
+    ];
+    assert_logged(&stderr, &lines);
     let lines = stderr.lines().count();
     assert!(lines < 400, "{lines} lines for some 10000 bad calls");
 }
@@ -299,9 +271,8 @@ fn bad_input_is_logged() {
 /// What is wrong with a file of ticket keys is said, with its name.
 #[test]
 fn a_bad_key_file_is_logged() {
-    let output = execute(Command::new(compile("key_file.c", Reach::Link, &["-DLOG"])));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    for line in [
+    let stderr = check("key_file.c", Reach::Link, &["-DLOG"]);
+    let lines = [
         "no file of ticket keys is configured",
         "/other: others than the owner may read or write the file",
         "/absent: No such file or directory",
@@ -310,22 +281,16 @@ fn a_bad_key_file_is_logged() {
         "/blank: the first key's secrets are all zero",
         "/layout: text, but not lines of base64",
         "TSSslTicketKeyFileLoad: the path is empty",
-    ] {
-        assert!(stderr.contains(line), "{line:?} is missing in\n{stderr}");
-    }
+    ];
+    assert_logged(&stderr, &lines);
 }
 
 /// What is wrong with a file of records is said, with the file, the line and the record.
 #[test]
 fn a_bad_records_file_is_logged() {
-    let output = execute(Command::new(compile(
-        "config_load.c",
-        Reach::Link,
-        &["-DLOG"],
-    )));
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stderr = check("config_load.c", Reach::Link, &["-DLOG"]);
     let size = "proxy.config.ssl.session_cache.size";
-    for line in [
+    let lines = [
         "TSSslSessionCacheConfigLoad: the path is NULL",
         "TSSslSessionCacheConfigLoad: the path is empty",
         "/absent: No such file or directory",
@@ -346,9 +311,8 @@ fn a_bad_records_file_is_logged() {
         "/empty.yaml:1: tssession.session_cache.max_sesion_bytes: there is no such setting",
         "/bad.yaml:2: not UTF-8",
         "not YAML: ",
-    ] {
-        assert!(stderr.contains(line), "{line:?} is missing in\n{stderr}");
-    }
+    ];
+    assert_logged(&stderr, &lines);
     // One line for each failure, and none for what was taken.
     let lines = stderr.lines().filter(|line| line.contains("ConfigLoad"));
     assert_eq!(lines.count(), 36, "{stderr}");
@@ -357,14 +321,10 @@ fn a_bad_records_file_is_logged() {
 /// The settings of the environment that are not valid are named.
 #[test]
 fn a_bad_environment_is_logged() {
-    let output = execute(Command::new(compile(
-        "environment.c",
-        Reach::Link,
-        &["-DLOG"],
-    )));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        stderr.contains("proxy.config.ssl.session_cache.timeout: the value is not a whole number")
-    );
-    assert!(stderr.contains("proxy.config.ssl.session_cache: the value is not between 0 and 2"));
+    let stderr = check("environment.c", Reach::Link, &["-DLOG"]);
+    let lines = [
+        "proxy.config.ssl.session_cache.timeout: the value is not a whole number",
+        "proxy.config.ssl.session_cache: the value is not between 0 and 2",
+    ];
+    assert_logged(&stderr, &lines);
 }

@@ -1,24 +1,25 @@
 //! The examples that use the library from elsewhere: a plugin of each API level, and
 //! Python. `peers.rs` has the example host, and `make demo` shows it.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use common::host::Host;
-use common::{
-    Reach, WARNINGS, baseline, compile, compile_example, compiler, execute, library_dir, root, run,
-    scratch, stdout, valgrind,
+use tssession_test_support::{
+    Host, Reach, TSSESSION, WARNINGS, compile, compile_source, compiler, execute, library_dir,
+    root, run, scratch, scratch_dir, stdout, valgrind,
 };
 
-/// A folder of a test's own, with a session of a real handshake in it.
-fn folder_with_session(name: &str) -> (PathBuf, PathBuf) {
-    let dir = scratch().join(name);
-    std::fs::create_dir_all(&dir).unwrap();
+/// A directory for one test, with a session of a real handshake in it.
+fn directory_with_session() -> (PathBuf, PathBuf) {
+    let dir = scratch_dir();
     let session = dir.join("session.pem");
-    Host::start(&[]).make_session(&session);
+    let host = Host::start(&[]);
+    run(Command::new("openssl")
+        .args(["s_client", "-connect", &format!("127.0.0.1:{}", host.port)])
+        .args(["-tls1_2", "-no_ticket", "-ign_eof", "-sess_out"])
+        .arg(&session)
+        .stdin(Stdio::null()));
     (dir, session)
 }
 
@@ -34,8 +35,8 @@ fn link(command: &mut Command, out: &Path) {
 
 /// The functions of the library that a plugin calls.
 fn called(plugin: &Path) -> BTreeSet<String> {
-    let args = ["-D", "--undefined-only", plugin.to_str().unwrap()];
-    stdout("nm", args)
+    let undefined = ["-D", "--undefined-only"];
+    stdout(Command::new("nm").args(undefined).arg(plugin))
         .split_whitespace()
         .filter(|word| word.contains("TSSsl"))
         .map(str::to_owned)
@@ -44,23 +45,20 @@ fn called(plugin: &Path) -> BTreeSet<String> {
 
 /// Runs a plugin in its host, without and with valgrind.
 fn run_plugin(level: &str, source: &str) -> BTreeSet<String> {
-    let (dir, session) = folder_with_session(source);
+    let (dir, session) = directory_with_session();
     let (host, plugin) = (dir.join("run_plugin"), dir.join("plugin.so"));
-    link(&mut compile_example("run_plugin.c"), &host);
+    link(&mut compile_source("examples/run_plugin.c"), &host);
     let define = format!("-DTS_SSL_SESSION_API={level}");
     link(
-        compile_example(source).args([&define, "-shared", "-fPIC"]),
+        compile_source(source).args([&define, "-shared", "-fPIC"]),
         &plugin,
     );
-    for mut command in [Command::new(&host), {
-        let mut command = valgrind();
-        command.arg(&host);
-        command
-    }] {
-        let output = run(command
-            .args([&plugin, &session])
-            .env("LD_LIBRARY_PATH", library_dir()));
-        let said = String::from_utf8(output.stdout).unwrap();
+    for mut command in [Command::new(&host), valgrind(&host)] {
+        let said = stdout(
+            command
+                .args([&plugin, &session])
+                .env("LD_LIBRARY_PATH", library_dir()),
+        );
         assert_eq!(said, "15 answers, all as they should be\n");
     }
     called(&plugin)
@@ -80,20 +78,20 @@ fn c_names() -> BTreeSet<String> {
 
 #[test]
 fn a_plugin_for_ats_8() {
-    assert_eq!(run_plugin("8", "plugin_ats8.c"), c_names());
+    assert_eq!(run_plugin("8", "examples/plugin_ats8.c"), c_names());
 }
 
 #[test]
 fn a_plugin_for_ats_9() {
-    assert_eq!(run_plugin("9", "plugin_ats9.c"), c_names());
+    assert_eq!(run_plugin("9", "examples/plugin_ats9.c"), c_names());
 }
 
 #[test]
 fn a_plugin_for_ats_10() {
-    let mut names = baseline().names("10");
+    let mut names = TSSESSION.baseline().names("10");
     names.retain(|name| name.starts_with("_Z"));
     assert_eq!(names.len(), 5);
-    assert_eq!(run_plugin("10", "plugin_ats10.cc"), names);
+    assert_eq!(run_plugin("10", "examples/plugin_ats10.cc"), names);
 }
 
 /// A plugin with the header of ATS 11, in a program that has the C++ names of its functions: as
@@ -101,8 +99,7 @@ fn a_plugin_for_ats_10() {
 #[test]
 fn a_plugin_for_ats_11() {
     let plugin = scratch().join("plugin_ats11.so");
-    let mut command = compiler(true);
-    command
+    run(compiler(true)
         .args(WARNINGS)
         .args(["-std=c++20", "-shared", "-fPIC", "-I"])
         // Before this library's, as where ATS is installed.
@@ -114,8 +111,7 @@ fn a_plugin_for_ats_11() {
         .arg(&plugin)
         .arg("-L")
         .arg(library_dir())
-        .args(["-ltssession", "-lssl", "-lcrypto"]);
-    run(&mut command);
+        .args(["-ltssession", "-lssl", "-lcrypto"]));
     let names: Vec<String> = called(&plugin).into_iter().collect();
     assert_eq!(
         names,
@@ -128,25 +124,19 @@ fn a_plugin_for_ats_11() {
         ]
     );
     let host = compile("plugin.c", Reach::Dlopen, &["-DATS_10"]);
-    for mut command in [Command::new(&host), {
-        let mut command = valgrind();
-        command.arg(&host);
-        command
-    }] {
-        command.arg("example").arg(&plugin);
-        execute(command);
+    for mut command in [Command::new(&host), valgrind(&host)] {
+        execute(command.arg("example").arg(&plugin));
     }
 }
 
 /// The same source compiles with the header of ATS 9 itself.
 #[test]
 fn a_plugin_for_ats_9_with_the_header_of_ats() {
-    let mut command = Command::new("gcc");
-    command
+    let output = run(Command::new("gcc")
         .args(WARNINGS)
         .args(["-std=gnu11", "-fsyntax-only", "-H"])
-        .arg(root().join("examples/plugin_ats9.c"));
-    let headers = String::from_utf8(run(&mut command).stderr).unwrap();
+        .arg(root().join("examples/plugin_ats9.c")));
+    let headers = String::from_utf8(output.stderr).unwrap();
     assert!(
         headers.contains(" /usr/include/ts/apidefs.h\n"),
         "{headers}"
@@ -155,11 +145,12 @@ fn a_plugin_for_ats_9_with_the_header_of_ats() {
 
 #[test]
 fn python() {
-    let (_, session) = folder_with_session("python");
-    let output = run(Command::new("python3")
-        .arg(root().join("examples/session_cache.py"))
-        .arg(session)
-        .env("LD_LIBRARY_PATH", library_dir()));
-    let said = String::from_utf8(output.stdout).unwrap();
+    let (_, session) = directory_with_session();
+    let said = stdout(
+        Command::new("python3")
+            .arg(root().join("examples/session_cache.py"))
+            .arg(session)
+            .env("LD_LIBRARY_PATH", library_dir()),
+    );
     assert!(said.starts_with("1 session, "), "{said}");
 }

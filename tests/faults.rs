@@ -1,15 +1,13 @@
 //! Panics in the library. With the feature `inject-faults` (make faults) they happen, at every
 //! boundary; without it there is nothing in the library to make them happen.
 
-mod common;
-
 use std::collections::BTreeMap;
 #[cfg(feature = "inject-faults")]
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use common::{library, root};
+use tssession_test_support::{TSSESSION, root};
 
 /// What an injected panic says, and nothing else in the library does.
 const MARK: &[u8] = b"injected at ";
@@ -97,7 +95,7 @@ fn every_function_that_c_calls_is_guarded() {
 #[cfg(not(feature = "inject-faults"))]
 #[test]
 fn the_library_has_nothing_to_inject() {
-    let library = fs::read(library()).unwrap();
+    let library = fs::read(&TSSESSION.path).unwrap();
     let has = |text: &[u8]| library.windows(text.len()).any(|bytes| bytes == text);
     assert!(!has(MARK) && !has(b"tssession_panic") && !has(b"shard locked"));
     // That this finds what is there.
@@ -109,16 +107,15 @@ fn the_library_has_nothing_to_inject() {
 fn panics() {
     use std::process::Command;
 
-    let bytes = fs::read(library()).unwrap();
+    use tssession_test_support::{Reach, compile, execute, scratch};
+
+    let bytes = fs::read(&TSSESSION.path).unwrap();
     assert!(bytes.windows(MARK.len()).any(|bytes| bytes == MARK));
-    let report = common::scratch().join("panics.txt");
-    let mut command = Command::new(common::compile("panics.c", common::Reach::Link, &[]));
-    command.arg(&report);
-    common::execute(command);
-    let plugin = common::compile("plugin.c", common::Reach::Dlopen, &["-DATS_9"]);
-    let mut command = Command::new(plugin);
-    command.arg("panics").arg(&report);
-    common::execute(command);
+    let report = scratch().join("panics.txt");
+    let program = compile("panics.c", Reach::Link, &[]);
+    execute(Command::new(program).arg(&report));
+    let plugin = compile("plugin.c", Reach::Dlopen, &["-DATS_9"]);
+    execute(Command::new(plugin).arg("panics").arg(&report));
 
     // It went through all that there is.
     let report = fs::read_to_string(report).unwrap();
@@ -126,7 +123,7 @@ fn panics() {
         let lines = report.lines().filter_map(|line| line.strip_prefix(kind));
         lines.map(str::to_owned).collect()
     };
-    let mut exported = common::exported();
+    let mut exported = TSSESSION.exported();
     for name in ["tssession_panic_at", "tssession_panics", CONSTANT] {
         assert!(exported.remove(name), "{name}");
     }

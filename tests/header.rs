@@ -1,16 +1,14 @@
 //! The headers: up to date, as the manual pages are that are made of them, and fit for every compiler, language level and order.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{WARNINGS, check_generated, root, run, scratch};
+use tssession_test_support::{TSSESSION, WARNINGS, check_syntax, root, run, scratch};
 
 #[test]
 fn the_committed_headers_and_manual_pages_are_those_of_the_source() {
-    check_generated(Path::new(env!("TSSESSION_GENERATED")), false);
+    TSSESSION.check_generated(Path::new(env!("TSSESSION_GENERATED")));
 }
 
 const TS: &str = "#include <ts/ts.h>\n";
@@ -27,24 +25,7 @@ int use(void)
 }
 ";
 
-fn compile(compiler: &str, std: &str, api: &str, includes: &[&str], text: &str) {
-    let name = format!("{compiler}-{std}-{api}-{}", includes.join(" ").len());
-    let cpp = std.starts_with("c++");
-    let source = scratch()
-        .join(name)
-        .with_extension(if cpp { "cc" } else { "c" });
-    fs::write(&source, text).unwrap();
-    run(Command::new(compiler)
-        .args(WARNINGS)
-        .args(["-fsyntax-only", &format!("-std={std}")])
-        .arg(format!("-DTS_SSL_SESSION_API={api}"))
-        .args(includes)
-        .arg(source));
-}
-
 fn compile_everywhere(compiler: &str, standards: &[&str], apis: &[&str]) {
-    let include = root().join("include");
-    let include = ["-I", include.to_str().unwrap()];
     for std in standards {
         for api in apis {
             for order in [
@@ -54,7 +35,8 @@ fn compile_everywhere(compiler: &str, standards: &[&str], apis: &[&str]) {
                 format!("{HOST}{USE}"),
                 format!("{TS}{USE}"),
             ] {
-                compile(compiler, std, api, &include, &order);
+                let text = format!("#define TS_SSL_SESSION_API {api}\n{order}");
+                check_syntax(compiler, std, "-I", &text);
             }
         }
     }
@@ -110,9 +92,8 @@ fn beside_the_header_of_ats() {
         Path::new("/usr/include/ts/apidefs.h").exists(),
         "ATS's headers are missing: tools/deps.sh test installs them"
     );
-    let include = root().join("include");
-    let include = ["-idirafter", include.to_str().unwrap()];
     let text = r"
+#define TS_SSL_SESSION_API 9
 #include <ts/ssl_session_cache.h>
 #ifndef TS_VERSION_MAJOR
 #error this is not the header of ATS
@@ -130,9 +111,12 @@ TSReturnCode use(TSSslContext ctx, TSEventFunc func, TSCont contp)
         ("g++", "c++17"),
         ("clang++", "c++17"),
     ] {
-        compile(compiler, std, "9", &include, text);
+        check_syntax(compiler, std, "-idirafter", text);
     }
 }
+
+/// ISO C has no functions in `dlsym`.
+const DLSYM: &str = "#pragma GCC diagnostic ignored \"-Wpedantic\"\n";
 
 /// What the manual pages show of C compiles.
 #[test]
@@ -159,20 +143,12 @@ fn the_examples_in_readme() {
     let plugin = blocks.next().unwrap();
     let host = blocks.next().unwrap();
     assert!(blocks.next().is_none());
-    for (name, text) in [
-        ("plugin", format!("#include <unistd.h>\n{plugin}")),
-        (
-            "host",
-            format!(
-                "#include <dlfcn.h>\n{HOST}void use(void *);\nvoid use(void *ssl_ctx)\n{{\n{host}}}\n"
-            ),
+    for text in [
+        format!("#include <unistd.h>\n{plugin}"),
+        format!(
+            "{DLSYM}#include <dlfcn.h>\n{HOST}void use(void *);\nvoid use(void *ssl_ctx)\n{{\n{host}}}\n"
         ),
     ] {
-        let source = scratch().join(format!("readme-{name}.c"));
-        fs::write(&source, text).unwrap();
-        run(Command::new("gcc")
-            .args(["-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I"])
-            .arg(root().join("include"))
-            .arg(source));
+        check_syntax("gcc", "gnu17", "-I", &text);
     }
 }

@@ -1,19 +1,17 @@
 //! A client that is not OpenSSL: GnuTLS, against the example host.
 
-mod common;
-
 use std::process::{Command, Stdio};
 
-use common::host::Host;
-use common::run;
+use tssession_test_support::{Host, stdout};
 
 /// Whether a client that connects twice resumes the second time.
 fn resumes(host: &Host, priority: &str) -> bool {
-    let output = run(Command::new("gnutls-cli")
-        .args(["--resume", "--insecure", "--port", &host.port])
-        .args([&format!("--priority={priority}"), "localhost"])
-        .stdin(Stdio::null()));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = stdout(
+        Command::new("gnutls-cli")
+            .args(["--resume", "--insecure", "--port", &host.port])
+            .args([&format!("--priority={priority}"), "localhost"])
+            .stdin(Stdio::null()),
+    );
     assert!(text.contains("Handshake was completed"), "{text}");
     text.contains("This is a resumed session")
 }

@@ -1,7 +1,5 @@
 //! The library in a Rust program: real handshakes with the openssl crate.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
@@ -13,9 +11,10 @@ use openssl::ssl::{
 
 use tssession as sessions;
 use tssession::{Hook, SessionEvent, SessionId};
+use tssession_test_support::{certificate, scratch};
 
 fn server() -> SslContextBuilder {
-    let (certificate, key) = common::certificate();
+    let (certificate, key) = certificate();
     let mut builder = SslContext::builder(SslMethod::tls_server()).unwrap();
     builder.set_certificate(&certificate).unwrap();
     builder.set_private_key(&key).unwrap();
@@ -116,27 +115,28 @@ fn a_host_in_rust() {
     let error = sessions::insert_der(&id, &der[1..]).unwrap_err();
     assert_eq!(error.to_string(), "not exactly one whole session");
 
-    // Settings, keys, counters.
+    check_settings_and_keys(&context);
+    // Three handshakes, get and get_der.
+    assert!(
+        sessions::stats_text()
+            .unwrap()
+            .contains("\nproxy_process_ssl_ssl_session_cache_hit 5\n")
+    );
+}
+
+fn check_settings_and_keys(context: &SslContext) {
     assert_eq!(
         sessions::set("proxy.config.ssl.session_cache.size", "1000"),
         Ok(None)
     );
     assert!(sessions::set("proxy.config.ssl.session_cache.size", "x").is_err());
-    let (_, ticket) = visit(&context, SslVersion::TLS1_2, SslOptions::empty(), None);
+    let by_ticket = |resume| visit(context, SslVersion::TLS1_2, SslOptions::empty(), resume);
+    let (_, ticket) = by_ticket(None);
     sessions::update_ticket_keys(&[7; 48]).unwrap();
-    assert!(
-        !visit(
-            &context,
-            SslVersion::TLS1_2,
-            SslOptions::empty(),
-            Some(&ticket)
-        )
-        .0
-    );
+    assert!(!by_ticket(Some(&ticket)).0);
     assert!(sessions::update_ticket_keys(&[7; 47]).is_err());
     assert!(sessions::load_ticket_keys(None).is_err());
-    let folder = tempfile::tempdir().unwrap();
-    let records = folder.path().join("records.yaml");
+    let records = scratch().join("records.yaml");
     std::fs::write(
         &records,
         "records: {ssl: {session_cache: {size: 5, timeout: 100}}}",
@@ -152,10 +152,4 @@ fn a_host_in_rust() {
     );
     std::fs::write(&records, "records: {ssl: {session_cache: {size: x}}}").unwrap();
     assert!(sessions::load_records(&records).is_err());
-    // Three handshakes, get and get_der.
-    assert!(
-        sessions::stats_text()
-            .unwrap()
-            .contains("\nproxy_process_ssl_ssl_session_cache_hit 5\n")
-    );
 }

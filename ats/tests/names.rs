@@ -1,27 +1,19 @@
 //! The names of the functions, beside those that compilers find for them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::Command;
 
 use tssession_ats::{DEBUG_NAMES, NAMES};
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
-}
+use tssession_test_support::{root, run, scratch, stdout};
 
 #[test]
 fn the_cxx_names_are_those_of_a_compiler() {
-    let object = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ats11.o");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ats11.cc");
+    let object = scratch().join("ats11.o");
     run(Command::new("g++")
         .args(["-std=c++20", "-Wall", "-Wextra", "-Werror", "-c", "-o"])
         .arg(&object)
-        .arg(source));
-    let symbols = run(Command::new("nm").arg("--defined-only").arg(object));
+        .arg(root().join("ats/tests/ats11.cc")));
+    let symbols = stdout(Command::new("nm").arg("--defined-only").arg(object));
     let compiled: BTreeSet<&str> = symbols
         .lines()
         .filter_map(|line| line.split(' ').nth(2))
@@ -35,7 +27,7 @@ fn the_cxx_names_are_those_of_a_compiler() {
 /// With the header of ATS 9 itself.
 #[test]
 fn the_c_names_are_those_of_ats_9() {
-    let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ats9.c");
+    let source = scratch().join("ats9.c");
     let places: Vec<String> = NAMES.iter().map(|(c, _)| format!("(void *){c}")).collect();
     let text = format!(
         "#include <ts/ts.h>\nvoid *functions[] = {{{}}};\n",

@@ -158,7 +158,27 @@ pub fn read(input: impl BufRead) -> Result<Vec<Chart>, BadLine> {
     Ok(charts)
 }
 
+impl Measurement {
+    fn check(&self) -> Result<(), String> {
+        let (chart, numbers) = (&self.chart, [Some(self.value), self.low, self.high]);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if chart.is_empty() || chart.starts_with('.') || !chart.chars().all(allowed) {
+            return Err(format!("{chart:?} cannot be the name of a file"));
+        }
+        if numbers.iter().flatten().any(|n| !n.is_finite() || *n < 0.0) {
+            return Err("a negative number".to_owned());
+        }
+        if self.low.is_some_and(|low| low > self.value)
+            || self.high.is_some_and(|high| high < self.value)
+        {
+            return Err("the value is not between low and high".to_owned());
+        }
+        Ok(())
+    }
+}
+
 fn add(charts: &mut Vec<Chart>, measurement: Measurement) -> Result<(), String> {
+    measurement.check()?;
     let Measurement {
         chart,
         title,
@@ -171,18 +191,6 @@ fn add(charts: &mut Vec<Chart>, measurement: Measurement) -> Result<(), String> 
         high,
         target,
     } = measurement;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if chart.is_empty() || chart.starts_with('.') || !chart.chars().all(allowed) {
-        return Err(format!("{chart:?} cannot be the name of a file"));
-    }
-    let numbers = [Some(value), low, high];
-    if numbers.iter().flatten().any(|n| !n.is_finite() || *n < 0.0) {
-        return Err("a negative number".to_owned());
-    }
-    if low.is_some_and(|low| low > value) || high.is_some_and(|high| high < value) {
-        return Err("the value is not between low and high".to_owned());
-    }
-
     let at = charts.iter().position(|known| known.name == chart);
     let at = at.unwrap_or_else(|| {
         charts.push(Chart {

@@ -1,14 +1,12 @@
 //! What Redis and a receiver can do, in numbers: `make farm-figures` prints them, and those of
 //! `farm/lab/figures.py`. What is asserted is that nothing is lost; how long it takes, is not.
 
-mod common;
-
+use std::ffi::CString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Redis, scratch};
+use redis::Connection;
 use redis::streams::StreamReadReply;
 use tssession_farm::Farm;
 use tssession_farm::config::Config;
@@ -16,13 +14,19 @@ use tssession_farm::counters::Counter;
 use tssession_farm::host::Host;
 use tssession_farm::message::encode_session;
 use tssession_farm::seal::{Kind, Sealer, partition};
+use tssession_test_support::{Redis, TSSESSION, scratch};
 
 const SESSIONS: u32 = 100_000;
 const PARTITIONS: u32 = 16;
 const PIPELINE: usize = 512;
 
-/// A session of TLS 1.2, good for long.
+/// A session of TLS 1.2, valid for long.
 const DER: &[u8] = include_bytes!("../../fuzz/seeds/der/tls12");
+
+/// How often a second something happened that happened `SESSIONS` times.
+fn rate(seconds: f64) -> f64 {
+    f64::from(SESSIONS) / seconds
+}
 
 /// Seconds of the processor that this process has used.
 fn cpu() -> f64 {
@@ -37,48 +41,33 @@ fn cpu() -> f64 {
 }
 
 /// What Redis says of itself.
-fn info(connection: &mut redis::Connection) -> redis::InfoDict {
+fn info(connection: &mut Connection) -> redis::InfoDict {
     redis::cmd("INFO").query(connection).unwrap()
 }
 
 /// Seconds of the processor that Redis has used.
-fn cpu_of_redis(connection: &mut redis::Connection) -> f64 {
+fn cpu_of_redis(connection: &mut Connection) -> f64 {
     let info = info(connection);
     let used = |name| info.get::<f64>(name).unwrap();
     used("used_cpu_user") + used("used_cpu_sys")
 }
 
-fn stream(partition: u32) -> String {
-    format!("tssession:{{figures:{partition}}}:sessions")
+/// Bytes of memory that Redis uses.
+fn memory_of_redis(connection: &mut Connection) -> u64 {
+    info(connection).get("used_memory").unwrap()
 }
 
-#[test]
-#[ignore = "prints figures"]
-fn a_member_catches_up() {
-    let redis = Redis::start();
-    let secret = scratch().join("secret");
-    let _ = fs::remove_file(&secret);
-    fs::write(&secret, [7; 32]).unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-    let settings = scratch().join("farm.toml");
-    let url = format!("redis://127.0.0.1:{}", redis.port);
-    let text = format!(
-        "farm = \"figures\"\nsecrets = [\"secret\"]\npartitions = {PARTITIONS}\n[redis]\nurls = [\"{url}\"]\ntimeout = 10\n"
-    );
-    fs::write(&settings, text).unwrap();
-    let config = Config::read(&settings).unwrap();
+fn stream(partition: u32) -> String {
+    format!("tssession:{{test:{partition}}}:sessions")
+}
 
-    // What another member has sent.
-    let mut sealer = Sealer::new("figures", &config.secrets[0]).unwrap();
-    let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
-    let memory = |connection: &mut redis::Connection| -> u64 {
-        info(connection).get("used_memory").unwrap()
-    };
-    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut connection).unwrap();
+/// What another member sends: each message with its partition.
+fn seal(config: &Config, connection: &mut Connection) -> Vec<(u32, Vec<u8>)> {
+    let mut sealer = Sealer::new("test", &config.secrets[0]).unwrap();
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(connection).unwrap();
     let now = seconds * 1000 + micros / 1000;
-    let count = f64::from(SESSIONS);
     let (mut bytes, cpu_before) = (0, cpu());
-    let messages: Vec<(u32, Vec<u8>)> = (0..SESSIONS)
+    let messages = (0..SESSIONS)
         .map(|number| {
             let mut id = [7; 32];
             id[..4].copy_from_slice(&number.to_be_bytes());
@@ -91,13 +80,16 @@ fn a_member_catches_up() {
         .collect();
     println!(
         "sealed: {:.0} messages a second of one core, {} bytes each, with {} bytes of DER",
-        count / (cpu() - cpu_before),
+        rate(cpu() - cpu_before),
         bytes / SESSIONS as usize,
         DER.len()
     );
+    messages
+}
 
-    let (before, began) = (memory(&mut connection), Instant::now());
-    let cpu_before = cpu_of_redis(&mut connection);
+fn append(connection: &mut Connection, messages: &[(u32, Vec<u8>)]) {
+    let (before, began) = (memory_of_redis(connection), Instant::now());
+    let cpu_before = cpu_of_redis(connection);
     for messages in messages.chunks(PIPELINE) {
         let mut pipe = redis::pipe();
         for (partition, sealed) in messages {
@@ -105,16 +97,18 @@ fn a_member_catches_up() {
             pipe.arg("MAXLEN").arg("~").arg(SESSIONS).arg("*");
             pipe.arg("m").arg(sealed.as_slice()).ignore();
         }
-        pipe.exec(&mut connection).unwrap();
+        pipe.exec(connection).unwrap();
     }
     println!(
         "Redis appends in pipelines of {PIPELINE}: {:.0} a second of one core, {:.0} in fact; {:.0} bytes of memory each",
-        count / (cpu_of_redis(&mut connection) - cpu_before),
-        count / began.elapsed().as_secs_f64(),
-        (memory(&mut connection) - before) as f64 / count
+        rate(cpu_of_redis(connection) - cpu_before),
+        rate(began.elapsed().as_secs_f64()),
+        (memory_of_redis(connection) - before) as f64 / f64::from(SESSIONS)
     );
+}
 
-    let (cpu_before, began) = (cpu_of_redis(&mut connection), Instant::now());
+fn read_all(connection: &mut Connection) {
+    let (cpu_before, began) = (cpu_of_redis(connection), Instant::now());
     let mut last = vec!["0".to_owned(); PARTITIONS as usize];
     let mut entries = 0;
     while entries < SESSIONS as usize {
@@ -122,7 +116,7 @@ fn a_member_catches_up() {
         command.arg("COUNT").arg(1000).arg("STREAMS");
         (0..PARTITIONS).for_each(|partition| _ = command.arg(stream(partition)));
         command.arg(&last);
-        let reply: StreamReadReply = command.query(&mut connection).unwrap();
+        let reply: StreamReadReply = command.query(connection).unwrap();
         for key in reply.keys {
             let partition = (0..PARTITIONS).position(|partition| stream(partition) == key.key);
             entries += key.ids.len();
@@ -131,12 +125,13 @@ fn a_member_catches_up() {
     }
     println!(
         "Redis sends up to 1000 of each of {PARTITIONS} streams: {:.0} a second of one core, {:.0} in fact",
-        count / (cpu_of_redis(&mut connection) - cpu_before),
-        count / began.elapsed().as_secs_f64()
+        rate(cpu_of_redis(connection) - cpu_before),
+        rate(began.elapsed().as_secs_f64())
     );
+}
 
-    let library = common::built("libtssession.so");
-    let library = std::ffi::CString::new(library.to_str().unwrap()).unwrap();
+fn start_member(config: Config) {
+    let library = CString::new(TSSESSION.path.to_str().unwrap()).unwrap();
     // SAFETY: the name is a C string; the library has no effects but to be there.
     let library = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     assert!(!library.is_null());
@@ -154,6 +149,24 @@ fn a_member_catches_up() {
     println!("a member that starts has {SESSIONS} sessions after {took:.2} s; goal 5");
     println!(
         "applied: {:.0} sessions a second of one core; goal 20 000",
-        count / cpu
+        rate(cpu)
     );
+}
+
+#[test]
+#[ignore = "prints figures"]
+fn a_member_catches_up() {
+    let redis = Redis::start();
+    let file = scratch().join("farm.toml");
+    let settings = redis.settings();
+    let settings = format!("partitions = {PARTITIONS}\n{settings}timeout = 10\n");
+    fs::write(&file, settings).unwrap();
+    let config = Config::read(&file).unwrap();
+    let client = redis::Client::open(redis.url.as_str()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+
+    let messages = seal(&config, &mut connection);
+    append(&mut connection, &messages);
+    read_all(&mut connection);
+    start_member(config);
 }

@@ -1,16 +1,12 @@
 //! The header: up to date, as the manual pages are that are made of it, and fit for every compiler, language level and order.
 
-mod common;
-
-use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use common::{WARNINGS, check_generated, root, run, scratch};
+use tssession_test_support::{FARM, check_syntax};
 
 #[test]
 fn the_committed_header_and_manual_pages_are_those_of_the_source() {
-    check_generated(Path::new(env!("TSSESSION_GENERATED")), true);
+    FARM.check_generated(Path::new(env!("TSSESSION_GENERATED")));
 }
 
 /// Calls everything, so that the declarations are used as well as read.
@@ -25,22 +21,9 @@ int use(void)
 }
 "#;
 
-const FARM: &str = "#include <ts/ssl_session_farm.h>\n";
+const HEADER: &str = "#include <ts/ssl_session_farm.h>\n";
 const TS: &str = "#include <ts/ts.h>\n";
 const CACHE: &str = "#include <ts/ssl_session_cache.h>\n";
-
-fn compile(compiler: &str, std: &str, include: &str, text: &str) {
-    let cpp = std.contains("++");
-    let source = scratch()
-        .join(format!("{compiler}-{std}{include}"))
-        .with_extension(if cpp { "cc" } else { "c" });
-    fs::write(&source, text).unwrap();
-    run(Command::new(compiler)
-        .args(WARNINGS)
-        .args(["-fsyntax-only", &format!("-std={std}"), include])
-        .arg(root().join("include"))
-        .arg(source));
-}
 
 #[test]
 fn every_language_and_order() {
@@ -53,12 +36,12 @@ fn every_language_and_order() {
         ("clang++", "c++20"),
     ] {
         for text in [
-            format!("{FARM}{USE}"),
-            format!("{TS}{FARM}{FARM}{CACHE}{USE}"),
-            format!("{CACHE}{FARM}{USE}"),
-            format!("#define TS_SSL_SESSION_API 9\n{FARM}{TS}{USE}"),
+            format!("{HEADER}{USE}"),
+            format!("{TS}{HEADER}{HEADER}{CACHE}{USE}"),
+            format!("{CACHE}{HEADER}{USE}"),
+            format!("#define TS_SSL_SESSION_API 9\n{HEADER}{TS}{USE}"),
         ] {
-            compile(compiler, std, "-I", &text);
+            check_syntax(compiler, std, "-I", &text);
         }
     }
 }
@@ -68,6 +51,11 @@ fn every_language_and_order() {
 fn beside_the_header_of_ats() {
     let check = "#ifndef TS_VERSION_MAJOR\n#error this is not the header of ATS\n#endif\n";
     for (compiler, std) in [("gcc", "gnu11"), ("g++", "c++17")] {
-        compile(compiler, std, "-idirafter", &format!("{FARM}{check}{USE}"));
+        check_syntax(
+            compiler,
+            std,
+            "-idirafter",
+            &format!("{HEADER}{check}{USE}"),
+        );
     }
 }

@@ -2,14 +2,13 @@
 //! `c/ats.c` has the functions. Names that are there are found by every later look, so each
 //! kind has a process of its own: these tests start themselves again.
 
-mod common;
-
 use std::env;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io::{Read, Write};
+use std::mem;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::ptr;
 use std::sync::Mutex;
@@ -22,37 +21,84 @@ use openssl::ssl::{
     ShutdownResult, Ssl, SslContext, SslContextBuilder, SslMethod, SslSession, SslStream,
     SslVersion,
 };
-
-use common::{WARNINGS, built, certificate, root, run, scratch, source};
 use tssession_farm::counters::{Counter, Counters};
 use tssession_farm::host::{Host, Level, Missing};
 use tssession_farm::queue::Event;
+use tssession_test_support::{
+    TSSESSION, WARNINGS, assert_logged, certificate, library_dir, root, run, scratch,
+};
 
-/// Runs a test of this file that is ignored otherwise, in a process of its own.
-fn alone(test: &str, host: &Path) -> String {
+/// Runs a test of this file that is ignored otherwise, in a separate process where the loader
+/// finds no libtssession by itself; what it has logged.
+fn alone(test: &str, host: &Path, environment: &[(&str, &str)]) -> String {
     let output = run(Command::new(env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
-        .env("HOST", host));
+        .env("HOST", host)
+        .env_remove("LD_LIBRARY_PATH")
+        .envs(environment.iter().copied()));
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(stdout.contains("1 passed"), "{stdout}");
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// The library that makes this process one of such a kind.
-fn load(flags: c_int) -> *mut c_void {
-    let path = env::var_os("HOST").expect("started by another test");
-    let path = CString::new(path.as_bytes()).unwrap();
-    // SAFETY: the path is a C string; both libraries may be loaded.
-    let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | flags) };
-    assert!(!library.is_null(), "{path:?} cannot be loaded");
-    library
+/// What lets the loader find libtssession.
+fn with_libtssession() -> (&'static str, &'static str) {
+    ("LD_LIBRARY_PATH", library_dir().to_str().unwrap())
 }
 
-fn symbol(library: *mut c_void, name: &CStr) -> *mut c_void {
-    // SAFETY: looks only.
-    let at = unsafe { libc::dlsym(library, name.as_ptr()) };
-    assert!(!at.is_null(), "{name:?}");
-    at
+/// A library in this process.
+struct Library(*mut c_void);
+
+impl Library {
+    fn open(path: &Path, flags: c_int) -> Self {
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: the path is a C string; the libraries of these tests may be loaded.
+        let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | flags) };
+        assert!(!library.is_null(), "{path:?} cannot be loaded");
+        Self(library)
+    }
+
+    /// The one that makes this process a host of the kind that `alone` was told.
+    fn host(flags: c_int) -> Self {
+        let path = env::var_os("HOST").expect("started by another test");
+        Self::open(path.as_ref(), flags)
+    }
+
+    fn symbol(&self, name: &CStr) -> *mut c_void {
+        // SAFETY: looks only.
+        let at = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        assert!(!at.is_null(), "{name:?}");
+        at
+    }
+
+    /// # Safety
+    /// `F` is the type of the function with this name.
+    unsafe fn function<F>(&self, name: &CStr) -> F {
+        assert_eq!(size_of::<F>(), size_of::<*mut c_void>());
+        // SAFETY: passed on to the caller.
+        unsafe { mem::transmute_copy(&self.symbol(name)) }
+    }
+
+    /// A counter of libtssession.
+    fn stat(&self, name: &CStr) -> i64 {
+        type Stat = extern "C" fn(*const c_char, *mut i64) -> c_int;
+        // SAFETY: the library declares the function with this type.
+        let stat: Stat = unsafe { self.function(c"TSSslSessionCacheStatGet") };
+        let mut value = -1;
+        assert_eq!(stat(name.as_ptr(), &mut value), 0);
+        value
+    }
+
+    /// What of the server's, which `c/ats.c` plays, was called since.
+    fn called(&self) -> String {
+        let log = self.symbol(c"ats_log").cast::<c_char>();
+        // SAFETY: a C string that nobody else uses meanwhile.
+        unsafe {
+            let text = CStr::from_ptr(log).to_str().unwrap().to_owned();
+            *log = 0;
+            text
+        }
+    }
 }
 
 static HEARD: Mutex<Vec<(Event, Vec<u8>)>> = Mutex::new(Vec::new());
@@ -62,10 +108,10 @@ fn hear(event: Event, id: &[u8]) {
 }
 
 fn heard() -> Vec<(Event, Vec<u8>)> {
-    std::mem::take(&mut *HEARD.lock().unwrap())
+    mem::take(&mut *HEARD.lock().unwrap())
 }
 
-fn ats(name: &str, compiler: &str, flags: &[&str]) -> std::path::PathBuf {
+fn ats(name: &str, compiler: &str, flags: &[&str]) -> PathBuf {
     let library = scratch().join(name);
     run(Command::new(compiler)
         .args(WARNINGS)
@@ -73,61 +119,73 @@ fn ats(name: &str, compiler: &str, flags: &[&str]) -> std::path::PathBuf {
         .args(flags)
         .arg("-o")
         .arg(&library)
-        .arg(source("ats.c")));
+        .arg(root().join("farm/tests/c/ats.c")));
     library
 }
 
+const AS_ATS_9: [&str; 1] = ["-std=gnu11"];
+const AS_ATS_10: [&str; 4] = ["-std=c++20", "-DATS_10", "-x", "c++"];
+
 #[test]
 fn ats_9() {
-    alone("in_ats", &ats("ats9.so", "gcc", &["-std=gnu11"]));
+    alone("in_ats", &ats("ats9.so", "gcc", &AS_ATS_9), &[]);
 }
 
 #[test]
 fn ats_10() {
-    let flags = ["-std=c++20", "-DATS_10", "-x", "c++"];
-    alone("in_ats", &ats("ats10.so", "g++", &flags));
+    alone("in_ats", &ats("ats10.so", "g++", &AS_ATS_10), &[]);
 }
 
 #[test]
 #[ignore = "run by ats_9 and ats_10"]
 fn in_ats() {
-    let library = load(libc::RTLD_GLOBAL);
+    let server = Library::host(libc::RTLD_GLOBAL);
     // The names of libtssession, loaded beside it, are not those of the host.
-    let path = CString::new(built("libtssession.so").as_os_str().as_bytes()).unwrap();
-    // SAFETY: as in `load`.
-    assert!(!unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null());
-
+    Library::open(&TSSESSION.path, libc::RTLD_GLOBAL);
     let is_10 = env::var("HOST").unwrap().ends_with("ats10.so");
-    let log = symbol(library, c"ats_log").cast::<c_char>();
-    // SAFETY: these are the types that ats.c has them with.
-    let (ready, event) = unsafe {
-        (
-            std::mem::transmute::<*mut c_void, extern "C" fn()>(symbol(library, c"ats_ready")),
-            std::mem::transmute::<*mut c_void, extern "C" fn(c_int, *const c_char, usize)>(symbol(
-                library,
-                c"ats_event",
-            )),
-        )
-    };
-    // What was called since.
-    let called = || {
-        // SAFETY: a C string that nobody writes to meanwhile.
-        unsafe {
-            let text = CStr::from_ptr(log).to_str().unwrap().to_owned();
-            *log = 0;
-            text
-        }
-    };
 
     let host = Host::find().unwrap();
-    assert_eq!(called(), "");
+    assert_eq!(server.called(), "");
     assert!(host.register());
-    assert_eq!(called(), "TSPluginRegister(tssession_farm, tssession, -)\n");
+    let registered = "TSPluginRegister(tssession_farm, tssession, -)\n";
+    assert_eq!(server.called(), registered);
     assert_eq!(host.resolve("a/b".as_ref()), Path::new("/ats/config/a/b"));
     assert_eq!(host.resolve("/a/b".as_ref()), Path::new("/a/b"));
 
+    check_events(&host, &server, is_10);
+    check_sessions_and_keys(&host, &server);
+
+    host.log(Level::Error, "100%s\nof\0it");
+    host.log(Level::Warning, "less");
+    host.log(Level::Debug, "more");
+    let debug = if is_10 { "" } else { "tssession_farm(more)\n" };
+    assert_eq!(
+        server.called(),
+        format!("TSError(tssession_farm: 100%s of it)\nTSWarning(tssession_farm: less)\n{debug}")
+    );
+
+    check_spawn(&host);
+    assert_eq!(
+        server.called(),
+        "TSThreadCreate\nTSThreadCreate\n\
+         TSError(tssession_farm: the thread fails has panicked and is gone)\n"
+    );
+
+    check_counters(&host, &server);
+}
+
+/// The server's events reach the farm, and none that are not a session's.
+fn check_events(host: &Host, server: &Library, is_10: bool) {
+    // SAFETY: these are the types that ats.c has them with.
+    let (ready, event) = unsafe {
+        (
+            server.function::<extern "C" fn()>(c"ats_ready"),
+            server.function::<extern "C" fn(c_int, *const c_char, usize)>(c"ats_event"),
+        )
+    };
     assert!(host.call_when_ready(|| hear(Event::New, b"ready")));
-    assert_eq!(called(), "TSContCreate(no mutex)\nTSLifecycleHookAdd(0)\n");
+    let called = "TSContCreate(no mutex)\nTSLifecycleHookAdd(0)\n";
+    assert_eq!(server.called(), called);
     assert_eq!(heard(), []);
     ready();
     assert_eq!(heard(), [(Event::New, b"ready".to_vec())]);
@@ -135,11 +193,11 @@ fn in_ats() {
     assert!(host.add_hook(hear));
     let id = if is_10 { 27 } else { 24 };
     assert_eq!(
-        called(),
+        server.called(),
         format!("TSContCreate(no mutex)\nTSHttpHookAdd({id})\n")
     );
     assert!(!host.add_hook(hear));
-    assert_eq!(called(), "");
+    assert_eq!(server.called(), "");
     let long = [b'i'; 33];
     event(2001, c"an ID".as_ptr(), 5);
     event(2002, long.as_ptr().cast(), 32);
@@ -157,76 +215,61 @@ fn in_ats() {
         (Event::Removed, vec![b'i'; 32]),
     ];
     assert_eq!(heard(), expected);
+}
 
+fn check_sessions_and_keys(host: &Host, server: &Library) {
     assert_eq!(**host.get_der(b"small").unwrap(), [b'd'; 100]);
-    assert_eq!(called(), "TSSslSessionGetBuffer(small, 2048)\n");
+    assert_eq!(server.called(), "TSSslSessionGetBuffer(small, 2048)\n");
     assert_eq!(**host.get_der(b"large").unwrap(), [b'd'; 5000]);
     assert_eq!(
-        called(),
+        server.called(),
         "TSSslSessionGetBuffer(large, 2048)\nTSSslSessionGetBuffer(large, 5000)\n"
     );
     assert!(host.get_der(b"absent").is_none());
-    assert_eq!(called(), "TSSslSessionGetBuffer(absent, 2048)\n");
+    assert_eq!(server.called(), "TSSslSessionGetBuffer(absent, 2048)\n");
 
     let der = session_der(0);
     assert!(host.insert(b"id", &der));
-    assert_eq!(called(), "TSSslSessionInsert(id, a session, NULL)\n");
+    let called = "TSSslSessionInsert(id, a session, NULL)\n";
+    assert_eq!(server.called(), called);
     assert!(!host.insert(b"refused", &der));
-    assert_eq!(called(), "TSSslSessionInsert(refused, a session, NULL)\n");
+    let called = "TSSslSessionInsert(refused, a session, NULL)\n";
+    assert_eq!(server.called(), called);
     assert!(host.remove(b"id"));
     assert!(!host.remove(b"refused"));
     assert_eq!(
-        called(),
+        server.called(),
         "TSSslSessionRemove(id)\nTSSslSessionRemove(refused)\n"
     );
     assert!(host.update_ticket_keys(&[b'k'; 48]));
     assert!(!host.update_ticket_keys(b"k"));
     let keys = "k".repeat(48);
     assert_eq!(
-        called(),
+        server.called(),
         format!("TSSslTicketKeyUpdate({keys})\nTSSslTicketKeyUpdate(k)\n")
     );
+}
 
-    host.log(Level::Error, "100%s\nof\0it");
-    host.log(Level::Warning, "less");
-    host.log(Level::Debug, "more");
-    let debug = if is_10 { "" } else { "tssession_farm(more)\n" };
-    assert_eq!(
-        called(),
-        format!("TSError(tssession_farm: 100%s of it)\nTSWarning(tssession_farm: less)\n{debug}")
-    );
-
-    check_spawn(&host);
-    assert_eq!(
-        called(),
-        "TSThreadCreate\nTSThreadCreate\n\
-         TSError(tssession_farm: the thread fails has panicked and is gone)\n"
-    );
-
+/// The server has a statistic for each counter, made once.
+fn check_counters(host: &Host, server: &Library) {
     let counters = Counters::default();
     counters.add(Counter::RefusedForged, 7);
     host.show(&counters);
-    let shown = called();
+    let shown = server.called();
     let first = "TSStatCreate(plugin.tssession_farm.published, 1, 2, 0)\n";
     assert!(shown.starts_with(first), "{shown}");
-    let created: Vec<_> = shown.matches("TSStatCreate(").collect();
     let place = counters
         .each()
         .position(|(name, _)| name == "plugin.tssession_farm.refused.forged")
         .unwrap();
-    assert!(
-        shown.contains(&format!("TSStatIntSet({place}, 7)\n")),
-        "{shown}"
-    );
-    assert_eq!(shown.matches("TSStatIntSet(").count(), created.len());
-    assert_eq!(counters.each().count(), created.len());
+    assert_logged(&shown, &[&format!("TSStatIntSet({place}, 7)\n")]);
+    for function in ["TSStatCreate(", "TSStatIntSet("] {
+        assert_eq!(shown.matches(function).count(), counters.each().count());
+    }
     counters.count(Counter::RefusedForged);
     host.show(&counters);
-    let shown = called();
-    assert!(
-        shown.contains(&format!("TSStatIntSet({place}, 8)\n")),
-        "{shown}"
-    );
+    let shown = server.called();
+    assert_logged(&shown, &[&format!("TSStatIntSet({place}, 8)\n")]);
     assert!(!shown.contains("TSStatCreate"), "{shown}");
 }
 
@@ -234,58 +277,35 @@ fn in_ats() {
 /// may have the tickets.
 #[test]
 fn ats_with_libtssession() {
-    let servers = [
-        ats("ats9_off.so", "gcc", &["-std=gnu11"]),
-        ats(
-            "ats10_off.so",
-            "g++",
-            &["-std=c++20", "-DATS_10", "-x", "c++"],
-        ),
-    ];
-    for (server, variable) in servers.iter().flat_map(|server| {
-        let variables = [("OWN_CACHE", "0"), ("OWN_CACHE", "1"), ("NO_HOOK", "1")];
-        variables.map(|variable| (server, variable))
-    }) {
-        run(Command::new(env::current_exe().unwrap())
-            .args(["--exact", "in_ats_with_libtssession", "--ignored"])
-            .env("HOST", server)
-            .env("LD_LIBRARY_PATH", common::library_dir())
-            .env(variable.0, variable.1));
+    for server in [
+        ats("ats9_off.so", "gcc", &AS_ATS_9),
+        ats("ats10_off.so", "g++", &AS_ATS_10),
+    ] {
+        for variable in [("OWN_CACHE", "0"), ("OWN_CACHE", "1"), ("NO_HOOK", "1")] {
+            let environment = [with_libtssession(), variable];
+            alone("in_ats_with_libtssession", &server, &environment);
+        }
     }
 }
 
 #[test]
 #[ignore = "run by ats_with_libtssession"]
 fn in_ats_with_libtssession() {
-    let server = load(libc::RTLD_GLOBAL);
-    let log = symbol(server, c"ats_log").cast::<c_char>();
+    let server = Library::host(libc::RTLD_GLOBAL);
     // As the server loads a plugin.
-    let path = CString::new(built("libtssession.so").as_os_str().as_bytes()).unwrap();
-    // SAFETY: as in `load`; the type is the one that the library declares the function with.
-    let stat = unsafe {
-        let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
-        assert!(!library.is_null());
-        type Stat = extern "C" fn(*const c_char, *mut i64) -> c_int;
-        std::mem::transmute::<*mut c_void, Stat>(symbol(library, c"TSSslSessionCacheStatGet"))
-    };
-    let stat = |name: &CStr| {
-        let mut value = -1;
-        assert_eq!(stat(name.as_ptr(), &mut value), 0);
-        value
-    };
+    let library = Library::open(&TSSESSION.path, libc::RTLD_LOCAL);
 
     let host = Host::find().unwrap();
     assert!(host.add_hook(hear));
     assert!(host.insert(b"id", &session_der(0)));
-    assert_eq!(stat(c"tssession.session_cache.entries"), 1);
+    assert_eq!(library.stat(c"tssession.session_cache.entries"), 1);
     assert!(host.get_der(b"id").is_some());
     assert!(host.remove(b"id"));
-    assert_eq!(stat(c"tssession.session_cache.entries"), 0);
+    assert_eq!(library.stat(c"tssession.session_cache.entries"), 0);
     assert!(host.update_ticket_keys(&[b'k'; 48]));
-    assert_eq!(stat(c"tssession.ticket_keys.count"), 1);
+    assert_eq!(library.stat(c"tssession.ticket_keys.count"), 1);
     let keys = "k".repeat(48);
-    // SAFETY: a C string that nobody writes to meanwhile.
-    let called = unsafe { CStr::from_ptr(log) }.to_str().unwrap();
+    let called = server.called();
     let of_sessions: Vec<&str> = called
         .lines()
         .filter(|line| line.starts_with("TSSsl"))
@@ -298,23 +318,17 @@ fn in_ats_with_libtssession() {
 /// A server whose own cache is off, where there is no other: at least ticket keys are shared.
 #[test]
 fn ats_without_any_cache() {
-    let server = ats("ats9_alone.so", "gcc", &["-std=gnu11"]);
-    run(Command::new(env::current_exe().unwrap())
-        .args(["--exact", "in_ats_without_any_cache", "--ignored"])
-        .env("HOST", server)
-        .env("OWN_CACHE", "0")
-        .env_remove("LD_LIBRARY_PATH"));
+    let server = ats("ats9_alone.so", "gcc", &AS_ATS_9);
+    alone("in_ats_without_any_cache", &server, &[("OWN_CACHE", "0")]);
 }
 
 #[test]
 #[ignore = "run by ats_without_any_cache"]
 fn in_ats_without_any_cache() {
-    let server = load(libc::RTLD_GLOBAL);
-    let log = symbol(server, c"ats_log").cast::<c_char>();
+    let server = Library::host(libc::RTLD_GLOBAL);
     let host = Host::find().unwrap();
     assert!(host.update_ticket_keys(&[b'k'; 48]));
-    // SAFETY: a C string that nobody writes to meanwhile.
-    let called = unsafe { CStr::from_ptr(log) }.to_str().unwrap();
+    let called = server.called();
     assert!(
         called.starts_with(
             "TSWarning(tssession_farm: the server's own session cache is off, and libtssession cannot be loaded: "
@@ -375,19 +389,14 @@ fn threads() -> impl Iterator<Item = String> {
 fn libtssession() {
     // Loaded by somebody who keeps its names to himself, or for everybody, or by us.
     for flags in ["local", "global", "absent"] {
-        let output = run(Command::new(env::current_exe().unwrap())
-            .args(["--exact", "in_libtssession", "--ignored", "--nocapture"])
-            .env("HOST", built("libtssession.so"))
-            .env("LD_LIBRARY_PATH", common::library_dir())
-            .env("FLAGS", flags));
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        for line in [
+        let environment = [with_libtssession(), ("FLAGS", flags)];
+        let stderr = alone("in_libtssession", &TSSESSION.path, &environment);
+        let lines = [
             "tssession_farm: ERROR: one two\n",
             "tssession_farm: WARNING: three\n",
             "tssession_farm: ERROR: the thread fails has panicked and is gone\n",
-        ] {
-            assert!(stderr.contains(line), "{line:?} is missing in\n{stderr}");
-        }
+        ];
+        assert_logged(&stderr, &lines);
         assert!(!stderr.contains("four"), "{stderr}");
     }
 }
@@ -395,84 +404,29 @@ fn libtssession() {
 #[test]
 #[ignore = "run by libtssession"]
 fn in_libtssession() {
-    let host;
-    let library;
+    let (host, library);
     match env::var("FLAGS").unwrap().as_str() {
         "local" => {
-            library = load(libc::RTLD_LOCAL);
+            library = Library::host(libc::RTLD_LOCAL);
             host = Host::find().unwrap();
         }
         "global" => {
-            library = load(libc::RTLD_GLOBAL);
+            library = Library::host(libc::RTLD_GLOBAL);
             host = Host::find().unwrap();
         }
         _ => {
             host = Host::find().unwrap();
-            library = load(libc::RTLD_LOCAL);
+            library = Library::host(libc::RTLD_LOCAL);
         }
     }
-    // SAFETY: these are the types that the library declares the functions with.
-    let (attach, stat) = unsafe {
-        type Attach = extern "C" fn(*mut openssl_sys::SSL_CTX) -> c_int;
-        type Stat = extern "C" fn(*const c_char, *mut i64) -> c_int;
-        (
-            std::mem::transmute::<*mut c_void, Attach>(symbol(library, c"TSSslSessionCacheAttach")),
-            std::mem::transmute::<*mut c_void, Stat>(symbol(library, c"TSSslSessionCacheStatGet")),
-        )
-    };
-    let stat = |name: &CStr| {
-        let mut value = -1;
-        assert_eq!(stat(name.as_ptr(), &mut value), 0);
-        value
-    };
     assert!(host.register());
     assert_eq!(host.resolve("a".as_ref()), Path::new("a"));
     assert!(!host.call_when_ready(|| panic!("it is ready")));
     assert!(host.add_hook(hear));
     assert!(!host.add_hook(hear));
 
-    let (server, client) = contexts();
-    assert_eq!(attach(server.as_ptr()), 0);
-    let (session, _) = visit(&server, &client, None, true);
-    let id = session.id().to_owned();
-    assert_eq!(heard(), [(Event::New, id.clone())]);
-    let der = host.get_der(&id).unwrap();
-    let decoded = SslSession::from_der(&der).unwrap();
-    assert_eq!(decoded.id(), id);
-
-    // Removed, and inserted as another member would: the client resumes.
-    assert!(host.remove(&id) && host.get_der(&id).is_none());
-    assert!(host.insert(&id, &der));
-    assert_eq!(**host.get_der(&id).unwrap(), **der);
-    let (_, resumed) = visit(&server, &client, Some(&session), true);
-    assert!(resumed);
-    assert_eq!(heard(), [], "neither our calls nor GET are news");
-
-    // A connection that fails removes it.
-    let (session, _) = visit(&server, &client, None, false);
-    let id = session.id().to_owned();
-    assert_eq!(heard(), [(Event::New, id.clone()), (Event::Removed, id)]);
-
-    // What is not exactly one session, with the queue of errors as it was.
-    openssl::base64::decode_block("?").unwrap_err();
-    // SAFETY: puts an error on this thread's queue.
-    unsafe {
-        openssl_sys::ERR_new();
-        openssl_sys::ERR_set_error(openssl_sys::ERR_LIB_SYS, 1, ptr::null());
-    }
-    for bad in [
-        &b""[..],
-        b"x",
-        &der[..der.len() - 1],
-        &[&der[..], b"x"].concat(),
-    ] {
-        assert!(!host.insert(b"bad", bad));
-    }
-    assert!(host.get_der(b"bad").is_none());
-    assert_eq!(ErrorStack::get().errors().len(), 1);
-    for id in [&b""[..], &[1; 33]] {
-        assert!(!host.insert(id, &der) && !host.remove(id) && host.get_der(id).is_none());
-    }
+    let der = check_handshakes(&host, &library);
+    check_what_is_refused(&host, &der);
 
     // Larger than the space that is tried first.
     let large = session_der(6000);
@@ -480,11 +434,12 @@ fn in_libtssession() {
     assert!(host.insert(b"large", &large));
     assert_eq!(**host.get_der(b"large").unwrap(), *large);
 
-    let generation = stat(c"tssession.ticket_keys.generation");
+    let generation = library.stat(c"tssession.ticket_keys.generation");
     assert!(host.update_ticket_keys(&[[1; 48], [2; 48]].concat()));
     assert!(!host.update_ticket_keys(&[3; 47]));
-    assert_eq!(stat(c"tssession.ticket_keys.generation"), generation + 1);
-    assert_eq!(stat(c"tssession.ticket_keys.count"), 2);
+    let generation_now = library.stat(c"tssession.ticket_keys.generation");
+    assert_eq!(generation_now, generation + 1);
+    assert_eq!(library.stat(c"tssession.ticket_keys.count"), 2);
 
     host.log(Level::Error, "one\ntwo");
     host.log(Level::Warning, "three");
@@ -493,10 +448,56 @@ fn in_libtssession() {
     check_spawn(&host);
 }
 
+/// What clients do is heard, and a client resumes what another member has sent; its DER.
+fn check_handshakes(host: &Host, library: &Library) -> Vec<u8> {
+    type Attach = extern "C" fn(*mut openssl_sys::SSL_CTX) -> c_int;
+    // SAFETY: the library declares the function with this type.
+    let attach: Attach = unsafe { library.function(c"TSSslSessionCacheAttach") };
+    let (server, client) = contexts();
+    assert_eq!(attach(server.as_ptr()), 0);
+    let (session, _) = visit(&server, &client, None, true);
+    let id = session.id().to_owned();
+    assert_eq!(heard(), [(Event::New, id.clone())]);
+    let der = host.get_der(&id).unwrap().to_vec();
+    assert_eq!(SslSession::from_der(&der).unwrap().id(), id);
+
+    // Removed, and inserted as another member would: the client resumes.
+    assert!(host.remove(&id) && host.get_der(&id).is_none());
+    assert!(host.insert(&id, &der));
+    assert_eq!(**host.get_der(&id).unwrap(), *der);
+    let (_, resumed) = visit(&server, &client, Some(&session), true);
+    assert!(resumed);
+    assert_eq!(heard(), [], "neither our calls nor GET are news");
+
+    // A connection that fails removes it.
+    let (session, _) = visit(&server, &client, None, false);
+    let id = session.id().to_owned();
+    assert_eq!(heard(), [(Event::New, id.clone()), (Event::Removed, id)]);
+    der
+}
+
+/// What is not exactly one session, with the queue of errors as it was, and what is not an ID.
+fn check_what_is_refused(host: &Host, der: &[u8]) {
+    openssl::base64::decode_block("?").unwrap_err();
+    // SAFETY: puts an error on this thread's queue.
+    unsafe {
+        openssl_sys::ERR_new();
+        openssl_sys::ERR_set_error(openssl_sys::ERR_LIB_SYS, 1, ptr::null());
+    }
+    for bad in [&b""[..], b"x", &der[..der.len() - 1], &[der, b"x"].concat()] {
+        assert!(!host.insert(b"bad", bad));
+    }
+    assert!(host.get_der(b"bad").is_none());
+    assert_eq!(ErrorStack::get().errors().len(), 1);
+    for id in [&b""[..], &[1; 33]] {
+        assert!(!host.insert(id, der) && !host.remove(id) && host.get_der(id).is_none());
+    }
+}
+
 /// Without ATS and libtssession it says what it looked for.
 #[test]
 fn no_host() {
-    alone("in_no_host", root());
+    alone("in_no_host", root(), &[]);
 }
 
 #[test]

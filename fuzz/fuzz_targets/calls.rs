@@ -235,237 +235,260 @@ fn check_insert(id: &Id, done: bool, sessions: &[SslSession], before: Option<Vec
     }
 }
 
+fn get_session(input: &mut Input<'_>, run: &Run) {
+    let (id, is_valid) = id(input);
+    let pointer = id_or_null(&id, input);
+    let may_be_there = is_valid && !pointer.is_null();
+    let before = may_be_there.then(|| get_buffer(&id)).flatten();
+    // SAFETY: the ID lives, and the session is ours.
+    let found = unsafe {
+        own(match input.byte() & 1 {
+            0 => TSSslSessionGet(pointer).cast(),
+            _ => cxx::get(pointer).cast(),
+        })
+    };
+    if let Some(session) = &found {
+        assert!(is_on());
+        assert_eq!(encode(session), before);
+    } else if let Some((old, _)) = before.as_deref().and_then(decode) {
+        assert!(!lasts(&old, run));
+    }
+}
+
+fn get_bytes(input: &mut Input<'_>, run: &Run) {
+    let (id, is_valid) = id(input);
+    let pointer = id_or_null(&id, input);
+    let may_be_there = is_valid && !pointer.is_null();
+    let all = may_be_there.then(|| get_buffer(&id)).flatten();
+    let old = all.as_deref().and_then(decode);
+    let is_sure = old.is_none_or(|(old, _)| lasts(&old, run));
+    let all = all.unwrap_or_default();
+    let cxx = input.byte() & 1 == 1;
+    check_buffer(input, is_sure.then_some(&all), |buffer, len| {
+        // SAFETY: the ID lives; the buffer is as long as is said, or NULL.
+        unsafe {
+            if cxx {
+                cxx::get_buffer(pointer, buffer, len)
+            } else {
+                TSSslSessionGetBuffer(pointer, buffer, len)
+            }
+        }
+    });
+}
+
+fn insert(input: &mut Input<'_>, run: &Run) {
+    let (id, is_valid) = id(input);
+    let pointer = id_or_null(&id, input);
+    let session = session(input);
+    let before = is_valid.then(|| get_buffer(&id)).flatten();
+    let raw = session
+        .as_ref()
+        .map_or(ptr::null_mut(), |session| session.as_ptr().cast());
+    // SAFETY: the ID and the session live; the connection is never read.
+    let done = is_done(unsafe {
+        match input.byte() & 1 {
+            0 => TSSslSessionInsert(pointer, raw),
+            _ => cxx::insert(pointer, raw, ptr::without_provenance_mut(1)),
+        }
+    });
+    assert!(!done || is_valid && !pointer.is_null());
+    if is_valid {
+        check_insert(&id, done, session.as_slice(), before, run);
+    }
+}
+
+fn insert_bytes(input: &mut Input<'_>, run: &Run) {
+    let (id, is_valid) = id(input);
+    let pointer = id_or_null(&id, input);
+    let der = match input.byte() {
+        0..=127 => encode(&decode(include_bytes!("../seeds/der/tls12")).unwrap().0),
+        _ => Some(input.bytes().to_vec()),
+    };
+    let der = der.unwrap().into_boxed_slice();
+    let (bytes, len) = match input.byte() {
+        255 => (ptr::null(), input.number() as c_int),
+        // Less than there is.
+        254 => (
+            der.as_ptr(),
+            (input.number() as c_int).min(der.len() as c_int),
+        ),
+        _ => (der.as_ptr(), der.len() as c_int),
+    };
+    let whole = usize::try_from(len).ok().filter(|_| !bytes.is_null());
+    let session = || Some(decode(&der[..whole?])?.0);
+    let before = is_valid.then(|| get_buffer(&id)).flatten();
+    // One that has no time is of the moment when it is read.
+    let earlier = session();
+    // SAFETY: the ID lives; there are so many bytes, or the pointer is NULL.
+    let done = is_done(unsafe { TSSslSessionInsertBuffer(pointer, bytes.cast(), len) });
+    let sessions: Vec<_> = earlier.into_iter().chain(session()).collect();
+    assert!(!done || is_valid && !pointer.is_null() && !bytes.is_null() && len > 0);
+    if is_valid {
+        check_insert(&id, done, &sessions, before, run);
+    }
+}
+
+fn remove(input: &mut Input<'_>) {
+    let (id, is_valid) = id(input);
+    let pointer = id_or_null(&id, input);
+    // SAFETY: the ID lives.
+    let done = is_done(unsafe {
+        match input.byte() & 1 {
+            0 => TSSslSessionRemove(pointer),
+            _ => cxx::remove(pointer),
+        }
+    });
+    assert_eq!(done, is_valid && !pointer.is_null() && is_on());
+    assert!(!done || get_buffer(&id).is_none());
+}
+
+fn update_keys(input: &mut Input<'_>) {
+    let generation = stat(c"tssession.ticket_keys.generation");
+    let mut data: Box<[u8]> = match input.byte() & 3 {
+        0 => [input.byte(); 48].into(),
+        _ => input.bytes().into(),
+    };
+    let (pointer, len) = match input.byte() {
+        255 => (ptr::null_mut(), input.number() as c_int),
+        254 => {
+            let len = (input.number() as c_int).min(data.len() as c_int);
+            (data.as_mut_ptr(), len)
+        }
+        _ => (data.as_mut_ptr(), data.len() as c_int),
+    };
+    // SAFETY: there are so many bytes, or the pointer is NULL.
+    let done = is_done(unsafe {
+        match input.byte() & 1 {
+            0 => TSSslTicketKeyUpdate(pointer.cast(), len),
+            _ => cxx::ticket_key_update(pointer.cast(), len),
+        }
+    });
+    assert!(!done || !pointer.is_null() && len >= 48);
+    let came = stat(c"tssession.ticket_keys.generation") - generation;
+    assert_eq!(came, i64::from(done));
+}
+
+fn set_record(input: &mut Input<'_>, run: &mut Run) {
+    let name = string(input, &SETTINGS.map(|(name, _)| name));
+    let value = match input.byte() {
+        255 => None,
+        254 => {
+            let mut value = c_string(input.bytes()).into_bytes();
+            // No file is read but those of the folder that this runs in.
+            value.retain(|byte| *byte != b'/');
+            Some(c_string(&value))
+        }
+        small => Some(c_string((i64::from(small) - 2).to_string().as_bytes())),
+    };
+    // SAFETY: C strings or NULL.
+    let done = is_done(unsafe { TSSslSessionCacheConfigSet(pointer(&name), pointer(&value)) });
+    assert!(!done || name.is_some() && value.is_some());
+    run.has_timeout |= done && name.as_deref() == Some(SETTINGS[4].0);
+}
+
+fn load_records(input: &mut Input<'_>) {
+    let path = file(input);
+    // SAFETY: a C string or NULL.
+    let done = is_done(unsafe { TSSslSessionCacheConfigLoad(pointer(&path)) });
+    assert!(!done || path.is_some());
+}
+
+fn load_keys(input: &mut Input<'_>) {
+    let path = file(input);
+    let generation = stat(c"tssession.ticket_keys.generation");
+    // SAFETY: a C string or NULL.
+    let done = is_done(unsafe { TSSslTicketKeyFileLoad(pointer(&path)) });
+    let came = stat(c"tssession.ticket_keys.generation") - generation;
+    assert!(came == 0 || came == 1 && done);
+}
+
+fn read_counter(input: &mut Input<'_>) {
+    let name = string(input, &STATS);
+    let mut value = -77;
+    let to: *mut i64 = match input.byte() {
+        255 => ptr::null_mut(),
+        _ => &mut value,
+    };
+    // SAFETY: a C string or NULL, and what is writable or NULL.
+    let done = is_done(unsafe { TSSslSessionCacheStatGet(pointer(&name), to) });
+    assert!(if done { value >= 0 } else { value == -77 });
+}
+
+fn clear_or_hook_or_log(input: &mut Input<'_>, run: &mut Run) {
+    match input.byte() % 6 {
+        0 => {
+            TSSslSessionCacheClear();
+            assert_eq!(stat(c"tssession.session_cache.entries"), 0);
+        }
+        1 | 2 => {
+            let cont = input.byte().into();
+            let func = (input.byte() != 255).then_some(hook as _);
+            // SAFETY: the hook does not use its arguments.
+            let done =
+                is_done(unsafe { TSSslSessionHookAdd(func, ptr::without_provenance_mut(cont)) });
+            assert_eq!(done, func.is_some());
+            if done && !run.hooks.contains(&cont) {
+                run.hooks.push(cont);
+            }
+        }
+        3 => {
+            let cont = input.byte().into();
+            let func = (input.byte() != 255).then_some(hook as _);
+            // SAFETY: the arguments are only compared.
+            let done =
+                is_done(unsafe { TSSslSessionHookRemove(func, ptr::without_provenance_mut(cont)) });
+            assert_eq!(done, func.is_some() && run.hooks.contains(&cont));
+            run.hooks.retain(|hook| !done || *hook != cont);
+        }
+        4 => check_lines(input.byte() & 1 == 1),
+        _ => {
+            let level = input.number() as c_int;
+            // SAFETY: no function.
+            let done = is_done(unsafe { TSSslSessionCacheLogSet(None, ptr::null_mut(), level) });
+            assert_eq!(done, (1..=3).contains(&level));
+            check_lines(false);
+        }
+    }
+}
+
+fn attach_or_detach(input: &mut Input<'_>) {
+    thread_local! {
+        static CONTEXT: SslContext =
+            SslContext::builder(SslMethod::tls_server()).unwrap().build();
+    }
+    let byte = input.byte();
+    let context = match byte {
+        255 => ptr::null_mut(),
+        _ => CONTEXT.with(|context| context.as_ptr().cast()),
+    };
+    // SAFETY: the context is this thread's, or NULL.
+    let done = is_done(unsafe {
+        match byte & 1 {
+            0 => TSSslSessionCacheAttach(context),
+            _ => TSSslSessionCacheDetach(context),
+        }
+    });
+    assert_eq!(done, !context.is_null());
+}
+
 fn step(input: &mut Input<'_>, run: &mut Run) {
     match input.byte() % 20 {
-        0 | 1 => {
-            let (id, is_valid) = id(input);
-            let pointer = id_or_null(&id, input);
-            let may_be_there = is_valid && !pointer.is_null();
-            let before = may_be_there.then(|| get_buffer(&id)).flatten();
-            // SAFETY: the ID lives, and the session is ours.
-            let found = unsafe {
-                own(match input.byte() & 1 {
-                    0 => TSSslSessionGet(pointer).cast(),
-                    _ => cxx::get(pointer).cast(),
-                })
-            };
-            if let Some(session) = &found {
-                assert!(is_on());
-                assert_eq!(encode(session), before);
-            } else if let Some((old, _)) = before.as_deref().and_then(decode) {
-                assert!(!lasts(&old, run));
-            }
-        }
-        2..=4 => {
-            let (id, is_valid) = id(input);
-            let pointer = id_or_null(&id, input);
-            let may_be_there = is_valid && !pointer.is_null();
-            let all = may_be_there.then(|| get_buffer(&id)).flatten();
-            let old = all.as_deref().and_then(decode);
-            let is_sure = old.is_none_or(|(old, _)| lasts(&old, run));
-            let all = all.unwrap_or_default();
-            let cxx = input.byte() & 1 == 1;
-            check_buffer(input, is_sure.then_some(&all), |buffer, len| {
-                // SAFETY: the ID lives; the buffer is as long as is said, or NULL.
-                unsafe {
-                    match cxx {
-                        true => cxx::get_buffer(pointer, buffer, len),
-                        false => TSSslSessionGetBuffer(pointer, buffer, len),
-                    }
-                }
-            });
-        }
-        5..=7 => {
-            let (id, is_valid) = id(input);
-            let pointer = id_or_null(&id, input);
-            let session = session(input);
-            let before = is_valid.then(|| get_buffer(&id)).flatten();
-            let raw = session
-                .as_ref()
-                .map_or(ptr::null_mut(), |session| session.as_ptr().cast());
-            // SAFETY: the ID and the session live; the connection is never read.
-            let done = is_done(unsafe {
-                match input.byte() & 1 {
-                    0 => TSSslSessionInsert(pointer, raw),
-                    _ => cxx::insert(pointer, raw, ptr::without_provenance_mut(1)),
-                }
-            });
-            assert!(!done || is_valid && !pointer.is_null());
-            if is_valid {
-                check_insert(&id, done, session.as_slice(), before, run);
-            }
-        }
-        8..=9 => {
-            let (id, is_valid) = id(input);
-            let pointer = id_or_null(&id, input);
-            let der = match input.byte() {
-                0..=127 => encode(&decode(include_bytes!("../seeds/der/tls12")).unwrap().0),
-                _ => Some(input.bytes().to_vec()),
-            };
-            let der = der.unwrap().into_boxed_slice();
-            let (bytes, len) = match input.byte() {
-                255 => (ptr::null(), input.number() as c_int),
-                // Less than there is.
-                254 => (
-                    der.as_ptr(),
-                    (input.number() as c_int).min(der.len() as c_int),
-                ),
-                _ => (der.as_ptr(), der.len() as c_int),
-            };
-            let whole = usize::try_from(len).ok().filter(|_| !bytes.is_null());
-            let session = || Some(decode(&der[..whole?])?.0);
-            let before = is_valid.then(|| get_buffer(&id)).flatten();
-            // One that has no time is of the moment when it is read.
-            let earlier = session();
-            // SAFETY: the ID lives; there are so many bytes, or the pointer is NULL.
-            let done = is_done(unsafe { TSSslSessionInsertBuffer(pointer, bytes.cast(), len) });
-            let sessions: Vec<_> = earlier.into_iter().chain(session()).collect();
-            assert!(!done || is_valid && !pointer.is_null() && !bytes.is_null() && len > 0);
-            if is_valid {
-                check_insert(&id, done, &sessions, before, run);
-            }
-        }
-        10 => {
-            let (id, is_valid) = id(input);
-            let pointer = id_or_null(&id, input);
-            // SAFETY: the ID lives.
-            let done = is_done(unsafe {
-                match input.byte() & 1 {
-                    0 => TSSslSessionRemove(pointer),
-                    _ => cxx::remove(pointer),
-                }
-            });
-            assert_eq!(done, is_valid && !pointer.is_null() && is_on());
-            assert!(!done || get_buffer(&id).is_none());
-        }
-        11 => {
-            let generation = stat(c"tssession.ticket_keys.generation");
-            let mut data: Box<[u8]> = match input.byte() & 3 {
-                0 => [input.byte(); 48].into(),
-                _ => input.bytes().into(),
-            };
-            let (pointer, len) = match input.byte() {
-                255 => (ptr::null_mut(), input.number() as c_int),
-                254 => {
-                    let len = (input.number() as c_int).min(data.len() as c_int);
-                    (data.as_mut_ptr(), len)
-                }
-                _ => (data.as_mut_ptr(), data.len() as c_int),
-            };
-            // SAFETY: there are so many bytes, or the pointer is NULL.
-            let done = is_done(unsafe {
-                match input.byte() & 1 {
-                    0 => TSSslTicketKeyUpdate(pointer.cast(), len),
-                    _ => cxx::ticket_key_update(pointer.cast(), len),
-                }
-            });
-            assert!(!done || !pointer.is_null() && len >= 48);
-            let came = stat(c"tssession.ticket_keys.generation") - generation;
-            assert_eq!(came, i64::from(done));
-        }
-        12..=13 => {
-            let name = string(input, &SETTINGS.map(|(name, _)| name));
-            let value = match input.byte() {
-                255 => None,
-                254 => {
-                    let mut value = c_string(input.bytes()).into_bytes();
-                    // No file is read but those of the folder that this runs in.
-                    value.retain(|byte| *byte != b'/');
-                    Some(c_string(&value))
-                }
-                small => Some(c_string((i64::from(small) - 2).to_string().as_bytes())),
-            };
-            // SAFETY: C strings or NULL.
-            let done =
-                is_done(unsafe { TSSslSessionCacheConfigSet(pointer(&name), pointer(&value)) });
-            assert!(!done || name.is_some() && value.is_some());
-            run.has_timeout |= done && name.as_deref() == Some(SETTINGS[4].0);
-        }
-        14 => {
-            let path = file(input);
-            // SAFETY: a C string or NULL.
-            let done = is_done(unsafe { TSSslSessionCacheConfigLoad(pointer(&path)) });
-            assert!(!done || path.is_some());
-        }
-        15 => {
-            let path = file(input);
-            let generation = stat(c"tssession.ticket_keys.generation");
-            // SAFETY: a C string or NULL.
-            let done = is_done(unsafe { TSSslTicketKeyFileLoad(pointer(&path)) });
-            let came = stat(c"tssession.ticket_keys.generation") - generation;
-            assert!(came == 0 || came == 1 && done);
-        }
-        16 => {
-            let name = string(input, &STATS);
-            let mut value = -77;
-            let to: *mut i64 = match input.byte() {
-                255 => ptr::null_mut(),
-                _ => &mut value,
-            };
-            // SAFETY: a C string or NULL, and what is writable or NULL.
-            let done = is_done(unsafe { TSSslSessionCacheStatGet(pointer(&name), to) });
-            assert!(if done { value >= 0 } else { value == -77 });
-        }
+        0 | 1 => get_session(input, run),
+        2..=4 => get_bytes(input, run),
+        5..=7 => insert(input, run),
+        8..=9 => insert_bytes(input, run),
+        10 => remove(input),
+        11 => update_keys(input),
+        12..=13 => set_record(input, run),
+        14 => load_records(input),
+        15 => load_keys(input),
+        16 => read_counter(input),
         17 => check_buffer(input, None, |buffer, len| {
             // SAFETY: the buffer is as long as is said, or NULL.
             unsafe { TSSslSessionCacheStatsText(buffer, len) }
         }),
-        18 => match input.byte() % 6 {
-            0 => {
-                TSSslSessionCacheClear();
-                assert_eq!(stat(c"tssession.session_cache.entries"), 0);
-            }
-            1 | 2 => {
-                let cont = input.byte().into();
-                let func = (input.byte() != 255).then_some(hook as _);
-                // SAFETY: the hook does not use its arguments.
-                let done = is_done(unsafe {
-                    TSSslSessionHookAdd(func, ptr::without_provenance_mut(cont))
-                });
-                assert_eq!(done, func.is_some());
-                if done && !run.hooks.contains(&cont) {
-                    run.hooks.push(cont);
-                }
-            }
-            3 => {
-                let cont = input.byte().into();
-                let func = (input.byte() != 255).then_some(hook as _);
-                // SAFETY: the arguments are only compared.
-                let done = is_done(unsafe {
-                    TSSslSessionHookRemove(func, ptr::without_provenance_mut(cont))
-                });
-                assert_eq!(done, func.is_some() && run.hooks.contains(&cont));
-                run.hooks.retain(|hook| !done || *hook != cont);
-            }
-            4 => check_lines(input.byte() & 1 == 1),
-            _ => {
-                let level = input.number() as c_int;
-                // SAFETY: no function.
-                let done =
-                    is_done(unsafe { TSSslSessionCacheLogSet(None, ptr::null_mut(), level) });
-                assert_eq!(done, (1..=3).contains(&level));
-                check_lines(false);
-            }
-        },
-        _ => {
-            thread_local! {
-                static CONTEXT: SslContext =
-                    SslContext::builder(SslMethod::tls_server()).unwrap().build();
-            }
-            let byte = input.byte();
-            let context = match byte {
-                255 => ptr::null_mut(),
-                _ => CONTEXT.with(|context| context.as_ptr().cast()),
-            };
-            // SAFETY: the context is this thread's, or NULL.
-            let done = is_done(unsafe {
-                match byte & 1 {
-                    0 => TSSslSessionCacheAttach(context),
-                    _ => TSSslSessionCacheDetach(context),
-                }
-            });
-            assert_eq!(done, !context.is_null());
-        }
+        18 => clear_or_hook_or_log(input, run),
+        _ => attach_or_detach(input),
     }
 }
 

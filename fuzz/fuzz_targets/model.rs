@@ -3,12 +3,9 @@
 //! SPDX-License-Identifier: Apache-2.0
 #![no_main]
 
-#[path = "../../tests/common/cache_model.rs"]
-mod cache_model;
-
-use cache_model::{IDS, Op, compare};
 use libfuzzer_sys::fuzz_target;
 use tssession::cache::Limits;
+use tssession_cache_model::{IDS, Op, compare};
 use tssession_fuzz::Input;
 
 fn limits(input: &mut Input<'_>) -> Limits {

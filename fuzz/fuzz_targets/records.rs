@@ -46,9 +46,10 @@ enum Value {
 fn value_of(setting: &Setting) -> Value {
     let config = Config::default();
     assert!(config.put(setting.clone(), Source::File));
-    match setting.is_number() {
-        true => Value::Number(config.int(setting.record())),
-        false => Value::Text(config.text(setting.record()).unwrap()),
+    if setting.is_number() {
+        Value::Number(config.int(setting.record()))
+    } else {
+        Value::Text(config.text(setting.record()).unwrap())
     }
 }
 

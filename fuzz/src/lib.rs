@@ -185,9 +185,10 @@ pub fn now() -> i64 {
 /// Has every line checked that the library logs, down to debug lines or errors only.
 /// Without debug lines, lookups take their short way.
 pub fn check_lines(debug: bool) {
-    let level = match debug {
-        true => TS_SSL_SESSION_CACHE_LOG_DEBUG,
-        false => TS_SSL_SESSION_CACHE_LOG_ERROR,
+    let level = if debug {
+        TS_SSL_SESSION_CACHE_LOG_DEBUG
+    } else {
+        TS_SSL_SESSION_CACHE_LOG_ERROR
     };
     // SAFETY: the function stays, and does not use the pointer.
     let result = unsafe { TSSslSessionCacheLogSet(Some(check_line), ptr::null_mut(), level) };

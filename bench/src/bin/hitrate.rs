@@ -230,9 +230,10 @@ fn verdict(cases: &[Case], rates: &[Rates]) -> String {
             format!("{lru:+.2}"),
             format!("{ats:+.2}"),
             format!("{:+.2}", own - rates[ONLINE.len()]),
-            match faults.is_empty() {
-                true => "ok".to_owned(),
-                false => format!("MISSED: {}", faults.join(", ")),
+            if faults.is_empty() {
+                "ok".to_owned()
+            } else {
+                format!("MISSED: {}", faults.join(", "))
             },
         ]);
     }

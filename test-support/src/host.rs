@@ -1,12 +1,11 @@
 //! The example host as a process.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{compile_example, library_dir, run, scratch};
+use crate::{compile_source, library_dir, run, scratch_dir};
 
+/// `examples/host.c` with its plugin, killed when this is dropped.
 pub struct Host {
     process: Child,
     pub port: String,
@@ -14,18 +13,15 @@ pub struct Host {
 
 impl Host {
     pub fn start(environment: &[(&str, &str)]) -> Self {
-        // Tests run side by side.
-        static STARTED: AtomicUsize = AtomicUsize::new(0);
-        let dir = scratch().join(STARTED.fetch_add(1, Ordering::Relaxed).to_string());
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = scratch_dir();
         let (host, plugin) = (dir.join("host"), dir.join("plugin.so"));
         let libraries = ["-lssl", "-lcrypto", "-ldl"];
-        run(compile_example("host.c")
+        run(compile_source("examples/host.c")
             .arg("-o")
             .arg(&host)
             .args(libraries));
-        run(compile_example("plugin.c")
-            .args(["-shared", "-o"])
+        run(compile_source("examples/plugin.c")
+            .args(["-shared", "-fPIC", "-o"])
             .arg(&plugin)
             .arg("-L")
             .arg(library_dir())
@@ -45,15 +41,6 @@ impl Host {
         BufReader::new(stdout).read_line(&mut line).unwrap();
         let port = line.trim().strip_prefix("port ").unwrap().to_owned();
         Self { process, port }
-    }
-
-    /// Has the client of OpenSSL make a session and keep it in a file.
-    pub fn make_session(&self, file: &Path) {
-        run(Command::new("openssl")
-            .args(["s_client", "-connect", &format!("127.0.0.1:{}", self.port)])
-            .args(["-tls1_2", "-no_ticket", "-ign_eof", "-sess_out"])
-            .arg(file)
-            .stdin(Stdio::null()));
     }
 }
 

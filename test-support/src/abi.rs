@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{compiler, root, run, scratch};
+use crate::{compiler, root, run, scratch};
 
 /// The API levels that `<ts/ts.h>` has.
 pub const LEVELS: [&str; 3] = ["8", "9", "10"];
@@ -20,8 +20,8 @@ pub const LEVELS: [&str; 3] = ["8", "9", "10"];
 /// What abidiff says, in bits of its exit status: it failed, or was used wrongly.
 const ABIDIFF_FAILED: i32 = 1 | 2;
 
-/// The committed description of an ABI, in a folder with one for each level.
-pub struct Baseline(pub PathBuf);
+/// The committed description of an ABI: a directory with a file for each level.
+pub struct Baseline(pub(crate) PathBuf);
 
 impl Baseline {
     fn path(&self, level: &str) -> PathBuf {
