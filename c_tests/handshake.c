@@ -8,6 +8,8 @@
 
 #include <unistd.h>
 
+#include <openssl/err.h>
+
 #include "api.h"
 #include "check.h"
 #include "tls.h"
@@ -326,6 +328,47 @@ check_demanded_certificates(int version, uint64_t options)
   SSL_CTX_free(client);
 }
 
+/* A certificate that one context takes unseen is worth nothing where it must be verified. */
+static void
+check_unverified_certificates(int version, uint64_t options)
+{
+  SSL_CTX *any         = tls_server_with_client_certificates(version);
+  SSL_CTX *strict      = tls_server(version);
+  SSL_CTX *optional    = tls_server(version);
+  SSL_CTX *client      = tls_client(version);
+  SSL_SESSION *session = NULL;
+
+  SSL_CTX_set_verify(strict, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+  SSL_CTX_set_verify(optional, SSL_VERIFY_PEER, NULL);
+  SSL_CTX *servers[] = {any, strict, optional};
+  for (int i = 0; i < 3; i++) {
+    SSL_CTX_set_options(servers[i], options);
+    attached(servers[i]);
+  }
+  tls_give_certificate(client, 0);
+  CHECK_INT(tls_visit(any, client, NULL, TLS_CLEAN, &session), 0);
+  /* Those that verify it find out in a full handshake. */
+  CHECK_INT(tls_visit(strict, client, session, TLS_CLEAN, NULL), -1);
+  CHECK_INT(tls_visit(optional, client, session, TLS_CLEAN, NULL), -1);
+  ERR_clear_error();
+
+  /* Verified, it resumes everywhere. */
+  for (int i = 0; i < 3; i++) {
+    REQUIRE(X509_STORE_add_cert(SSL_CTX_get_cert_store(servers[i]), SSL_CTX_get0_certificate(client)) == 1);
+  }
+  SSL_SESSION_free(session);
+  CHECK_INT(tls_visit(strict, client, NULL, TLS_CLEAN, &session), 0);
+  for (int i = 0; i < 3; i++) {
+    CHECK_INT(tls_visit(servers[i], client, session, TLS_CLEAN, NULL), 1);
+  }
+
+  SSL_SESSION_free(session);
+  for (int i = 0; i < 3; i++) {
+    SSL_CTX_free(servers[i]);
+  }
+  SSL_CTX_free(client);
+}
+
 static int
 hosts_generate(SSL *ssl, void *count)
 {
@@ -517,10 +560,12 @@ main(void)
   check_tls13_tickets();
   check_tls13_stateful();
   check_single_use();
-  check_demanded_certificates(TLS1_2_VERSION, SSL_OP_NO_TICKET);
-  check_demanded_certificates(TLS1_3_VERSION, SSL_OP_NO_TICKET);
-  check_demanded_certificates(TLS1_2_VERSION, 0);
-  check_demanded_certificates(TLS1_3_VERSION, 0);
+  for (int i = 0; i < 4; i++) {
+    int version      = i & 1 ? TLS1_3_VERSION : TLS1_2_VERSION;
+    uint64_t options = i & 2 ? SSL_OP_NO_TICKET : 0;
+    check_demanded_certificates(version, options);
+    check_unverified_certificates(version, options);
+  }
   check_hosts_ticket_callbacks();
   check_detach();
   check_modes();

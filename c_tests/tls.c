@@ -24,14 +24,14 @@ new_key(void)
 }
 
 static X509 *
-new_certificate(EVP_PKEY *key, size_t padding)
+new_certificate(EVP_PKEY *key, size_t padding, long seconds)
 {
   X509 *certificate = X509_new();
   REQUIRE(certificate != NULL);
   X509_set_version(certificate, X509_VERSION_3);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
   X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
-  X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+  X509_gmtime_adj(X509_getm_notAfter(certificate), seconds);
   X509_NAME *name = X509_get_subject_name(certificate);
   X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1, 0);
   X509_set_issuer_name(certificate, name);
@@ -51,10 +51,10 @@ new_certificate(EVP_PKEY *key, size_t padding)
 }
 
 static void
-give_certificate(SSL_CTX *ctx, size_t padding)
+give_certificate(SSL_CTX *ctx, size_t padding, long seconds)
 {
   EVP_PKEY *key     = new_key();
-  X509 *certificate = new_certificate(key, padding);
+  X509 *certificate = new_certificate(key, padding, seconds);
   REQUIRE(SSL_CTX_use_certificate(ctx, certificate) == 1);
   REQUIRE(SSL_CTX_use_PrivateKey(ctx, key) == 1);
   X509_free(certificate);
@@ -77,7 +77,7 @@ tls_server(int version)
   static const unsigned char context[] = "c_tests";
   SSL_CTX *ctx                         = new_context(TLS_server_method(), version);
   REQUIRE(SSL_CTX_set_session_id_context(ctx, context, sizeof(context)) == 1);
-  give_certificate(ctx, 0);
+  give_certificate(ctx, 0, 3600);
   return ctx;
 }
 
@@ -106,7 +106,13 @@ tls_client(int version)
 void
 tls_give_certificate(SSL_CTX *client, size_t padding)
 {
-  give_certificate(client, padding);
+  give_certificate(client, padding, 3600);
+}
+
+void
+tls_give_short_certificate(SSL_CTX *client, long seconds)
+{
+  give_certificate(client, 0, seconds);
 }
 
 /* Turns the crank until neither side has anything to do; 1 if both are done. */
@@ -228,7 +234,7 @@ tls_session(size_t padding)
   SSL_CTX_set_options(client, SSL_OP_NO_TICKET);
   SSL_CTX_set_max_cert_list(server, 1 << 17);
   if (padding > 0) {
-    give_certificate(client, padding);
+    give_certificate(client, padding, 3600);
   }
   REQUIRE(tls_connect(server, client, NULL, &connection) == 0);
   SSL_SESSION *session = SSL_get1_session(connection.server);

@@ -54,7 +54,7 @@ macro_rules! programs {
 programs! {
     types get get_buffer insert insert_buffer remove ticket_keys key_file ownership hostile cache environment
     config_load stats_text log_function
-    handshake hang_up removal session_data no_memory precise_clocks clock reentry threads fork
+    handshake hang_up removal lineage session_data no_memory precise_clocks clock reentry threads fork
     linearizability fork_keys load
 }
 

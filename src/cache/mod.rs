@@ -335,7 +335,7 @@ impl Cache {
     /// for contention.
     pub fn remove(&self, id: &SessionId, now: Now) -> bool {
         let (shard, hash) = self.write_home(id);
-        self.take(shard, hash, id, now, |_, _| ()).is_ok()
+        self.take(shard, hash, id, now)
     }
 
     /// [`Cache::remove`], if the session's DER has these bytes in it. Without memory to compare
@@ -349,28 +349,7 @@ impl Cache {
         {
             return false;
         }
-        self.take(shard, hash, id, now, |_, _| ()).is_ok()
-    }
-
-    /// Removes a session and calls `read` with its DER, so that of several callers one
-    /// gets it. `None`: no such session, or it has expired.
-    ///
-    /// Takes the shard's lock for writing, and calls `read` without it.
-    pub fn take_der<R>(
-        &self,
-        id: &SessionId,
-        now: Now,
-        read: impl FnOnce(&[u8]) -> R,
-    ) -> Option<R> {
-        let mut copy = DerCopy::default();
-        let (shard, hash) = self.write_home(id);
-        if !copy.reserve(shard.der_len(hash, id).unwrap_or(0)) {
-            return self.counted(Err(Miss::NoMemory));
-        }
-        let taken = self.take(shard, hash, id, now, |entry, blocks| {
-            copy.fill(entry, blocks);
-        });
-        self.counted(taken.map(|()| read(&copy.0)))
+        self.take(shard, hash, id, now)
     }
 
     fn write_home(&self, id: &SessionId) -> (Shard<'_>, u64) {
@@ -378,27 +357,28 @@ impl Cache {
         (self.write(self.map.determine_shard(hash as usize)), hash)
     }
 
-    fn take<R>(
+    fn take(
         &self,
         mut shard: Shard<'_>,
         hash: u64,
         id: &SessionId,
         now: Now,
-        read: impl FnOnce(&Entry, &Blocks) -> R,
-    ) -> Result<R, Miss> {
+    ) -> bool {
         fault!("remove, shard locked");
         let is_it = |entry: &Entry, blocks: &Blocks| entry.is(blocks, id);
         let taken = shard.take(&self.shared, hash, is_it, |entry, blocks| {
-            let is_over = entry.lifetime(blocks).is_over(now, self.shared.timeout());
-            (!is_over).then(|| read(entry, blocks))
+            entry.lifetime(blocks).is_over(now, self.shared.timeout())
         });
         drop(shard);
-        let result = taken.ok_or(Miss::Absent)?.ok_or(Miss::Expired);
-        self.shared.stats.count(match result {
-            Ok(_) => Counter::Removed,
-            Err(_) => Counter::Expired,
+        let Some(was_over) = taken else {
+            return false;
+        };
+        self.shared.stats.count(if was_over {
+            Counter::Expired
+        } else {
+            Counter::Removed
         });
-        result
+        !was_over
     }
 
     /// Forgets every session and gives the memory back.

@@ -113,14 +113,7 @@ impl Sessions {
         result
     }
 
-    /// Removes a session and calls `read` with its DER: of several callers, one gets it.
-    pub fn take_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        let result = self.if_on()?.take_der(id, clock::now(), read);
-        log_lookup(id, result.is_some());
-        result
-    }
-
-    /// Stores a session made at `time` (seconds since 1970) and good for
+    /// Stores a session that counts from `time` (seconds since 1970) and is good for
     /// `timeout` seconds.
     pub fn insert(
         &self,

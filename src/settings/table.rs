@@ -33,6 +33,8 @@ pub enum Record {
     MaxSessionBytes,
     /// How many bytes of DER at most; 0: 1 KiB for each entry of `Size`.
     MaxBytes,
+    /// Seconds that a client may be resumed after its full handshake.
+    MaxAge,
     /// 1: tickets are the library's, 0: the host's.
     TicketMode,
     /// The file with ticket keys.
@@ -50,7 +52,7 @@ const fn int(min: i64, max: i64, default: i64) -> Kind {
     Kind::Int { min, max, default }
 }
 
-const RECORDS: [(Record, &str, Kind); 13] = [
+const RECORDS: [(Record, &str, Kind); 14] = [
     (
         Record::SessionCache,
         "proxy.config.ssl.session_cache",
@@ -100,6 +102,11 @@ const RECORDS: [(Record, &str, Kind); 13] = [
         Record::MaxBytes,
         "tssession.session_cache.max_bytes",
         int(0, 1 << 40, 0),
+    ),
+    (
+        Record::MaxAge,
+        "tssession.max_resumption_age",
+        int(1, 7 * 24 * 3600, 7 * 24 * 3600),
     ),
     (
         Record::TicketMode,

@@ -3,7 +3,8 @@
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 
 use openssl_sys::{
-    BIO, CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION, X509,
+    ASN1_TIME, BIO, CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX,
+    SSL_SESSION, X509, X509_STORE_CTX,
 };
 use tssession_common::boundary::Fallback;
 
@@ -44,6 +45,7 @@ impl Fallback for TicketUse {
     const FALLBACK: Self = Self::IGNORE_RENEW;
 }
 
+pub type VerifyCallback = unsafe extern "C" fn(c_int, *mut X509_STORE_CTX) -> c_int;
 pub type NewSession = unsafe extern "C" fn(*mut SSL, *mut SSL_SESSION) -> c_int;
 pub type GetSession =
     unsafe extern "C" fn(*mut SSL, *const c_uchar, c_int, *mut c_int) -> *mut SSL_SESSION;
@@ -66,6 +68,12 @@ pub type TicketKeys = unsafe extern "C" fn(
 ) -> c_int;
 
 unsafe extern "C" {
+    pub fn ASN1_TIME_diff(
+        days: *mut c_int,
+        seconds: *mut c_int,
+        from: *const ASN1_TIME,
+        to: *const ASN1_TIME,
+    ) -> c_int; // 1.0.2
     pub fn BIO_test_flags(bio: *const BIO, flags: c_int) -> c_int; // 0.9.8
     pub fn ERR_peek_error() -> c_ulong; // 0.9
     pub fn ERR_set_mark() -> c_int; // 0.9.8
@@ -99,6 +107,18 @@ unsafe extern "C" {
     ) -> c_int; // 1.1.1
     pub fn SSL_SESSION_set1_hostname(session: *mut SSL_SESSION, name: *const c_char) -> c_int; // 1.1.1
     pub fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut X509; // 1.0.1
+    pub fn SSL_SESSION_get0_ticket_appdata(
+        session: *mut SSL_SESSION,
+        data: *mut *mut c_void,
+        len: *mut usize,
+    ) -> c_int; // 1.1.1
+    pub fn SSL_SESSION_set1_ticket_appdata(
+        session: *mut SSL_SESSION,
+        data: *const c_void,
+        len: usize,
+    ) -> c_int; // 1.1.1
+    pub fn SSL_get_verify_callback(ssl: *const SSL) -> Option<VerifyCallback>; // 0.9
+    pub fn SSL_has_matching_session_id(ssl: *const SSL, id: *const c_uchar, len: c_uint) -> c_int; // 0.9
     pub fn SSL_SESSION_get0_id_context(
         session: *const SSL_SESSION,
         len: *mut c_uint,
@@ -118,4 +138,5 @@ unsafe extern "C" {
         decrypt: Option<DecryptedTicket>,
         arg: *mut c_void,
     ) -> c_int; // 1.1.1
+    pub fn X509_get0_notAfter(certificate: *const X509) -> *const ASN1_TIME; // 1.1.0
 }

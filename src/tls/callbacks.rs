@@ -2,7 +2,8 @@
 //!
 //! None of these fails a handshake: without a session the handshake is a full one.
 
-use std::ffi::{c_int, c_uchar};
+use std::cell::Cell;
+use std::ffi::{c_int, c_uchar, c_uint};
 use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
@@ -10,8 +11,11 @@ use openssl::ssl::SslSessionRef;
 use openssl_sys as ffi;
 use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
 
+use super::bindings::SSL_has_matching_session_id;
 use super::connection::{first_context, is_looked_up_by_id, is_single_use, may_resume};
+use super::lineage::mark;
 use super::link::{client_hung_up, link};
+use super::version::leaves_failed_sessions_on_list;
 use super::visit::Visit;
 use super::{session, store};
 use crate::base::session_id::SessionId;
@@ -22,8 +26,9 @@ use crate::report::hooks::SessionEvent;
 pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
     // SAFETY: OpenSSL passes a live connection and session.
     callback(|instance| unsafe {
-        if is_looked_up_by_id(ssl) {
-            let session = SslSessionRef::from_ptr(session);
+        let session = SslSessionRef::from_ptr(session);
+        if is_looked_up_by_id(ssl, session) {
+            mark(session);
             if let Some(id) = SessionId::new(session.id()) {
                 link(ssl, session);
                 match store::store(instance, &id, session) {
@@ -55,45 +60,79 @@ pub unsafe extern "C" fn get_session(
         let Some(id) = SessionId::new(slice::from_raw_parts(id, len)) else {
             return ptr::null_mut();
         };
-        let single_use = is_single_use(ssl);
-        let session = if !single_use {
-            store::find(instance, &id)
-        } else if first_context(ssl).is_null() {
-            None
-        } else {
-            store::take(instance, &id)
-        };
-        let Some(session) = session else {
+        let Some(session) = store::find(instance, &id) else {
             return ptr::null_mut();
         };
-        if session.id() != id.as_bytes() || !may_resume(ssl, &session) {
+        let refuse = |session| {
             log::debug!(target: "ssl.session_cache.get", "{id:?}: not for this connection");
             session::free(session);
-            return ptr::null_mut();
+            ptr::null_mut()
+        };
+        if session.id() != id.as_bytes() || !may_resume(ssl, &session) {
+            return refuse(session);
+        }
+        let is_single_use = is_single_use(ssl, &session);
+        if is_single_use {
+            // Of several connections that find it, one takes it.
+            if !store::remove_same(instance, &id, &session) {
+                return refuse(session);
+            }
+            if !offer_once(ssl, &id, &session) {
+                instance.hooks.fire(SessionEvent::Remove, &id);
+                return refuse(session);
+            }
         }
         link(ssl, &session);
         instance.hooks.fire(SessionEvent::Get, &id);
-        if single_use {
-            // OpenSSL resumes it only if it can take it out of the own cache of the context
-            // that the connection began with: this is how it sees to it that of two
-            // connections one resumes.
-            let _visit = Visit::begin();
-            let added = ffi::SSL_CTX_add_session(first_context(ssl), session.as_ptr()) == 1;
-            if !added {
-                // Without memory for its table, OpenSSL 3.0 gives its reference back although the
-                // session is on its list: this one is for the list.
-                ffi::SSL_SESSION_up_ref(session.as_ptr());
-            }
-            drop(_visit);
+        if is_single_use {
             instance.hooks.fire(SessionEvent::Remove, &id);
         }
         session::into_raw(session)
     })
 }
 
+thread_local! {
+    /// Whether this thread is inside [`offer_once`]: a full cache of OpenSSL's removes another
+    /// session then, while it holds a lock of the context.
+    static OFFERS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Puts a single-use session where OpenSSL looks for it: it resumes such a session only if it can
+/// take it out of the own cache of the context that the connection began with. This is how it
+/// sees to it that of two connections one resumes. `false`: that context is not known.
+///
+/// # Safety
+/// `ssl` is a live connection.
+unsafe fn offer_once(ssl: *const SSL, id: &SessionId, session: &SslSessionRef) -> bool {
+    // SAFETY: the caller vouches for `ssl`, which keeps its contexts alive.
+    unsafe {
+        let Some(_visit) = Visit::begin() else {
+            return false;
+        };
+        let context = first_context(ssl);
+        OFFERS.set(true);
+        let is_added = ffi::SSL_CTX_add_session(context, session.as_ptr()) == 1;
+        OFFERS.set(false);
+        if !is_added && leaves_failed_sessions_on_list() {
+            // This reference is for the list.
+            ffi::SSL_SESSION_up_ref(session.as_ptr());
+        }
+        let id = id.as_bytes();
+        let is_found = SSL_has_matching_session_id(ssl, id.as_ptr(), id.len() as c_uint) == 1;
+        if !is_found {
+            ffi::SSL_CTX_remove_session(context, session.as_ptr());
+        }
+        is_found
+    }
+}
+
 /// A session has expired or its connection has failed: it may not be resumed, unless
 /// all that happened is that the client has gone.
 pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SESSION) {
+    // What a context's own cache has is in no other.
+    if OFFERS.get() {
+        return;
+    }
     callback(|instance| {
         // SAFETY: OpenSSL passes a live session.
         let session = unsafe { SslSessionRef::from_ptr(session) };

@@ -1,48 +1,49 @@
 //! What a connection is, which sessions it may resume, and which context it began with.
 
 use std::ffi::{c_int, c_long, c_void};
-use std::ptr;
 use std::sync::OnceLock;
 
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::SslSessionRef;
+use openssl::ssl::{SslSessionRef, SslVersion};
 use openssl_sys as ffi;
 use openssl_sys::{SSL, SSL_CTX};
 
 use super::bindings::{
     CRYPTO_EX_INDEX_SSL, CRYPTO_set_ex_data, SSL_OP_NO_ANTI_REPLAY, SSL_SESSION_get0_id_context,
-    SSL_SESSION_get0_peer, SSL_get_options,
+    SSL_get_options, SSL_get_verify_callback,
 };
+use super::der::Peer;
 use super::ex_data::{forget_in_copy, new_index};
+use super::session::Encoded;
 use super::visit::Visit;
 use crate::base::once::try_make_once;
 use crate::instance::boundary::guard;
 
-/// Whether a client of this connection will come back with a session ID, and not
-/// with a ticket that holds the session itself: in TLS 1.3 OpenSSL reports
-/// sessions of both kinds.
+/// Whether a client will come back with the session's ID, and not with a ticket that holds the
+/// session itself: in TLS 1.3 OpenSSL reports sessions of both kinds.
 ///
 /// # Safety
-/// `ssl` is a live connection.
-pub unsafe fn is_looked_up_by_id(ssl: *const SSL) -> bool {
+/// `ssl` is the live connection that has made the session.
+pub unsafe fn is_looked_up_by_id(ssl: *const SSL, session: &SslSessionRef) -> bool {
     // SAFETY: the caller vouches for `ssl`.
     unsafe {
         ffi::SSL_is_server(ssl) == 1
-            && (ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION
+            && (session.protocol_version() != SslVersion::TLS1_3
                 || SSL_get_options(ssl) & ffi::SSL_OP_NO_TICKET != 0
-                || is_single_use(ssl))
+                || is_single_use(ssl, session))
     }
 }
 
-/// Whether a session of this connection may be resumed once only: it may carry early
-/// data, and OpenSSL is to see that nobody replays those (RFC 8446, 8).
+/// Whether a session may be resumed once only by this connection: it may carry early data, and
+/// OpenSSL is to see that nobody replays those (RFC 8446, 8). The version is the session's: over
+/// QUIC the connection has another number.
 ///
 /// # Safety
 /// `ssl` is a live connection.
-pub unsafe fn is_single_use(ssl: *const SSL) -> bool {
+pub unsafe fn is_single_use(ssl: *const SSL, session: &SslSessionRef) -> bool {
     // SAFETY: the caller vouches for `ssl`.
     unsafe {
-        ffi::SSL_version(ssl) == ffi::TLS1_3_VERSION
+        session.protocol_version() == SslVersion::TLS1_3
             && ffi::SSL_get_max_early_data(ssl) > 0
             && SSL_get_options(ssl) & SSL_OP_NO_ANTI_REPLAY == 0
     }
@@ -57,15 +58,25 @@ pub unsafe fn may_resume(ssl: *const SSL, session: &SslSessionRef) -> bool {
     // SAFETY: the caller vouches for `ssl`; the session is live.
     unsafe {
         let mode = ffi::SSL_get_verify_mode(ssl);
+        if mode & ffi::SSL_VERIFY_PEER == 0 {
+            return true;
+        }
         let mut context_len = 0;
         SSL_SESSION_get0_id_context(session.as_ptr(), &mut context_len);
         // A session without a context, OpenSSL does not refuse but fails the handshake.
-        let unplaced = mode & ffi::SSL_VERIFY_PEER != 0 && context_len == 0;
-        // Nor does it ask whether a session has the certificate that is demanded.
-        let demanded = ffi::SSL_VERIFY_PEER | ffi::SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-        let uncertified =
-            mode & demanded == demanded && SSL_SESSION_get0_peer(session.as_ptr()).is_null();
-        !unplaced && !uncertified
+        if context_len == 0 {
+            return false;
+        }
+        // Nor does it ask whether a session has the certificate that is demanded, and whether
+        // that was verified: only the DER tells. A host that decides itself has decided.
+        let Ok(der) = Encoded::new(session) else {
+            return false;
+        };
+        let is_demanded = mode & ffi::SSL_VERIFY_FAIL_IF_NO_PEER_CERT != 0;
+        let is_hosts = SSL_get_verify_callback(ssl).is_some();
+        Peer::of(der.as_bytes()).is_some_and(|peer| {
+            (peer.is_known || !is_demanded) && (peer.is_verified || !peer.is_known || is_hosts)
+        })
     }
 }
 
@@ -79,18 +90,21 @@ pub unsafe fn context_of_new(ssl: *const SSL) -> *mut SSL_CTX {
     unsafe { ffi::SSL_get_SSL_CTX(ssl) }
 }
 
-/// The context that a connection began with, whatever SNI made of it since; null for a
-/// connection from before that was asked for the first time. That is the one whose
-/// callbacks and session cache OpenSSL uses, and it does not tell.
+/// The context that a connection began with, whatever SNI made of it since: that is the one whose
+/// callbacks and session cache OpenSSL uses, and it does not tell. Where it was not noted (before
+/// that was asked for the first time, and from OpenSSL 3.2 on, where a new connection has no
+/// context yet) it is the one that the connection has now: the caller must make sure.
 ///
 /// # Safety
 /// `ssl` is a live connection.
 pub unsafe fn first_context(ssl: *const SSL) -> *mut SSL_CTX {
-    match index() {
-        // SAFETY: the caller vouches for `ssl`; what is stored there is null or a context
-        // that the connection keeps alive.
-        Some(index) => unsafe { ffi::SSL_get_ex_data(ssl, index).cast() },
-        None => ptr::null_mut(),
+    // SAFETY: the caller vouches for `ssl`; what is stored under our index is null or a context
+    // that the connection keeps alive.
+    unsafe {
+        let noted = index().map(|index| ffi::SSL_get_ex_data(ssl, index).cast::<SSL_CTX>());
+        noted
+            .filter(|context| !context.is_null())
+            .unwrap_or_else(|| ffi::SSL_get_SSL_CTX(ssl))
     }
 }
 

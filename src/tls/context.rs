@@ -17,7 +17,7 @@ use super::bindings::{
     SSL_CTX_set_tlsext_ticket_key_evp_cb,
 };
 use super::ex_data::new_index;
-use super::store::MOST_SECONDS_TLS13;
+use super::lineage::{MOST_SECONDS_TLS13, generate_ticket};
 use super::visit::Visit;
 use super::{callbacks, connection, tickets};
 use crate::base::alloc::boxed;
@@ -105,7 +105,7 @@ pub unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) -> Result<(), Attac
                 // Once: those that the host has set since stay, and OpenSSL does not tell of them.
                 SSL_CTX_set_session_ticket_cb(
                     ctx,
-                    None,
+                    Some(generate_ticket),
                     Some(tickets::decrypted_ticket),
                     ptr::null_mut(),
                 );

@@ -1,22 +1,13 @@
 //! Sessions of OpenSSL into the cache, and out of it.
 
-use std::ffi::c_long;
-
-use foreign_types::ForeignTypeRef;
-use openssl::ssl::{SslSession, SslSessionRef, SslVersion};
-use openssl_sys as ffi;
+use openssl::ssl::{SslSession, SslSessionRef};
 use zeroize::Zeroizing;
 
 use super::error::StoreError;
+use super::lineage::Life;
 use super::session::{self, Encoded};
 use crate::base::session_id::SessionId;
 use crate::instance::Instance;
-
-/// The longest that a session may be resumed, in seconds, whatever it says itself: by its
-/// ID (RFC 5246, F.1.4), and from TLS 1.3 on (RFC 8446, 4.6.1), which is also the
-/// longest that a ticket may say.
-const MOST_SECONDS: c_long = 24 * 3600;
-pub const MOST_SECONDS_TLS13: c_long = 7 * 24 * 3600;
 
 /// More than the secret of any session has: TLS 1.3 has as many bytes as its hash, at most 64.
 const MAX_SECRET_LEN: usize = 256;
@@ -24,11 +15,6 @@ const MAX_SECRET_LEN: usize = 256;
 /// Looks a session up; the result is the caller's alone.
 pub fn find(instance: &Instance, id: &SessionId) -> Option<SslSession> {
     instance.sessions.with_der(id, session::restore).flatten()
-}
-
-/// Takes a session out of the cache; of several callers, one gets it.
-pub fn take(instance: &Instance, id: &SessionId) -> Option<SslSession> {
-    instance.sessions.take_der(id, session::restore).flatten()
 }
 
 /// Stores a session under an ID.
@@ -56,20 +42,10 @@ fn insert(
     session: &SslSessionRef,
     der: &[u8],
 ) -> Result<(), StoreError> {
-    // SAFETY: a reference is to a live session.
-    let (time, timeout) = unsafe {
-        (
-            ffi::SSL_SESSION_get_time(session.as_ptr()),
-            ffi::SSL_SESSION_get_timeout(session.as_ptr()),
-        )
-    };
-    let most = match session.protocol_version() {
-        SslVersion::TLS1_3 => MOST_SECONDS_TLS13,
-        _ => MOST_SECONDS,
-    };
+    let life = Life::by_id(session, &instance.config);
     instance
         .sessions
-        .insert(id, der, time, timeout.min(most))
+        .insert(id, der, life.head, life.seconds)
         .map_err(StoreError::NotStored)
 }
 

@@ -24,6 +24,7 @@ use super::bindings::{
     SSL_SESSION_dup, SSL_SESSION_get_ex_data, SSL_SESSION_set_time, SSL_SESSION_set_timeout,
     SSL_SESSION_set1_hostname, SSL_SESSION_set1_id, SSL_SESSION_set1_master_key,
 };
+use super::der::{Reader, before, tag};
 use super::visit::Visit;
 use crate::base::alloc::{Shared, Swap};
 use crate::base::once::make_once;
@@ -166,21 +167,6 @@ pub struct Parts<'a> {
     class: [&'a [u8]; 3],
 }
 
-mod tag {
-    pub const INTEGER: u8 = 0x02;
-    pub const OCTET_STRING: u8 = 0x04;
-    pub const SEQUENCE: u8 = 0x30;
-    pub const TIME: u8 = 0xa1;
-    pub const TIMEOUT: u8 = 0xa2;
-    pub const CONTEXT: u8 = 0xa4;
-    pub const VERIFY_RESULT: u8 = 0xa5;
-    pub const HOST_NAME: u8 = 0xa6;
-    pub const FLAGS: u8 = 0xad;
-    pub const ALPN: u8 = 0xb0;
-    pub const FRAGMENT_LEN: u8 = 0xb1;
-    pub const GROUP: u8 = 0xb3;
-}
-
 /// TLS 1.2, as in the second number of a session.
 const TLS1_2: &[u8] = &[3, 3];
 
@@ -279,46 +265,6 @@ impl<'a> Parts<'a> {
                 && SSL_SESSION_set_timeout(session, self.timeout) == 1
                 && SSL_SESSION_set1_hostname(session, host_name) == 1
         }
-    }
-}
-
-/// The part of `all` before its tail `rest`.
-fn before<'a>(all: &'a [u8], rest: &[u8]) -> &'a [u8] {
-    &all[..all.len() - rest.len()]
-}
-
-/// What is still to be read of DER bytes.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    /// The content of the next value, which must have this tag and the shortest form of
-    /// length there is for it.
-    #[inline]
-    fn content(&mut self, tag: u8) -> Option<&'a [u8]> {
-        let rest = self.0.strip_prefix(&[tag])?;
-        let (len, rest) = match *rest {
-            [len @ 0..=0x7f, ref rest @ ..] => (usize::from(len), rest),
-            [0x81, len @ 0x80..=0xff, ref rest @ ..] => (usize::from(len), rest),
-            [0x82, high @ 1..=0xff, low, ref rest @ ..] => {
-                (usize::from(u16::from_be_bytes([high, low])), rest)
-            }
-            _ => return None,
-        };
-        let (content, rest) = rest.split_at_checked(len)?;
-        self.0 = rest;
-        Some(content)
-    }
-
-    /// A number above 0 in its shortest form, in a value with this tag.
-    #[inline]
-    fn number(&mut self, tag: u8) -> Option<c_long> {
-        let bytes = Reader(self.content(tag)?).content(tag::INTEGER)?;
-        let shortest = matches!(bytes, [1..=0x7f, ..] | [0, 0x80..=0xff, ..]);
-        (shortest && bytes.len() <= size_of::<c_long>()).then(|| {
-            bytes
-                .iter()
-                .fold(0, |sum, byte| sum << 8 | c_long::from(*byte))
-        })
     }
 }
 

@@ -13,6 +13,7 @@ use super::bindings::{
     OSSL_PARAM_construct_utf8_string, SSL_TICKET_SUCCESS, SSL_TICKET_SUCCESS_RENEW, TicketUse,
 };
 use super::connection::may_resume;
+use super::lineage::Life;
 use super::visit::Visit;
 use crate::base::alloc::NoMemory;
 use crate::instance::Instance;
@@ -57,8 +58,9 @@ pub unsafe extern "C" fn decrypted_ticket(
     };
     // SAFETY: OpenSSL passes a live connection, and where it has decrypted the ticket, a
     // live session.
-    callback(|_| unsafe {
-        if may_resume(ssl, SslSessionRef::from_ptr(session)) {
+    callback(|instance| unsafe {
+        let session = SslSessionRef::from_ptr(session);
+        if !Life::in_ticket(session, &instance.config).is_over() && may_resume(ssl, session) {
             return accepted;
         }
         log::debug!(target: "ssl_session_ticket", "a ticket that is not for this connection: a full handshake");

@@ -30,6 +30,14 @@ pub fn versions() -> Versions {
     Versions { runs_with }
 }
 
+/// Whether this OpenSSL, having no memory for its table, leaves a session on the list of its cache
+/// and gives the reference back: 3.0 does.
+pub fn leaves_failed_sessions_on_list() -> bool {
+    const MINOR: c_ulong = 20;
+    // SAFETY: takes nothing, and may be called at any time.
+    unsafe { ffi::OpenSSL_version_num() >> MINOR == 0x300 }
+}
+
 /// Whether the process's OpenSSL, whose objects a plugin is given, is the one that the library
 /// is linked with. A host may be linked with an older one, whose names have other versions, or
 /// have one of another make within itself, whose names then come before those of OpenSSL 3.

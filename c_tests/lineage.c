@@ -1,0 +1,121 @@
+/** @file
+
+  Resumption begins no new life: however often a client comes back, by ID or by ticket, it is
+  resumed only for as long after its full handshake as is set, and only while its certificate
+  is valid.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <unistd.h>
+
+#include "api.h"
+#include "check.h"
+#include "tls.h"
+
+static SSL_CTX *
+attached(SSL_CTX *server, uint64_t options)
+{
+  SSL_CTX_set_options(server, options);
+  REQUIRE(TSSslSessionCacheAttach((TSSslContext)server) == TS_SUCCESS);
+  return server;
+}
+
+struct line {
+  SSL_CTX *server;
+  SSL_CTX *client;
+  SSL_SESSION *newest;
+};
+
+static void
+begin(struct line *line, SSL_CTX *server, uint64_t options, int version)
+{
+  line->server = attached(server, options);
+  line->client = tls_client(version);
+}
+
+/* Comes back with the newest session, which becomes the one of this visit. */
+static int
+come_back(struct line *line)
+{
+  SSL_SESSION *next = NULL;
+  int reused        = tls_visit(line->server, line->client, line->newest, TLS_CLEAN, &next);
+  SSL_SESSION_free(line->newest);
+  line->newest = next;
+  return reused;
+}
+
+static void
+end(struct line *line)
+{
+  SSL_SESSION_free(line->newest);
+  SSL_CTX_free(line->server);
+  SSL_CTX_free(line->client);
+}
+
+/* A client comes every second. */
+static void
+check_visits(const char *setting)
+{
+  enum { LINES = 4, VISITS = 8, MOST = 4 };
+  static const int versions[LINES]     = {TLS1_3_VERSION, TLS1_3_VERSION, TLS1_2_VERSION, TLS1_2_VERSION};
+  static const uint64_t options[LINES] = {0, SSL_OP_NO_TICKET, 0, SSL_OP_NO_TICKET};
+  struct line lines[LINES];
+  int last[LINES] = {0};
+
+  REQUIRE(TSSslSessionCacheConfigSet(setting, "4") == TS_SUCCESS);
+  memset(lines, 0, sizeof(lines));
+  for (int i = 0; i < LINES; i++) {
+    begin(&lines[i], tls_server(versions[i]), options[i], versions[i]);
+    CHECK_INT(come_back(&lines[i]), 0);
+  }
+  for (int visit = 1; visit <= VISITS; visit++) {
+    sleep(1);
+    for (int i = 0; i < LINES; i++) {
+      /* The first full handshake begins a new line. */
+      if (last[i] == visit - 1 && come_back(&lines[i]) == 1) {
+        last[i] = visit;
+      }
+    }
+  }
+  for (int i = 0; i < LINES; i++) {
+    CHECK(last[i] >= 2 && last[i] <= MOST);
+    end(&lines[i]);
+  }
+  REQUIRE(TSSslSessionCacheConfigSet(setting, strstr(setting, "age") != NULL ? "604800" : "0") == TS_SUCCESS);
+}
+
+/* A certificate that ends in the meantime. */
+static void
+check_certificates_end(void)
+{
+  enum { LINES = 4 };
+  static const int versions[LINES]     = {TLS1_3_VERSION, TLS1_3_VERSION, TLS1_2_VERSION, TLS1_2_VERSION};
+  static const uint64_t options[LINES] = {0, SSL_OP_NO_TICKET, 0, SSL_OP_NO_TICKET};
+  struct line lines[LINES];
+
+  memset(lines, 0, sizeof(lines));
+  for (int i = 0; i < LINES; i++) {
+    begin(&lines[i], tls_server_with_client_certificates(versions[i]), options[i], versions[i]);
+    tls_give_short_certificate(lines[i].client, 4);
+    CHECK_INT(come_back(&lines[i]), 0);
+  }
+  for (int i = 0; i < LINES; i++) {
+    CHECK_INT(come_back(&lines[i]), 1);
+  }
+  sleep(5);
+  for (int i = 0; i < LINES; i++) {
+    CHECK_INT(come_back(&lines[i]), 0);
+    end(&lines[i]);
+  }
+}
+
+int
+main(void)
+{
+  api_open();
+  check_visits("tssession.max_resumption_age");
+  check_visits("proxy.config.ssl.session_cache.timeout");
+  check_certificates_end();
+  return check_result();
+}

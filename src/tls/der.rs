@@ -1,0 +1,91 @@
+//! The fields of a session's DER, without OpenSSL, which has no functions for some of them.
+
+use std::ffi::c_long;
+
+/// The tags of a session's fields.
+pub mod tag {
+    pub const INTEGER: u8 = 0x02;
+    pub const OCTET_STRING: u8 = 0x04;
+    pub const SEQUENCE: u8 = 0x30;
+    pub const TIME: u8 = 0xa1;
+    pub const TIMEOUT: u8 = 0xa2;
+    pub const PEER: u8 = 0xa3;
+    pub const CONTEXT: u8 = 0xa4;
+    pub const VERIFY_RESULT: u8 = 0xa5;
+    pub const HOST_NAME: u8 = 0xa6;
+    pub const FLAGS: u8 = 0xad;
+    pub const ALPN: u8 = 0xb0;
+    pub const FRAGMENT_LEN: u8 = 0xb1;
+    pub const GROUP: u8 = 0xb3;
+    pub const RAW_PUBLIC_KEY: u8 = 0xb4;
+}
+
+/// What a session says of the client's certificate.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// It has one, or a raw public key.
+    pub is_known: bool,
+    /// It was verified: the result was `X509_V_OK`, which is not written.
+    pub is_verified: bool,
+}
+
+impl Peer {
+    /// `None` for anything but the DER of one session.
+    pub fn of(der: &[u8]) -> Option<Self> {
+        let mut peer = Self {
+            is_known: false,
+            is_verified: true,
+        };
+        let mut fields = Reader(Reader(der).content(tag::SEQUENCE)?);
+        while let Some(&field) = fields.0.first() {
+            fields.content(field)?;
+            peer.is_known |= [tag::PEER, tag::RAW_PUBLIC_KEY].contains(&field);
+            peer.is_verified &= field != tag::VERIFY_RESULT;
+        }
+        Some(peer)
+    }
+}
+
+/// The part of `all` before its tail `rest`.
+pub fn before<'a>(all: &'a [u8], rest: &[u8]) -> &'a [u8] {
+    &all[..all.len() - rest.len()]
+}
+
+/// What is still to be read of DER bytes.
+pub struct Reader<'a>(pub &'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// The content of the next value, which must have this tag and the shortest form of
+    /// length there is for it.
+    #[inline]
+    pub fn content(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let rest = self.0.strip_prefix(&[tag])?;
+        let (len, rest) = match *rest {
+            [len @ 0..=0x7f, ref rest @ ..] => (usize::from(len), rest),
+            [0x81, len @ 0x80..=0xff, ref rest @ ..] => (usize::from(len), rest),
+            [0x82, high @ 1..=0xff, low, ref rest @ ..] => {
+                (usize::from(u16::from_be_bytes([high, low])), rest)
+            }
+            [0x83, high @ 1..=0xff, middle, low, ref rest @ ..] => {
+                let len = u32::from_be_bytes([0, high, middle, low]);
+                (len as usize, rest)
+            }
+            _ => return None,
+        };
+        let (content, rest) = rest.split_at_checked(len)?;
+        self.0 = rest;
+        Some(content)
+    }
+
+    /// A number above 0 in its shortest form, in a value with this tag.
+    #[inline]
+    pub fn number(&mut self, tag: u8) -> Option<c_long> {
+        let bytes = Reader(self.content(tag)?).content(tag::INTEGER)?;
+        let shortest = matches!(bytes, [1..=0x7f, ..] | [0, 0x80..=0xff, ..]);
+        (shortest && bytes.len() <= size_of::<c_long>()).then(|| {
+            bytes
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | c_long::from(*byte))
+        })
+    }
+}

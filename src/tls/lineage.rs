@@ -1,0 +1,158 @@
+//! Resumption begins no new life: a session counts from the full handshake at the head of its
+//! line, and ends with the client's certificate (RFC 8446, 4.6.1).
+//!
+//! In TLS 1.3 each resumption earns a session with a fresh date. The time of the full handshake
+//! is handed on in the session's ticket application data, which OpenSSL copies from a resumed
+//! session into the new one, and writes into DER and into tickets. Up to TLS 1.2 a session keeps
+//! its date.
+
+use std::ffi::{c_int, c_long, c_void};
+use std::{ptr, slice};
+
+use foreign_types::ForeignTypeRef;
+use openssl::ssl::{SslSessionRef, SslVersion};
+use openssl_sys as ffi;
+use openssl_sys::SSL;
+
+use super::bindings::{
+    ASN1_TIME_diff, SSL_SESSION_get0_peer, SSL_SESSION_get0_ticket_appdata,
+    SSL_SESSION_set1_ticket_appdata, X509_get0_notAfter,
+};
+use super::visit::Visit;
+use crate::base::clock;
+use crate::instance::boundary::guard;
+use crate::settings::table::{Config, Record};
+
+/// The longest that a session may be resumed, in seconds, whatever it says itself: by its
+/// ID (RFC 5246, F.1.4), and from TLS 1.3 on (RFC 8446, 4.6.1), which is also the
+/// longest that a ticket may say.
+const MOST_SECONDS: i64 = 24 * 3600;
+pub const MOST_SECONDS_TLS13: i64 = 7 * 24 * 3600;
+
+/// Before the time, in the application data.
+const MARK: [u8; 4] = *b"tsl1";
+
+/// How long a session can be resumed.
+pub struct Life {
+    /// The time of the full handshake, in seconds since 1970.
+    pub head: i64,
+    /// Seconds from then on.
+    pub seconds: i64,
+}
+
+impl Life {
+    /// That of a session that is looked up by its ID.
+    pub fn by_id(session: &SslSessionRef, config: &Config) -> Self {
+        let most = match session.protocol_version() {
+            SslVersion::TLS1_3 => MOST_SECONDS_TLS13,
+            _ => MOST_SECONDS,
+        };
+        Self::of(session, most, config)
+    }
+
+    /// That of a session in a ticket.
+    pub fn in_ticket(session: &SslSessionRef, config: &Config) -> Self {
+        let mut life = Self::of(session, MOST_SECONDS_TLS13, config);
+        if let timeout @ 1.. = config.int(Record::Timeout) {
+            life.seconds = life.seconds.min(timeout);
+        }
+        life
+    }
+
+    fn of(session: &SslSessionRef, most: i64, config: &Config) -> Self {
+        // SAFETY: a reference is to a live session.
+        let (time, timeout) = unsafe {
+            (
+                ffi::SSL_SESSION_get_time(session.as_ptr()),
+                ffi::SSL_SESSION_get_timeout(session.as_ptr()),
+            )
+        };
+        let head = head(session).map_or(time, |head| head.min(time));
+        let own = time.saturating_add(timeout).saturating_sub(head);
+        let most = most.min(config.int(Record::MaxAge));
+        let mut seconds = own.min(most);
+        if let Some(left) = certificate_ends_in(session) {
+            let since = clock::now().wall.saturating_sub(head);
+            seconds = seconds.min(since.saturating_add(left));
+        }
+        Self { head, seconds }
+    }
+
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        clock::now().wall >= self.head.saturating_add(self.seconds)
+    }
+}
+
+/// The time of the full handshake, if the session says it.
+fn head(session: &SslSessionRef) -> Option<i64> {
+    let mut data = ptr::null_mut();
+    let mut len = 0;
+    // SAFETY: the session is live, and keeps the data while it is borrowed.
+    let data = unsafe {
+        if SSL_SESSION_get0_ticket_appdata(session.as_ptr(), &mut data, &mut len) != 1
+            || data.is_null()
+        {
+            return None;
+        }
+        slice::from_raw_parts(data.cast::<u8>(), len)
+    };
+    let time = data.strip_prefix(&MARK)?;
+    Some(i64::from_be_bytes(time.try_into().ok()?))
+}
+
+/// How many seconds the client's certificate, if it has one, is still valid; negative if it is
+/// over.
+fn certificate_ends_in(session: &SslSessionRef) -> Option<i64> {
+    // SAFETY: the session is live, and has the certificate while it is borrowed; a null time is
+    // the present.
+    unsafe {
+        let certificate = SSL_SESSION_get0_peer(session.as_ptr());
+        if certificate.is_null() {
+            return None;
+        }
+        let (mut days, mut seconds) = (0, 0);
+        let end = X509_get0_notAfter(certificate);
+        let done = ASN1_TIME_diff(&mut days, &mut seconds, ptr::null(), end) == 1;
+        // A certificate without an end that can be read is over.
+        Some(if done {
+            i64::from(days) * 86_400 + i64::from(seconds)
+        } else {
+            -1
+        })
+    }
+}
+
+/// Writes the time of the full handshake into a session that begins a line. One that a resumed
+/// handshake made has it already.
+pub fn mark(session: &SslSessionRef) {
+    if session.protocol_version() != SslVersion::TLS1_3 || head(session).is_some() {
+        return;
+    }
+    let Some(_visit) = Visit::begin() else {
+        return;
+    };
+    // SAFETY: the session is live and this handshake's; OpenSSL copies the data.
+    unsafe {
+        let time: c_long = ffi::SSL_SESSION_get_time(session.as_ptr());
+        let mut data = [0; 12];
+        data[..4].copy_from_slice(&MARK);
+        data[4..].copy_from_slice(&time.to_be_bytes());
+        SSL_SESSION_set1_ticket_appdata(session.as_ptr(), data.as_ptr().cast(), data.len());
+    }
+}
+
+/// A ticket is about to be made: of the connection's session.
+pub unsafe extern "C" fn generate_ticket(ssl: *mut SSL, _arg: *mut c_void) -> c_int {
+    guard(|| {
+        // SAFETY: OpenSSL passes a live connection, whose session is live or null.
+        unsafe {
+            let session = ffi::SSL_get_session(ssl);
+            if !session.is_null() {
+                mark(SslSessionRef::from_ptr(session));
+            }
+        }
+    });
+    // 0 would fail the handshake.
+    1
+}
