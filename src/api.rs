@@ -34,9 +34,9 @@ pub fn attach(context: &mut SslContextBuilder) -> Result<(), AttachError> {
 }
 
 /// Takes off what [`attach`] has set. See `TSSslSessionCacheDetach`.
-pub fn detach(context: &mut SslContextBuilder) {
+pub fn detach(context: &mut SslContextBuilder) -> Result<(), AttachError> {
     // SAFETY: as in `attach`.
-    unsafe { tls::detach(context.as_ptr()) };
+    unsafe { tls::detach(context.as_ptr()) }
 }
 
 /// A session, which the cache keeps too. See `TSSslSessionGet`.

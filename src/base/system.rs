@@ -109,8 +109,13 @@ pub fn is_loaded_by_itself() -> bool {
 
 /// Whether this is in the same loaded file as the library's own code.
 pub fn is_in_this_file(address: *const c_void) -> bool {
+    are_in_one_file(address, own_address())
+}
+
+/// Whether two addresses are in the same loaded file, whatever else the process has loaded.
+pub fn are_in_one_file(one: *const c_void, other: *const c_void) -> bool {
     let start = |address| loaded_object(address).map(|object| object.dli_fbase);
-    start(address) == start(own_address())
+    start(one).is_some_and(|file| start(other) == Some(file))
 }
 
 /// An address in the library's own code.

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use log::{Level, LevelFilter};
+use tssession_common::boundary::Name;
 use tssession_common::buffer::{none_stored, write_text};
 
 use super::sessions::{bytes, read_id, stored};
@@ -19,7 +20,7 @@ use crate::report::counters::Counter;
 use crate::report::hooks::{HookKey, SessionEvent};
 use crate::report::log::{forget_function, set_function};
 use crate::settings::table::{SetError, Setting, Source};
-use crate::tls;
+use crate::tls::{self, AttachError};
 
 /// The level of a line about a failure.
 pub const TS_SSL_SESSION_CACHE_LOG_ERROR: c_int = 1;
@@ -85,13 +86,7 @@ pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnC
             return TSReturnCode::TS_ERROR;
         }
         // SAFETY: passed on to the caller.
-        match unsafe { tls::attach(instance, ctx.cast()) } {
-            Ok(()) => TSReturnCode::TS_SUCCESS,
-            Err(error) => {
-                log::error!(target: "ssl.session_cache", "{function}: {error}");
-                TSReturnCode::TS_ERROR
-            }
-        }
+        attached(function, unsafe { tls::attach(instance, ctx.cast()) })
     })
 }
 
@@ -123,8 +118,7 @@ pub unsafe extern "C" fn TSSslSessionCacheDetach(ctx: TSSslContext) -> TSReturnC
             return TSReturnCode::TS_ERROR;
         }
         // SAFETY: passed on to the caller.
-        unsafe { tls::detach(ctx.cast()) };
-        TSReturnCode::TS_SUCCESS
+        attached(function, unsafe { tls::detach(ctx.cast()) })
     })
 }
 
@@ -602,6 +596,14 @@ impl From<&SessionId> for TSSslSessionID {
         let len = from.len();
         Self { len, bytes }
     }
+}
+
+/// The result of attaching or detaching for C, and for the log if it failed.
+fn attached(function: Name, result: Result<(), AttachError>) -> TSReturnCode {
+    if let Err(error) = result {
+        log::error!(target: "ssl.session_cache", "{function}: {error}");
+    }
+    result.is_ok().into()
 }
 
 fn hook_key(func: TSEventFunc, contp: TSCont) -> Option<HookKey> {

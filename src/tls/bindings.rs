@@ -3,8 +3,8 @@
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 
 use openssl_sys::{
-    ASN1_TIME, BIO, CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CTX,
-    SSL_SESSION, X509, X509_STORE_CTX,
+    ASN1_TIME, BIO, CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CIPHER,
+    SSL_CTX, SSL_METHOD, SSL_SESSION, X509, X509_STORE_CTX,
 };
 use tssession_common::boundary::Fallback;
 
@@ -107,6 +107,7 @@ unsafe extern "C" {
     ) -> c_int; // 1.1.1
     pub fn SSL_SESSION_set1_hostname(session: *mut SSL_SESSION, name: *const c_char) -> c_int; // 1.1.1
     pub fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut X509; // 1.0.1
+    pub fn SSL_SESSION_get0_cipher(session: *const SSL_SESSION) -> *const SSL_CIPHER; // 1.1.0
     pub fn SSL_SESSION_get0_ticket_appdata(
         session: *mut SSL_SESSION,
         data: *mut *mut c_void,
@@ -126,6 +127,7 @@ unsafe extern "C" {
     pub fn SSL_CTX_sess_get_new_cb(ctx: *mut SSL_CTX) -> Option<NewSession>; // 0.9.8
     pub fn SSL_CTX_sess_get_get_cb(ctx: *mut SSL_CTX) -> Option<GetSession>; // 0.9.8
     pub fn SSL_CTX_sess_get_remove_cb(ctx: *mut SSL_CTX) -> Option<RemoveSession>; // 0.9.8
+    pub fn SSL_CTX_get_ssl_method(ctx: *const SSL_CTX) -> *const SSL_METHOD; // 1.1.1
     pub fn SSL_CTX_get_timeout(ctx: *const SSL_CTX) -> c_long; // 0.9
     pub fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, timeout: c_long) -> c_long; // 0.9
     pub fn SSL_CTX_set_tlsext_ticket_key_evp_cb(

@@ -18,6 +18,7 @@ use super::bindings::{
 };
 use super::ex_data::new_index;
 use super::lineage::{MOST_SECONDS_TLS13, generate_ticket};
+use super::version::is_of_this_openssl;
 use super::visit::Visit;
 use super::{callbacks, connection, tickets};
 use crate::base::alloc::boxed;
@@ -50,9 +51,13 @@ struct Attached {
     serves_tickets: bool,
 }
 
-/// A context could not be attached: what OpenSSL did not give.
+/// A context could not be attached or detached; it is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttachError(&'static str);
+
+impl AttachError {
+    const OTHER_OPENSSL: Self = Self("the context is one of another OpenSSL than the library's");
+}
 
 impl fmt::Display for AttachError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,6 +72,10 @@ impl Error for AttachError {}
 /// # Safety
 /// `ctx` is a live `SSL_CTX` that no other thread changes meanwhile.
 pub unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) -> Result<(), AttachError> {
+    // SAFETY: the caller vouches for `ctx`.
+    if !unsafe { is_of_this_openssl(ctx) } {
+        return Err(AttachError::OTHER_OPENSSL);
+    }
     let no_index = AttachError("OpenSSL gives out no index for its objects");
     let index = index().ok_or(no_index)?;
     if !instance.has_all_settings() {
@@ -128,15 +137,19 @@ pub unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) -> Result<(), Attac
 ///
 /// # Safety
 /// As for [`attach`].
-pub unsafe fn detach(ctx: *mut SSL_CTX) {
+pub unsafe fn detach(ctx: *mut SSL_CTX) -> Result<(), AttachError> {
+    // SAFETY: the caller vouches for `ctx`.
+    if !unsafe { is_of_this_openssl(ctx) } {
+        return Err(AttachError::OTHER_OPENSSL);
+    }
     let Some(index) = index() else {
-        return;
+        return Ok(());
     };
     // SAFETY: as in `attach`. The box is taken back after the context forgot it.
     unsafe {
         let attached = ffi::SSL_CTX_get_ex_data(ctx, index).cast::<Attached>();
         if attached.is_null() {
-            return;
+            return Ok(());
         }
         ffi::SSL_CTX_set_ex_data(ctx, index, ptr::null_mut());
         let mut attached = Box::from_raw(attached);
@@ -145,6 +158,7 @@ pub unsafe fn detach(ctx: *mut SSL_CTX) {
         attached.leave_tickets(ctx);
     }
     count_gone();
+    Ok(())
 }
 
 /// Whether a context is attached.

@@ -22,6 +22,8 @@ pub enum StoreError {
     Unencodable,
     /// The bytes are not those of exactly one session.
     NotASession,
+    /// It is one of another OpenSSL than the library's.
+    OtherOpenSsl,
     /// OpenSSL had no memory.
     NoMemory,
     /// The process is about to end, and OpenSSL has done so already.
@@ -72,6 +74,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Unencodable => write!(f, "OpenSSL cannot encode it"),
             Self::NotASession => write!(f, "not exactly one whole session"),
+            Self::OtherOpenSsl => write!(f, "it is one of another OpenSSL than the library's"),
             Self::NoMemory => NoMemory.fmt(f),
             Self::OpenSslEnded => write!(f, "the process ends, and OpenSSL is no longer there"),
             Self::NotStored(reason) => reason.fmt(f),

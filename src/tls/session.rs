@@ -11,6 +11,7 @@ use openssl_sys::SSL_SESSION;
 use super::bindings::{CRYPTO_clear_free, DTLS1_VERSION_MAJOR, SSL3_VERSION_MAJOR};
 use super::error::StoreError;
 use super::template::{Parts, Templates};
+use super::version::is_session_of_this_openssl;
 use super::visit::Visit;
 
 /// The DER bytes of a session, in memory of OpenSSL's. Wiped when dropped.
@@ -22,6 +23,9 @@ pub struct Encoded {
 impl Encoded {
     /// Encodes a session. OpenSSL cannot encode one without a cipher or a version.
     pub fn new(session: &SslSessionRef) -> Result<Self, StoreError> {
+        if !is_session_of_this_openssl(session) {
+            return Err(StoreError::OtherOpenSsl);
+        }
         // OpenSSL encodes a session that has no version yet, and then cannot read it.
         // SAFETY: the session is live.
         let version = unsafe { openssl_sys::SSL_SESSION_get_protocol_version(session.as_ptr()) };

@@ -1,6 +1,7 @@
 //! Session tickets: the callbacks that encrypt and decrypt them, and their keys.
 
 use std::ffi::{c_char, c_int, c_uchar, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
@@ -161,8 +162,21 @@ unsafe fn init(
     };
     if done {
         visit.end_in_success();
+    } else {
+        drop(visit);
+        say_no_algorithms();
     }
     done
+}
+
+/// OpenSSL does not tell the library context of an `SSL_CTX`, so ciphers and random bytes are those
+/// of the default one.
+#[cold]
+fn say_no_algorithms() {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        log::error!(target: "ssl_session_ticket", "no ticket is issued or read: OpenSSL's default library context has no AES-CBC or no HMAC-SHA256");
+    }
 }
 
 /// Makes a random ticket key if there is none yet.

@@ -3,7 +3,13 @@
 use std::ffi::{CStr, c_ulong, c_void};
 use std::fmt;
 
+use foreign_types::ForeignTypeRef;
+use openssl::ssl::SslSessionRef;
 use openssl_sys as ffi;
+use openssl_sys::SSL_CTX;
+
+use super::bindings::{SSL_CTX_get_ssl_method, SSL_SESSION_get0_cipher};
+use crate::base::system::are_in_one_file;
 
 /// Displays as the library's version, and those of OpenSSL at build time and at run time.
 #[derive(Clone, Copy)]
@@ -28,6 +34,29 @@ pub fn versions() -> Versions {
     // SAFETY: may be called at any time; the result is a string that lives forever.
     let runs_with = unsafe { CStr::from_ptr(ffi::OpenSSL_version(ffi::OPENSSL_VERSION)) };
     Versions { runs_with }
+}
+
+/// Whether a context was made by the OpenSSL that the library calls. A process may have several: a
+/// host with one linked into it, a Python package with one in its wheel.
+///
+/// # Safety
+/// `ctx` is a live `SSL_CTX` of any OpenSSL.
+pub unsafe fn is_of_this_openssl(ctx: *const SSL_CTX) -> bool {
+    // SAFETY: reads one pointer, near the start of the context; one of another version has
+    // something else there.
+    is_in_this_openssl(unsafe { SSL_CTX_get_ssl_method(ctx) }.cast())
+}
+
+/// [`is_of_this_openssl`] for a session. One without a cipher suite cannot be told.
+pub fn is_session_of_this_openssl(session: &SslSessionRef) -> bool {
+    // SAFETY: as above.
+    let cipher = unsafe { SSL_SESSION_get0_cipher(session.as_ptr()) };
+    cipher.is_null() || is_in_this_openssl(cipher.cast())
+}
+
+/// Whether this is one of OpenSSL's static tables.
+fn is_in_this_openssl(address: *const c_void) -> bool {
+    are_in_one_file(address, ffi::SSL_get_SSL_CTX as *const c_void)
 }
 
 /// Whether this OpenSSL, having no memory for its table, leaves a session on the list of its cache
