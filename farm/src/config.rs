@@ -10,7 +10,7 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::keys::MAX_KEYS;
+use crate::keys::plan::MAX_KEYS;
 use crate::seal::{Secret, read_private};
 
 /// Everything that can be set, checked.

@@ -12,12 +12,12 @@ use std::path::Path;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::Farm;
 use crate::config::Config;
 use crate::host::{Host, Level, Log, TSReturnCode};
+use crate::member::Member;
 
 /// The farm that this process is a member of.
-static FARM: OnceLock<&'static Farm> = OnceLock::new();
+static MEMBER: OnceLock<&'static Member> = OnceLock::new();
 
 /// What there is of it before it has been started.
 enum Stage {
@@ -98,9 +98,9 @@ pub unsafe extern "C" fn TSSslSessionFarmStatsText(
         if len_ptr.is_null() {
             return Err("len_ptr is NULL".into());
         }
-        let text = FARM
+        let text = MEMBER
             .get()
-            .map_or_else(String::new, |farm| farm.counters().text());
+            .map_or_else(String::new, |member| member.counters().text());
         // SAFETY: the caller vouches for the pointers; what is written fits in the space.
         unsafe {
             let space = if buffer.is_null() { 0 } else { *len_ptr };
@@ -133,10 +133,10 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
         if name.is_null() || value.is_null() {
             return Err("an argument is NULL".into());
         }
-        let farm = FARM.get().ok_or("the farm has not been started")?;
+        let member = MEMBER.get().ok_or("the farm has not been started")?;
         // SAFETY: the caller vouches for the string.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        let found = farm.counters().get(&name);
+        let found = member.counters().get(&name);
         let found = found.ok_or_else(|| format!("{name}: there is no such counter"))?;
         // SAFETY: the caller vouches for the pointer.
         unsafe { *value = found };
@@ -190,8 +190,9 @@ fn ready() {
 }
 
 fn start(config: Config, host: Host) -> Result<(), String> {
-    let farm = Farm::start(config, host)?;
-    FARM.set(farm)
+    let member = Member::start(config, host)?;
+    MEMBER
+        .set(member)
         .map_err(|_| "the farm has been started before".into())
 }
 

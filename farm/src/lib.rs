@@ -11,29 +11,14 @@ compile_error!("the C boundary needs panic = \"unwind\": a panic must not end th
 pub mod config;
 #[forbid(unsafe_code)]
 pub mod counters;
-#[forbid(unsafe_code)]
-mod farm;
 pub mod ffi;
 pub mod host;
-#[forbid(unsafe_code)]
-pub mod keeper;
-#[forbid(unsafe_code)]
 pub mod keys;
 #[forbid(unsafe_code)]
 mod log_limit;
 #[forbid(unsafe_code)]
-pub mod message;
-#[forbid(unsafe_code)]
-pub mod publish;
-#[forbid(unsafe_code)]
-pub mod queue;
-#[forbid(unsafe_code)]
-pub mod receive;
-#[forbid(unsafe_code)]
-pub mod redis_link;
+pub mod member;
+pub mod redis;
 #[forbid(unsafe_code)]
 pub mod seal;
-#[forbid(unsafe_code)]
-pub mod tombstones;
-
-pub use farm::Farm;
+pub mod sessions;

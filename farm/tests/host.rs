@@ -26,7 +26,7 @@ use openssl::ssl::{
 use common::{WARNINGS, built, certificate, root, run, scratch, source};
 use tssession_farm::counters::{Counter, Counters};
 use tssession_farm::host::{Host, Level, Missing};
-use tssession_farm::queue::Event;
+use tssession_farm::sessions::queue::Event;
 
 /// Runs a test of this file that is ignored otherwise, in a process of its own.
 fn alone(test: &str, host: &Path) -> String {

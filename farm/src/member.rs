@@ -8,14 +8,14 @@ use redis::RedisError;
 use crate::config::Config;
 use crate::counters::{Counter, Counters};
 use crate::host::{Host, Level};
-use crate::keeper::Keeper;
+use crate::keys::keeper::Keeper;
 use crate::log_limit::{LogLimit, Topic};
-use crate::publish;
-use crate::queue::{Event, Item, Queue};
-use crate::receive;
-use crate::redis_link::{CLOCK_LEEWAY_MS, Clock, Link, is_answer, is_near};
+use crate::redis::link::{CLOCK_LEEWAY_MS, Clock, Link, is_answer, is_near};
 use crate::seal::{AHEAD_MS, Opened, Opener, Sealer, SenderId};
-use crate::tombstones::Tombstones;
+use crate::sessions::publish;
+use crate::sessions::queue::{Event, Item, Queue};
+use crate::sessions::receive;
+use crate::sessions::tombstones::Tombstones;
 
 /// How much is told of an error: the answer that was not understood may be part of it.
 const ERROR_CHARS: usize = 300;
@@ -28,7 +28,7 @@ const TOMBSTONES: usize = 100_000;
 const LONGER_MS: u64 = AHEAD_MS + 2 * CLOCK_LEEWAY_MS;
 
 /// What the threads of a member share.
-pub struct Farm {
+pub struct Member {
     pub(crate) config: Config,
     pub(crate) host: Host,
     pub(crate) counters: Counters,
@@ -43,21 +43,21 @@ pub struct Farm {
     is_disbelieved: AtomicBool,
 }
 
-static FARM: OnceLock<Farm> = OnceLock::new();
+static MEMBER: OnceLock<Member> = OnceLock::new();
 
 /// Called in handshakes.
 fn on_session_event(event: Event, id: &[u8]) {
-    let Some(farm) = FARM.get() else {
+    let Some(member) = MEMBER.get() else {
         return;
     };
     if let Some(item) = Item::new(event, id)
-        && !farm.queue.push(item)
+        && !member.queue.push(item)
     {
-        farm.counters.count(Counter::Dropped);
+        member.counters.count(Counter::Dropped);
     }
 }
 
-impl Farm {
+impl Member {
     /// Joins the farm, once in a process. Waits for the current ticket keys for no longer than
     /// Redis is given to take a connection and to answer once.
     pub fn start(config: Config, host: Host) -> Result<&'static Self, String> {
@@ -97,7 +97,7 @@ impl Farm {
         };
 
         let mut is_new = false;
-        let farm = FARM.get_or_init(|| {
+        let member = MEMBER.get_or_init(|| {
             is_new = true;
             Self {
                 queue: Queue::new(config.queue),
@@ -122,26 +122,26 @@ impl Farm {
         if let Some(mut keeper) = keeper {
             let (said, looked) = mpsc::sync_channel(1);
             let run = move || {
-                keeper.step(farm);
+                keeper.step(member);
                 // Nobody waits any more if it took too long.
                 let _ = said.send(());
-                keeper.run(farm);
+                keeper.run(member);
             };
-            farm.spawn("farm-keys", run)?;
+            member.spawn("farm-keys", run)?;
             // Before there are handshakes: a key of its own would be of no use to others.
-            let _ = looked.recv_timeout(farm.config.redis.timeout * 2);
+            let _ = looked.recv_timeout(member.config.redis.timeout * 2);
         }
-        farm.spawn("farm-publish", move || {
-            publish::run(farm, publisher, sealer)
+        member.spawn("farm-publish", move || {
+            publish::run(member, publisher, sealer)
         })?;
-        farm.spawn("farm-upkeep", move || publish::keep_up(farm, upkeep))?;
+        member.spawn("farm-upkeep", move || publish::keep_up(member, upkeep))?;
         for (link, openers) in readers {
-            farm.spawn("farm-read", move || receive::run(farm, link, openers))?;
+            member.spawn("farm-read", move || receive::run(member, link, openers))?;
         }
-        if !farm.host.add_hook(on_session_event) {
+        if !member.host.add_hook(on_session_event) {
             return Err("the host has no hook for TLS sessions".to_owned());
         }
-        Ok(farm)
+        Ok(member)
     }
 
     fn spawn(

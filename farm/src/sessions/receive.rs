@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{RedisResult, Value, cmd};
 
-use crate::Farm;
 use crate::counters::Counter;
-use crate::message;
-use crate::publish::stream;
-use crate::redis_link::{self, Link};
+use crate::member::Member;
+use crate::redis::link::{self, Link};
 use crate::seal::{self, Kind, Opened, Opener};
+use crate::sessions::message;
+use crate::sessions::publish::stream;
 
 /// How many entries of each stream one answer has at most. Half as many, and so on, when Redis has
 /// broken off, as it does when somebody has written very large ones; all again when nothing is left.
@@ -39,22 +39,22 @@ struct Position {
 }
 
 /// Reads these partitions for as long as the process runs.
-pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
+pub fn run(member: &'static Member, mut link: Link, openers: Vec<(u32, Opener)>) {
     let now = loop {
-        match redis_link::ask_time(&mut link) {
+        match link::ask_time(&mut link) {
             Ok(now) => break now,
             Err(error) => {
-                farm.redis_failed(&mut link, "reading", &error);
+                member.redis_failed(&mut link, "reading", &error);
                 std::thread::sleep(link.next_wait());
             }
         }
     };
-    farm.hear_time(now);
+    member.hear_time(now);
     // Whatever is still alive.
-    let from = farm.oldest_entry(now);
+    let from = member.oldest_entry(now);
     let begin = |(partition, opener)| Position {
         partition,
-        stream: stream(&farm.config, partition),
+        stream: stream(&member.config, partition),
         last: format!("{from}-0"),
         opener,
     };
@@ -63,14 +63,14 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
     let mut look_at = Instant::now();
     let mut batch = BATCH;
     loop {
-        let mut result = read(farm, &mut link, &mut positions, batch);
+        let mut result = read(member, &mut link, &mut positions, batch);
         if result.is_ok() && look_at <= Instant::now() {
             look_at = Instant::now() + LOOK_BACK;
-            result = look_back(farm, &mut link, &mut positions).and(result);
+            result = look_back(member, &mut link, &mut positions).and(result);
         }
         match result {
             Ok(is_all) => {
-                farm.redis_works(&mut link);
+                member.redis_works(&mut link);
                 is_behind = false;
                 if is_all {
                     batch = BATCH;
@@ -81,7 +81,7 @@ pub fn run(farm: &'static Farm, mut link: Link, openers: Vec<(u32, Opener)>) {
                 if error.is_connection_dropped() && !error.is_connection_refusal() {
                     batch = (batch / 2).max(1);
                 }
-                farm.redis_failed(&mut link, "reading", &error);
+                member.redis_failed(&mut link, "reading", &error);
                 std::thread::sleep(link.next_wait());
                 if !is_behind {
                     is_behind = true;
@@ -108,9 +108,9 @@ fn parts(id: &str) -> (u64, u64) {
 /// Reads from their beginning the streams whose last entry is earlier than what was read of them:
 /// they were emptied, and Redis's clock has gone back, or it is another Redis. Only while that
 /// may be; what was read before is refused as such.
-fn look_back(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisResult<()> {
+fn look_back(member: &Member, link: &mut Link, positions: &mut [Position]) -> RedisResult<()> {
     // What this process thinks is the time of Redis may be a little behind.
-    let now = farm.clock.now_ms() + LOOK_BACK.as_millis() as u64;
+    let now = member.clock.now_ms() + LOOK_BACK.as_millis() as u64;
     for position in positions.iter_mut().filter(|p| parts(&p.last).0 > now) {
         let mut command = cmd("XREVRANGE");
         command.arg(&position.stream).arg("+").arg("-");
@@ -126,7 +126,7 @@ fn look_back(farm: &Farm, link: &mut Link, positions: &mut [Position]) -> RedisR
 
 /// Whether that was all that there is.
 fn read(
-    farm: &Farm,
+    member: &Member,
     link: &mut Link,
     positions: &mut [Position],
     batch: usize,
@@ -154,22 +154,22 @@ fn read(
             continue;
         };
         for entry in key.ids {
-            apply(farm, position, &entry);
+            apply(member, position, &entry);
             position.last = entry.id;
         }
     }
     Ok(is_all)
 }
 
-fn apply(farm: &Farm, position: &mut Position, entry: &StreamId) {
+fn apply(member: &Member, position: &mut Position, entry: &StreamId) {
     let opener = &mut position.opener;
-    let counters = &farm.counters;
+    let counters = &member.counters;
     counters.count(Counter::Received);
-    let now = farm.clock.now_ms();
+    let now = member.clock.now_ms();
     let Some(Value::BulkString(sealed)) = entry.map.get("m") else {
         return counters.count(Counter::RefusedGarbage);
     };
-    let lifetime = farm.config.session_lifetime.as_millis() as u64;
+    let lifetime = member.config.session_lifetime.as_millis() as u64;
     let opened = match opener.open(sealed, now, lifetime) {
         Ok(opened) => opened,
         Err(refusal) => {
@@ -177,41 +177,41 @@ fn apply(farm: &Farm, position: &mut Position, entry: &StreamId) {
         }
     };
     // Copied from another stream, where it was counted as seen.
-    if seal::partition(&opened.subject, farm.config.partitions) != position.partition {
+    if seal::partition(&opened.subject, member.config.partitions) != position.partition {
         return counters.count(Counter::RefusedForged);
     }
     counters.set(Counter::LagMs, now.saturating_sub(opened.time_ms) as i64);
     match opened.kind {
-        Kind::Session => insert(farm, opener, &opened),
-        Kind::Removal => remove(farm, opener, &opened),
+        Kind::Session => insert(member, opener, &opened),
+        Kind::Removal => remove(member, opener, &opened),
         // Of no use in a stream, though authentic.
         Kind::KeySet => counters.count(Counter::RefusedGarbage),
     }
 }
 
-fn insert(farm: &Farm, opener: &Opener, opened: &Opened) {
-    let counters = &farm.counters;
+fn insert(member: &Member, opener: &Opener, opened: &Opened) {
+    let counters = &member.counters;
     let session = message::decode_session(&opened.plain);
     let Some((id, der)) = session.filter(|(id, _)| opened.is_for(opener, id)) else {
         return counters.count(Counter::RefusedNotASession);
     };
-    if farm.is_removed(id, opened) {
+    if member.is_removed(id, opened) {
         return counters.count(Counter::RefusedTombstone);
     }
-    let counter = match farm.host.insert(id, der) {
+    let counter = match member.host.insert(id, der) {
         true => Counter::Inserted,
         false => Counter::RefusedNotASession,
     };
     counters.count(counter);
 }
 
-fn remove(farm: &Farm, opener: &Opener, opened: &Opened) {
+fn remove(member: &Member, opener: &Opener, opened: &Opened) {
     let id = message::decode_removal(&opened.plain);
     let Some(id) = id.filter(|id| opened.is_for(opener, id)) else {
-        return farm.counters.count(Counter::RefusedNotASession);
+        return member.counters.count(Counter::RefusedNotASession);
     };
-    farm.note_removal(id, opened.sender, opened.counter, opened.time_ms);
-    if farm.host.remove(id) {
-        farm.counters.count(Counter::Removed);
+    member.note_removal(id, opened.sender, opened.counter, opened.time_ms);
+    if member.host.remove(id) {
+        member.counters.count(Counter::Removed);
     }
 }

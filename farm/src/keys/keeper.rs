@@ -10,15 +10,15 @@ use std::time::Duration;
 use redis::{RedisResult, cmd};
 use zeroize::Zeroizing;
 
-use crate::Farm;
 use crate::config::TicketKeys;
 use crate::counters::Counter;
 use crate::host::Level;
-use crate::keys::{self, Alone, Key, KeyBytes, KeySet};
+use crate::keys::plan::{self, Alone, Key, KeyBytes, KeySet};
 use crate::log_limit::Topic;
-use crate::message;
-use crate::redis_link::Link;
+use crate::member::Member;
+use crate::redis::link::Link;
 use crate::seal::{Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
+use crate::sessions::message;
 
 /// Takes the lease if nobody has it and prolongs it if it is ours, or gives it back if it is not
 /// wanted (`ARGV[3]`), and tells how things are. What is not
@@ -131,14 +131,14 @@ impl Keeper {
     }
 
     /// Runs for as long as the process.
-    pub fn run(mut self, farm: &'static Farm) {
+    pub fn run(mut self, member: &'static Member) {
         loop {
             let pause = match self.link.is_down {
                 true => self.link.next_wait().min(self.pause()),
                 false => self.pause(),
             };
             std::thread::sleep(pause);
-            self.step(farm);
+            self.step(member);
         }
     }
 
@@ -149,33 +149,34 @@ impl Keeper {
     }
 
     /// Looks at Redis, does what the leader has to, and gives the host what is in force.
-    pub fn step(&mut self, farm: &Farm) {
-        match self.look(farm) {
+    pub fn step(&mut self, member: &Member) {
+        match self.look(member) {
             Ok(()) => {
-                self.answered_ms = farm.clock.elapsed_ms();
-                farm.redis_works(&mut self.link);
+                self.answered_ms = member.clock.elapsed_ms();
+                member.redis_works(&mut self.link);
             }
             Err(error) => {
-                farm.counters.set(Counter::Leader, 0);
-                farm.redis_failed(&mut self.link, "keeping ticket keys", &error);
+                member.counters.set(Counter::Leader, 0);
+                member.redis_failed(&mut self.link, "keeping ticket keys", &error);
             }
         }
-        self.see_to_being_alone(farm);
-        self.give(farm);
+        self.see_to_being_alone(member);
+        self.give(member);
     }
 
     /// Alone is who has had no answer for the lifetime of a key, and who has had answers but, for
     /// longer than it takes until somebody else leads, no new set: a Redis that holds them
     /// back must not have one key used for ever.
-    fn see_to_being_alone(&mut self, farm: &Farm) {
-        let now = farm.clock.elapsed_ms();
+    fn see_to_being_alone(&mut self, member: &Member) {
+        let now = member.clock.elapsed_ms();
         let takes_over_ms = self.times.lease.as_millis() as u64;
         let contact = self.answered_ms.min(self.sealed_ms + takes_over_ms);
-        farm.counters
+        member
+            .counters
             .set(Counter::KeySetAgeMs, (now - self.sealed_ms) as i64);
         if self.alone.step(contact, now, &self.times, random_key) {
             let text = "no key set of other members for a key's lifetime: this member makes keys of its own";
-            farm.log(Topic::Keys, Level::Warning, text.to_owned());
+            member.log(Topic::Keys, Level::Warning, text.to_owned());
         }
         // The last of the farm's has ceased to encrypt a lifetime ago.
         let lifetime = self.times.lifetime.as_millis() as u64;
@@ -184,67 +185,67 @@ impl Keeper {
         }
     }
 
-    fn name(farm: &Farm, what: &str) -> String {
-        format!("tssession:{{{}}}:{what}", farm.config.farm)
+    fn name(member: &Member, what: &str) -> String {
+        format!("tssession:{{{}}}:{what}", member.config.farm)
     }
 
-    fn look(&mut self, farm: &Farm) -> RedisResult<()> {
+    fn look(&mut self, member: &Member) -> RedisResult<()> {
         let mut command = cmd("EVAL");
         command.arg(LOOK).arg(3);
         for what in ["lease", "number", "keys"] {
-            command.arg(Self::name(farm, what));
+            command.arg(Self::name(member, what));
         }
         command.arg(&self.member);
         command.arg(self.times.lease.as_millis() as u64);
-        command.arg(u8::from(farm.believes_redis()));
+        command.arg(u8::from(member.believes_redis()));
         command.arg(SEALED_MAX);
         let (redis_ms, number, sealed): (u64, u64, Vec<u8>) =
             self.link.run(&command, Duration::ZERO)?;
-        if !farm.hear_time(redis_ms) {
+        if !member.hear_time(redis_ms) {
             // Whose clock is wrong, of the two, nobody knows; others would refuse what is sealed.
-            farm.counters.set(Counter::Leader, 0);
+            member.counters.set(Counter::Leader, 0);
             return Ok(());
         }
-        farm.counters.set(Counter::Leader, i64::from(number > 0));
+        member.counters.set(Counter::Leader, i64::from(number > 0));
         if sealed != self.seen {
-            self.worth = self.take_over(farm, &sealed);
+            self.worth = self.take_over(member, &sealed);
             self.seen = sealed;
         }
         if number > 0 {
-            self.lead(farm, number, redis_ms)?;
+            self.lead(member, number, redis_ms)?;
         } else if self.worth == Worth::Lacking {
-            self.write(farm, None, redis_ms)?;
+            self.write(member, None, redis_ms)?;
         }
         Ok(())
     }
 
     /// Takes over what there is in a set from Redis.
-    fn take_over(&mut self, farm: &Farm, sealed: &[u8]) -> Worth {
+    fn take_over(&mut self, member: &Member, sealed: &[u8]) -> Worth {
         if sealed.is_empty() {
             return Worth::Nothing;
         }
-        let now = farm.clock.now_ms();
+        let now = member.clock.now_ms();
         let opened = self.opener.open(sealed, now, self.oldest_ms());
         let set = opened.and_then(|opened| Ok((key_set(&opened)?, opened.time_ms)));
         match set {
             Ok((theirs, time_ms)) => {
-                let sealed_ms = farm
+                let sealed_ms = member
                     .clock
                     .elapsed_ms()
                     .saturating_sub(now.saturating_sub(time_ms));
                 self.sealed_ms = self.sealed_ms.max(sealed_ms);
-                self.keys = keys::merged(&self.keys, &theirs, now, &self.times);
-                match keys::has_all(&theirs, &self.keys) {
+                self.keys = plan::merged(&self.keys, &theirs, now, &self.times);
+                match plan::has_all(&theirs, &self.keys) {
                     true => Worth::Complete,
                     false => Worth::Lacking,
                 }
             }
             Err(refusal) => {
-                farm.counters.count(refusal.into());
+                member.counters.count(refusal.into());
                 // Once, until one is taken again.
                 if self.worth != Worth::Refused {
                     let text = format!("the key set in Redis is refused: {refusal:?}");
-                    farm.log(Topic::Keys, Level::Warning, text);
+                    member.log(Topic::Keys, Level::Warning, text);
                 }
                 Worth::Refused
             }
@@ -256,17 +257,17 @@ impl Keeper {
         (self.times.lifetime + self.times.rotation).as_millis() as u64
     }
 
-    fn lead(&mut self, farm: &Farm, number: u64, redis_ms: u64) -> RedisResult<()> {
-        let planned = keys::plan(&self.keys, farm.clock.now_ms(), &self.times, random_key);
-        let is_due = self
-            .written_ms
-            .is_none_or(|written| farm.clock.elapsed_ms() - written >= CONFIRM.as_millis() as u64);
+    fn lead(&mut self, member: &Member, number: u64, redis_ms: u64) -> RedisResult<()> {
+        let planned = plan::plan(&self.keys, member.clock.now_ms(), &self.times, random_key);
+        let is_due = self.written_ms.is_none_or(|written| {
+            member.clock.elapsed_ms() - written >= CONFIRM.as_millis() as u64
+        });
         let has_changed = planned.is_some() || self.worth != Worth::Complete;
         if !has_changed && !is_due {
             return Ok(());
         }
         let before = planned.map(|keys| std::mem::replace(&mut self.keys, keys));
-        let is_written = self.write(farm, Some(number), redis_ms);
+        let is_written = self.write(member, Some(number), redis_ms);
         // Only what all others will see may be in force here.
         if !matches!(is_written, Ok(true))
             && let Some(before) = before
@@ -278,7 +279,7 @@ impl Keeper {
 
     /// Writes the keys that are known: as the leader with a lease, or as one who only knows more than
     /// is in Redis. `false`: something there has changed meanwhile.
-    fn write(&mut self, farm: &Farm, lease: Option<u64>, redis_ms: u64) -> RedisResult<bool> {
+    fn write(&mut self, member: &Member, lease: Option<u64>, redis_ms: u64) -> RedisResult<bool> {
         if self.keys.is_empty() {
             return Ok(false);
         }
@@ -287,12 +288,12 @@ impl Keeper {
             keys: self.keys.clone(),
         };
         let plain = message::encode_key_set(&set);
-        let now = farm.clock.now_ms();
+        let now = member.clock.now_ms();
         let sealed = match self.sealer.seal(Kind::KeySet, &[0; 32], now, &plain) {
             Ok(sealed) => sealed,
             Err(error) => {
                 let text = format!("a key set cannot be sealed: {error}");
-                farm.log(Topic::Sealing, Level::Error, text);
+                member.log(Topic::Sealing, Level::Error, text);
                 return Ok(false);
             }
         };
@@ -301,32 +302,32 @@ impl Keeper {
         let mut command = cmd("EVAL");
         command.arg(STORE).arg(2);
         command
-            .arg(Self::name(farm, "lease"))
-            .arg(Self::name(farm, "keys"));
+            .arg(Self::name(member, "lease"))
+            .arg(Self::name(member, "keys"));
         command.arg(lease).arg(&sealed).arg(latest).arg(&self.seen);
         command.arg(self.oldest_ms()).arg(SEALED_MAX);
         let is_written = self.link.run(&command, Duration::ZERO)?;
         if is_written {
             self.seen = sealed;
             self.worth = Worth::Complete;
-            self.sealed_ms = farm.clock.elapsed_ms();
+            self.sealed_ms = member.clock.elapsed_ms();
             self.written_ms = Some(self.sealed_ms);
         }
         Ok(is_written)
     }
 
     /// Gives the host the keys that are in force, if they are others than before.
-    fn give(&mut self, farm: &Farm) {
-        let in_force = self.alone.in_force(&self.keys, farm.clock.now_ms());
+    fn give(&mut self, member: &Member) {
+        let in_force = self.alone.in_force(&self.keys, member.clock.now_ms());
         if in_force.is_empty() || *in_force == *self.given {
             return;
         }
-        if farm.host.update_ticket_keys(&in_force) {
-            farm.counters.count(Counter::KeyGeneration);
+        if member.host.update_ticket_keys(&in_force) {
+            member.counters.count(Counter::KeyGeneration);
             self.given = in_force;
         } else {
             let text = "the host refuses the ticket keys".to_owned();
-            farm.log(Topic::Keys, Level::Error, text);
+            member.log(Topic::Keys, Level::Error, text);
         }
     }
 }

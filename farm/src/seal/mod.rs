@@ -616,7 +616,7 @@ mod tests {
     /// Other implementations can be written from the document: `vectors/sealed.py` is one.
     #[test]
     fn the_bytes_are_those_of_the_document() {
-        let vector = hex(include_str!("../vectors/sealed.txt"));
+        let vector = hex(include_str!("../../vectors/sealed.txt"));
         let id: Vec<u8> = (0x40..0x60).collect();
         let plain = [&[32], &id[..], b"thirty bytes that are not DER."].concat();
         let sender = std::array::from_fn(|n| 0xa0 + n as u8);

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::keys::{Key, KeySet};
+use crate::keys::plan::{Key, KeySet};
 
 /// Bytes of a key in a key set: those of the key, when it was made, and from when it encrypts.
 const KEY_LEN: usize = 48 + 8 + 8;

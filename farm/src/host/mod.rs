@@ -24,7 +24,7 @@ use tssession_ats::{
 use zeroize::Zeroizing;
 
 use crate::counters::Counters;
-use crate::queue::Event;
+use crate::sessions::queue::Event;
 
 /// Whether a function did its work, for C. As in `<ts/ts.h>`.
 #[repr(C)]

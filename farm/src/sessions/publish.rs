@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 
-use crate::Farm;
 use crate::config::Config;
 use crate::counters::Counter;
 use crate::host::Level;
 use crate::log_limit::Topic;
-use crate::message;
-use crate::queue::{Event, Item};
-use crate::redis_link::{self, Backoff, Link};
+use crate::member::Member;
+use crate::redis::link::{self, Backoff, Link};
 use crate::seal::{self, Kind, Sealer};
+use crate::sessions::message;
+use crate::sessions::queue::{Event, Item};
 
 /// How many items one pipeline has at most.
 const BATCH: usize = 512;
@@ -65,19 +65,19 @@ pub fn stream(config: &Config, partition: u32) -> String {
 }
 
 /// Runs for as long as the process.
-pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
+pub fn run(member: &'static Member, mut link: Link, mut sealer: Sealer) {
     let mut items = Vec::with_capacity(BATCH);
     let mut early = VecDeque::new();
-    let mut outboxes = Outboxes::new(&farm.config, link.is_cluster());
+    let mut outboxes = Outboxes::new(&member.config, link.is_cluster());
     let mut show_at = Instant::now();
     loop {
         if show_at <= Instant::now() {
             show_at = Instant::now() + SHOW;
-            farm.host.show(&farm.counters);
-            farm.log_held();
+            member.host.show(&member.counters);
+            member.log_held();
         }
-        if let Err(error) = outboxes.send(farm, &mut link) {
-            farm.redis_failed(&mut link, "publishing", &error);
+        if let Err(error) = outboxes.send(member, &mut link) {
+            member.redis_failed(&mut link, "publishing", &error);
         }
         // Nothing is taken from the queue while all of Redis is away: it keeps the newest.
         if outboxes.all_wait() {
@@ -89,9 +89,9 @@ pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
             false => BETWEEN_ATTEMPTS,
         };
         items.clear();
-        farm.queue.take(&mut items, BATCH, wait);
+        member.queue.take(&mut items, BATCH, wait);
         for item in items.drain(..) {
-            prepare(farm, &mut sealer, &mut outboxes, &mut early, item, 1);
+            prepare(member, &mut sealer, &mut outboxes, &mut early, item, 1);
         }
         let now = Instant::now();
         for _ in 0..early.len() {
@@ -102,7 +102,7 @@ pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
                     next,
                 }) if next <= now => {
                     prepare(
-                        farm,
+                        member,
                         &mut sealer,
                         &mut outboxes,
                         &mut early,
@@ -118,7 +118,7 @@ pub fn run(farm: &'static Farm, mut link: Link, mut sealer: Sealer) {
 
 /// Makes a message of what was reported.
 fn prepare(
-    farm: &Farm,
+    member: &Member,
     sealer: &mut Sealer,
     outboxes: &mut Outboxes,
     early: &mut VecDeque<Early>,
@@ -128,10 +128,10 @@ fn prepare(
     let id = item.id();
     let (kind, plain) = match item.event {
         Event::Removed => {
-            farm.note_own_removal(id);
+            member.note_own_removal(id);
             (Kind::Removal, message::encode_removal(id))
         }
-        Event::New => match farm.host.get_der(id) {
+        Event::New => match member.host.get_der(id) {
             Some(der) => (Kind::Session, message::encode_session(id, &der)),
             None if attempts < ATTEMPTS && early.len() < BATCH * 8 => {
                 let next = Instant::now() + BETWEEN_ATTEMPTS;
@@ -142,20 +142,20 @@ fn prepare(
                 });
                 return;
             }
-            None => return farm.counters.count(Counter::Missing),
+            None => return member.counters.count(Counter::Missing),
         },
     };
     let subject = sealer.subject(id);
-    match sealer.seal(kind, &subject, farm.clock.now_ms(), &plain) {
+    match sealer.seal(kind, &subject, member.clock.now_ms(), &plain) {
         Ok(bytes) => {
-            let partition = seal::partition(&subject, farm.config.partitions);
+            let partition = seal::partition(&subject, member.config.partitions);
             if !outboxes.put(Sealed { partition, bytes }) {
-                farm.counters.count(Counter::Dropped);
+                member.counters.count(Counter::Dropped);
             }
         }
         Err(error) => {
             let text = format!("a message cannot be sealed: {error}");
-            farm.log(Topic::Sealing, Level::Error, text);
+            member.log(Topic::Sealing, Level::Error, text);
         }
     }
 }
@@ -199,7 +199,7 @@ impl Outboxes {
     }
 
     /// Sends what need not wait. An error: of the last one that failed.
-    fn send(&mut self, farm: &Farm, link: &mut Link) -> RedisResult<()> {
+    fn send(&mut self, member: &Member, link: &mut Link) -> RedisResult<()> {
         let mut result = Ok(());
         let mut has_sent = false;
         for outbox in &mut self.boxes {
@@ -207,7 +207,7 @@ impl Outboxes {
             if outbox.messages.is_empty() || outbox.waits(now) {
                 continue;
             }
-            match outbox.send(farm, link) {
+            match outbox.send(member, link) {
                 Ok(()) => {
                     (outbox.backoff, outbox.again_at) = Default::default();
                     has_sent = true;
@@ -219,7 +219,7 @@ impl Outboxes {
             }
         }
         if has_sent && self.first_wait().is_none() {
-            farm.redis_works(link);
+            member.redis_works(link);
         }
         result
     }
@@ -231,17 +231,17 @@ impl Outbox {
     }
 
     /// Appends the messages, which stay when the connection fails.
-    fn send(&mut self, farm: &Farm, link: &mut Link) -> RedisResult<()> {
+    fn send(&mut self, member: &Member, link: &mut Link) -> RedisResult<()> {
         while !self.messages.is_empty() {
             let count = self.messages.len().min(BATCH);
             let commands = self.messages.range(..count);
-            let commands = commands.map(|sealed| append(&farm.config, sealed));
+            let commands = commands.map(|sealed| append(&member.config, sealed));
             match link.run_all(commands.collect()) {
-                Ok(results) => count_sent(farm, self.messages.drain(..count), results),
+                Ok(results) => count_sent(member, self.messages.drain(..count), results),
                 // Redis will not have them, now or in a moment: it is full, or we may not.
-                Err(error) if redis_link::is_answer(&error) => {
-                    farm.redis_refuses(&error);
-                    farm.counters.add(Counter::Dropped, count as i64);
+                Err(error) if link::is_answer(&error) => {
+                    member.redis_refuses(&error);
+                    member.counters.add(Counter::Dropped, count as i64);
                     self.messages.drain(..count);
                 }
                 Err(error) => return Err(error),
@@ -260,36 +260,37 @@ fn append(config: &Config, sealed: &Sealed) -> Cmd {
     command
 }
 
-fn count_sent(farm: &Farm, sent: impl Iterator<Item = Sealed>, results: Vec<Value>) {
+fn count_sent(member: &Member, sent: impl Iterator<Item = Sealed>, results: Vec<Value>) {
     let mut refused = None;
     for (sealed, result) in sent.zip(results) {
         if let Value::ServerError(error) = result {
-            farm.counters.count(Counter::Dropped);
+            member.counters.count(Counter::Dropped);
             refused = Some(error);
             continue;
         }
-        farm.counters.count(Counter::Published);
-        farm.counters
+        member.counters.count(Counter::Published);
+        member
+            .counters
             .add(Counter::PublishedBytes, sealed.bytes.len() as i64);
     }
     match refused {
-        Some(error) => farm.redis_refuses(&RedisError::from(error)),
-        None => farm.redis_takes(),
+        Some(error) => member.redis_refuses(&RedisError::from(error)),
+        None => member.redis_takes(),
     }
 }
 
 /// Drops what no receiver would take any more, and reads the clock. On a connection of its own: a
 /// node of a Cluster that does not answer must not keep the publisher waiting. Runs for as long as the
 /// process.
-pub fn keep_up(farm: &'static Farm, mut link: Link) {
+pub fn keep_up(member: &'static Member, mut link: Link) {
     loop {
-        let pause = match upkeep(farm, &mut link) {
+        let pause = match upkeep(member, &mut link) {
             Ok(()) => {
-                farm.redis_works(&mut link);
+                member.redis_works(&mut link);
                 UPKEEP
             }
             Err(error) => {
-                farm.redis_failed(&mut link, "trimming", &error);
+                member.redis_failed(&mut link, "trimming", &error);
                 UPKEEP_AGAIN
             }
         };
@@ -297,18 +298,18 @@ pub fn keep_up(farm: &'static Farm, mut link: Link) {
     }
 }
 
-fn upkeep(farm: &Farm, link: &mut Link) -> RedisResult<()> {
-    let now = redis_link::ask_time(link)?;
-    farm.hear_time(now);
-    let oldest = farm.oldest_entry(now);
-    for partition in 0..farm.config.partitions {
+fn upkeep(member: &Member, link: &mut Link) -> RedisResult<()> {
+    let now = link::ask_time(link)?;
+    member.hear_time(now);
+    let oldest = member.oldest_entry(now);
+    for partition in 0..member.config.partitions {
         let mut command = cmd("XTRIM");
-        command.arg(stream(&farm.config, partition));
+        command.arg(stream(&member.config, partition));
         command.arg("MINID").arg("~").arg(oldest);
         match link.run::<Value>(&command, Duration::ZERO) {
             // Something else has been put in its place, which would stop readers and publishers.
             Err(error) if error.code() == Some("WRONGTYPE") => {
-                let stream = stream(&farm.config, partition);
+                let stream = stream(&member.config, partition);
                 link.run::<Value>(cmd("DEL").arg(stream), Duration::ZERO)?;
             }
             result => drop(result?),
