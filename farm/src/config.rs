@@ -10,7 +10,7 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::keys::plan::MAX_KEYS;
+use crate::keys::plan::{MAX_KEYS, Times};
 use crate::seal::{Secret, read_private};
 
 /// Everything that can be set, checked.
@@ -33,7 +33,7 @@ pub struct Config {
     /// Events that wait for the publisher.
     pub queue: usize,
     /// `None`: ticket keys are not shared.
-    pub ticket_keys: Option<TicketKeys>,
+    pub ticket_keys: Option<Times>,
 }
 
 /// Where Redis is, and how to get in.
@@ -76,19 +76,6 @@ pub enum Mode {
     },
     /// Nodes of a Cluster.
     Cluster,
-}
-
-/// The times of ticket keys.
-#[derive(Clone, Debug)]
-pub struct TicketKeys {
-    /// A new key so often.
-    pub rotation: Duration,
-    /// A key decrypts for so long after it has ceased to encrypt.
-    pub lifetime: Duration,
-    /// A key decrypts for so long before it encrypts.
-    pub spread: Duration,
-    /// The member that makes keys is given up after so long without a sign of life.
-    pub lease: Duration,
 }
 
 /// What is wrong with a file of settings.
@@ -376,8 +363,8 @@ fn password(
     }
 }
 
-fn ticket_keys(file: TicketKeysFile) -> Result<TicketKeys, String> {
-    let times = TicketKeys {
+fn ticket_keys(file: TicketKeysFile) -> Result<Times, String> {
+    let times = Times {
         rotation: seconds("ticket_keys.rotation", file.rotation)?,
         lifetime: seconds("ticket_keys.lifetime", file.lifetime)?,
         spread: seconds("ticket_keys.spread", file.spread)?,

@@ -10,10 +10,9 @@ use std::time::Duration;
 use redis::{RedisResult, cmd};
 use zeroize::Zeroizing;
 
-use crate::config::TicketKeys;
 use crate::counters::Counter;
 use crate::host::Level;
-use crate::keys::plan::{self, Alone, Key, KeyBytes, KeySet};
+use crate::keys::plan::{self, Alone, Key, KeyBytes, KeySet, Times};
 use crate::log_limit::Topic;
 use crate::member::Member;
 use crate::redis::link::Link;
@@ -79,7 +78,7 @@ pub struct Keeper {
     link: Link,
     sealer: Sealer,
     opener: Opener,
-    times: TicketKeys,
+    times: Times,
     member: String,
     /// Of the farm, the newest first: all that were in any set that came, and are not over.
     keys: Vec<Key>,
@@ -111,7 +110,7 @@ enum Worth {
 
 impl Keeper {
     /// A keeper that knows nothing yet.
-    pub fn new(link: Link, sealer: Sealer, opener: Opener, times: TicketKeys) -> Self {
+    pub fn new(link: Link, sealer: Sealer, opener: Opener, times: Times) -> Self {
         let member = sealer.sender().map(|byte| format!("{byte:02x}"));
         Self {
             link,

@@ -4,10 +4,22 @@
 //! does, and decrypts for `lifetime` after that.
 
 use std::fmt;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::config::TicketKeys;
+/// The times of ticket keys.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// A new key so often.
+    pub rotation: Duration,
+    /// A key decrypts for so long after it has ceased to encrypt.
+    pub lifetime: Duration,
+    /// A key decrypts for so long before it encrypts.
+    pub spread: Duration,
+    /// The member that makes keys is given up after so long without a sign of life.
+    pub lease: Duration,
+}
 
 /// A ticket key in the layout of `TSSslTicketKeyUpdate`. Where it is stays where it is: what is
 /// moved, as vectors do, leaves a copy behind that is not wiped.
@@ -45,14 +57,14 @@ pub struct KeySet {
 /// What fits into a message, and is enough for any sensible ratio of lifetime and rotation.
 pub const MAX_KEYS: usize = 200;
 
-fn ms(duration: std::time::Duration) -> u64 {
+fn ms(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
 /// All keys of two sets that are not over, the newest first. In whatever order sets come, and
 /// however old they are, who has seen the same ones has the same keys: so a set that somebody has put
 /// back does no harm, and two that were made apart become one.
-pub fn merged(ours: &[Key], theirs: &[Key], now_ms: u64, times: &TicketKeys) -> Vec<Key> {
+pub fn merged(ours: &[Key], theirs: &[Key], now_ms: u64, times: &Times) -> Vec<Key> {
     let mut keys = [ours, theirs].concat();
     keys.sort_by(|a, b| (b.from_ms, &b.bytes[..]).cmp(&(a.from_ms, &a.bytes[..])));
     keys.dedup_by(|a, b| a.bytes == b.bytes);
@@ -66,7 +78,7 @@ pub fn has_all(keys: &[Key], of: &[Key]) -> bool {
         .all(|key| keys.iter().any(|other| other.bytes == key.bytes))
 }
 
-fn drop_over(keys: &mut Vec<Key>, now_ms: u64, times: &TicketKeys) {
+fn drop_over(keys: &mut Vec<Key>, now_ms: u64, times: &Times) {
     let is_over = |successor: &Key| successor.from_ms.saturating_add(ms(times.lifetime)) <= now_ms;
     let kept = keys
         .iter()
@@ -76,7 +88,7 @@ fn drop_over(keys: &mut Vec<Key>, now_ms: u64, times: &TicketKeys) {
 }
 
 /// The keys that the leader writes in place of these; `None`: they stay.
-pub fn plan(keys: &[Key], now_ms: u64, times: &TicketKeys, make: Make) -> Option<Vec<Key>> {
+pub fn plan(keys: &[Key], now_ms: u64, times: &Times, make: Make) -> Option<Vec<Key>> {
     let mut keys = keys.to_vec();
     let from_ms = match keys.first() {
         // Nobody has another one: it need not wait until all have it.
@@ -131,13 +143,7 @@ pub struct Alone {
 impl Alone {
     /// To be called again and again, with the time of the last contact and the time now by the
     /// member's own clock, which does not jump. `true`: it is alone from now on.
-    pub fn step(
-        &mut self,
-        last_contact_ms: u64,
-        now_ms: u64,
-        times: &TicketKeys,
-        make: Make,
-    ) -> bool {
+    pub fn step(&mut self, last_contact_ms: u64, now_ms: u64, times: &Times, make: Make) -> bool {
         let was_alone = self.is_alone;
         self.is_alone = now_ms.saturating_sub(last_contact_ms) >= ms(times.lifetime);
         let is_due = self
@@ -181,7 +187,6 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -189,8 +194,8 @@ mod tests {
     const LIFETIME: u64 = 300_000;
     const SPREAD: u64 = 10_000;
 
-    fn times() -> TicketKeys {
-        TicketKeys {
+    fn times() -> Times {
+        Times {
             rotation: Duration::from_millis(ROTATION),
             lifetime: Duration::from_millis(LIFETIME),
             spread: Duration::from_millis(SPREAD),
