@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::config::Config;
 use crate::host::{Host, Level, Log, TSReturnCode};
 use crate::member::Member;
+use crate::start;
 
 /// The farm that this process is a member of.
 static MEMBER: OnceLock<&'static Member> = OnceLock::new();
@@ -100,7 +101,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatsText(
         }
         let text = MEMBER
             .get()
-            .map_or_else(String::new, |member| member.counters().text());
+            .map_or_else(String::new, |member| member.counters.text());
         // SAFETY: the caller vouches for the pointers; what is written fits in the space.
         unsafe {
             let space = if buffer.is_null() { 0 } else { *len_ptr };
@@ -136,7 +137,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
         let member = MEMBER.get().ok_or("the farm has not been started")?;
         // SAFETY: the caller vouches for the string.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        let found = member.counters().get(&name);
+        let found = member.counters.get(&name);
         let found = found.ok_or_else(|| format!("{name}: there is no such counter"))?;
         // SAFETY: the caller vouches for the pointer.
         unsafe { *value = found };
@@ -190,7 +191,7 @@ fn ready() {
 }
 
 fn start(config: Config, host: Host) -> Result<(), String> {
-    let member = Member::start(config, host)?;
+    let member = start::start(config, host)?;
     MEMBER
         .set(member)
         .map_err(|_| "the farm has been started before".into())

@@ -16,9 +16,9 @@ pub mod host;
 pub mod keys;
 #[forbid(unsafe_code)]
 mod log_limit;
-#[forbid(unsafe_code)]
 pub mod member;
 pub mod redis;
 #[forbid(unsafe_code)]
 pub mod seal;
 pub mod sessions;
+pub mod start;

@@ -1,20 +1,19 @@
-//! The one farm that a process may be a member of.
+//! What the threads of a member share, and what they report through it.
+
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redis::RedisError;
 
 use crate::config::Config;
 use crate::counters::{Counter, Counters};
 use crate::host::{Host, Level};
-use crate::keys::keeper::Keeper;
 use crate::log_limit::{LogLimit, Topic};
 use crate::redis::link::{CLOCK_LEEWAY_MS, Clock, Link, is_answer, is_near};
-use crate::seal::{AHEAD_MS, Opened, Opener, Sealer, SenderId};
-use crate::sessions::publish;
-use crate::sessions::queue::{Event, Item, Queue};
-use crate::sessions::receive;
+use crate::seal::{AHEAD_MS, Opened, SenderId};
+use crate::sessions::queue::Queue;
 use crate::sessions::tombstones::Tombstones;
 
 /// How much is told of an error: the answer that was not understood may be part of it.
@@ -27,11 +26,12 @@ const TOMBSTONES: usize = 100_000;
 /// was ahead, as far as is believed, may be taken until it is as far behind.
 const LONGER_MS: u64 = AHEAD_MS + 2 * CLOCK_LEEWAY_MS;
 
-/// What the threads of a member share.
+/// A member of a farm.
 pub struct Member {
     pub(crate) config: Config,
     pub(crate) host: Host,
-    pub(crate) counters: Counters,
+    /// What has happened.
+    pub counters: Counters,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     tombstones: Mutex<Tombstones>,
@@ -43,121 +43,23 @@ pub struct Member {
     is_disbelieved: AtomicBool,
 }
 
-static MEMBER: OnceLock<Member> = OnceLock::new();
-
-/// Called in handshakes.
-fn on_session_event(event: Event, id: &[u8]) {
-    let Some(member) = MEMBER.get() else {
-        return;
-    };
-    if let Some(item) = Item::new(event, id)
-        && !member.queue.push(item)
-    {
-        member.counters.count(Counter::Dropped);
-    }
-}
-
 impl Member {
-    /// Joins the farm, once in a process. Waits for the current ticket keys for no longer than
-    /// Redis is given to take a connection and to answer once.
-    pub fn start(config: Config, host: Host) -> Result<&'static Self, String> {
-        let say = |error: &dyn std::fmt::Display| error.to_string();
-        let Some(secret) = config.secrets.first() else {
-            return Err("no secret is configured".to_owned());
-        };
-        let sealer = Sealer::new(&config.farm, secret).map_err(|error| say(&error))?;
-        let sender = sealer.sender();
-        let new_link = || Link::new(&config.redis).map_err(|error| format!("redis: {error}"));
-        let new_opener = || Opener::new(&config.farm, &config.secrets, sender).map_err(|e| say(&e));
-
-        let publisher = new_link()?;
-        let upkeep = new_link()?;
-        let mut readers = Vec::new();
-        if publisher.is_cluster() {
-            for partition in 0..config.partitions {
-                readers.push((new_link()?, vec![(partition, new_opener()?)]));
-            }
-        } else {
-            let all = (0..config.partitions).map(|partition| Ok((partition, new_opener()?)));
-            readers.push((new_link()?, all.collect::<Result<Vec<_>, String>>()?));
+    /// `sender` seals its messages.
+    pub(crate) fn new(config: Config, host: Host, sender: SenderId) -> Self {
+        let lifetime_ms = config.tombstone_lifetime.as_millis() as u64 + LONGER_MS;
+        Self {
+            queue: Queue::new(config.queue),
+            tombstones: Mutex::new(Tombstones::new(lifetime_ms, TOMBSTONES)),
+            config,
+            host,
+            counters: Counters::default(),
+            clock: Clock::default(),
+            sender,
+            down: AtomicU32::new(0),
+            is_refused: AtomicBool::new(false),
+            log_limit: Mutex::default(),
+            is_disbelieved: AtomicBool::new(false),
         }
-        let keeper = match &config.ticket_keys {
-            None => None,
-            Some(times) => {
-                // Its own sender, so that one counter serves one thread. What it has written, it
-                // opens like anybody's: it may not have heard that Redis took it.
-                let sealer = Sealer::new(&config.farm, secret).map_err(|error| say(&error))?;
-                Some(Keeper::new(
-                    new_link()?,
-                    sealer,
-                    new_opener()?,
-                    times.clone(),
-                ))
-            }
-        };
-
-        let mut is_new = false;
-        let member = MEMBER.get_or_init(|| {
-            is_new = true;
-            Self {
-                queue: Queue::new(config.queue),
-                tombstones: Mutex::new(Tombstones::new(
-                    config.tombstone_lifetime.as_millis() as u64 + LONGER_MS,
-                    TOMBSTONES,
-                )),
-                config,
-                host,
-                counters: Counters::default(),
-                clock: Clock::default(),
-                sender,
-                down: AtomicU32::new(0),
-                is_refused: AtomicBool::new(false),
-                log_limit: Mutex::default(),
-                is_disbelieved: AtomicBool::new(false),
-            }
-        });
-        if !is_new {
-            return Err("this process has joined a farm already".to_owned());
-        }
-        if let Some(mut keeper) = keeper {
-            let (said, looked) = mpsc::sync_channel(1);
-            let run = move || {
-                keeper.step(member);
-                // Nobody waits any more if it took too long.
-                let _ = said.send(());
-                keeper.run(member);
-            };
-            member.spawn("farm-keys", run)?;
-            // Before there are handshakes: a key of its own would be of no use to others.
-            let _ = looked.recv_timeout(member.config.redis.timeout * 2);
-        }
-        member.spawn("farm-publish", move || {
-            publish::run(member, publisher, sealer)
-        })?;
-        member.spawn("farm-upkeep", move || publish::keep_up(member, upkeep))?;
-        for (link, openers) in readers {
-            member.spawn("farm-read", move || receive::run(member, link, openers))?;
-        }
-        if !member.host.add_hook(on_session_event) {
-            return Err("the host has no hook for TLS sessions".to_owned());
-        }
-        Ok(member)
-    }
-
-    fn spawn(
-        &self,
-        name: &'static str,
-        body: impl FnOnce() + Send + 'static,
-    ) -> Result<(), String> {
-        match self.host.spawn(name, Box::new(body)) {
-            true => Ok(()),
-            false => Err(format!("the thread {name} cannot be started")),
-        }
-    }
-
-    /// What has happened.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
     }
 
     fn tombstones(&self) -> MutexGuard<'_, Tombstones> {

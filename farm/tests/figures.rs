@@ -13,9 +13,9 @@ use redis::streams::StreamReadReply;
 use tssession_farm::config::Config;
 use tssession_farm::counters::Counter;
 use tssession_farm::host::Host;
-use tssession_farm::member::Member;
 use tssession_farm::seal::{Kind, Sealer, partition};
 use tssession_farm::sessions::message::encode_session;
+use tssession_farm::start::start;
 
 const SESSIONS: u32 = 100_000;
 const PARTITIONS: u32 = 16;
@@ -141,12 +141,12 @@ fn a_member_catches_up() {
     let library = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     assert!(!library.is_null());
     let (began, cpu_before) = (Instant::now(), cpu());
-    let member = Member::start(config, Host::find().unwrap()).unwrap();
-    while member.counters().value(Counter::Inserted) < SESSIONS.into() {
+    let member = start(config, Host::find().unwrap()).unwrap();
+    while member.counters.value(Counter::Inserted) < SESSIONS.into() {
         assert!(
             began.elapsed() < Duration::from_secs(300),
             "{}",
-            member.counters().text()
+            member.counters.text()
         );
         thread::sleep(Duration::from_millis(2));
     }
