@@ -7,13 +7,13 @@
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::boundary::{TSReturnCode, guard};
 use crate::config::Config;
-use crate::host::{Host, Level, Log, TSReturnCode};
+use crate::host::Host;
 use crate::member::Member;
 use crate::start;
 
@@ -195,26 +195,6 @@ fn start(config: Config, host: Host) -> Result<(), String> {
     MEMBER
         .set(member)
         .map_err(|_| "the farm has been started before".into())
-}
-
-/// Runs the body of what C calls. What fails is logged, and a panic does not leave.
-fn guard<R>(name: &str, fallback: R, body: impl FnOnce() -> Result<R, String>) -> R {
-    // Unwind safe: what `body` shares is whole at all times.
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        body().map_err(|error| log(name, &error))
-    }));
-    match result {
-        Ok(Ok(result)) => result,
-        Ok(Err(())) => fallback,
-        Err(_) => {
-            log(name, "panicked");
-            fallback
-        }
-    }
-}
-
-fn log(name: &str, line: &str) {
-    Log::find().write(Level::Error, &format!("{name}: {line}"));
 }
 
 /// # Safety

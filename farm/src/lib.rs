@@ -7,6 +7,7 @@
 #[cfg(not(any(panic = "unwind", doc)))]
 compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
 
+mod boundary;
 #[forbid(unsafe_code)]
 pub mod config;
 #[forbid(unsafe_code)]

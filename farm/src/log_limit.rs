@@ -2,7 +2,7 @@
 //! Redis that comes and goes fills no disk. The last one is never lost: it is written when it
 //! is due, with the number of those before it.
 
-use crate::host::Level;
+use crate::host::log::Level;
 
 /// The time from one line of a kind to the next.
 pub const INTERVAL_MS: u64 = 10_000;

@@ -9,7 +9,8 @@ use redis::RedisError;
 
 use crate::config::Config;
 use crate::counters::{Counter, Counters};
-use crate::host::{Host, Level};
+use crate::host::Host;
+use crate::host::log::Level;
 use crate::log_limit::{LogLimit, Topic};
 use crate::redis::link::{CLOCK_LEEWAY_MS, Clock, Link, is_answer, is_near};
 use crate::seal::{AHEAD_MS, Opened, SenderId};

@@ -7,12 +7,13 @@ use std::sync::{OnceLock, mpsc};
 use crate::config::Config;
 use crate::counters::Counter;
 use crate::host::Host;
+use crate::host::events::Event;
 use crate::keys::keeper::Keeper;
 use crate::member::Member;
 use crate::redis::link::Link;
 use crate::seal::{Opener, Sealer};
 use crate::sessions::publish;
-use crate::sessions::queue::{Event, Item};
+use crate::sessions::queue::Item;
 use crate::sessions::receive;
 
 static MEMBER: OnceLock<Member> = OnceLock::new();

@@ -25,8 +25,10 @@ use openssl::ssl::{
 
 use common::{WARNINGS, built, certificate, root, run, scratch, source};
 use tssession_farm::counters::{Counter, Counters};
-use tssession_farm::host::{Host, Level, Missing};
-use tssession_farm::sessions::queue::Event;
+use tssession_farm::host::Host;
+use tssession_farm::host::events::Event;
+use tssession_farm::host::functions::Missing;
+use tssession_farm::host::log::Level;
 
 /// Runs a test of this file that is ignored otherwise, in a process of its own.
 fn alone(test: &str, host: &Path) -> String {
@@ -205,7 +207,7 @@ fn in_ats() {
 
     let counters = Counters::default();
     counters.add(Counter::RefusedForged, 7);
-    host.show(&counters);
+    host.show(counters.each());
     let shown = called();
     let first = "TSStatCreate(plugin.tssession_farm.published, 1, 2, 0)\n";
     assert!(shown.starts_with(first), "{shown}");
@@ -221,7 +223,7 @@ fn in_ats() {
     assert_eq!(shown.matches("TSStatIntSet(").count(), created.len());
     assert_eq!(counters.each().count(), created.len());
     counters.count(Counter::RefusedForged);
-    host.show(&counters);
+    host.show(counters.each());
     let shown = called();
     assert!(
         shown.contains(&format!("TSStatIntSet({place}, 8)\n")),
@@ -489,7 +491,7 @@ fn in_libtssession() {
     host.log(Level::Error, "one\ntwo");
     host.log(Level::Warning, "three");
     host.log(Level::Debug, "four");
-    host.show(&Counters::default());
+    host.show(Counters::default().each());
     check_spawn(&host);
 }
 

@@ -4,250 +4,33 @@
 //! and programs that only have libtssession. A process is of one kind: its names are not mixed
 //! with another's, because libtssession, loaded into an ATS, has functions of the same names.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uchar, c_void};
-use std::fmt;
-use std::io::Write as _;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+pub mod events;
+pub mod functions;
+mod library;
+pub mod log;
+mod threads;
+
+use std::ffi::{c_int, c_long, c_void};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::slice;
 use std::sync::OnceLock;
-use std::thread;
 
 use tssession_ats::{
-    CONFIG_DIR_GET, Cont, DebugTag, ERROR, EVENT_SESSION_NEW, EVENT_SESSION_REMOVE, EventFunc,
-    HTTP_HOOK_ADD, LIFECYCLE_PORTS_INITIALIZED, Report, SESSION_GET_BUFFER, SESSION_INSERT,
-    SESSION_REMOVE, SUCCESS, Server, SessionId, Statistic, THREAD_CREATE, TICKET_KEY_UPDATE,
-    VERSION_MAJOR, WARNING, find_symbol,
+    CONFIG_DIR_GET, Cont, LIFECYCLE_PORTS_INITIALIZED, SUCCESS, Server, SessionId, Statistic,
+    TICKET_KEY_UPDATE,
 };
 use zeroize::Zeroizing;
 
-use crate::counters::Counters;
-use crate::sessions::queue::Event;
-
-/// Whether a function did its work, for C. As in `<ts/ts.h>`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(non_camel_case_types)]
-pub enum TSReturnCode {
-    /// It did not.
-    TS_ERROR = -1,
-    /// It did.
-    TS_SUCCESS = 0,
-}
-
-type GetBuffer = unsafe extern "C" fn(*const SessionId, *mut c_char, *mut c_int) -> c_int;
-/// ATS 7 to 8.1 and the C name of libtssession have no third argument: it is then not read.
-type Insert = unsafe extern "C" fn(*const SessionId, *mut c_void, *mut c_void) -> c_int;
-type Remove = unsafe extern "C" fn(*const SessionId) -> c_int;
-type TicketKeyUpdate = unsafe extern "C" fn(*mut c_char, c_int) -> c_int;
-type SessionHookAdd = unsafe extern "C" fn(EventFunc, Cont) -> c_int;
+use events::{Event, Hooks};
+use functions::{Missing, Sessions, TicketKeyUpdate, of_server, server};
+use library::Library;
+use log::{Level, Log, c_line};
 
 // What OpenSSL 3 has and openssl-sys does not declare.
 unsafe extern "C" {
     fn ERR_set_mark() -> c_int;
     fn ERR_pop_to_mark() -> c_int;
-}
-
-/// What a process lacks to be a member of a farm.
-#[derive(Debug)]
-pub enum Missing {
-    /// It is a Traffic Server without this.
-    InServer(tssession_ats::Missing),
-    /// It has libtssession without this function.
-    Function(&'static CStr),
-    /// It is a Traffic Server that is too old.
-    Version(c_int),
-    /// It has no functions for sessions, and libtssession cannot be loaded.
-    Library(String),
-}
-
-impl From<tssession_ats::Missing> for Missing {
-    fn from(missing: tssession_ats::Missing) -> Self {
-        Self::InServer(missing)
-    }
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InServer(missing) => missing.fmt(f),
-            Self::Function(name) => write!(f, "the host has no {}", name.to_string_lossy()),
-            Self::Version(major) => write!(
-                f,
-                "Traffic Server {major} is too old; it must be 9 or newer"
-            ),
-            Self::Library(error) => write!(f, "libtssession cannot be loaded: {error}"),
-        }
-    }
-}
-
-/// How grave a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// Something failed.
-    Error,
-    /// Something is not as it should be, and the farm goes on.
-    Warning,
-    /// All goes as it should. Not written where the host has no debug log.
-    Debug,
-}
-
-/// Where log lines go: to ATS, else to stderr.
-#[derive(Clone, Copy)]
-pub struct Log {
-    error: Option<Report>,
-    warning: Option<Report>,
-    debug: Option<DebugTag>,
-}
-
-impl Log {
-    /// Looks for the functions of the process. A host that is no Traffic Server may have
-    /// them too, as libtssession allows it.
-    pub fn find() -> Self {
-        let error = ERROR.find();
-        Self {
-            error,
-            warning: WARNING.find().or(error),
-            debug: DebugTag::find(c"tssession_farm"),
-        }
-    }
-
-    /// Writes a line.
-    pub fn write(&self, level: Level, line: &str) {
-        let (report, word) = match level {
-            Level::Error => (self.error, "ERROR"),
-            Level::Warning => (self.warning, "WARNING"),
-            Level::Debug => {
-                if let Some(debug) = self.debug.filter(DebugTag::is_wanted) {
-                    debug.write(&c_line(line));
-                }
-                return;
-            }
-        };
-        match report {
-            Some(report) => {
-                let line = c_line(line);
-                // SAFETY: the host's function takes a printf format and what that names: one
-                // C string, of which it keeps nothing.
-                unsafe { report(c"tssession_farm: %s".as_ptr(), line.as_ptr()) };
-            }
-            None => {
-                // In one piece. A failure has nobody to tell.
-                let line = format!("tssession_farm: {word}: {}\n", one_line(line));
-                let _ = std::io::stderr().write_all(line.as_bytes());
-            }
-        }
-    }
-}
-
-/// Without what would end it early, or have a terminal do something: parts of it may be what
-/// somebody has answered in Redis's place.
-fn one_line(line: &str) -> String {
-    line.replace(char::is_control, " ")
-}
-
-/// A line for C.
-fn c_line(line: &str) -> CString {
-    CString::new(one_line(line)).unwrap_or_default()
-}
-
-/// The functions for sessions.
-struct Sessions {
-    get_buffer: GetBuffer,
-    insert: Insert,
-    remove: Remove,
-}
-
-/// How one hears of what handshakes do.
-enum Hooks {
-    /// `TSHttpHookAdd` with the number of `TS_SSL_SESSION_HOOK`.
-    Server { session_hook: c_int },
-    /// `TSSslSessionHookAdd`.
-    Library { add: SessionHookAdd },
-}
-
-/// A Traffic Server that is new enough.
-fn server() -> Result<Option<Server>, Missing> {
-    let Some(server) = Server::of_process() else {
-        return Ok(None);
-    };
-    let version = server.need(&VERSION_MAJOR)?;
-    // SAFETY: takes nothing.
-    match unsafe { version() } {
-        major @ ..9 => Err(Missing::Version(major)),
-        _ => Ok(Some(server)),
-    }
-}
-
-/// A server's own functions for sessions and its hook; `None` for one that has no such
-/// hook, as from version 11 on, which declares functions that it does not have.
-fn of_server(server: Server) -> Result<Option<(Sessions, Hooks)>, Missing> {
-    let Some(session_hook) = server.hook_number(c"TS_SSL_SESSION_HOOK") else {
-        return Ok(None);
-    };
-    let sessions = Sessions {
-        get_buffer: server.need(&SESSION_GET_BUFFER)?,
-        insert: server.need(&SESSION_INSERT)?,
-        remove: server.need(&SESSION_REMOVE)?,
-    };
-    Ok(Some((sessions, Hooks::Server { session_hook })))
-}
-
-/// libtssession, as the process has got it already, or loaded now, for ever.
-struct Library {
-    handle: *mut c_void,
-}
-
-impl Library {
-    const HOOK: &CStr = c"TSSslSessionHookAdd";
-
-    fn open() -> Result<Self, Missing> {
-        // SAFETY: this is the type that the library declares the function with.
-        if unsafe { find_symbol::<SessionHookAdd>(libc::RTLD_DEFAULT, Self::HOOK) }.is_some() {
-            let handle = libc::RTLD_DEFAULT;
-            return Ok(Self { handle });
-        }
-        const FILE: &CStr = c"libtssession.so.0";
-        // Whoever loaded it may have kept its names to himself. A second copy would be a
-        // second cache: the loader knows the one that is there by its SONAME.
-        // SAFETY: the name is a C string; what the library does when it is loaded is sound.
-        let handle = unsafe { libc::dlopen(FILE.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        if handle.is_null() {
-            // SAFETY: this thread's last message is a C string until the next call.
-            let error = unsafe { CStr::from_ptr(libc::dlerror()) };
-            return Err(Missing::Library(error.to_string_lossy().into_owned()));
-        }
-        Ok(Self { handle })
-    }
-
-    /// # Safety
-    /// As for [`find_symbol`].
-    unsafe fn need<F: Copy>(&self, name: &'static CStr) -> Result<F, Missing> {
-        // SAFETY: passed on to the caller.
-        unsafe { find_symbol(self.handle, name) }.ok_or(Missing::Function(name))
-    }
-
-    fn sessions(&self) -> Result<(Sessions, Hooks), Missing> {
-        // SAFETY: these are the types that the library declares the functions with, but for
-        // `Insert`, whose third argument it does not read.
-        unsafe {
-            let sessions = Sessions {
-                get_buffer: self.need(c"TSSslSessionGetBuffer")?,
-                insert: self.need(c"TSSslSessionInsert")?,
-                remove: self.need(c"TSSslSessionRemove")?,
-            };
-            let add = self.need(Self::HOOK)?;
-            Ok((sessions, Hooks::Library { add }))
-        }
-    }
-
-    /// Its result is always set.
-    fn update_ticket_keys(&self) -> Result<TicketKeyUpdate, Missing> {
-        // SAFETY: this is the type that the library declares the function with.
-        unsafe { self.need(c"TSSslTicketKeyUpdate") }
-    }
 }
 
 /// The functions of the process.
@@ -258,7 +41,7 @@ pub struct Host {
     hooks: Hooks,
     /// The server's, and those of libtssession: either may have the tickets.
     update_ticket_keys: Vec<TicketKeyUpdate>,
-    /// In the order of [`Counters::each`].
+    /// In the order in which [`Host::show`] is given them.
     statistics: OnceLock<Vec<Option<Statistic>>>,
 }
 
@@ -427,24 +210,7 @@ impl Host {
     ///
     /// ATS calls it before it stores the session: whoever wants that asks later.
     pub fn add_hook(&self, hook: fn(Event, &[u8])) -> bool {
-        if HOOK.set(hook).is_err() {
-            return false;
-        }
-        // SAFETY: `on_event` is of the type that the host calls, and is never unloaded; what
-        // libtssession's has for a continuation is whatever we say it is.
-        unsafe {
-            match (&self.hooks, self.server) {
-                (Hooks::Library { add }, _) => add(on_event, ptr::null_mut()) == SUCCESS,
-                (Hooks::Server { session_hook }, Some(server)) => {
-                    let cont = server.continuation(on_event).ok();
-                    let add = server.find(&HTTP_HOOK_ADD);
-                    cont.zip(add)
-                        .map(|(cont, add)| add(*session_hook, cont))
-                        .is_some()
-                }
-                (Hooks::Server { .. }, None) => false,
-            }
-        }
+        self.hooks.add(hook)
     }
 
     /// Writes a line to the host's log.
@@ -456,40 +222,21 @@ impl Host {
     /// belongs to it. Signals of the process are not for this thread to take. False: there can
     /// be no more threads.
     pub fn spawn(&self, name: &'static str, body: Box<dyn FnOnce() + Send>) -> bool {
-        let log = self.log;
-        let body: Body = Box::new(move || {
-            if catch_unwind(AssertUnwindSafe(body)).is_err() {
-                log.write(
-                    Level::Error,
-                    &format!("the thread {name} has panicked and is gone"),
-                );
-            }
-        });
-        let _blocked = SignalsBlocked::begin();
-        let Some(create) = self.server.and_then(|server| server.find(&THREAD_CREATE)) else {
-            return thread::Builder::new().name(name.into()).spawn(body).is_ok();
-        };
-        let start = Box::into_raw(Box::new(Start { name, body }));
-        // SAFETY: `run` takes what it is given here, once.
-        unsafe {
-            let thread = create(run, start.cast());
-            if thread.is_null() {
-                drop(Box::from_raw(start));
-            }
-            !thread.is_null()
-        }
+        threads::spawn(self.server, self.log, name, body)
     }
 
-    /// Brings the statistics of ATS up to date; nothing elsewhere. By one thread at a time.
-    pub fn show(&self, counters: &Counters) {
+    /// Brings the statistics of ATS up to date; does nothing elsewhere. By one thread at a time,
+    /// with the same names in the same order each time.
+    pub fn show(&self, numbers: impl Iterator<Item = (String, i64)>) {
         let Some(statistics) = self.server.and_then(Server::statistics) else {
             return;
         };
+        let numbers: Vec<_> = numbers.collect();
         let shown = self.statistics.get_or_init(|| {
-            let names = counters.each().map(|(name, _)| c_line(&name));
+            let names = numbers.iter().map(|(name, _)| c_line(name));
             names.map(|name| statistics.create(&name)).collect()
         });
-        for (statistic, (_, value)) in shown.iter().zip(counters.each()) {
+        for (statistic, (_, value)) in shown.iter().zip(numbers) {
             if let Some(statistic) = statistic {
                 statistics.set(*statistic, value);
             }
@@ -499,75 +246,3 @@ impl Host {
 
 /// The mode of a server's own session cache in which it has functions for plugins.
 const OWN_CACHE: i64 = 2;
-
-static HOOK: OnceLock<fn(Event, &[u8])> = OnceLock::new();
-
-/// What the host calls. It may not unwind into it, and errno stays as the handshake has left it.
-unsafe extern "C" fn on_event(_cont: Cont, event: c_int, id: *mut c_void) -> c_int {
-    let event = match event {
-        EVENT_SESSION_NEW => Event::New,
-        EVENT_SESSION_REMOVE => Event::Removed,
-        _ => return 0,
-    };
-    let Some(hook) = HOOK.get().filter(|_| !id.is_null()) else {
-        return 0;
-    };
-    let id: *const SessionId = id.cast();
-    // SAFETY: the host passes a session ID that lives during the call; no byte past its length
-    // is read. The location of errno is this thread's own.
-    unsafe {
-        let len = (&raw const (*id).len).read();
-        if (1..=SessionId::MAX).contains(&len) {
-            let id = slice::from_raw_parts((&raw const (*id).bytes).cast::<c_uchar>(), len);
-            let errno = *libc::__errno_location();
-            let _ = catch_unwind(|| hook(event, id));
-            *libc::__errno_location() = errno;
-        }
-    }
-    0
-}
-
-type Body = Box<dyn FnOnce() + Send>;
-
-/// What a thread of ATS begins with.
-struct Start {
-    name: &'static str,
-    body: Body,
-}
-
-/// # Safety
-/// `start` is a [`Start`] in a box, which becomes this function's.
-unsafe extern "C" fn run(start: *mut c_void) -> *mut c_void {
-    // SAFETY: passed on to the caller.
-    let start = unsafe { Box::from_raw(start.cast::<Start>()) };
-    let name = c_line(start.name);
-    // SAFETY: names this thread. A name that is too long is refused, and does no harm.
-    unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr()) };
-    (start.body)();
-    ptr::null_mut()
-}
-
-/// Has no signal delivered to this thread until dropped, nor to those that it starts.
-struct SignalsBlocked {
-    before: libc::sigset_t,
-}
-
-impl SignalsBlocked {
-    fn begin() -> Self {
-        // SAFETY: the sets are initialized before they are read; touches this thread's mask.
-        unsafe {
-            let mut all = mem::zeroed();
-            let mut before = mem::zeroed();
-            libc::sigfillset(&mut all);
-            libc::pthread_sigmask(libc::SIG_BLOCK, &all, &mut before);
-            Self { before }
-        }
-    }
-}
-
-impl Drop for SignalsBlocked {
-    fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut()) };
-    }
-}

@@ -11,7 +11,7 @@ use redis::{RedisResult, cmd};
 use zeroize::Zeroizing;
 
 use crate::counters::Counter;
-use crate::host::Level;
+use crate::host::log::Level;
 use crate::keys::plan::{self, Alone, Key, KeyBytes, KeySet, Times};
 use crate::log_limit::Topic;
 use crate::member::Member;

@@ -7,13 +7,14 @@ use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 
 use crate::config::Config;
 use crate::counters::Counter;
-use crate::host::Level;
+use crate::host::events::Event;
+use crate::host::log::Level;
 use crate::log_limit::Topic;
 use crate::member::Member;
 use crate::redis::link::{self, Backoff, Link};
 use crate::seal::{self, Kind, Sealer};
 use crate::sessions::message;
-use crate::sessions::queue::{Event, Item};
+use crate::sessions::queue::Item;
 
 /// How many items one pipeline has at most.
 const BATCH: usize = 512;
@@ -73,7 +74,7 @@ pub fn run(member: &'static Member, mut link: Link, mut sealer: Sealer) {
     loop {
         if show_at <= Instant::now() {
             show_at = Instant::now() + SHOW;
-            member.host.show(&member.counters);
+            member.host.show(member.counters.each());
             member.log_held();
         }
         if let Err(error) = outboxes.send(member, &mut link) {

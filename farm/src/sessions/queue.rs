@@ -6,14 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
-/// What happened to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A handshake made it.
-    New,
-    /// A handshake or a connection failed, and it was removed.
-    Removed,
-}
+use crate::host::events::Event;
 
 /// A report: 34 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,76 @@
+//! Where log lines go.
+
+use std::ffi::CString;
+use std::io::Write as _;
+
+use tssession_ats::{DebugTag, ERROR, Report, WARNING};
+
+/// How grave a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is not as it should be, and the farm goes on.
+    Warning,
+    /// All goes as it should. Not written where the host has no debug log.
+    Debug,
+}
+
+/// Where log lines go: to ATS, else to stderr.
+#[derive(Clone, Copy)]
+pub struct Log {
+    error: Option<Report>,
+    warning: Option<Report>,
+    debug: Option<DebugTag>,
+}
+
+impl Log {
+    /// Looks for the functions of the process. A host that is no Traffic Server may have
+    /// them too, as libtssession allows it.
+    pub fn find() -> Self {
+        let error = ERROR.find();
+        Self {
+            error,
+            warning: WARNING.find().or(error),
+            debug: DebugTag::find(c"tssession_farm"),
+        }
+    }
+
+    /// Writes a line.
+    pub fn write(&self, level: Level, line: &str) {
+        let (report, word) = match level {
+            Level::Error => (self.error, "ERROR"),
+            Level::Warning => (self.warning, "WARNING"),
+            Level::Debug => {
+                if let Some(debug) = self.debug.filter(DebugTag::is_wanted) {
+                    debug.write(&c_line(line));
+                }
+                return;
+            }
+        };
+        match report {
+            Some(report) => {
+                let line = c_line(line);
+                // SAFETY: the host's function takes a printf format and what that names: one
+                // C string, of which it keeps nothing.
+                unsafe { report(c"tssession_farm: %s".as_ptr(), line.as_ptr()) };
+            }
+            None => {
+                // In one piece. A failure has nobody to tell.
+                let line = format!("tssession_farm: {word}: {}\n", one_line(line));
+                let _ = std::io::stderr().write_all(line.as_bytes());
+            }
+        }
+    }
+}
+
+/// Without what would end it early, or have a terminal do something: parts of it may be what
+/// somebody has answered in Redis's place.
+fn one_line(line: &str) -> String {
+    line.replace(char::is_control, " ")
+}
+
+/// A line for C.
+pub(super) fn c_line(line: &str) -> CString {
+    CString::new(one_line(line)).unwrap_or_default()
+}
