@@ -2,4 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
+mod connect;
 pub mod link;
+mod sentinels;

@@ -300,7 +300,7 @@ pub fn keep_up(member: &'static Member, mut link: Link) {
 }
 
 fn upkeep(member: &Member, link: &mut Link) -> RedisResult<()> {
-    let now = link::ask_time(link)?;
+    let now = link.ask_time()?;
     member.hear_time(now);
     let oldest = member.oldest_entry(now);
     for partition in 0..member.config.partitions {

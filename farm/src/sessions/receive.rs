@@ -7,7 +7,7 @@ use redis::{RedisResult, Value, cmd};
 
 use crate::counters::Counter;
 use crate::member::Member;
-use crate::redis::link::{self, Link};
+use crate::redis::link::Link;
 use crate::seal::{self, Kind, Opened, Opener};
 use crate::sessions::message;
 use crate::sessions::publish::stream;
@@ -41,7 +41,7 @@ struct Position {
 /// Reads these partitions for as long as the process runs.
 pub fn run(member: &'static Member, mut link: Link, openers: Vec<(u32, Opener)>) {
     let now = loop {
-        match link::ask_time(&mut link) {
+        match link.ask_time() {
             Ok(now) => break now,
             Err(error) => {
                 member.redis_failed(&mut link, "reading", &error);
