@@ -13,8 +13,9 @@ use redis::streams::StreamReadReply;
 use tssession_farm::config::Config;
 use tssession_farm::counters::Counter;
 use tssession_farm::host::Host;
-use tssession_farm::seal::{Kind, Sealer, partition};
+use tssession_farm::seal::{Kind, Sealer};
 use tssession_farm::sessions::message::encode_session;
+use tssession_farm::sessions::stream::partition;
 use tssession_farm::start::start;
 
 const SESSIONS: u32 = 100_000;

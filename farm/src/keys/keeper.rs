@@ -12,12 +12,12 @@ use zeroize::Zeroizing;
 
 use crate::counters::Counter;
 use crate::host::log::Level;
-use crate::keys::plan::{self, Alone, Key, KeyBytes, KeySet, Times};
+use crate::keys::plan::{self, Alone, Times};
+use crate::keys::set::{self, Key, KeyBytes};
 use crate::log_limit::Topic;
 use crate::member::Member;
 use crate::redis::link::Link;
 use crate::seal::{Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
-use crate::sessions::message;
 
 /// Takes the lease if nobody has it and prolongs it if it is ours, or gives it back if it is not
 /// wanted (`ARGV[3]`), and tells how things are. What is not
@@ -282,11 +282,7 @@ impl Keeper {
         if self.keys.is_empty() {
             return Ok(false);
         }
-        let set = KeySet {
-            number: lease.unwrap_or(0),
-            keys: self.keys.clone(),
-        };
-        let plain = message::encode_key_set(&set);
+        let plain = set::encode(lease.unwrap_or(0), &self.keys);
         let now = member.clock.now_ms();
         let sealed = match self.sealer.seal(Kind::KeySet, &[0; 32], now, &plain) {
             Ok(sealed) => sealed,
@@ -333,8 +329,8 @@ impl Keeper {
 
 /// The keys in a message that is authentic.
 fn key_set(opened: &Opened) -> Result<Vec<Key>, Refusal> {
-    match message::decode_key_set(&opened.plain) {
-        Some(set) if opened.kind == Kind::KeySet => Ok(set.keys),
+    match set::decode(&opened.plain) {
+        Some((_, keys)) if opened.kind == Kind::KeySet => Ok(keys),
         _ => Err(Refusal::Garbage),
     }
 }

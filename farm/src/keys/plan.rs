@@ -3,10 +3,11 @@
 //! A key is made, then for `spread` seconds only decrypts, then encrypts until its successor
 //! does, and decrypts for `lifetime` after that.
 
-use std::fmt;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
+
+use super::set::{Key, KeyBytes};
 
 /// The times of ticket keys.
 #[derive(Clone, Debug)]
@@ -21,38 +22,8 @@ pub struct Times {
     pub lease: Duration,
 }
 
-/// A ticket key in the layout of `TSSslTicketKeyUpdate`. Where it is stays where it is: what is
-/// moved, as vectors do, leaves a copy behind that is not wiped.
-pub type KeyBytes = Box<Zeroizing<[u8; 48]>>;
-
 /// Makes random keys; `None` when there is no randomness to be had.
 pub type Make = fn() -> Option<KeyBytes>;
-
-/// A key and its times, by the clock of Redis.
-#[derive(Clone)]
-pub struct Key {
-    /// Name, HMAC secret, AES key.
-    pub bytes: KeyBytes,
-    /// When it was made.
-    pub made_ms: u64,
-    /// From when on it encrypts.
-    pub from_ms: u64,
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key(.., from {})", self.from_ms)
-    }
-}
-
-/// The keys of a farm, as they are written to Redis, the newest first.
-#[derive(Clone, Debug)]
-pub struct KeySet {
-    /// Of the lease of who wrote it, 0 for who had none.
-    pub number: u64,
-    /// At least one.
-    pub keys: Vec<Key>,
-}
 
 /// What fits into a message, and is enough for any sensible ratio of lifetime and rotation.
 pub const MAX_KEYS: usize = 200;

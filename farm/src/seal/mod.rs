@@ -213,13 +213,6 @@ fn nonce(counter: u64) -> [u8; 12] {
     nonce
 }
 
-/// The stream that a session's messages are in. A reader refuses a message that is in another:
-/// only its own stream has its sender's counters in order.
-pub fn partition(subject: &[u8; 32], partitions: u32) -> u32 {
-    let [a, b, c, d, ..] = *subject;
-    u32::from_be_bytes([a, b, c, d]) % partitions
-}
-
 /// Why nothing was sealed.
 #[derive(Debug)]
 pub enum SealError {
@@ -811,15 +804,6 @@ mod tests {
             "what is newer still comes"
         );
         assert_eq!(opener.senders.len(), SENDERS);
-    }
-
-    #[test]
-    fn partitions_are_of_the_first_four_bytes() {
-        let mut subject = [0xff; 32];
-        subject[..4].copy_from_slice(&[0x01, 0x02, 0x03, 0x04]);
-        assert_eq!(partition(&subject, 1), 0);
-        assert_eq!(partition(&subject, 0x1000), 0x304);
-        assert_eq!(partition(&subject, 1000), 0x0102_0304 % 1000);
     }
 
     /// RFC 5869, test case 3: neither salt nor info; case 1 with both.

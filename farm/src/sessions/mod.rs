@@ -6,4 +6,5 @@ pub mod message;
 pub mod publish;
 pub mod queue;
 pub mod receive;
+pub mod stream;
 pub mod tombstones;

@@ -12,9 +12,9 @@ use crate::host::log::Level;
 use crate::log_limit::Topic;
 use crate::member::Member;
 use crate::redis::link::{self, Backoff, Link};
-use crate::seal::{self, Kind, Sealer};
-use crate::sessions::message;
+use crate::seal::{Kind, Sealer};
 use crate::sessions::queue::Item;
+use crate::sessions::{message, stream};
 
 /// How many items one pipeline has at most.
 const BATCH: usize = 512;
@@ -58,11 +58,6 @@ struct Outboxes {
     boxes: Vec<Outbox>,
     /// What each holds while it cannot be sent.
     most: usize,
-}
-
-/// The name of a partition's stream. What is in braces decides on the slot of a Cluster.
-pub fn stream(config: &Config, partition: u32) -> String {
-    format!("tssession:{{{}:{partition}}}:sessions", config.farm)
 }
 
 /// Runs for as long as the process.
@@ -149,7 +144,7 @@ fn prepare(
     let subject = sealer.subject(id);
     match sealer.seal(kind, &subject, member.clock.now_ms(), &plain) {
         Ok(bytes) => {
-            let partition = seal::partition(&subject, member.config.partitions);
+            let partition = stream::partition(&subject, member.config.partitions);
             if !outboxes.put(Sealed { partition, bytes }) {
                 member.counters.count(Counter::Dropped);
             }
@@ -255,7 +250,7 @@ impl Outbox {
 fn append(config: &Config, sealed: &Sealed) -> Cmd {
     let mut command = cmd("XADD");
     let max = (config.max_sessions / u64::from(config.partitions)).max(1);
-    command.arg(stream(config, sealed.partition));
+    command.arg(stream::name(config, sealed.partition));
     command.arg("MAXLEN").arg("~").arg(max).arg("*");
     command.arg("m").arg(sealed.bytes.as_slice());
     command
@@ -305,12 +300,12 @@ fn upkeep(member: &Member, link: &mut Link) -> RedisResult<()> {
     let oldest = member.oldest_entry(now);
     for partition in 0..member.config.partitions {
         let mut command = cmd("XTRIM");
-        command.arg(stream(&member.config, partition));
+        command.arg(stream::name(&member.config, partition));
         command.arg("MINID").arg("~").arg(oldest);
         match link.run::<Value>(&command, Duration::ZERO) {
             // Something else has been put in its place, which would stop readers and publishers.
             Err(error) if error.code() == Some("WRONGTYPE") => {
-                let stream = stream(&member.config, partition);
+                let stream = stream::name(&member.config, partition);
                 link.run::<Value>(cmd("DEL").arg(stream), Duration::ZERO)?;
             }
             result => drop(result?),

@@ -8,9 +8,8 @@ use redis::{RedisResult, Value, cmd};
 use crate::counters::Counter;
 use crate::member::Member;
 use crate::redis::link::Link;
-use crate::seal::{self, Kind, Opened, Opener};
-use crate::sessions::message;
-use crate::sessions::publish::stream;
+use crate::seal::{Kind, Opened, Opener};
+use crate::sessions::{message, stream};
 
 /// How many entries of each stream one answer has at most. Half as many, and so on, when Redis has
 /// broken off, as it does when somebody has written very large ones; all again when nothing is left.
@@ -54,7 +53,7 @@ pub fn run(member: &'static Member, mut link: Link, openers: Vec<(u32, Opener)>)
     let from = member.oldest_entry(now);
     let begin = |(partition, opener)| Position {
         partition,
-        stream: stream(&member.config, partition),
+        stream: stream::name(&member.config, partition),
         last: format!("{from}-0"),
         opener,
     };
@@ -177,7 +176,7 @@ fn apply(member: &Member, position: &mut Position, entry: &StreamId) {
         }
     };
     // Copied from another stream, where it was counted as seen.
-    if seal::partition(&opened.subject, member.config.partitions) != position.partition {
+    if stream::partition(&opened.subject, member.config.partitions) != position.partition {
         return counters.count(Counter::RefusedForged);
     }
     counters.set(Counter::LagMs, now.saturating_sub(opened.time_ms) as i64);
