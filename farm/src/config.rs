@@ -1,5 +1,7 @@
 //! The file of settings: TOML, described in `farm/farm.example.toml`.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::keys::plan::{MAX_KEYS, Times};
-use crate::seal::{Secret, read_private};
+use crate::seal::secret::{Secret, read_private};
 
 /// Everything that can be set, checked.
 #[derive(Debug)]

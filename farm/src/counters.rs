@@ -1,5 +1,7 @@
 //! What the farm counts, and how that is told.
 
+#![forbid(unsafe_code)]
+
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -8,18 +8,14 @@
 compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
 
 mod boundary;
-#[forbid(unsafe_code)]
 pub mod config;
-#[forbid(unsafe_code)]
 pub mod counters;
 pub mod ffi;
 pub mod host;
 pub mod keys;
-#[forbid(unsafe_code)]
 mod log_limit;
 pub mod member;
 pub mod redis;
-#[forbid(unsafe_code)]
 pub mod seal;
 pub mod sessions;
 pub mod start;

@@ -2,6 +2,8 @@
 //! Redis that comes and goes fills no disk. The last one is never lost: it is written when it
 //! is due, with the number of those before it.
 
+#![forbid(unsafe_code)]
+
 use crate::host::log::Level;
 
 /// The time from one line of a kind to the next.
