@@ -15,26 +15,16 @@ use crate::boundary::{TSReturnCode, guard};
 use crate::config::Config;
 use crate::host::Host;
 use crate::member::Member;
-use crate::start;
+use crate::start::start;
 
-/// The farm that this process is a member of.
 static MEMBER: OnceLock<&'static Member> = OnceLock::new();
 
-/// What there is of it before it has been started.
-enum Stage {
-    /// Nothing.
-    Absent,
-    /// In ATS, until it is ready.
-    Waiting(Box<(Config, Host)>),
-    /// It has been started.
-    Started,
-}
+/// What ATS's plugin starts with when ATS is ready. The lock is held while a member is started.
+static WAITING: Mutex<Option<(Config, Host)>> = Mutex::new(None);
 
-static STAGE: Mutex<Stage> = Mutex::new(Stage::Absent);
-
-fn stage() -> MutexGuard<'static, Stage> {
-    // A panic has left a stage that was whole.
-    STAGE.lock().unwrap_or_else(PoisonError::into_inner)
+fn waiting() -> MutexGuard<'static, Option<(Config, Host)>> {
+    // A panic has left it whole.
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes this process a member of a farm, which shares TLS sessions and session-ticket
@@ -61,16 +51,15 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
         if config_file.is_null() {
             return Err("the path is NULL".into());
         }
-        let mut stage = stage();
-        if !matches!(*stage, Stage::Absent) {
+        let waiting = waiting();
+        if waiting.is_some() || MEMBER.get().is_some() {
             return Err("the farm has been started before".into());
         }
         // SAFETY: the caller vouches for the string.
         let path = unsafe { path(config_file) };
         let config = Config::read(path).map_err(|error| error.to_string())?;
         let host = Host::find().map_err(|error| error.to_string())?;
-        start(config, host)?;
-        *stage = Stage::Started;
+        join(config, host)?;
         Ok(TSReturnCode::TS_SUCCESS)
     })
 }
@@ -161,40 +150,36 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
         if argc != 2 {
             return Err("plugin.config must name one file of settings".into());
         }
-        let mut stage = stage();
-        if !matches!(*stage, Stage::Absent) {
+        let mut waiting = waiting();
+        if waiting.is_some() || MEMBER.get().is_some() {
             return Err("plugin.config names the plugin twice".into());
         }
         // SAFETY: the host vouches for its arguments.
         let path = unsafe { path(*argv.add(1)) };
         let config = Config::read(&host.resolve(path)).map_err(|error| error.to_string())?;
-        *stage = if host.call_when_ready(ready) {
-            Stage::Waiting(Box::new((config, host)))
+        if host.call_when_ready(ready) {
+            *waiting = Some((config, host));
         } else {
-            start(config, host)?;
-            Stage::Started
-        };
+            join(config, host)?;
+        }
         Ok(())
     });
 }
 
 fn ready() {
     guard("TSPluginInit", (), || {
-        let mut stage = stage();
-        if let Stage::Waiting(waiting) = std::mem::replace(&mut *stage, Stage::Absent) {
-            let (config, host) = *waiting;
-            start(config, host)?;
-            *stage = Stage::Started;
+        let mut waiting = waiting();
+        if let Some((config, host)) = waiting.take() {
+            join(config, host)?;
         }
         Ok(())
     });
 }
 
-fn start(config: Config, host: Host) -> Result<(), String> {
-    let member = start::start(config, host)?;
-    MEMBER
-        .set(member)
-        .map_err(|_| "the farm has been started before".into())
+fn join(config: Config, host: Host) -> Result<(), String> {
+    let member = start(config, host)?;
+    MEMBER.get_or_init(|| member);
+    Ok(())
 }
 
 /// # Safety

@@ -1,21 +1,44 @@
 //! Shares TLS sessions and session-ticket keys between machines through Redis.
 //!
-//! `docs/farm.md` has the design and the protocol, and says what each module does.
-
-#![allow(rustdoc::private_intra_doc_links)]
+//! `docs/farm.md` has the design and the protocol, and says what each module does. None imports
+//! from a row below its own:
+//!
+//! | module | may use |
+//! |---|---|
+//! | `host`, `seal`, `keys::{set, plan}`, `sessions::message` | nothing of ours; `plan`: `set` |
+//! | `boundary`, `log_limit`, `sessions::queue` | `host` |
+//! | `counters`, `sessions::tombstones` | `seal` |
+//! | `config` | `seal`, `keys::plan` |
+//! | `redis`, `sessions::stream` | `config` |
+//! | `member` | all above |
+//! | `sessions::{publish, receive}`, `keys::keeper` | all above, not each other |
+//! | `start` | all above |
+//! | `ffi` | all above |
 
 #[cfg(not(any(panic = "unwind", doc)))]
 compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
 
 mod boundary;
-pub mod config;
-pub mod counters;
-pub mod ffi;
-pub mod host;
-pub mod keys;
+mod config;
+mod counters;
+mod ffi;
+mod host;
+mod keys;
 mod log_limit;
-pub mod member;
-pub mod redis;
-pub mod seal;
-pub mod sessions;
-pub mod start;
+mod member;
+mod redis;
+mod seal;
+mod sessions;
+mod start;
+
+// For the tests.
+pub use config::Config;
+pub use counters::{Counter, Counters};
+pub use host::Host;
+pub use host::events::Event;
+pub use host::functions::Missing;
+pub use host::log::Level;
+pub use seal::{Kind, Sealer};
+pub use sessions::message::encode_session;
+pub use sessions::stream::partition;
+pub use start::start;

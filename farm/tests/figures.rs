@@ -10,13 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{Redis, scratch};
 use redis::streams::StreamReadReply;
-use tssession_farm::config::Config;
-use tssession_farm::counters::Counter;
-use tssession_farm::host::Host;
-use tssession_farm::seal::{Kind, Sealer};
-use tssession_farm::sessions::message::encode_session;
-use tssession_farm::sessions::stream::partition;
-use tssession_farm::start::start;
+use tssession_farm::{Config, Counter, Host, Kind, Sealer, encode_session, partition, start};
 
 const SESSIONS: u32 = 100_000;
 const PARTITIONS: u32 = 16;

@@ -24,11 +24,7 @@ use openssl::ssl::{
 };
 
 use common::{WARNINGS, built, certificate, root, run, scratch, source};
-use tssession_farm::counters::{Counter, Counters};
-use tssession_farm::host::Host;
-use tssession_farm::host::events::Event;
-use tssession_farm::host::functions::Missing;
-use tssession_farm::host::log::Level;
+use tssession_farm::{Counter, Counters, Event, Host, Level, Missing};
 
 /// Runs a test of this file that is ignored otherwise, in a process of its own.
 fn alone(test: &str, host: &Path) -> String {

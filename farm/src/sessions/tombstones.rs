@@ -46,11 +46,6 @@ impl Tombstones {
         self.by_id.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
-    }
-
     /// A message of this sender, with this counter and time, has removed the session.
     pub fn add(&mut self, id: &[u8], sender: SenderId, counter: u64, sealed_ms: u64, now_ms: u64) {
         let until_ms = now_ms.saturating_add(self.lifetime_ms);
