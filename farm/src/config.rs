@@ -359,9 +359,10 @@ fn password(
     let content = read_private(&path).map_err(|error| named(&error.to_string()))?;
     let text = std::str::from_utf8(&content).map_err(|_| named("not UTF-8"))?;
     let password = text.trim_end_matches(['\r', '\n']);
-    match password.is_empty() {
-        true => Err(named("is empty")),
-        false => Ok(Some(Zeroizing::new(password.to_owned()))),
+    if password.is_empty() {
+        Err(named("is empty"))
+    } else {
+        Ok(Some(Zeroizing::new(password.to_owned())))
     }
 }
 
@@ -392,9 +393,10 @@ fn seconds(setting: &str, value: Seconds) -> Result<Duration, String> {
         Seconds::Whole(value) => value as f64,
         Seconds::Parts(value) => value,
     };
-    match (0.01..=LONGEST).contains(&value) {
-        true => Ok(Duration::from_secs_f64(value)),
-        false => Err(format!("{setting}: a number of seconds, 0.01 to {LONGEST}")),
+    if (0.01..=LONGEST).contains(&value) {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err(format!("{setting}: a number of seconds, 0.01 to {LONGEST}"))
     }
 }
 
@@ -404,9 +406,10 @@ fn within<T: PartialOrd + fmt::Display>(
     min: T,
     max: T,
 ) -> Result<T, String> {
-    match min <= value && value <= max {
-        true => Ok(value),
-        false => Err(format!("{setting}: {min} to {max}, not {value}")),
+    if min <= value && value <= max {
+        Ok(value)
+    } else {
+        Err(format!("{setting}: {min} to {max}, not {value}"))
     }
 }
 

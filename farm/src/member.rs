@@ -127,18 +127,19 @@ impl Member {
         self.counters.set(Counter::ClockAheadMs, ahead);
         let is_believed = is_near(ahead);
         if self.is_disbelieved.swap(!is_believed, Ordering::Relaxed) == is_believed {
-            let (level, text) = match is_believed {
-                true => (
+            let (level, text) = if is_believed {
+                (
                     Level::Warning,
                     "the clocks of Redis and of this machine agree again".to_owned(),
-                ),
-                false => (
+                )
+            } else {
+                (
                     Level::Error,
                     format!(
                         "Redis's clock is {} s ahead of this machine's: it is not believed, and this member makes no keys for others",
                         ahead / 1000
                     ),
-                ),
+                )
             };
             self.log(Topic::Clock, level, text);
         }

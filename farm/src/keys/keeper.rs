@@ -132,9 +132,10 @@ impl Keeper {
     /// Runs for as long as the process.
     pub fn run(mut self, member: &'static Member) {
         loop {
-            let pause = match self.link.is_down {
-                true => self.link.next_wait().min(self.pause()),
-                false => self.pause(),
+            let pause = if self.link.is_down {
+                self.link.next_wait().min(self.pause())
+            } else {
+                self.pause()
             };
             std::thread::sleep(pause);
             self.step(member);
@@ -234,9 +235,10 @@ impl Keeper {
                     .saturating_sub(now.saturating_sub(time_ms));
                 self.sealed_ms = self.sealed_ms.max(sealed_ms);
                 self.keys = plan::merged(&self.keys, &theirs, now, &self.times);
-                match plan::has_all(&theirs, &self.keys) {
-                    true => Worth::Complete,
-                    false => Worth::Lacking,
+                if plan::has_all(&theirs, &self.keys) {
+                    Worth::Complete
+                } else {
+                    Worth::Lacking
                 }
             }
             Err(refusal) => {

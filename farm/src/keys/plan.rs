@@ -142,9 +142,10 @@ impl Alone {
     pub fn in_force(&self, shared: &[Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
         let own = in_force(&self.keys, u64::MAX);
         let shared = in_force(shared, now_ms);
-        let (first, second) = match self.is_alone {
-            true => (&own, &shared),
-            false => (&shared, &own),
+        let (first, second) = if self.is_alone {
+            (&own, &shared)
+        } else {
+            (&shared, &own)
         };
         let mut bytes = Zeroizing::new(Vec::with_capacity(first.len() + second.len()));
         bytes.extend_from_slice(first);

@@ -52,9 +52,10 @@ impl Clock {
     fn set_at(&self, redis_ms: u64, machine_ms: u64) -> i64 {
         let redis_ms = i64::try_from(redis_ms).unwrap_or(i64::MAX);
         let ahead = redis_ms.saturating_sub(machine_ms as i64);
-        let now = match is_near(ahead) {
-            true => redis_ms,
-            false => machine_ms as i64,
+        let now = if is_near(ahead) {
+            redis_ms
+        } else {
+            machine_ms as i64
         };
         self.at_start
             .store(now - self.elapsed_ms() as i64, Ordering::Relaxed);

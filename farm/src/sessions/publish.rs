@@ -80,9 +80,10 @@ pub fn run(member: &'static Member, mut link: Link, mut sealer: Sealer) {
             std::thread::sleep(outboxes.first_wait().unwrap_or_default());
             continue;
         }
-        let wait = match early.is_empty() {
-            true => outboxes.first_wait().unwrap_or(Duration::from_millis(500)),
-            false => BETWEEN_ATTEMPTS,
+        let wait = if early.is_empty() {
+            outboxes.first_wait().unwrap_or(Duration::from_millis(500))
+        } else {
+            BETWEEN_ATTEMPTS
         };
         items.clear();
         member.queue.take(&mut items, BATCH, wait);
@@ -158,9 +159,10 @@ fn prepare(
 
 impl Outboxes {
     fn new(config: &Config, is_cluster: bool) -> Self {
-        let count = match is_cluster {
-            true => config.partitions as usize,
-            false => 1,
+        let count = if is_cluster {
+            config.partitions as usize
+        } else {
+            1
         };
         Self {
             boxes: std::iter::repeat_with(Outbox::default)

@@ -197,9 +197,10 @@ fn insert(member: &Member, opener: &Opener, opened: &Opened) {
     if member.is_removed(id, opened) {
         return counters.count(Counter::RefusedTombstone);
     }
-    let counter = match member.host.insert(id, der) {
-        true => Counter::Inserted,
-        false => Counter::RefusedNotASession,
+    let counter = if member.host.insert(id, der) {
+        Counter::Inserted
+    } else {
+        Counter::RefusedNotASession
     };
     counters.count(counter);
 }
