@@ -80,21 +80,6 @@ pub enum Mode {
     Cluster,
 }
 
-/// What is wrong with a file of settings.
-#[derive(Debug)]
-pub struct ConfigError {
-    file: PathBuf,
-    what: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.what)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -185,12 +170,10 @@ fn lease() -> Seconds {
 const LONGEST: f64 = 366.0 * 86_400.0;
 
 impl Config {
-    /// Reads a file and those that it names, relative to its folder.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::of(path).map_err(|what| ConfigError {
-            file: path.to_owned(),
-            what,
-        })
+    /// Reads a file and those that it names, relative to its directory. The error names the file
+    /// and the setting.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        Self::of(path).map_err(|what| format!("{}: {what}", path.display()))
     }
 
     fn of(path: &Path) -> Result<Self, String> {
@@ -266,12 +249,46 @@ fn in_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
-    if file.urls.is_empty() {
+    let tls = with_tls(&file.urls)?;
+    if !tls && file.ca_file.is_some() {
+        return Err("redis.ca_file: only with rediss://".into());
+    }
+    if file.user.is_some() && file.password_file.is_none() {
+        return Err("redis.user: password_file is missing".into());
+    }
+    if file.sentinel_user.is_some() && file.sentinel_password_file.is_none() {
+        return Err("redis.sentinel_user: sentinel_password_file is missing".into());
+    }
+    let mode = mode(&file.mode, file.service, file.urls.len())?;
+    if file.sentinel_password_file.is_some() && !matches!(mode, Mode::Sentinel { .. }) {
+        return Err("redis.sentinel_password_file: only with mode = \"sentinel\"".into());
+    }
+    let ca_file = file.ca_file.map(|path| certificates(&folder.join(path)));
+    let ca_file = ca_file.transpose()?;
+    Ok(Redis {
+        urls: file.urls,
+        mode,
+        user: file.user,
+        password: password("redis.password_file", file.password_file, folder)?,
+        sentinel_user: file.sentinel_user,
+        sentinel_password: password(
+            "redis.sentinel_password_file",
+            file.sentinel_password_file,
+            folder,
+        )?,
+        tls,
+        ca_file,
+        timeout: seconds("redis.timeout", file.timeout)?,
+    })
+}
+
+/// Whether all have `rediss://`. No message repeats a URL: there may be a password in it.
+fn with_tls(urls: &[String]) -> Result<bool, String> {
+    if urls.is_empty() {
         return Err("redis.urls: at least one".into());
     }
     let mut with_tls = 0;
-    for url in &file.urls {
-        // The URL is not repeated: there may be a password in it.
+    for url in urls {
         let wrong = "redis.urls: not like redis://host:port or rediss://host:port";
         let info = url.as_str().into_connection_info().map_err(|_| wrong)?;
         with_tls += match info.addr() {
@@ -287,63 +304,36 @@ fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
             );
         }
     }
-    if with_tls != 0 && with_tls != file.urls.len() {
+    if with_tls != 0 && with_tls != urls.len() {
         return Err("redis.urls: all with redis://, or all with rediss://".into());
     }
-    if with_tls == 0 && file.ca_file.is_some() {
-        return Err("redis.ca_file: only with rediss://".into());
-    }
-    if file.user.is_some() && file.password_file.is_none() {
-        return Err("redis.user: password_file is missing".into());
-    }
-    if file.sentinel_user.is_some() && file.sentinel_password_file.is_none() {
-        return Err("redis.sentinel_user: sentinel_password_file is missing".into());
-    }
-    let mode = match (file.mode.as_str(), file.service) {
-        ("single", None) if file.urls.len() == 1 => Mode::Single,
-        ("single", None) => return Err("redis.urls: a single server has one".into()),
-        ("cluster", None) => Mode::Cluster,
-        ("sentinel", Some(service)) if service.is_empty() => {
-            return Err("redis.service: is empty".into());
-        }
-        ("sentinel", Some(service)) => Mode::Sentinel { service },
-        ("sentinel", None) => return Err("redis.service: missing with mode = \"sentinel\"".into()),
+    Ok(with_tls != 0)
+}
+
+fn mode(name: &str, service: Option<String>, urls: usize) -> Result<Mode, String> {
+    match (name, service) {
+        ("single", None) if urls == 1 => Ok(Mode::Single),
+        ("single", None) => Err("redis.urls: a single server has one".into()),
+        ("cluster", None) => Ok(Mode::Cluster),
+        ("sentinel", Some(service)) if service.is_empty() => Err("redis.service: is empty".into()),
+        ("sentinel", Some(service)) => Ok(Mode::Sentinel { service }),
+        ("sentinel", None) => Err("redis.service: missing with mode = \"sentinel\"".into()),
         ("single" | "cluster", Some(_)) => {
-            return Err("redis.service: only with mode = \"sentinel\"".into());
+            Err("redis.service: only with mode = \"sentinel\"".into())
         }
-        _ => return Err("redis.mode: \"single\", \"sentinel\" or \"cluster\"".into()),
-    };
-    let is_sentinel = matches!(mode, Mode::Sentinel { .. });
-    if file.sentinel_password_file.is_some() && !is_sentinel {
-        return Err("redis.sentinel_password_file: only with mode = \"sentinel\"".into());
+        _ => Err("redis.mode: \"single\", \"sentinel\" or \"cluster\"".into()),
     }
-    let ca_file = match file.ca_file.map(|path| folder.join(path)) {
-        None => None,
-        Some(path) => {
-            let named = |error: &str| format!("redis.ca_file: {}: {error}", path.display());
-            let pem = fs::read(&path).map_err(|error| named(&error.to_string()))?;
-            if X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty()) {
-                Some(pem)
-            } else {
-                return Err(named("no certificates in PEM"));
-            }
-        }
-    };
-    Ok(Redis {
-        urls: file.urls,
-        mode,
-        user: file.user,
-        password: password("redis.password_file", file.password_file, folder)?,
-        sentinel_user: file.sentinel_user,
-        sentinel_password: password(
-            "redis.sentinel_password_file",
-            file.sentinel_password_file,
-            folder,
-        )?,
-        tls: with_tls != 0,
-        ca_file,
-        timeout: seconds("redis.timeout", file.timeout)?,
-    })
+}
+
+/// The PEM of at least one certificate.
+fn certificates(path: &Path) -> Result<Vec<u8>, String> {
+    let named = |error: &str| format!("redis.ca_file: {}: {error}", path.display());
+    let pem = fs::read(path).map_err(|error| named(&error.to_string()))?;
+    if X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty()) {
+        Ok(pem)
+    } else {
+        Err(named("no certificates in PEM"))
+    }
 }
 
 /// What is in a file with a password.
@@ -475,7 +465,7 @@ mod tests {
     fn read(folder: &tempfile::TempDir, text: &str) -> Result<Config, String> {
         let path = folder.path().join("farm.toml");
         fs::write(&path, text).unwrap();
-        Config::read(&path).map_err(|error| error.to_string())
+        Config::read(&path)
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
         }
         // SAFETY: the caller vouches for the string.
         let path = unsafe { path(config_file) };
-        let config = Config::read(path).map_err(|error| error.to_string())?;
+        let config = Config::read(path)?;
         let host = Host::find().map_err(|error| error.to_string())?;
         join(config, host)?;
         Ok(TSReturnCode::TS_SUCCESS)
@@ -156,7 +156,7 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
         }
         // SAFETY: the host vouches for its arguments.
         let path = unsafe { path(*argv.add(1)) };
-        let config = Config::read(&host.resolve(path)).map_err(|error| error.to_string())?;
+        let config = Config::read(&host.resolve(path))?;
         if host.call_when_ready(ready) {
             *waiting = Some((config, host));
         } else {
