@@ -285,12 +285,43 @@ impl Header {
     }
 }
 
+/// A message in its parts.
+struct Message<'a> {
+    header: Header,
+    header_bytes: &'a [u8; HEADER_LEN],
+    body: &'a [u8],
+    tag: &'a [u8; TAG_LEN],
+}
+
+impl<'a> Message<'a> {
+    /// `None` if it is too short or too long, or its header is not valid.
+    fn parse(message: &'a [u8]) -> Option<Self> {
+        let (header_bytes, sealed) = message.split_first_chunk()?;
+        let (body, tag) = sealed.split_last_chunk()?;
+        let header = Header::parse(header_bytes)?;
+        (message.len() <= SEALED_MAX).then_some(Self {
+            header,
+            header_bytes,
+            body,
+            tag,
+        })
+    }
+}
+
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     let (taken, behind) = rest
         .split_first_chunk()
         .expect("the fields add up to the header's length");
     *rest = behind;
     *taken
+}
+
+/// What one of the secrets opened.
+struct Decrypted {
+    secret: usize,
+    plain: Zeroizing<Vec<u8>>,
+    /// With the key of a sender that is not known yet.
+    stranger: Option<CipherCtx>,
 }
 
 /// A sender of whom something authentic came.
@@ -334,75 +365,91 @@ impl Opener {
         now_ms: u64,
         lifetime_ms: u64,
     ) -> Result<Opened, Refusal> {
-        let (header_bytes, sealed) = message.split_first_chunk().ok_or(Refusal::Garbage)?;
-        let (body, tag) = sealed
-            .split_last_chunk::<TAG_LEN>()
-            .ok_or(Refusal::Garbage)?;
-        let header = Header::parse(header_bytes).ok_or(Refusal::Garbage)?;
-        if message.len() > SEALED_MAX {
-            return Err(Refusal::Garbage);
-        }
+        let message = Message::parse(message).ok_or(Refusal::Garbage)?;
+        let header = &message.header;
         if header.sender == self.own {
             return Err(Refusal::Own);
         }
-        // Two secrets of one name are not likely, but may be.
-        let named = |(_, (_, keys)): &(usize, &(Secret, Keys))| keys.name == header.name;
+        let Decrypted {
+            secret,
+            plain,
+            stranger,
+        } = self.decrypt(&message)?;
+        if header.time_ms > now_ms.saturating_add(AHEAD_MS)
+            || now_ms.saturating_sub(header.time_ms) > lifetime_ms
+        {
+            return Err(Refusal::Stale);
+        }
+        self.count(secret, header, stranger)?;
+        Ok(Opened {
+            kind: header.kind,
+            sender: header.sender,
+            counter: header.counter,
+            time_ms: header.time_ms,
+            subject: header.subject,
+            plain,
+            secret,
+        })
+    }
+
+    fn decrypt(&mut self, message: &Message<'_>) -> Result<Decrypted, Refusal> {
+        let Header { name, sender, .. } = message.header;
+        // Two secrets of one name are unlikely, but possible.
+        let named = |(_, (_, keys)): &(usize, &(Secret, Keys))| keys.name == name;
         let mut refusal = Refusal::UnknownSecret;
-        for (secret, _) in self.secrets.iter().enumerate().filter(named) {
+        for (secret, (bytes, _)) in self.secrets.iter().enumerate().filter(named) {
             refusal = Refusal::Forged;
-            let key = (secret, header.sender);
             let mut stranger = None;
-            let cipher = match self.senders.get_mut(&key) {
+            let cipher = match self.senders.get_mut(&(secret, sender)) {
                 Some(sender) => &mut sender.cipher,
-                None => {
-                    let derived = decrypting(&self.farm, &self.secrets[secret].0, &header.sender);
-                    let Ok(cipher) = derived else { continue };
-                    stranger.insert(cipher)
-                }
+                None => match decrypting(&self.farm, bytes, &sender) {
+                    Ok(cipher) => stranger.insert(cipher),
+                    Err(_) => continue,
+                },
             };
-            let Ok(plain) = decrypt(cipher, &self.farm, header_bytes, header.counter, body, tag)
-            else {
-                continue;
-            };
-            if header.time_ms > now_ms.saturating_add(AHEAD_MS)
-                || now_ms.saturating_sub(header.time_ms) > lifetime_ms
-            {
-                return Err(Refusal::Stale);
+            if let Ok(plain) = decrypt(cipher, &self.farm, message) {
+                return Ok(Decrypted {
+                    secret,
+                    plain,
+                    stranger,
+                });
             }
-            match stranger {
-                None => {
-                    let sender = self.senders.get_mut(&key).expect("its cipher was used");
-                    if header.counter <= sender.last_counter {
-                        return Err(Refusal::Replayed);
-                    }
-                    sender.last_counter = header.counter;
-                    sender.last_time_ms = sender.last_time_ms.max(header.time_ms);
-                }
-                Some(cipher) => {
-                    if Some(header.time_ms) <= self.forgotten_until_ms {
-                        return Err(Refusal::Replayed);
-                    }
-                    self.remember(
-                        key,
-                        Sender {
-                            cipher,
-                            last_counter: header.counter,
-                            last_time_ms: header.time_ms,
-                        },
-                    );
-                }
-            }
-            return Ok(Opened {
-                kind: header.kind,
-                sender: header.sender,
-                counter: header.counter,
-                time_ms: header.time_ms,
-                subject: header.subject,
-                plain,
-                secret,
-            });
         }
         Err(refusal)
+    }
+
+    /// Refuses a counter that is not above the last one of its sender, and remembers all others.
+    fn count(
+        &mut self,
+        secret: usize,
+        header: &Header,
+        stranger: Option<CipherCtx>,
+    ) -> Result<(), Refusal> {
+        let key = (secret, header.sender);
+        match stranger {
+            None => {
+                let sender = self.senders.get_mut(&key).expect("its cipher was used");
+                if header.counter <= sender.last_counter {
+                    return Err(Refusal::Replayed);
+                }
+                sender.last_counter = header.counter;
+                sender.last_time_ms = sender.last_time_ms.max(header.time_ms);
+            }
+            Some(cipher) => {
+                if Some(header.time_ms) <= self.forgotten_until_ms {
+                    return Err(Refusal::Replayed);
+                }
+                self.remember(
+                    key,
+                    Sender {
+                        cipher,
+                        last_counter: header.counter,
+                        last_time_ms: header.time_ms,
+                    },
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Only for senders of whom something authentic came: others cannot push one out.
@@ -432,17 +479,14 @@ fn decrypting(farm: &str, secret: &Secret, sender: &SenderId) -> Result<CipherCt
 fn decrypt(
     cipher: &mut CipherCtx,
     farm: &str,
-    header: &[u8],
-    counter: u64,
-    body: &[u8],
-    tag: &[u8],
+    message: &Message<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
-    let mut plain = Zeroizing::new(vec![0; body.len()]);
-    cipher.decrypt_init(None, None, Some(&nonce(counter)))?;
-    cipher.set_tag(tag)?;
-    cipher.cipher_update(header, None)?;
+    let mut plain = Zeroizing::new(vec![0; message.body.len()]);
+    cipher.decrypt_init(None, None, Some(&nonce(message.header.counter)))?;
+    cipher.set_tag(message.tag)?;
+    cipher.cipher_update(message.header_bytes, None)?;
     cipher.cipher_update(farm.as_bytes(), None)?;
-    cipher.cipher_update(body, Some(&mut plain))?;
+    cipher.cipher_update(message.body, Some(&mut plain))?;
     cipher.cipher_final(&mut [])?;
     Ok(plain)
 }
