@@ -1,6 +1,7 @@
 //! The publisher: takes what handshakes reported, and appends it to the streams.
 
 use std::collections::VecDeque;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
@@ -53,6 +54,14 @@ struct Outbox {
     again_at: Option<Instant>,
 }
 
+/// What the publisher's thread works with.
+struct Publisher {
+    member: &'static Member,
+    sealer: Sealer,
+    outboxes: Outboxes,
+    early: VecDeque<Early>,
+}
+
 /// All messages on their way.
 struct Outboxes {
     boxes: Vec<Outbox>,
@@ -60,11 +69,15 @@ struct Outboxes {
     most: usize,
 }
 
-/// Runs for as long as the process.
-pub fn run(member: &'static Member, mut link: Link, mut sealer: Sealer) {
+/// Runs as long as the process.
+pub fn run(member: &'static Member, mut link: Link, sealer: Sealer) {
+    let mut publisher = Publisher {
+        member,
+        sealer,
+        outboxes: Outboxes::new(&member.config, link.is_cluster()),
+        early: VecDeque::new(),
+    };
     let mut items = Vec::with_capacity(BATCH);
-    let mut early = VecDeque::new();
-    let mut outboxes = Outboxes::new(&member.config, link.is_cluster());
     let mut show_at = Instant::now();
     loop {
         if show_at <= Instant::now() {
@@ -72,87 +85,81 @@ pub fn run(member: &'static Member, mut link: Link, mut sealer: Sealer) {
             member.host.show(member.counters.each());
             member.log_held();
         }
-        if let Err(error) = outboxes.send(member, &mut link) {
+        if let Err(error) = publisher.outboxes.send(member, &mut link) {
             member.redis_failed(&mut link, "publishing", &error);
         }
         // Nothing is taken from the queue while all of Redis is away: it keeps the newest.
-        if outboxes.all_wait() {
-            std::thread::sleep(outboxes.first_wait().unwrap_or_default());
+        if publisher.outboxes.all_wait() {
+            thread::sleep(publisher.outboxes.first_wait().unwrap_or_default());
             continue;
         }
-        let wait = if early.is_empty() {
-            outboxes.first_wait().unwrap_or(Duration::from_millis(500))
-        } else {
-            BETWEEN_ATTEMPTS
-        };
         items.clear();
-        member.queue.take(&mut items, BATCH, wait);
+        member.queue.take(&mut items, BATCH, publisher.wait());
         for item in items.drain(..) {
-            prepare(member, &mut sealer, &mut outboxes, &mut early, item, 1);
+            publisher.prepare(item, 1);
         }
-        let now = Instant::now();
-        for _ in 0..early.len() {
-            match early.pop_front() {
-                Some(Early {
-                    item,
-                    attempts,
-                    next,
-                }) if next <= now => {
-                    prepare(
-                        member,
-                        &mut sealer,
-                        &mut outboxes,
-                        &mut early,
-                        item,
-                        attempts + 1,
-                    );
-                }
-                later => early.extend(later),
-            }
-        }
+        publisher.look_again();
     }
 }
 
-/// Makes a message of what was reported.
-fn prepare(
-    member: &Member,
-    sealer: &mut Sealer,
-    outboxes: &mut Outboxes,
-    early: &mut VecDeque<Early>,
-    item: Item,
-    attempts: u32,
-) {
-    let id = item.id();
-    let (kind, plain) = match item.event {
-        Event::Removed => {
-            member.note_own_removal(id);
-            (Kind::Removal, message::encode_removal(id))
+impl Publisher {
+    /// How long the queue may be empty before something else is due.
+    fn wait(&self) -> Duration {
+        if self.early.is_empty() {
+            let retry = self.outboxes.first_wait();
+            retry.unwrap_or(Duration::from_millis(500))
+        } else {
+            BETWEEN_ATTEMPTS
         }
-        Event::New => match member.host.get_der(id) {
-            Some(der) => (Kind::Session, message::encode_session(id, &der)),
-            None if attempts < ATTEMPTS && early.len() < BATCH * 8 => {
-                let next = Instant::now() + BETWEEN_ATTEMPTS;
-                early.push_back(Early {
-                    item,
-                    attempts,
-                    next,
-                });
-                return;
+    }
+
+    /// Makes a message of what was reported.
+    fn prepare(&mut self, item: Item, attempts: u32) {
+        let member = self.member;
+        let id = item.id();
+        let (kind, plain) = match item.event {
+            Event::Removed => {
+                member.note_own_removal(id);
+                (Kind::Removal, message::encode_removal(id))
             }
-            None => return member.counters.count(Counter::Missing),
-        },
-    };
-    let subject = sealer.subject(id);
-    match sealer.seal(kind, &subject, member.clock.now_ms(), &plain) {
-        Ok(bytes) => {
-            let partition = stream::partition(&subject, member.config.partitions);
-            if !outboxes.put(Sealed { partition, bytes }) {
-                member.counters.count(Counter::Dropped);
+            Event::New => match member.host.get_der(id) {
+                Some(der) => (Kind::Session, message::encode_session(id, &der)),
+                None if attempts < ATTEMPTS && self.early.len() < BATCH * 8 => {
+                    let next = Instant::now() + BETWEEN_ATTEMPTS;
+                    self.early.push_back(Early {
+                        item,
+                        attempts,
+                        next,
+                    });
+                    return;
+                }
+                None => return member.counters.count(Counter::Missing),
+            },
+        };
+        let subject = self.sealer.subject(id);
+        let now = member.clock.now_ms();
+        match self.sealer.seal(kind, &subject, now, &plain) {
+            Ok(bytes) => {
+                let partition = stream::partition(&subject, member.config.partitions);
+                if !self.outboxes.put(Sealed { partition, bytes }) {
+                    member.counters.count(Counter::Dropped);
+                }
+            }
+            Err(error) => {
+                let text = format!("a message cannot be sealed: {error}");
+                member.log(Topic::Sealing, Level::Error, text);
             }
         }
-        Err(error) => {
-            let text = format!("a message cannot be sealed: {error}");
-            member.log(Topic::Sealing, Level::Error, text);
+    }
+
+    /// Looks again for the sessions whose time has come.
+    fn look_again(&mut self) {
+        let now = Instant::now();
+        for _ in 0..self.early.len() {
+            match self.early.pop_front() {
+                Some(early) if early.next <= now => self.prepare(early.item, early.attempts + 1),
+                later => self.early.extend(later),
+            }
         }
     }
 }
@@ -292,7 +299,7 @@ pub fn keep_up(member: &'static Member, mut link: Link) {
                 UPKEEP_AGAIN
             }
         };
-        std::thread::sleep(pause);
+        thread::sleep(pause);
     }
 }
 

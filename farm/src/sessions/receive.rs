@@ -1,5 +1,6 @@
 //! The readers: take sessions and removals from the streams, and pass them to the host.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
@@ -37,27 +38,9 @@ struct Position {
     opener: Opener,
 }
 
-/// Reads these partitions for as long as the process runs.
+/// Reads these partitions as long as the process runs.
 pub fn run(member: &'static Member, mut link: Link, openers: Vec<(u32, Opener)>) {
-    let now = loop {
-        match link.ask_time() {
-            Ok(now) => break now,
-            Err(error) => {
-                member.redis_failed(&mut link, "reading", &error);
-                std::thread::sleep(link.next_wait());
-            }
-        }
-    };
-    member.hear_time(now);
-    // Whatever is still alive.
-    let from = member.oldest_entry(now);
-    let begin = |(partition, opener)| Position {
-        partition,
-        stream: stream::name(&member.config, partition),
-        last: format!("{from}-0"),
-        opener,
-    };
-    let mut positions: Vec<Position> = openers.into_iter().map(begin).collect();
+    let mut positions = begin(member, &mut link, openers);
     let mut is_behind = true;
     let mut look_at = Instant::now();
     let mut batch = BATCH;
@@ -73,7 +56,7 @@ pub fn run(member: &'static Member, mut link: Link, openers: Vec<(u32, Opener)>)
                 is_behind = false;
                 if is_all {
                     batch = BATCH;
-                    std::thread::sleep(GATHER);
+                    thread::sleep(GATHER);
                 }
             }
             Err(error) => {
@@ -81,7 +64,7 @@ pub fn run(member: &'static Member, mut link: Link, openers: Vec<(u32, Opener)>)
                     batch = (batch / 2).max(1);
                 }
                 member.redis_failed(&mut link, "reading", &error);
-                std::thread::sleep(link.next_wait());
+                thread::sleep(link.next_wait());
                 if !is_behind {
                     is_behind = true;
                     positions.iter_mut().for_each(Position::step_back);
@@ -89,6 +72,28 @@ pub fn run(member: &'static Member, mut link: Link, openers: Vec<(u32, Opener)>)
             }
         }
     }
+}
+
+/// Begins with whatever is still alive, as soon as Redis tells the time.
+fn begin(member: &Member, link: &mut Link, openers: Vec<(u32, Opener)>) -> Vec<Position> {
+    let now = loop {
+        match link.ask_time() {
+            Ok(now) => break now,
+            Err(error) => {
+                member.redis_failed(link, "reading", &error);
+                thread::sleep(link.next_wait());
+            }
+        }
+    };
+    member.hear_time(now);
+    let from = member.oldest_entry(now);
+    let position = |(partition, opener)| Position {
+        partition,
+        stream: stream::name(&member.config, partition),
+        last: format!("{from}-0"),
+        opener,
+    };
+    openers.into_iter().map(position).collect()
 }
 
 impl Position {
