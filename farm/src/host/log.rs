@@ -3,17 +3,15 @@
 use std::ffi::CString;
 use std::io::Write as _;
 
-use tssession_ats::{DebugTag, ERROR, Report, WARNING};
+use tssession_ats::{ERROR, Report, WARNING};
 
-/// How grave a line is.
+/// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// Something failed.
     Error,
-    /// Something is not as it should be, and the farm goes on.
+    /// Something is wrong, and the farm goes on.
     Warning,
-    /// All goes as it should. Not written where the host has no debug log.
-    Debug,
 }
 
 /// Where log lines go: to ATS, else to stderr.
@@ -21,18 +19,16 @@ pub enum Level {
 pub struct Log {
     error: Option<Report>,
     warning: Option<Report>,
-    debug: Option<DebugTag>,
 }
 
 impl Log {
-    /// Looks for the functions of the process. A host that is no Traffic Server may have
-    /// them too, as libtssession allows it.
+    /// Looks for the functions of the process. A host that is not a Traffic Server may have them
+    /// too, as libtssession allows.
     pub fn find() -> Self {
         let error = ERROR.find();
         Self {
             error,
             warning: WARNING.find().or(error),
-            debug: DebugTag::find(c"tssession_farm"),
         }
     }
 
@@ -41,12 +37,6 @@ impl Log {
         let (report, word) = match level {
             Level::Error => (self.error, "ERROR"),
             Level::Warning => (self.warning, "WARNING"),
-            Level::Debug => {
-                if let Some(debug) = self.debug.filter(DebugTag::is_wanted) {
-                    debug.write(&c_line(line));
-                }
-                return;
-            }
         };
         match report {
             Some(report) => {
@@ -64,8 +54,8 @@ impl Log {
     }
 }
 
-/// Without what would end it early, or have a terminal do something: parts of it may be what
-/// somebody has answered in Redis's place.
+/// Without characters that end the line early or control a terminal: parts of it may come from
+/// whoever answered in Redis's place.
 fn one_line(line: &str) -> String {
     line.replace(char::is_control, " ")
 }
