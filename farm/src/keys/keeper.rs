@@ -79,7 +79,8 @@ pub struct Keeper {
     sealer: Sealer,
     opener: Opener,
     times: Times,
-    member: String,
+    /// Of this member, in the lease.
+    name: String,
     /// Of the farm, the newest first: all that were in any set that came, and are not over.
     keys: Vec<Key>,
     alone: Alone,
@@ -111,10 +112,10 @@ enum Worth {
 impl Keeper {
     /// A keeper that knows nothing yet.
     pub fn new(link: Link, sealer: Sealer, opener: Opener, times: Times) -> Self {
-        let member = sealer.sender().map(|byte| format!("{byte:02x}"));
+        let name = sealer.sender().map(|byte| format!("{byte:02x}"));
         Self {
             link,
-            member: member.concat(),
+            name: name.concat(),
             sealer,
             opener,
             times,
@@ -185,7 +186,8 @@ impl Keeper {
         }
     }
 
-    fn name(member: &Member, what: &str) -> String {
+    /// The name of a key in Redis.
+    fn in_redis(member: &Member, what: &str) -> String {
         format!("tssession:{{{}}}:{what}", member.config.farm)
     }
 
@@ -193,9 +195,9 @@ impl Keeper {
         let mut command = cmd("EVAL");
         command.arg(LOOK).arg(3);
         for what in ["lease", "number", "keys"] {
-            command.arg(Self::name(member, what));
+            command.arg(Self::in_redis(member, what));
         }
-        command.arg(&self.member);
+        command.arg(&self.name);
         command.arg(self.times.lease.as_millis() as u64);
         command.arg(u8::from(member.believes_redis()));
         command.arg(SEALED_MAX);
@@ -294,13 +296,13 @@ impl Keeper {
                 return Ok(false);
             }
         };
-        let lease = lease.map_or_else(String::new, |number| format!("{}:{number}", self.member));
+        let lease = lease.map_or_else(String::new, |number| format!("{}:{number}", self.name));
         let latest = redis_ms.saturating_add(self.times.spread.as_millis() as u64 / 2);
         let mut command = cmd("EVAL");
         command.arg(STORE).arg(2);
         command
-            .arg(Self::name(member, "lease"))
-            .arg(Self::name(member, "keys"));
+            .arg(Self::in_redis(member, "lease"))
+            .arg(Self::in_redis(member, "keys"));
         command.arg(lease).arg(&sealed).arg(latest).arg(&self.seen);
         command.arg(self.oldest_ms()).arg(SEALED_MAX);
         let is_written = self.link.run(&command, Duration::ZERO)?;

@@ -47,10 +47,10 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// For so many items.
+    /// A queue for at most this many items, at least one.
     pub fn new(capacity: usize) -> Self {
         Self {
-            items: ArrayQueue::new(capacity.max(1)),
+            items: ArrayQueue::new(capacity),
         }
     }
 

@@ -36,7 +36,7 @@ impl Tombstones {
             by_id: HashMap::new(),
             order: VecDeque::new(),
             lifetime_ms,
-            max: max.max(1),
+            max,
             forgotten: None,
         }
     }
