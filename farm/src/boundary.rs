@@ -17,7 +17,8 @@ pub enum TSReturnCode {
     TS_SUCCESS = 0,
 }
 
-/// Runs the body of what C calls. What fails is logged, and a panic does not leave.
+/// Runs the `body` of a function that C calls. An error or a panic is logged, and becomes the
+/// fallback.
 pub fn guard<R>(name: &str, fallback: R, body: impl FnOnce() -> Result<R, String>) -> R {
     // Unwind safe: what `body` shares is whole at all times.
     let result = catch_unwind(AssertUnwindSafe(|| {

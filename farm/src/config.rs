@@ -18,7 +18,7 @@ use crate::seal::secret::{Secret, read_private};
 /// Everything that can be set, checked.
 #[derive(Debug)]
 pub struct Config {
-    /// The farm's name: members of one share, those of another do not.
+    /// The farm's name. Members of different farms share nothing.
     pub farm: String,
     /// Where Redis is.
     pub redis: Redis,
@@ -28,7 +28,7 @@ pub struct Config {
     pub partitions: u32,
     /// Sessions that Redis keeps, of all partitions together.
     pub max_sessions: u64,
-    /// How long a message is good.
+    /// How old a message may be.
     pub session_lifetime: Duration,
     /// How long a removed session stays removed.
     pub tombstone_lifetime: Duration,
@@ -38,7 +38,7 @@ pub struct Config {
     pub ticket_keys: Option<Times>,
 }
 
-/// Where Redis is, and how to get in.
+/// Where Redis is, and how to log in.
 pub struct Redis {
     /// One for a single server, else several.
     pub urls: Vec<String>,
@@ -204,7 +204,7 @@ impl Config {
             Some(time) => seconds("tombstone_lifetime", time)?,
         };
         if tombstone_lifetime < session_lifetime {
-            // What was removed would come back by a message that is still taken.
+            // A message that is still accepted would bring back what was removed.
             return Err("tombstone_lifetime: must be session_lifetime or longer".into());
         }
         Ok(Self {
@@ -233,7 +233,7 @@ fn in_line(text: &str, error: &toml::de::Error) -> String {
         _ => error.message().to_owned(),
     };
     if message.starts_with("missing field") {
-        // The place is that of the whole table.
+        // The line is that of the whole table.
         return message;
     }
     let line = text.lines().nth(number - 1).unwrap_or_default();

@@ -18,14 +18,14 @@ use crate::seal::{AHEAD_MS, Opened, SenderId};
 use crate::sessions::queue::Queue;
 use crate::sessions::tombstones::Tombstones;
 
-/// How much is told of an error: the answer that was not understood may be part of it.
+/// The most characters of an error in a log line: it may contain an answer of any length.
 const ERROR_CHARS: usize = 300;
 
-/// How many removals are remembered at most: some 100 bytes each.
+/// The most removals that are remembered: about 100 bytes each.
 const TOMBSTONES: usize = 100_000;
 
-/// What a tombstone lives longer than is configured: a message that was sealed while Redis's clock
-/// was ahead, as far as is believed, may be taken until it is as far behind.
+/// How much longer a tombstone lives than is configured: a message that was sealed while Redis's
+/// clock was as far ahead as is believed is accepted until that clock is as far behind.
 const LONGER_MS: u64 = AHEAD_MS + 2 * CLOCK_LEEWAY_MS;
 
 /// A member of a farm.
@@ -70,7 +70,7 @@ impl Member {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a line that may come again and again, now or when it is its turn.
+    /// Writes a line that may recur, now or when it is due.
     pub(crate) fn log(&self, topic: Topic, level: Level, text: String) {
         let now = self.clock.elapsed_ms();
         let line = self.log_limit().say(topic, (level, text), now);
@@ -79,7 +79,7 @@ impl Member {
         }
     }
 
-    /// Writes lines whose turn it is.
+    /// Writes the lines that are due.
     pub(crate) fn log_held(&self) {
         let now = self.clock.elapsed_ms();
         let lines: Vec<_> = self.log_limit().due(now).collect();
@@ -101,7 +101,7 @@ impl Member {
             .set(Counter::Tombstones, tombstones.len() as i64);
     }
 
-    /// What was removed here comes back by no message of others.
+    /// No message of another member brings back what was removed here.
     pub(crate) fn note_own_removal(&self, id: &[u8]) {
         self.note_removal(id, self.sender, u64::MAX, self.clock.now_ms());
     }
@@ -112,16 +112,16 @@ impl Member {
             .covers(id, opened.sender, opened.counter, opened.time_ms, now)
     }
 
-    /// What was written to the streams before this is too old for anybody, when Redis said that it is
-    /// so late: entries have the times of Redis's clock, believed or not, but one that says too much
-    /// must not have everything passed over.
+    /// Entries from before this are too old for every member, given the time that Redis reported.
+    /// They carry the times of Redis's clock, believed or not; but a clock that is ahead must not
+    /// make members skip everything.
     pub(crate) fn oldest_entry(&self, redis_ms: u64) -> u64 {
         let now = redis_ms.min(self.clock.now_ms());
         now.saturating_sub(self.config.session_lifetime.as_millis() as u64)
     }
 
-    /// Redis said that it is so late; `false`: that is too far from this machine's clock to be
-    /// believed. Said once until it is believed again.
+    /// Takes over the time that Redis reported; `false`: it is too far from this machine's clock to
+    /// be believed. Logged once until it is believed again.
     pub(crate) fn hear_time(&self, redis_ms: u64) -> bool {
         let ahead = self.clock.set(redis_ms);
         self.counters.set(Counter::ClockAheadMs, ahead);
@@ -146,14 +146,13 @@ impl Member {
         is_believed
     }
 
-    /// Whether Redis's clock was believed when it was last heard.
+    /// Whether Redis's clock was believed the last time.
     pub(crate) fn believes_redis(&self) -> bool {
         !self.is_disbelieved.load(Ordering::Relaxed)
     }
 
-    /// An error as it is logged: not all of it, and without the password, which whoever has been
-    /// told it may repeat.
-    fn tell(&self, error: &RedisError) -> String {
+    /// An error as it is logged: cut off, and without the password, which a server may repeat.
+    fn describe(&self, error: &RedisError) -> String {
         let mut text = error.to_string();
         let redis = &self.config.redis;
         for password in redis.password.iter().chain(&redis.sentinel_password) {
@@ -165,7 +164,7 @@ impl Member {
         }
     }
 
-    /// Redis has answered on this connection; said when it does on all of them again.
+    /// Redis answered on this connection. Logged when it answers on all of them again.
     pub(crate) fn redis_works(&self, link: &mut Link) {
         if std::mem::take(&mut link.is_down) && self.down.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.counters.count(Counter::Reconnects);
@@ -175,7 +174,7 @@ impl Member {
         self.counters.set(Counter::RedisUp, is_up.into());
     }
 
-    /// Redis has not answered on this connection; said once until it does on all of them.
+    /// Redis did not answer on this connection. Logged once until it answers on all of them.
     pub(crate) fn redis_failed(&self, link: &mut Link, what: &str, error: &RedisError) {
         self.counters.count(Counter::RedisErrors);
         self.counters.set(Counter::RedisUp, 0);
@@ -184,26 +183,26 @@ impl Member {
         {
             let text = match error {
                 _ if error.is_timeout() => format!("{what}: Redis does not answer in time"),
-                _ if is_answer(error) => format!("{what}: Redis refuses: {}", self.tell(error)),
-                _ => format!("{what}: no connection with Redis: {}", self.tell(error)),
+                _ if is_answer(error) => format!("{what}: Redis refuses: {}", self.describe(error)),
+                _ => format!("{what}: no connection with Redis: {}", self.describe(error)),
             };
             self.log(Topic::Redis, Level::Error, text);
         }
     }
 
-    /// Redis has answered that it would not take messages; said once until it does.
+    /// Redis refused messages. Logged once until it accepts some.
     pub(crate) fn redis_refuses(&self, error: &RedisError) {
         self.counters.count(Counter::RedisErrors);
         if !self.is_refused.swap(true, Ordering::Relaxed) {
             let text = format!(
                 "Redis refuses messages, which are dropped: {}",
-                self.tell(error)
+                self.describe(error)
             );
             self.log(Topic::Refusal, Level::Error, text);
         }
     }
 
-    /// Redis has taken messages.
+    /// Redis accepted messages.
     pub(crate) fn redis_takes(&self) {
         if self.is_refused.swap(false, Ordering::Relaxed) {
             let text = "Redis takes messages again".to_owned();

@@ -98,7 +98,7 @@ impl Threads {
             let (said, looked) = mpsc::sync_channel(1);
             spawn(member, "farm-keys", move || {
                 keeper.step(member);
-                // Nobody waits any more if it took too long.
+                // If it took too long, nothing waits any more.
                 let _ = said.send(());
                 keeper.run(member);
             })?;

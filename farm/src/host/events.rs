@@ -22,7 +22,7 @@ pub enum Event {
 
 pub(super) type SessionHookAdd = unsafe extern "C" fn(EventFunc, Cont) -> c_int;
 
-/// How one hears of what handshakes do.
+/// How the farm hears of what handshakes do.
 pub(super) enum Hooks {
     /// `TSHttpHookAdd` with the number of `TS_SSL_SESSION_HOOK`.
     Server { server: Server, session_hook: c_int },
@@ -36,8 +36,8 @@ impl Hooks {
         if HOOK.set(hook).is_err() {
             return false;
         }
-        // SAFETY: `on_event` is of the type that the host calls, and is never unloaded; what
-        // libtssession's has for a continuation is whatever we say it is.
+        // SAFETY: `on_event` is of the type that the host calls, and is never unloaded;
+        // libtssession passes on any pointer as the continuation.
         unsafe {
             match self {
                 Self::Library { add } => add(on_event, ptr::null_mut()) == SUCCESS,
@@ -58,7 +58,7 @@ impl Hooks {
 
 static HOOK: OnceLock<fn(Event, &[u8])> = OnceLock::new();
 
-/// What the host calls. It may not unwind into it, and errno stays as the handshake has left it.
+/// What the host calls. It must not unwind into the host, and errno stays as the handshake left it.
 unsafe extern "C" fn on_event(_cont: Cont, event: c_int, id: *mut c_void) -> c_int {
     let event = match event {
         EVENT_SESSION_NEW => Event::New,

@@ -68,8 +68,8 @@ pub(super) fn server() -> Result<Option<Server>, Missing> {
     }
 }
 
-/// A server's own functions for sessions and its hook; `None` for one that has no such
-/// hook, as from version 11 on, which declares functions that it does not have.
+/// A server's own functions for sessions, and its hook. `None` if it has no such hook: from version
+/// 11 on it declares functions that it does not have.
 pub(super) fn of_server(server: Server) -> Result<Option<(Sessions, Hooks)>, Missing> {
     let Some(session_hook) = server.hook_number(c"TS_SSL_SESSION_HOOK") else {
         return Ok(None);

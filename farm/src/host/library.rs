@@ -7,7 +7,7 @@ use tssession_ats::find_symbol;
 use super::events::{Hooks, SessionHookAdd};
 use super::functions::{Missing, Sessions, TicketKeyUpdate};
 
-/// libtssession, as the process has got it already, or loaded now, for ever.
+/// libtssession: what the process has already, or loaded now and never unloaded.
 pub(super) struct Library {
     handle: *mut c_void,
 }
@@ -22,8 +22,8 @@ impl Library {
             return Ok(Self { handle });
         }
         const FILE: &CStr = c"libtssession.so.0";
-        // Whoever loaded it may have kept its names to himself. A second copy would be a
-        // second cache: the loader knows the one that is there by its SONAME.
+        // It may be loaded with its names hidden. The loader then knows it by its SONAME and opens
+        // no second copy, which would be a second cache.
         // SAFETY: the name is a C string; what the library does when it is loaded is sound.
         let handle = unsafe { libc::dlopen(FILE.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if handle.is_null() {
@@ -55,7 +55,6 @@ impl Library {
         }
     }
 
-    /// Its result is always set.
     pub(super) fn update_ticket_keys(&self) -> Result<TicketKeyUpdate, Missing> {
         // SAFETY: this is the type that the library declares the function with.
         unsafe { self.need(c"TSSslTicketKeyUpdate") }

@@ -46,7 +46,7 @@ impl Log {
                 unsafe { report(c"tssession_farm: %s".as_ptr(), line.as_ptr()) };
             }
             None => {
-                // In one piece. A failure has nobody to tell.
+                // In one piece. There is nowhere to report a failure to.
                 let line = format!("tssession_farm: {word}: {}\n", one_line(line));
                 let _ = std::io::stderr().write_all(line.as_bytes());
             }

@@ -1,8 +1,8 @@
 //! The process that the farm is in: Traffic Server, or a host of libtssession.
 //!
-//! Its functions are found at run time, so that one file serves each version of Traffic Server,
-//! and programs that only have libtssession. A process is of one kind: its names are not mixed
-//! with another's, because libtssession, loaded into an ATS, has functions of the same names.
+//! Its functions are found at run time, so that one file serves every version of Traffic Server
+//! and programs that only have libtssession. A process is of one kind. Names of different kinds are
+//! not mixed, because libtssession, loaded into an ATS, has functions of the same names.
 
 pub mod events;
 pub mod functions;
@@ -39,15 +39,15 @@ pub struct Host {
     server: Option<Server>,
     sessions: Sessions,
     hooks: Hooks,
-    /// The server's, and those of libtssession: either may have the tickets.
+    /// The server's and libtssession's: either may have the tickets.
     update_ticket_keys: Vec<TicketKeyUpdate>,
     /// In the order in which [`Host::show`] is given them.
     statistics: OnceLock<Vec<Option<Statistic>>>,
 }
 
 impl Host {
-    /// Finds them. A Traffic Server whose own session cache is on has its own sessions shared,
-    /// every other process those of libtssession.
+    /// Finds them. A Traffic Server whose own session cache is on shares the sessions in it; every
+    /// other process shares those of libtssession.
     pub fn find() -> Result<Self, Missing> {
         let log = Log::find();
         let server = server()?;
@@ -96,13 +96,13 @@ impl Host {
         })
     }
 
-    /// What ATS wants of each plugin, and nobody else. `TSPluginInit` only.
+    /// Registers the plugin, which ATS demands and other hosts do not. For `TSPluginInit` only.
     pub fn register(&self) -> bool {
         self.server
             .is_none_or(|server| server.register(c"tssession_farm").is_ok())
     }
 
-    /// Where a plugin of ATS looks for a file that is named without a folder.
+    /// A relative path begins in ATS's configuration directory; elsewhere it stays as it is.
     pub fn resolve(&self, file: &Path) -> PathBuf {
         let folder = self
             .server
@@ -113,10 +113,10 @@ impl Host {
         }
     }
 
-    /// Has `body` called as soon as the host can do what is asked of it; false: it can already.
+    /// Calls `body` once the host is ready for the farm; false: it is ready already.
     ///
-    /// ATS loads plugins before it has a session cache, and makes ticket keys of its own
-    /// afterwards, which would replace ours. Its ports are opened after `body` has returned.
+    /// ATS loads plugins before it has a session cache, and later makes ticket keys, which would
+    /// replace the farm's. It opens its ports after `body` has returned.
     pub fn call_when_ready(&self, body: fn()) -> bool {
         static READY: OnceLock<fn()> = OnceLock::new();
         unsafe extern "C" fn on_ready(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
@@ -137,11 +137,11 @@ impl Host {
     pub fn get_der(&self, id: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         /// More than nearly every session needs.
         const USUAL: usize = 2048;
-        /// No session is as large; it ends the loop whatever the host says.
+        /// No session is as large. This ends the loop whatever the host returns.
         const MOST: usize = 1 << 24;
         let id = SessionId::new(id)?;
         let mut space = USUAL;
-        // More than once for a session that is larger, or has been replaced by a larger one.
+        // Again for a session that is larger, or was replaced by a larger one.
         while space <= MOST {
             let mut der = Zeroizing::new(vec![0; space]);
             let mut len = space as c_int;
@@ -158,7 +158,7 @@ impl Host {
         None
     }
 
-    /// Inserts a session; false: the bytes are not exactly one, or the host did not take it.
+    /// Inserts a session; false: the bytes are not exactly one session, or the host refused it.
     pub fn insert(&self, id: &[u8], der: &[u8]) -> bool {
         let (Some(id), Ok(len)) = (SessionId::new(id), c_long::try_from(der.len())) else {
             return false;
@@ -173,7 +173,7 @@ impl Host {
             if session.is_null() {
                 return false;
             }
-            // It reads as much as it needs, and does not say that there is more.
+            // It reads as much as it needs, and does not report that there is more.
             let inserted = end == der.as_ptr_range().end
                 && (self.sessions.insert)(&id, session.cast(), ptr::null_mut()) == SUCCESS;
             openssl_sys::SSL_SESSION_free(session);
@@ -190,12 +190,12 @@ impl Host {
         unsafe { (self.sessions.remove)(&id) == SUCCESS }
     }
 
-    /// Puts ticket keys in force: a run of 48-byte keys, of which the first encrypts.
+    /// Makes ticket keys active: a run of 48-byte keys, of which the first encrypts.
     pub fn update_ticket_keys(&self, keys: &[u8]) -> bool {
         let Ok(len) = c_int::try_from(keys.len()) else {
             return false;
         };
-        // The host's function takes a pointer to what it may change.
+        // The host's function is allowed to change them.
         let mut keys = Zeroizing::new(keys.to_vec());
         self.update_ticket_keys.iter().fold(true, |all, update| {
             // SAFETY: the pointer and the length are those of `keys`, during the call.
@@ -204,11 +204,11 @@ impl Host {
         })
     }
 
-    /// Has `hook` called with the ID of each session that a handshake makes or a failed
-    /// connection removes, on the thread of the connection. Once in a process; false: that
-    /// was done before, or the host refused.
+    /// Calls `hook` with the ID of each session that a handshake makes or a failed connection
+    /// removes, on the thread of the connection. Once in a process; false: it is not the first
+    /// call, or the host refused.
     ///
-    /// ATS calls it before it stores the session: whoever wants that asks later.
+    /// ATS calls it before it stores the session, which can be read only later.
     pub fn add_hook(&self, hook: fn(Event, &[u8])) -> bool {
         self.hooks.add(hook)
     }
@@ -218,9 +218,8 @@ impl Host {
         self.log.write(level, line);
     }
 
-    /// Starts a thread that may call the host's functions: those of ATS want one that
-    /// belongs to it. Signals of the process are not for this thread to take. False: there can
-    /// be no more threads.
+    /// Starts a thread that is allowed to call the host's functions: ATS's demand one that ATS
+    /// made. The thread takes no signals of the process. False: it could not be started.
     pub fn spawn(&self, name: &'static str, body: Box<dyn FnOnce() + Send>) -> bool {
         threads::spawn(self.server, self.log, name, body)
     }

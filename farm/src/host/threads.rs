@@ -1,4 +1,4 @@
-//! Threads that may call the host's functions.
+//! Threads that are allowed to call the host's functions.
 
 use std::ffi::c_void;
 use std::mem;
@@ -49,13 +49,13 @@ unsafe extern "C" fn run(start: *mut c_void) -> *mut c_void {
     // SAFETY: passed on to the caller.
     let start = unsafe { Box::from_raw(start.cast::<Start>()) };
     let name = c_line(start.name);
-    // SAFETY: names this thread. A name that is too long is refused, and does no harm.
+    // SAFETY: names this thread. A name that is too long is refused, which does no harm.
     unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr()) };
     (start.body)();
     ptr::null_mut()
 }
 
-/// Has no signal delivered to this thread until dropped, nor to those that it starts.
+/// Blocks all signals for this thread, and for those that it starts, until dropped.
 struct SignalsBlocked {
     before: libc::sigset_t,
 }

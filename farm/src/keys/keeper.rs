@@ -1,9 +1,9 @@
-//! The keeper of ticket keys: one member at a time makes them, all take them over.
+//! The keeper of ticket keys: one member at a time makes them, and all take them over.
 //!
-//! The lease is a string that expires, with the number that it was given out under; who makes
-//! a key names both, and Redis compares in the same script. So a member that was stopped
-//! for longer than its lease, and does not know, writes nothing. A member that knows keys which the set
-//! in Redis lacks adds them, whoever leads: so all come to have the same ones.
+//! The lease is a string that expires: the member's name and a number. Whoever makes a key names
+//! both, and Redis compares in the same script. So a member that was stopped for longer than its
+//! lease, and does not know it, writes nothing. A member that knows keys which the set in Redis
+//! lacks adds them, whoever leads. So all members come to have the same keys.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::member::Member;
 use crate::redis::link::Link;
 use crate::seal::{Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
 
-/// Takes the lease if nobody has it and prolongs it if it is ours, or gives it back if it is not
-/// wanted (`ARGV[3]`), and tells how things are. What is not
-/// as a member leaves it does not stop it: a lease that does not end soon is nobody's, a number that
-/// is none begins anew, a key set of another type or beyond all size is none.
+/// Takes the lease if it is free and prolongs it if it is ours, or gives it back if it is not wanted
+/// (`ARGV[3]`). Returns the time, the number of the lease and the key set. Values that no member
+/// writes do not stop it: a lease that does not end soon is free, a number that is not a number
+/// begins anew, and a key set of another type or too large a size counts as absent.
 const LOOK: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -56,9 +56,9 @@ if type(keys) ~= 'string' or #keys > tonumber(ARGV[4]) then keys = '' end
 return {now, number, keys}
 ";
 
-/// Stores the key set in place of the one that was seen (what is not a string of use counts as
-/// an empty one), unless it was planned too long ago: the others must have read a new
-/// key before it encrypts. With a lease, only if that is still in force.
+/// Replaces the key set that was seen (absent or unusable: an empty string), unless the new one was
+/// planned too long ago: the others must have read a new key before it encrypts. With a lease, only
+/// if that is still held.
 const STORE: &str = r"
 if ARGV[1] ~= '' and redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local time = redis.call('TIME')
@@ -70,7 +70,7 @@ redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[5])
 return 1
 ";
 
-/// The leader seals its set anew as often, so that the others know that theirs is the current one.
+/// How often the leader seals its set anew, so that the others know that theirs is current.
 const CONFIRM: Duration = Duration::from_secs(60);
 
 /// What the keeper knows.
@@ -81,15 +81,15 @@ pub struct Keeper {
     times: Times,
     /// Of this member, in the lease.
     name: String,
-    /// Of the farm, the newest first: all that were in any set that came, and are not over.
+    /// The farm's, the newest first: all of every set that came, except those that are over.
     keys: Vec<Key>,
     alone: Alone,
-    /// By this process's own clock: when Redis answered last, when the latest set that is known was
-    /// sealed, and when this member wrote one.
+    /// By this process's own clock: when Redis last answered, when the latest known set was sealed,
+    /// and when this member last wrote one.
     answered_ms: u64,
     sealed_ms: u64,
     written_ms: Option<u64>,
-    /// What was in Redis at the last look, and how much it was worth.
+    /// What was in Redis at the last look, and what it was worth.
     seen: Vec<u8>,
     worth: Worth,
     /// What the host was given last.
@@ -130,7 +130,7 @@ impl Keeper {
         }
     }
 
-    /// Runs for as long as the process.
+    /// Runs as long as the process.
     pub fn run(mut self, member: &'static Member) {
         loop {
             let pause = if self.link.is_down {
@@ -143,13 +143,14 @@ impl Keeper {
         }
     }
 
-    /// Three looks in each lease, and in each time that a key takes to spread.
+    /// So that it looks three times in each `lease` and `spread`, and once a second at least.
     fn pause(&self) -> Duration {
         let shortest = self.times.lease.min(self.times.spread) / 3;
         shortest.min(Duration::from_secs(1))
     }
 
-    /// Looks at Redis, does what the leader has to, and gives the host what is in force.
+    /// Looks at Redis, does the leader's work if this member leads, and gives the host the active
+    /// keys.
     pub fn step(&mut self, member: &Member) {
         match self.look(member) {
             Ok(()) => {
@@ -165,9 +166,9 @@ impl Keeper {
         self.give(member);
     }
 
-    /// Alone is who has had no answer for the lifetime of a key, and who has had answers but, for
-    /// longer than it takes until somebody else leads, no new set: a Redis that holds them
-    /// back must not have one key used for ever.
+    /// A member is alone without an answer for the lifetime of a key. It is also alone if answers
+    /// come, but no new set for so long and the time that another member needs to take the lead: a
+    /// Redis that holds sets back must not keep one key in use forever.
     fn see_to_being_alone(&mut self, member: &Member) {
         let now = member.clock.elapsed_ms();
         let takes_over_ms = self.times.lease.as_millis() as u64;
@@ -179,7 +180,7 @@ impl Keeper {
             let text = "no key set of other members for a key's lifetime: this member makes keys of its own";
             member.log(Topic::Keys, Level::Warning, text.to_owned());
         }
-        // The last of the farm's has ceased to encrypt a lifetime ago.
+        // The farm's last key stopped encrypting a lifetime ago.
         let lifetime = self.times.lifetime.as_millis() as u64;
         if now.saturating_sub(contact) >= 2 * lifetime {
             self.keys.clear();
@@ -204,7 +205,7 @@ impl Keeper {
         let (redis_ms, number, sealed): (u64, u64, Vec<u8>) =
             self.link.run(&command, Duration::ZERO)?;
         if !member.hear_time(redis_ms) {
-            // Whose clock is wrong, of the two, nobody knows; others would refuse what is sealed.
+            // Either clock may be wrong. The others would refuse what is sealed by this one.
             member.counters.set(Counter::Leader, 0);
             return Ok(());
         }
@@ -221,7 +222,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Takes over what there is in a set from Redis.
+    /// Takes over the keys of a set from Redis.
     fn take_over(&mut self, member: &Member, sealed: &[u8]) -> Worth {
         if sealed.is_empty() {
             return Worth::Nothing;
@@ -245,7 +246,7 @@ impl Keeper {
             }
             Err(refusal) => {
                 member.counters.count(refusal.into());
-                // Once, until one is taken again.
+                // Once, until a set is accepted again.
                 if self.worth != Worth::Refused {
                     let text = format!("the key set in Redis is refused: {refusal:?}");
                     member.log(Topic::Keys, Level::Warning, text);
@@ -255,7 +256,7 @@ impl Keeper {
         }
     }
 
-    /// What was sealed before is of no use to anybody.
+    /// A set that is older than this is of no use.
     fn oldest_ms(&self) -> u64 {
         (self.times.lifetime + self.times.rotation).as_millis() as u64
     }
@@ -271,7 +272,7 @@ impl Keeper {
         }
         let before = planned.map(|keys| std::mem::replace(&mut self.keys, keys));
         let is_written = self.write(member, Some(number), redis_ms);
-        // Only what all others will see may be in force here.
+        // Only keys that all others will see may be active here.
         if !matches!(is_written, Ok(true))
             && let Some(before) = before
         {
@@ -280,8 +281,8 @@ impl Keeper {
         is_written.map(drop)
     }
 
-    /// Writes the keys that are known: as the leader with a lease, or as one who only knows more than
-    /// is in Redis. `false`: something there has changed meanwhile.
+    /// Writes the known keys: as the leader with a lease, or as a member that only knows more than
+    /// is in Redis. `false`: something there has changed in the meantime.
     fn write(&mut self, member: &Member, lease: Option<u64>, redis_ms: u64) -> RedisResult<bool> {
         if self.keys.is_empty() {
             return Ok(false);
@@ -315,15 +316,15 @@ impl Keeper {
         Ok(is_written)
     }
 
-    /// Gives the host the keys that are in force, if they are others than before.
+    /// Gives the host the active keys, if they have changed.
     fn give(&mut self, member: &Member) {
-        let in_force = self.alone.in_force(&self.keys, member.clock.now_ms());
-        if in_force.is_empty() || *in_force == *self.given {
+        let active = self.alone.active(&self.keys, member.clock.now_ms());
+        if active.is_empty() || *active == *self.given {
             return;
         }
-        if member.host.update_ticket_keys(&in_force) {
+        if member.host.update_ticket_keys(&active) {
             member.counters.count(Counter::KeyGeneration);
-            self.given = in_force;
+            self.given = active;
         } else {
             let text = "the host refuses the ticket keys".to_owned();
             member.log(Topic::Keys, Level::Error, text);
@@ -331,7 +332,7 @@ impl Keeper {
     }
 }
 
-/// The keys in a message that is authentic.
+/// The keys in an authentic message.
 fn key_set(opened: &Opened) -> Result<Vec<Key>, Refusal> {
     match set::decode(&opened.plain) {
         Some((_, keys)) if opened.kind == Kind::KeySet => Ok(keys),

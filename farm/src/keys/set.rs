@@ -1,12 +1,10 @@
 //! Ticket keys, and a set of them as bytes: the plaintext of a sealed message. `docs/farm.md` has
 //! the layout.
 
-use std::fmt;
-
 use zeroize::Zeroizing;
 
-/// A ticket key in the layout of `TSSslTicketKeyUpdate`. Where it is stays where it is: what is
-/// moved, as vectors do, leaves a copy behind that is not wiped.
+/// A ticket key in the layout of `TSSslTicketKeyUpdate`. Boxed, because what is moved, as a vector
+/// does when it grows, leaves a copy behind that is not wiped.
 pub type KeyBytes = Box<Zeroizing<[u8; 48]>>;
 
 /// A key and its times, by the clock of Redis.
@@ -18,12 +16,6 @@ pub struct Key {
     pub made_ms: u64,
     /// From when on it encrypts.
     pub from_ms: u64,
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key(.., from {})", self.from_ms)
-    }
 }
 
 /// Bytes of a key in a key set: those of the key, when it was made, and from when it encrypts.

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Redis's clock is believed when it is no further than this from the machine's own. Who rules Redis
-/// could otherwise have what was sealed long ago taken for new. Sessions could not be resumed on a
-/// machine that is so far off anyway: the times in them are those of the machines.
+/// Redis's clock is believed if it differs from the machine's own by no more than this. Otherwise
+/// whoever controls Redis could make members accept messages that were sealed long ago. A machine
+/// whose clock is further off could not resume sessions anyway: they carry the machines' times.
 pub const CLOCK_LEEWAY_MS: u64 = 3_600_000;
 
 /// The clock of Redis, as this process knows it.
@@ -22,7 +22,7 @@ fn machine_ms() -> u64 {
 }
 
 impl Default for Clock {
-    /// Until Redis has been asked, it is this machine's.
+    /// This machine's clock, until Redis has been asked.
     fn default() -> Self {
         Self {
             start: Instant::now(),
@@ -43,8 +43,8 @@ impl Clock {
         self.start.elapsed().as_millis() as u64
     }
 
-    /// Redis said that it is so late. The result is by how much it is ahead of this machine; if that
-    /// is more than [`CLOCK_LEEWAY_MS`], or less than its negative, the machine's own clock counts.
+    /// Takes over the time that Redis reported. Returns how far it is ahead of this machine; if
+    /// that exceeds [`CLOCK_LEEWAY_MS`] in either direction, the machine's own clock is used.
     pub fn set(&self, redis_ms: u64) -> i64 {
         self.set_at(redis_ms, machine_ms())
     }
@@ -63,7 +63,7 @@ impl Clock {
     }
 }
 
-/// Whether a clock that is so far ahead of the machine's is believed.
+/// Whether a clock that is this far ahead of the machine's is believed.
 pub fn is_near(ahead_ms: i64) -> bool {
     ahead_ms.unsigned_abs() <= CLOCK_LEEWAY_MS
 }

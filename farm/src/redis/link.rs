@@ -36,8 +36,8 @@ pub struct Link {
     pub is_down: bool,
 }
 
-/// How long to wait before the next attempt: longer each time, and for each member and
-/// thread a different time, so that they do not come all at once.
+/// How long to wait before the next attempt: longer each time, and different for each member and
+/// thread, so that they do not all come at once.
 pub struct Backoff(Duration);
 
 impl Default for Backoff {
@@ -52,14 +52,14 @@ impl Backoff {
         let wait = self.0;
         self.0 = (wait * 2).min(BACKOFF[1]);
         let mut byte = [128];
-        // Without random bytes all wait alike, which is no harm.
+        // Without random bytes all wait for the same time, which does no harm.
         let _ = openssl::rand::rand_bytes(&mut byte);
         wait.mul_f32(0.5 + f32::from(byte[0]) / 256.0)
     }
 }
 
 impl Link {
-    /// Connects when there is need to; only settings that make no sense fail here.
+    /// Does not connect yet: fails only if the settings make no sense.
     pub fn new(settings: &Redis) -> RedisResult<Self> {
         Ok(Self {
             server: server(settings)?,
@@ -70,7 +70,7 @@ impl Link {
         })
     }
 
-    /// Whether commands of different partitions must not be mixed.
+    /// If so, commands for different partitions must not be mixed.
     pub fn is_cluster(&self) -> bool {
         matches!(self.server, Server::Cluster(_))
     }
@@ -89,8 +89,8 @@ impl Link {
         self.checked(result)
     }
 
-    /// Runs commands of one partition together, and returns what each came to: a
-    /// [`Value::ServerError`] where Redis has refused.
+    /// Runs commands for one partition together and returns the result of each: a
+    /// [`Value::ServerError`] where Redis refused.
     pub fn run_all(&mut self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
         let timeout = self.timeout;
         let result = match self.connected()? {
@@ -124,7 +124,7 @@ impl Link {
         Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
     }
 
-    /// How long to wait before the next attempt, since nothing has worked.
+    /// How long to wait before the next attempt after a failure.
     pub fn next_wait(&mut self) -> Duration {
         self.backoff.next_wait()
     }
@@ -150,8 +150,8 @@ impl Link {
         }
     }
 
-    /// A connection on which something went wrong is not used again, unless Redis merely
-    /// answered that it would not: what comes next on it might be the answer to another question.
+    /// Closes the connection after an error, unless Redis answered with a refusal: the next
+    /// answer on it might belong to another command.
     fn checked<T>(&mut self, result: RedisResult<T>) -> RedisResult<T> {
         match &result {
             Ok(_) => self.backoff = Backoff::default(),
@@ -162,8 +162,8 @@ impl Link {
     }
 }
 
-/// Whether Redis is there and has refused. One that has become a replica, that is loading, or that
-/// waits for the rest of its Cluster is as good as gone: in a moment it may be otherwise.
+/// Whether Redis is there and has refused. A server that has become a replica, is loading, or waits
+/// for the rest of its Cluster counts as gone: it may answer again in a moment.
 pub fn is_answer(error: &RedisError) -> bool {
     use redis::ServerErrorKind::{
         Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain,
@@ -177,7 +177,7 @@ pub fn is_answer(error: &RedisError) -> bool {
     }
 }
 
-/// Fails if one of these says that Redis is as good as gone.
+/// Fails if one of these means that Redis counts as gone.
 fn none_gone(values: Vec<Value>) -> RedisResult<Vec<Value>> {
     let errors = values.iter().filter_map(|value| match value {
         Value::ServerError(error) => Some(RedisError::from(error.clone())),

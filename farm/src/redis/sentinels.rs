@@ -10,11 +10,12 @@ use redis::{
 use super::connect::{client, connect, with_credentials};
 use crate::config::Redis;
 
-/// Who knows which server is the master. They are asked in turn, each for no longer than a server.
+/// Servers that know which server is the master. They are asked in turn, each for no longer than
+/// the master is.
 pub(super) struct Sentinels {
     sentinels: Vec<Client>,
     service: String,
-    /// The way to the master, but for its address.
+    /// All of the way to the master except its address.
     master: ConnectionInfo,
     certificates: Option<TlsCertificates>,
 }
@@ -42,7 +43,7 @@ impl Sentinels {
         })
     }
 
-    /// Asks one after the other, until one knows a master that says itself that it is one.
+    /// Asks one after the other, until one names a server that confirms that it is the master.
     pub(super) fn connect(&self, timeout: Duration) -> RedisResult<Connection> {
         let mut last =
             RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel is configured"));
@@ -74,7 +75,7 @@ impl Sentinels {
         };
         let info = self.master.clone().set_addr(address);
         let mut connection = connect(&client(info, self.certificates.as_ref())?, timeout)?;
-        // The Sentinel may not have noticed yet that another one is the master now.
+        // The Sentinel may not have noticed yet that another server is the master now.
         match cmd("ROLE").query(&mut connection)? {
             redis::Role::Primary { .. } => Ok(connection),
             _ => Err((ErrorKind::Client, "the master of the Sentinels is none").into()),

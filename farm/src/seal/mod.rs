@@ -21,16 +21,16 @@ use zeroize::Zeroizing;
 
 use secret::Secret;
 
-/// A message that claims to be of later than this is refused: so far may Redis's clock go back, or
-/// that of the server after a failover be behind, and nothing is lost. A tombstone lives so much longer
-/// than a session, or such a message could outlive it.
+/// A message from further in the future is refused. So Redis's clock may go back by this much, or
+/// that of the server after a failover be behind, and nothing is lost. A tombstone lives this much
+/// longer than a session, or such a message could outlive it.
 pub const AHEAD_MS: u64 = 3_600_000;
 
 const VERSION: u8 = 1;
 const HEADER_LEN: usize = 70;
 const TAG_LEN: usize = 16;
-/// What is longer is no message: no member seals as much, and one who can write to Redis could have
-/// members take up memory with it.
+/// The most bytes of a message. No member seals more, and whoever can write to Redis could make
+/// members use up memory.
 pub const SEALED_MAX: usize = 1 << 20;
 /// Senders that an [`Opener`] has keys and counters of.
 const SENDERS: usize = 1024;
@@ -54,10 +54,10 @@ impl Kind {
     }
 }
 
-/// What a member draws when it starts, and never again.
+/// What a member draws at random when it starts, and never again.
 pub type SenderId = [u8; 16];
 
-/// What a secret gives in one farm.
+/// What is derived from a secret for one farm.
 struct Keys {
     name: [u8; 4],
     id_key: PKey<Private>,
@@ -141,14 +141,14 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A sender that there never was before.
+    /// A sealer with a new sender.
     pub fn new(farm: &str, secret: &Secret) -> Result<Self, ErrorStack> {
         let mut sender = [0; 16];
         rand_bytes(&mut sender)?;
         Self::with_sender(farm, secret, sender)
     }
 
-    /// Only one sealer may ever have this sender: it is private for that.
+    /// Private, because no two sealers may ever have the same sender.
     fn with_sender(farm: &str, secret: &Secret, sender: SenderId) -> Result<Self, ErrorStack> {
         let mut cipher = CipherCtx::new()?;
         let key = seal_key(farm, secret, &sender)?;
@@ -163,7 +163,7 @@ impl Sealer {
         })
     }
 
-    /// Who seals.
+    /// The sender of its messages.
     pub fn sender(&self) -> SenderId {
         self.sender
     }
@@ -177,7 +177,7 @@ impl Sealer {
         self.keys.subject(id).expect("HMAC-SHA256 of a session ID")
     }
 
-    /// The message. Its counter is used even if nothing comes of it.
+    /// The message. Its counter is used up even if sealing fails.
     pub fn seal(
         &mut self,
         kind: Kind,
@@ -235,9 +235,9 @@ pub enum Refusal {
 pub struct Opened {
     /// What it is about.
     pub kind: Kind,
-    /// Who sealed it.
+    /// The member that sealed it.
     pub sender: SenderId,
-    /// The how many-th of this sender it is.
+    /// Its number among the messages of this sender.
     pub counter: u64,
     /// When it was sealed, by Redis's clock.
     pub time_ms: u64,
@@ -249,7 +249,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Whether it was sealed for this session ID. `opener` is the one that it came from.
+    /// Whether it was sealed for this session ID. `opener` opened it.
     pub fn is_for(&self, opener: &Opener, id: &[u8]) -> bool {
         opener.secrets[self.secret]
             .1
@@ -268,7 +268,7 @@ struct Header {
 }
 
 impl Header {
-    /// `None` if the version or the kind is none that there is.
+    /// `None` if the version or the kind is unknown.
     fn parse(bytes: &[u8; HEADER_LEN]) -> Option<Self> {
         let mut rest = &bytes[..];
         let [VERSION, kind] = take(&mut rest) else {
@@ -324,21 +324,21 @@ struct Decrypted {
     stranger: Option<CipherCtx>,
 }
 
-/// A sender of whom something authentic came.
+/// A sender of an authentic message.
 struct Sender {
     cipher: CipherCtx,
     last_counter: u64,
     last_time_ms: u64,
 }
 
-/// Opens the messages of one stream: it knows the last counter of each sender.
+/// Opens the messages of one stream. It knows the last counter of each sender.
 pub struct Opener {
     farm: String,
     secrets: Vec<(Secret, Keys)>,
     own: SenderId,
     senders: HashMap<(usize, SenderId), Sender>,
-    /// Of a sender that is not in `senders`, only what is later than this is new for sure: it is
-    /// the latest time of all that there was no place for any more.
+    /// From a sender that is not in `senders`, only what is later than this is certainly new: the
+    /// latest time of all senders that were forgotten.
     forgotten_until_ms: Option<u64>,
 }
 
@@ -358,7 +358,7 @@ impl Opener {
     }
 
     /// What is in the message, if it is authentic, not older than `lifetime_ms` at `now_ms`, and
-    /// comes for the first time. A refused one changes nothing here.
+    /// new. A refused message changes nothing here.
     pub fn open(
         &mut self,
         message: &[u8],
@@ -452,7 +452,7 @@ impl Opener {
         Ok(())
     }
 
-    /// Only for senders of whom something authentic came: others cannot push one out.
+    /// Only for senders of an authentic message: others cannot evict one.
     fn remember(&mut self, key: (usize, SenderId), sender: Sender) {
         if self.senders.len() >= SENDERS {
             let oldest = self

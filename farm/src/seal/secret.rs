@@ -14,9 +14,9 @@ use openssl::pkey::Id;
 use openssl::pkey_ctx::PkeyCtx;
 use zeroize::Zeroizing;
 
-/// The least that a secret may have.
+/// The fewest bytes of a secret.
 pub const SECRET_MIN: usize = 32;
-/// More than anybody's secret; a larger file is something else.
+/// The most bytes of a secret; a larger file is something else.
 pub const SECRET_MAX: usize = 4096;
 
 /// The bytes of a secret file. They are wiped at the end.
@@ -30,7 +30,7 @@ pub enum SecretError {
     Io(io::Error),
     /// A directory, a FIFO, a device.
     NotAFile,
-    /// Its permissions, which give group or others something.
+    /// Its permissions, which give group or others access.
     NotPrivate(u32),
     /// So many bytes are less than [`SECRET_MIN`].
     TooShort(usize),
@@ -55,9 +55,9 @@ impl fmt::Display for SecretError {
 
 impl Error for SecretError {}
 
-/// Reads a file that nobody but its owner has access to.
+/// Reads a file that only its owner has access to.
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    // Not to wait for the other end of a FIFO.
+    // Does not wait for the other end of a FIFO.
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)

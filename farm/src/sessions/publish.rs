@@ -1,4 +1,4 @@
-//! The publisher: takes what handshakes reported, and appends it to the streams.
+//! The publisher: takes what handshakes reported and appends it to the streams.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -17,21 +17,22 @@ use crate::seal::{Kind, Sealer};
 use crate::sessions::queue::Item;
 use crate::sessions::{message, stream};
 
-/// How many items one pipeline has at most.
+/// The most items in one pipeline.
 const BATCH: usize = 512;
 
-/// ATS reports a session before it stores it: so often is it looked for, and so long apart.
+/// ATS reports a session before it stores it: how often the publisher looks for it, and the time
+/// between two looks.
 const ATTEMPTS: u32 = 20;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(2);
 
-/// How often streams are trimmed by age and the clock is read; and how soon after a failure.
+/// The time between two upkeeps, and after one that failed.
 const UPKEEP: Duration = Duration::from_secs(10);
 const UPKEEP_AGAIN: Duration = Duration::from_secs(2);
 
-/// How often the host's own metrics are brought up to date, and log lines written that wait.
+/// How often the host's own metrics are updated and waiting log lines are written.
 const SHOW: Duration = Duration::from_secs(1);
 
-/// A session that was reported and not found yet.
+/// A session that was reported but not found yet.
 struct Early {
     item: Item,
     attempts: u32,
@@ -44,13 +45,13 @@ struct Sealed {
     bytes: Vec<u8>,
 }
 
-/// Messages of partitions that share a fate: of all, or in a Cluster of one, whose node may be
-/// away while others are there.
+/// Messages for partitions that fail together: for all of them, or in a Cluster for one, whose node
+/// may be away while others are there.
 #[derive(Default)]
 struct Outbox {
     messages: VecDeque<Sealed>,
     backoff: Backoff,
-    /// After a failure, when to try again.
+    /// After a failure: when to try again.
     again_at: Option<Instant>,
 }
 
@@ -65,7 +66,7 @@ struct Publisher {
 /// All messages on their way.
 struct Outboxes {
     boxes: Vec<Outbox>,
-    /// What each holds while it cannot be sent.
+    /// How many messages each holds while it cannot send.
     most: usize,
 }
 
@@ -88,7 +89,7 @@ pub fn run(member: &'static Member, mut link: Link, sealer: Sealer) {
         if let Err(error) = publisher.outboxes.send(member, &mut link) {
             member.redis_failed(&mut link, "publishing", &error);
         }
-        // Nothing is taken from the queue while all of Redis is away: it keeps the newest.
+        // While all of Redis is away, nothing is taken from the queue, which keeps the newest.
         if publisher.outboxes.all_wait() {
             thread::sleep(publisher.outboxes.first_wait().unwrap_or_default());
             continue;
@@ -113,7 +114,7 @@ impl Publisher {
         }
     }
 
-    /// Makes a message of what was reported.
+    /// Makes a message of an item.
     fn prepare(&mut self, item: Item, attempts: u32) {
         let member = self.member;
         let id = item.id();
@@ -179,7 +180,7 @@ impl Outboxes {
         }
     }
 
-    /// `false`: the oldest was dropped for it.
+    /// `false`: the oldest message was dropped for it.
     fn put(&mut self, sealed: Sealed) -> bool {
         let index = sealed.partition as usize % self.boxes.len();
         let messages = &mut self.boxes[index].messages;
@@ -193,7 +194,7 @@ impl Outboxes {
         self.boxes.iter().all(|outbox| outbox.waits(now))
     }
 
-    /// How long the first one of those that wait has to.
+    /// How long it is until the first of those that wait may try again.
     fn first_wait(&self) -> Option<Duration> {
         let first = self
             .boxes
@@ -203,7 +204,7 @@ impl Outboxes {
         Some(first.saturating_duration_since(Instant::now()))
     }
 
-    /// Sends what need not wait. An error: of the last one that failed.
+    /// Sends from all that need not wait. Returns the error of the last one that failed.
     fn send(&mut self, member: &Member, link: &mut Link) -> RedisResult<()> {
         let mut result = Ok(());
         let mut has_sent = false;
@@ -235,7 +236,7 @@ impl Outbox {
         self.again_at.is_some_and(|again_at| again_at > now)
     }
 
-    /// Appends the messages, which stay when the connection fails.
+    /// Appends the messages. They stay if the connection fails.
     fn send(&mut self, member: &Member, link: &mut Link) -> RedisResult<()> {
         while !self.messages.is_empty() {
             let count = self.messages.len().min(BATCH);
@@ -243,7 +244,7 @@ impl Outbox {
             let commands = commands.map(|sealed| append(&member.config, sealed));
             match link.run_all(commands.collect()) {
                 Ok(results) => count_sent(member, self.messages.drain(..count), results),
-                // Redis will not have them, now or in a moment: it is full, or we may not.
+                // Redis will not accept them later either: it is full, or permission is missing.
                 Err(error) if link::is_answer(&error) => {
                     member.redis_refuses(&error);
                     member.counters.add(Counter::Dropped, count as i64);
@@ -284,8 +285,8 @@ fn count_sent(member: &Member, sent: impl Iterator<Item = Sealed>, results: Vec<
     }
 }
 
-/// Drops what no receiver would take any more, and reads the clock. On a connection of its own: a
-/// node of a Cluster that does not answer must not keep the publisher waiting. Runs for as long as the
+/// Trims entries that no reader accepts any more, and reads the clock. Has a separate connection: a
+/// node of a Cluster that does not answer must not keep the publisher waiting. Runs as long as the
 /// process.
 pub fn keep_up(member: &'static Member, mut link: Link) {
     loop {
@@ -312,7 +313,7 @@ fn upkeep(member: &Member, link: &mut Link) -> RedisResult<()> {
         command.arg(stream::name(&member.config, partition));
         command.arg("MINID").arg("~").arg(oldest);
         match link.run::<Value>(&command, Duration::ZERO) {
-            // Something else has been put in its place, which would stop readers and publishers.
+            // Something that is not a stream is in its place, and would stop readers and publishers.
             Err(error) if error.code() == Some("WRONGTYPE") => {
                 let stream = stream::name(&member.config, partition);
                 link.run::<Value>(cmd("DEL").arg(stream), Duration::ZERO)?;

@@ -1,4 +1,4 @@
-//! The readers: take sessions and removals from the streams, and pass them to the host.
+//! The readers: take sessions and removals from the streams and pass them to the host.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,25 +12,25 @@ use crate::redis::link::Link;
 use crate::seal::{Kind, Opened, Opener};
 use crate::sessions::{message, stream};
 
-/// How many entries of each stream one answer has at most. Half as many, and so on, when Redis has
-/// broken off, as it does when somebody has written very large ones; all again when nothing is left.
+/// The most entries of each stream in one answer. It is halved each time Redis breaks the connection
+/// off, as it does when entries are very large; reset when nothing is left to read.
 const BATCH: usize = 1000;
 
-/// After an answer that left nothing behind, so long entries gather before Redis is asked again: to ask
-/// costs both sides more than an entry.
+/// How long entries gather after an answer that left nothing behind: asking Redis costs both sides
+/// more than an entry.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// How long Redis waits for an entry before it answers that there is none.
+/// How long Redis waits for an entry before it answers without one.
 const BLOCK: Duration = Duration::from_millis(1000);
 
-/// After a connection was lost, this much is read again: the server that answers then may be
-/// another one, whose entries have the times of its own clock.
+/// How much is read again after a connection was lost: another server may answer then, whose
+/// entries carry the times of its own clock.
 const READ_AGAIN_MS: u64 = 10_000;
 
-/// How often it is made sure that no stream has begun anew with entries of earlier times.
+/// How often the readers check that no stream has begun anew with earlier times.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 
-/// One stream, and how far it was read.
+/// A stream, and how far it has been read.
 struct Position {
     partition: u32,
     stream: String,
@@ -74,7 +74,7 @@ pub fn run(member: &'static Member, mut link: Link, openers: Vec<(u32, Opener)>)
     }
 }
 
-/// Begins with whatever is still alive, as soon as Redis tells the time.
+/// Begins with the oldest entries that are still accepted, once Redis has reported its time.
 fn begin(member: &Member, link: &mut Link, openers: Vec<(u32, Opener)>) -> Vec<Position> {
     let now = loop {
         match link.ask_time() {
@@ -103,17 +103,17 @@ impl Position {
     }
 }
 
-/// The time in an entry's ID, and its number among those of that time.
+/// The time in an entry's ID, and its number among the entries of that time.
 fn parts(id: &str) -> (u64, u64) {
     let (ms, number) = id.split_once('-').unwrap_or((id, ""));
     (ms.parse().unwrap_or(0), number.parse().unwrap_or(0))
 }
 
-/// Reads from their beginning the streams whose last entry is earlier than what was read of them:
-/// they were emptied, and Redis's clock has gone back, or it is another Redis. Only while that
-/// may be; what was read before is refused as such.
+/// Reads streams from their beginning if their last entry is earlier than what was read of them:
+/// they were emptied and Redis's clock has gone back, or it is another Redis. Asks only while that
+/// is possible; what was read before is refused as replayed.
 fn look_back(member: &Member, link: &mut Link, positions: &mut [Position]) -> RedisResult<()> {
-    // What this process thinks is the time of Redis may be a little behind.
+    // This process's idea of Redis's time may be a little behind.
     let now = member.clock.now_ms() + LOOK_BACK.as_millis() as u64;
     for position in positions.iter_mut().filter(|p| parts(&p.last).0 > now) {
         let mut command = cmd("XREVRANGE");
@@ -128,7 +128,7 @@ fn look_back(member: &Member, link: &mut Link, positions: &mut [Position]) -> Re
     Ok(())
 }
 
-/// Whether that was all that there is.
+/// Reads and applies once; whether that was all there is.
 fn read(
     member: &Member,
     link: &mut Link,
@@ -180,7 +180,7 @@ fn apply(member: &Member, position: &mut Position, entry: &StreamId) {
             return counters.count(refusal.into());
         }
     };
-    // Copied from another stream, where it was counted as seen.
+    // Copied from another stream, whose reader has its counter.
     if stream::partition(&opened.subject, member.config.partitions) != position.partition {
         return counters.count(Counter::RefusedForged);
     }
@@ -188,7 +188,7 @@ fn apply(member: &Member, position: &mut Position, entry: &StreamId) {
     match opened.kind {
         Kind::Session => insert(member, opener, &opened),
         Kind::Removal => remove(member, opener, &opened),
-        // Of no use in a stream, though authentic.
+        // Authentic, but it does not belong in a stream.
         Kind::KeySet => counters.count(Counter::RefusedGarbage),
     }
 }
