@@ -192,7 +192,7 @@ impl Config {
         for secret in &file.secrets {
             let path = folder.join(secret);
             let named = |what: String| format!("secrets: {}: {what}", path.display());
-            let secret = Secret::read(&path).map_err(|error| named(error.to_string()))?;
+            let secret = Secret::read(&path).map_err(named)?;
             if secrets.iter().any(|other| other.is(&secret)) {
                 return Err(named("the same as another one".to_owned()));
             }
@@ -346,7 +346,7 @@ fn password(
         return Ok(None);
     };
     let named = |what: &str| format!("{setting}: {}: {what}", path.display());
-    let content = read_private(&path).map_err(|error| named(&error.to_string()))?;
+    let content = read_private(&path).map_err(|error| named(&error))?;
     let text = std::str::from_utf8(&content).map_err(|_| named("not UTF-8"))?;
     let password = text.trim_end_matches(['\r', '\n']);
     if password.is_empty() {

@@ -14,7 +14,7 @@ use crate::host::log::Level;
 use crate::log_limit::{LogLimit, Topic};
 use crate::redis::clock::{CLOCK_LEEWAY_MS, Clock, is_near};
 use crate::redis::link::{Link, is_answer};
-use crate::seal::{AHEAD_MS, Opened, SenderId};
+use crate::seal::{AHEAD_MS, Header, SenderId};
 use crate::sessions::queue::Queue;
 use crate::sessions::tombstones::Tombstones;
 
@@ -106,10 +106,10 @@ impl Member {
         self.note_removal(id, self.sender, u64::MAX, self.clock.now_ms());
     }
 
-    pub(crate) fn is_removed(&self, id: &[u8], opened: &Opened) -> bool {
+    pub(crate) fn is_removed(&self, id: &[u8], header: &Header) -> bool {
         let now = self.clock.elapsed_ms();
         self.tombstones()
-            .covers(id, opened.sender, opened.counter, opened.time_ms, now)
+            .covers(id, header.sender, header.counter, header.time_ms, now)
     }
 
     /// Entries from before this are too old for every member, given the time that Redis reported.

@@ -229,7 +229,7 @@ impl Keeper {
         }
         let now = member.clock.now_ms();
         let opened = self.opener.open(sealed, now, self.oldest_ms());
-        let set = opened.and_then(|opened| Ok((key_set(&opened)?, opened.time_ms)));
+        let set = opened.and_then(|opened| Ok((key_set(&opened)?, opened.header.time_ms)));
         match set {
             Ok((theirs, time_ms)) => {
                 let sealed_ms = member
@@ -335,7 +335,7 @@ impl Keeper {
 /// The keys in an authentic message.
 fn key_set(opened: &Opened) -> Result<Vec<Key>, Refusal> {
     match set::decode(&opened.plain) {
-        Some((_, keys)) if opened.kind == Kind::KeySet => Ok(keys),
+        Some((_, keys)) if opened.header.kind == Kind::KeySet => Ok(keys),
         _ => Err(Refusal::Garbage),
     }
 }

@@ -6,8 +6,6 @@
 pub mod secret;
 
 use std::collections::HashMap;
-use std::error::Error;
-use std::fmt;
 
 use openssl::cipher::Cipher;
 use openssl::cipher_ctx::CipherCtx;
@@ -98,38 +96,6 @@ fn nonce(counter: u64) -> [u8; 12] {
     nonce
 }
 
-/// Why nothing was sealed.
-#[derive(Debug)]
-pub enum SealError {
-    /// What OpenSSL said.
-    OpenSsl(ErrorStack),
-    /// With it the message would have more than [`SEALED_MAX`] bytes.
-    TooLong,
-    /// Every counter was used; a nonce would come twice.
-    NoMoreCounters,
-    /// This is a child of the process that drew the sender: a nonce would come twice.
-    Forked,
-}
-
-impl fmt::Display for SealError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OpenSsl(error) => error.fmt(f),
-            Self::TooLong => write!(f, "a message of more than {SEALED_MAX} bytes"),
-            Self::NoMoreCounters => write!(f, "every counter was used"),
-            Self::Forked => write!(f, "a forked child does not seal"),
-        }
-    }
-}
-
-impl Error for SealError {}
-
-impl From<ErrorStack> for SealError {
-    fn from(error: ErrorStack) -> Self {
-        Self::OpenSsl(error)
-    }
-}
-
 /// Makes messages, as one sender.
 pub struct Sealer {
     farm: String,
@@ -184,33 +150,42 @@ impl Sealer {
         subject: &[u8; 32],
         time_ms: u64,
         plain: &[u8],
-    ) -> Result<Vec<u8>, SealError> {
+    ) -> Result<Vec<u8>, String> {
         if self.process != std::process::id() {
-            return Err(SealError::Forked);
+            // With the parent's sender: a nonce would come twice.
+            return Err("a forked child does not seal".into());
         }
-        if HEADER_LEN + plain.len() + TAG_LEN > SEALED_MAX {
-            return Err(SealError::TooLong);
+        let len = HEADER_LEN + plain.len() + TAG_LEN;
+        if len > SEALED_MAX {
+            return Err(format!("a message of more than {SEALED_MAX} bytes"));
         }
-        let counter = self.next.ok_or(SealError::NoMoreCounters)?;
+        let counter = self.next.ok_or("every counter was used")?;
         self.next = counter.checked_add(1);
 
-        let mut message = Vec::with_capacity(HEADER_LEN + plain.len() + TAG_LEN);
+        let mut message = Vec::with_capacity(len);
         message.extend_from_slice(&[VERSION, kind as u8]);
         message.extend_from_slice(&self.keys.name);
         message.extend_from_slice(&self.sender);
         message.extend_from_slice(&counter.to_be_bytes());
         message.extend_from_slice(&time_ms.to_be_bytes());
         message.extend_from_slice(subject);
+        message.resize(len, 0);
+        self.encrypt(counter, plain, &mut message)
+            .map_err(|error| error.to_string())?;
+        Ok(message)
+    }
+
+    /// Puts the ciphertext and the tag behind the header.
+    fn encrypt(&mut self, counter: u64, plain: &[u8], to: &mut [u8]) -> Result<(), ErrorStack> {
+        let (header, sealed) = to.split_at_mut(HEADER_LEN);
+        let (body, tag) = sealed.split_at_mut(plain.len());
         self.cipher
             .encrypt_init(None, None, Some(&nonce(counter)))?;
-        self.cipher.cipher_update(&message, None)?;
+        self.cipher.cipher_update(header, None)?;
         self.cipher.cipher_update(self.farm.as_bytes(), None)?;
-        message.resize(HEADER_LEN + plain.len() + TAG_LEN, 0);
-        let (body, tag) = message[HEADER_LEN..].split_at_mut(plain.len());
         self.cipher.cipher_update(plain, Some(body))?;
         self.cipher.cipher_final(&mut [])?;
-        self.cipher.tag(tag)?;
-        Ok(message)
+        self.cipher.tag(tag)
     }
 }
 
@@ -233,8 +208,31 @@ pub enum Refusal {
 
 /// A message that is authentic, in time and new.
 pub struct Opened {
-    /// What it is about.
+    /// What was outside the ciphertext.
+    pub header: Header,
+    /// What was inside.
+    pub plain: Plain,
+    secret: usize,
+}
+
+/// A plaintext. It is wiped at the end.
+type Plain = Zeroizing<Vec<u8>>;
+
+impl Opened {
+    /// Whether it was sealed for this session ID. `opener` opened it.
+    pub fn is_for(&self, opener: &Opener, id: &[u8]) -> bool {
+        opener.secrets[self.secret]
+            .1
+            .subject(id)
+            .is_ok_and(|subject| memcmp::eq(&subject, &self.header.subject))
+    }
+}
+
+/// What is outside the ciphertext.
+pub struct Header {
+    /// What the message is about.
     pub kind: Kind,
+    name: [u8; 4],
     /// The member that sealed it.
     pub sender: SenderId,
     /// Its number among the messages of this sender.
@@ -243,28 +241,6 @@ pub struct Opened {
     pub time_ms: u64,
     /// What stands for the session's ID; [`Opened::is_for`] compares.
     pub subject: [u8; 32],
-    /// What was inside.
-    pub plain: Zeroizing<Vec<u8>>,
-    secret: usize,
-}
-
-impl Opened {
-    /// Whether it was sealed for this session ID. `opener` opened it.
-    pub fn is_for(&self, opener: &Opener, id: &[u8]) -> bool {
-        opener.secrets[self.secret]
-            .1
-            .subject(id)
-            .is_ok_and(|subject| memcmp::eq(&subject, &self.subject))
-    }
-}
-
-struct Header {
-    kind: Kind,
-    name: [u8; 4],
-    sender: SenderId,
-    counter: u64,
-    time_ms: u64,
-    subject: [u8; 32],
 }
 
 impl Header {
@@ -316,14 +292,6 @@ fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     *taken
 }
 
-/// What one of the secrets opened.
-struct Decrypted {
-    secret: usize,
-    plain: Zeroizing<Vec<u8>>,
-    /// With the key of a sender that is not known yet.
-    stranger: Option<CipherCtx>,
-}
-
 /// A sender of an authentic message.
 struct Sender {
     cipher: CipherCtx,
@@ -370,11 +338,7 @@ impl Opener {
         if header.sender == self.own {
             return Err(Refusal::Own);
         }
-        let Decrypted {
-            secret,
-            plain,
-            stranger,
-        } = self.decrypt(&message)?;
+        let (secret, plain, stranger) = self.decrypt(&message)?;
         if header.time_ms > now_ms.saturating_add(AHEAD_MS)
             || now_ms.saturating_sub(header.time_ms) > lifetime_ms
         {
@@ -382,17 +346,17 @@ impl Opener {
         }
         self.count(secret, header, stranger)?;
         Ok(Opened {
-            kind: header.kind,
-            sender: header.sender,
-            counter: header.counter,
-            time_ms: header.time_ms,
-            subject: header.subject,
+            header: message.header,
             plain,
             secret,
         })
     }
 
-    fn decrypt(&mut self, message: &Message<'_>) -> Result<Decrypted, Refusal> {
+    /// Which secret opens the message, the plaintext, and the cipher if the sender is not known yet.
+    fn decrypt(
+        &mut self,
+        message: &Message<'_>,
+    ) -> Result<(usize, Plain, Option<CipherCtx>), Refusal> {
         let Header { name, sender, .. } = message.header;
         // Two secrets of one name are unlikely, but possible.
         let named = |(_, (_, keys)): &(usize, &(Secret, Keys))| keys.name == name;
@@ -408,11 +372,7 @@ impl Opener {
                 },
             };
             if let Ok(plain) = decrypt(cipher, &self.farm, message) {
-                return Ok(Decrypted {
-                    secret,
-                    plain,
-                    stranger,
-                });
+                return Ok((secret, plain, stranger));
             }
         }
         Err(refusal)
@@ -476,11 +436,7 @@ fn decrypting(farm: &str, secret: &Secret, sender: &SenderId) -> Result<CipherCt
     Ok(cipher)
 }
 
-fn decrypt(
-    cipher: &mut CipherCtx,
-    farm: &str,
-    message: &Message<'_>,
-) -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
+fn decrypt(cipher: &mut CipherCtx, farm: &str, message: &Message<'_>) -> Result<Plain, ErrorStack> {
     let mut plain = Zeroizing::new(vec![0; message.body.len()]);
     cipher.decrypt_init(None, None, Some(&nonce(message.header.counter)))?;
     cipher.set_tag(message.tag)?;
@@ -546,10 +502,10 @@ mod tests {
         let mut opener = opener();
         let opened = open(&mut opener, &vector).ok().unwrap();
         assert_eq!(*opened.plain, plain);
-        assert_eq!(opened.kind, Kind::Session);
-        assert_eq!(opened.sender, sender);
-        assert_eq!(opened.counter, 0x0102_0304_0506_0708);
-        assert_eq!(opened.time_ms, NOW);
+        assert_eq!(opened.header.kind, Kind::Session);
+        assert_eq!(opened.header.sender, sender);
+        assert_eq!(opened.header.counter, 0x0102_0304_0506_0708);
+        assert_eq!(opened.header.time_ms, NOW);
         assert!(opened.is_for(&opener, &id));
         assert!(!opened.is_for(&opener, &id[1..]));
     }
@@ -685,14 +641,14 @@ mod tests {
         assert!(sealer.seal(Kind::Session, &NONE, NOW, b"x").is_ok());
         for _ in 0..2 {
             let error = sealer.seal(Kind::Session, &NONE, NOW, b"x").unwrap_err();
-            assert!(matches!(error, SealError::NoMoreCounters));
+            assert_eq!(error, "every counter was used");
         }
         assert_ne!(self::sealer().sender(), self::sealer().sender());
 
         let mut child = self::sealer();
         child.process = child.process.wrapping_add(1);
         let error = child.seal(Kind::Session, &NONE, NOW, b"x").unwrap_err();
-        assert!(matches!(error, SealError::Forked));
+        assert_eq!(error, "a forked child does not seal");
     }
 
     #[test]
@@ -706,7 +662,7 @@ mod tests {
         assert_eq!(refusal(&mut opener(), &longer), Refusal::Garbage);
         let more = [&most[..], &[0]].concat();
         let error = sealer.seal(Kind::Session, &NONE, NOW, &more).unwrap_err();
-        assert!(matches!(error, SealError::TooLong));
+        assert_eq!(error, "a message of more than 1048576 bytes");
     }
 
     #[test]
@@ -750,7 +706,7 @@ mod tests {
                 match open(&mut opener, &messages[counter]) {
                     Ok(opened) => {
                         prop_assert!(Some(counter) > last);
-                        prop_assert_eq!(opened.counter, counter as u64);
+                        prop_assert_eq!(opened.header.counter, counter as u64);
                         prop_assert_eq!(&*opened.plain, &plain);
                         prop_assert!(opened.is_for(&opener, &ids[counter]));
                         last = Some(counter);

@@ -1,6 +1,5 @@
 //! The secret of a farm, and files that only their owner may read.
 
-use std::error::Error;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -15,61 +14,32 @@ use openssl::pkey_ctx::PkeyCtx;
 use zeroize::Zeroizing;
 
 /// The fewest bytes of a secret.
-pub const SECRET_MIN: usize = 32;
+const SECRET_MIN: usize = 32;
 /// The most bytes of a secret; a larger file is something else.
-pub const SECRET_MAX: usize = 4096;
+const SECRET_MAX: usize = 4096;
 
 /// The bytes of a secret file. They are wiped at the end.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
-/// Why a secret was refused.
-#[derive(Debug)]
-pub enum SecretError {
-    /// What the system said.
-    Io(io::Error),
-    /// A directory, a FIFO, a device.
-    NotAFile,
-    /// Its permissions, which give group or others access.
-    NotPrivate(u32),
-    /// So many bytes are less than [`SECRET_MIN`].
-    TooShort(usize),
-    /// More than [`SECRET_MAX`] bytes.
-    TooLong,
-}
-
-impl fmt::Display for SecretError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::NotAFile => write!(f, "not a regular file"),
-            Self::NotPrivate(mode) => write!(
-                f,
-                "group or others have access (mode {mode:04o}): chmod 0600 or 0400"
-            ),
-            Self::TooShort(len) => write!(f, "{len} bytes, must be {SECRET_MIN} or more"),
-            Self::TooLong => write!(f, "more than {SECRET_MAX} bytes"),
-        }
-    }
-}
-
-impl Error for SecretError {}
-
 /// Reads a file that only its owner has access to.
-pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let from_system = |error: io::Error| error.to_string();
     // Does not wait for the other end of a FIFO.
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
-        .map_err(SecretError::Io)?;
-    let metadata = file.metadata().map_err(SecretError::Io)?;
+        .map_err(from_system)?;
+    let metadata = file.metadata().map_err(from_system)?;
     if !metadata.is_file() {
-        return Err(SecretError::NotAFile);
+        return Err("not a regular file".into());
     }
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(SecretError::NotPrivate(mode));
+        return Err(format!(
+            "group or others have access (mode {mode:04o}): chmod 0600 or 0400"
+        ));
     }
     // Of full length from the start: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(vec![0; SECRET_MAX + 1]);
@@ -79,11 +49,11 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
             Ok(0) => break,
             Ok(read) => len += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(SecretError::Io(error)),
+            Err(error) => return Err(from_system(error)),
         }
     }
     if len > SECRET_MAX {
-        return Err(SecretError::TooLong);
+        return Err(format!("more than {SECRET_MAX} bytes"));
     }
     bytes.truncate(len);
     Ok(bytes)
@@ -91,13 +61,14 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
 
 impl Secret {
     /// Reads a secret from its file: every byte of it counts, a newline at the end too.
-    pub fn read(path: &Path) -> Result<Self, SecretError> {
+    pub fn read(path: &Path) -> Result<Self, String> {
         Self::new(read_private(path)?)
     }
 
-    pub(super) fn new(bytes: Zeroizing<Vec<u8>>) -> Result<Self, SecretError> {
+    pub(super) fn new(bytes: Zeroizing<Vec<u8>>) -> Result<Self, String> {
         if bytes.len() < SECRET_MIN {
-            return Err(SecretError::TooShort(bytes.len()));
+            let len = bytes.len();
+            return Err(format!("{len} bytes, must be {SECRET_MIN} or more"));
         }
         Ok(Self(bytes))
     }
@@ -182,15 +153,14 @@ mod tests {
         }
         for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644] {
             let error = read(32, mode).unwrap_err();
-            assert!(matches!(error, SecretError::NotPrivate(refused) if refused == mode));
-            assert!(error.to_string().contains(&format!("{mode:04o}")));
+            assert!(error.starts_with(&format!("group or others have access (mode {mode:04o})")));
         }
         for len in [0, 1, 31] {
             let error = read(len, 0o600).unwrap_err();
-            assert!(matches!(error, SecretError::TooShort(refused) if refused == len));
+            assert_eq!(error, format!("{len} bytes, must be 32 or more"));
         }
         let error = read(SECRET_MAX + 1, 0o600).unwrap_err();
-        assert!(matches!(error, SecretError::TooLong));
+        assert_eq!(error, "more than 4096 bytes");
     }
 
     #[test]
@@ -205,9 +175,9 @@ mod tests {
         assert!(made.unwrap().success());
         for path in [folder.path(), &fifo, Path::new("/dev/zero")] {
             let error = Secret::read(path).unwrap_err();
-            assert!(matches!(error, SecretError::NotAFile), "{}", path.display());
+            assert_eq!(error, "not a regular file", "{}", path.display());
         }
         let error = Secret::read(&folder.path().join("none")).unwrap_err();
-        assert!(matches!(error, SecretError::Io(_)));
+        assert!(error.starts_with("No such file"), "{error}");
     }
 }

@@ -181,11 +181,14 @@ fn apply(member: &Member, position: &mut Position, entry: &StreamId) {
         }
     };
     // Copied from another stream, whose reader has its counter.
-    if stream::partition(&opened.subject, member.config.partitions) != position.partition {
+    if stream::partition(&opened.header.subject, member.config.partitions) != position.partition {
         return counters.count(Counter::RefusedForged);
     }
-    counters.set(Counter::LagMs, now.saturating_sub(opened.time_ms) as i64);
-    match opened.kind {
+    counters.set(
+        Counter::LagMs,
+        now.saturating_sub(opened.header.time_ms) as i64,
+    );
+    match opened.header.kind {
         Kind::Session => insert(member, opener, &opened),
         Kind::Removal => remove(member, opener, &opened),
         // Authentic, but it does not belong in a stream.
@@ -199,7 +202,7 @@ fn insert(member: &Member, opener: &Opener, opened: &Opened) {
     let Some((id, der)) = session.filter(|(id, _)| opened.is_for(opener, id)) else {
         return counters.count(Counter::RefusedNotASession);
     };
-    if member.is_removed(id, opened) {
+    if member.is_removed(id, &opened.header) {
         return counters.count(Counter::RefusedTombstone);
     }
     let counter = if member.host.insert(id, der) {
@@ -215,7 +218,8 @@ fn remove(member: &Member, opener: &Opener, opened: &Opened) {
     let Some(id) = id.filter(|id| opened.is_for(opener, id)) else {
         return member.counters.count(Counter::RefusedNotASession);
     };
-    member.note_removal(id, opened.sender, opened.counter, opened.time_ms);
+    let header = &opened.header;
+    member.note_removal(id, header.sender, header.counter, header.time_ms);
     if member.host.remove(id) {
         member.counters.count(Counter::Removed);
     }
