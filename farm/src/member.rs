@@ -127,21 +127,16 @@ impl Member {
         self.counters.set(Counter::ClockAheadMs, ahead);
         let is_believed = is_near(ahead);
         if self.is_disbelieved.swap(!is_believed, Ordering::Relaxed) == is_believed {
-            let (level, text) = if is_believed {
-                (
-                    Level::Warning,
-                    "the clocks of Redis and of this machine agree again".to_owned(),
-                )
+            if is_believed {
+                let text = "the clocks of Redis and of this machine agree again".to_owned();
+                self.log(Topic::Clock, Level::Warning, text);
             } else {
-                (
-                    Level::Error,
-                    format!(
-                        "Redis's clock is {} s ahead of this machine's: it is not believed, and this member makes no keys for others",
-                        ahead / 1000
-                    ),
-                )
-            };
-            self.log(Topic::Clock, level, text);
+                let text = format!(
+                    "Redis's clock is {} s ahead of this machine's: it is not believed, and this member makes no keys for others",
+                    ahead / 1000
+                );
+                self.log(Topic::Clock, Level::Error, text);
+            }
         }
         is_believed
     }

@@ -344,7 +344,7 @@ impl Opener {
         {
             return Err(Refusal::Stale);
         }
-        self.count(secret, header, stranger)?;
+        self.admit(secret, header, stranger)?;
         Ok(Opened {
             header: message.header,
             plain,
@@ -378,8 +378,8 @@ impl Opener {
         Err(refusal)
     }
 
-    /// Refuses a counter that is not above the last one of its sender, and remembers all others.
-    fn count(
+    /// Refuses a counter that is not above the last one of its sender; remembers all others.
+    fn admit(
         &mut self,
         secret: usize,
         header: &Header,
