@@ -1,5 +1,7 @@
 //! The file of settings: TOML, described in `farm/farm.example.toml`.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +12,13 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::keys::MAX_KEYS;
-use crate::seal::{Secret, read_private};
+use crate::keys::plan::{MAX_KEYS, Times};
+use crate::seal::secret::{Secret, read_private};
 
 /// Everything that can be set, checked.
 #[derive(Debug)]
 pub struct Config {
-    /// The farm's name: members of one share, those of another do not.
+    /// The farm's name. Members of different farms share nothing.
     pub farm: String,
     /// Where Redis is.
     pub redis: Redis,
@@ -26,17 +28,17 @@ pub struct Config {
     pub partitions: u32,
     /// Sessions that Redis keeps, of all partitions together.
     pub max_sessions: u64,
-    /// How long a message is good.
+    /// How old a message may be.
     pub session_lifetime: Duration,
     /// How long a removed session stays removed.
     pub tombstone_lifetime: Duration,
     /// Events that wait for the publisher.
     pub queue: usize,
     /// `None`: ticket keys are not shared.
-    pub ticket_keys: Option<TicketKeys>,
+    pub ticket_keys: Option<Times>,
 }
 
-/// Where Redis is, and how to get in.
+/// Where Redis is, and how to log in.
 pub struct Redis {
     /// One for a single server, else several.
     pub urls: Vec<String>,
@@ -77,34 +79,6 @@ pub enum Mode {
     /// Nodes of a Cluster.
     Cluster,
 }
-
-/// The times of ticket keys.
-#[derive(Clone, Debug)]
-pub struct TicketKeys {
-    /// A new key so often.
-    pub rotation: Duration,
-    /// A key decrypts for so long after it has ceased to encrypt.
-    pub lifetime: Duration,
-    /// A key decrypts for so long before it encrypts.
-    pub spread: Duration,
-    /// The member that makes keys is given up after so long without a sign of life.
-    pub lease: Duration,
-}
-
-/// What is wrong with a file of settings.
-#[derive(Debug)]
-pub struct ConfigError {
-    file: PathBuf,
-    what: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.what)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -196,12 +170,10 @@ fn lease() -> Seconds {
 const LONGEST: f64 = 366.0 * 86_400.0;
 
 impl Config {
-    /// Reads a file and those that it names, relative to its folder.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::of(path).map_err(|what| ConfigError {
-            file: path.to_owned(),
-            what,
-        })
+    /// Reads a file and those that it names, relative to its directory. The error names the file
+    /// and the setting.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        Self::of(path).map_err(|what| format!("{}: {what}", path.display()))
     }
 
     fn of(path: &Path) -> Result<Self, String> {
@@ -220,7 +192,7 @@ impl Config {
         for secret in &file.secrets {
             let path = folder.join(secret);
             let named = |what: String| format!("secrets: {}: {what}", path.display());
-            let secret = Secret::read(&path).map_err(|error| named(error.to_string()))?;
+            let secret = Secret::read(&path).map_err(named)?;
             if secrets.iter().any(|other| other.is(&secret)) {
                 return Err(named("the same as another one".to_owned()));
             }
@@ -232,7 +204,7 @@ impl Config {
             Some(time) => seconds("tombstone_lifetime", time)?,
         };
         if tombstone_lifetime < session_lifetime {
-            // What was removed would come back by a message that is still taken.
+            // A message that is still accepted would bring back what was removed.
             return Err("tombstone_lifetime: must be session_lifetime or longer".into());
         }
         Ok(Self {
@@ -261,7 +233,7 @@ fn in_line(text: &str, error: &toml::de::Error) -> String {
         _ => error.message().to_owned(),
     };
     if message.starts_with("missing field") {
-        // The place is that of the whole table.
+        // The line is that of the whole table.
         return message;
     }
     let line = text.lines().nth(number - 1).unwrap_or_default();
@@ -277,12 +249,46 @@ fn in_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
-    if file.urls.is_empty() {
+    let tls = with_tls(&file.urls)?;
+    if !tls && file.ca_file.is_some() {
+        return Err("redis.ca_file: only with rediss://".into());
+    }
+    if file.user.is_some() && file.password_file.is_none() {
+        return Err("redis.user: password_file is missing".into());
+    }
+    if file.sentinel_user.is_some() && file.sentinel_password_file.is_none() {
+        return Err("redis.sentinel_user: sentinel_password_file is missing".into());
+    }
+    let mode = mode(&file.mode, file.service, file.urls.len())?;
+    if file.sentinel_password_file.is_some() && !matches!(mode, Mode::Sentinel { .. }) {
+        return Err("redis.sentinel_password_file: only with mode = \"sentinel\"".into());
+    }
+    let ca_file = file.ca_file.map(|path| certificates(&folder.join(path)));
+    let ca_file = ca_file.transpose()?;
+    Ok(Redis {
+        urls: file.urls,
+        mode,
+        user: file.user,
+        password: password("redis.password_file", file.password_file, folder)?,
+        sentinel_user: file.sentinel_user,
+        sentinel_password: password(
+            "redis.sentinel_password_file",
+            file.sentinel_password_file,
+            folder,
+        )?,
+        tls,
+        ca_file,
+        timeout: seconds("redis.timeout", file.timeout)?,
+    })
+}
+
+/// Whether all have `rediss://`. No message repeats a URL: there may be a password in it.
+fn with_tls(urls: &[String]) -> Result<bool, String> {
+    if urls.is_empty() {
         return Err("redis.urls: at least one".into());
     }
     let mut with_tls = 0;
-    for url in &file.urls {
-        // The URL is not repeated: there may be a password in it.
+    for url in urls {
         let wrong = "redis.urls: not like redis://host:port or rediss://host:port";
         let info = url.as_str().into_connection_info().map_err(|_| wrong)?;
         with_tls += match info.addr() {
@@ -298,63 +304,36 @@ fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
             );
         }
     }
-    if with_tls != 0 && with_tls != file.urls.len() {
+    if with_tls != 0 && with_tls != urls.len() {
         return Err("redis.urls: all with redis://, or all with rediss://".into());
     }
-    if with_tls == 0 && file.ca_file.is_some() {
-        return Err("redis.ca_file: only with rediss://".into());
-    }
-    if file.user.is_some() && file.password_file.is_none() {
-        return Err("redis.user: password_file is missing".into());
-    }
-    if file.sentinel_user.is_some() && file.sentinel_password_file.is_none() {
-        return Err("redis.sentinel_user: sentinel_password_file is missing".into());
-    }
-    let mode = match (file.mode.as_str(), file.service) {
-        ("single", None) if file.urls.len() == 1 => Mode::Single,
-        ("single", None) => return Err("redis.urls: a single server has one".into()),
-        ("cluster", None) => Mode::Cluster,
-        ("sentinel", Some(service)) if service.is_empty() => {
-            return Err("redis.service: is empty".into());
-        }
-        ("sentinel", Some(service)) => Mode::Sentinel { service },
-        ("sentinel", None) => return Err("redis.service: missing with mode = \"sentinel\"".into()),
+    Ok(with_tls != 0)
+}
+
+fn mode(name: &str, service: Option<String>, urls: usize) -> Result<Mode, String> {
+    match (name, service) {
+        ("single", None) if urls == 1 => Ok(Mode::Single),
+        ("single", None) => Err("redis.urls: a single server has one".into()),
+        ("cluster", None) => Ok(Mode::Cluster),
+        ("sentinel", Some(service)) if service.is_empty() => Err("redis.service: is empty".into()),
+        ("sentinel", Some(service)) => Ok(Mode::Sentinel { service }),
+        ("sentinel", None) => Err("redis.service: missing with mode = \"sentinel\"".into()),
         ("single" | "cluster", Some(_)) => {
-            return Err("redis.service: only with mode = \"sentinel\"".into());
+            Err("redis.service: only with mode = \"sentinel\"".into())
         }
-        _ => return Err("redis.mode: \"single\", \"sentinel\" or \"cluster\"".into()),
-    };
-    let is_sentinel = matches!(mode, Mode::Sentinel { .. });
-    if file.sentinel_password_file.is_some() && !is_sentinel {
-        return Err("redis.sentinel_password_file: only with mode = \"sentinel\"".into());
+        _ => Err("redis.mode: \"single\", \"sentinel\" or \"cluster\"".into()),
     }
-    let ca_file = match file.ca_file.map(|path| folder.join(path)) {
-        None => None,
-        Some(path) => {
-            let named = |error: &str| format!("redis.ca_file: {}: {error}", path.display());
-            let pem = fs::read(&path).map_err(|error| named(&error.to_string()))?;
-            if X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty()) {
-                Some(pem)
-            } else {
-                return Err(named("no certificates in PEM"));
-            }
-        }
-    };
-    Ok(Redis {
-        urls: file.urls,
-        mode,
-        user: file.user,
-        password: password("redis.password_file", file.password_file, folder)?,
-        sentinel_user: file.sentinel_user,
-        sentinel_password: password(
-            "redis.sentinel_password_file",
-            file.sentinel_password_file,
-            folder,
-        )?,
-        tls: with_tls != 0,
-        ca_file,
-        timeout: seconds("redis.timeout", file.timeout)?,
-    })
+}
+
+/// The PEM of at least one certificate.
+fn certificates(path: &Path) -> Result<Vec<u8>, String> {
+    let named = |error: &str| format!("redis.ca_file: {}: {error}", path.display());
+    let pem = fs::read(path).map_err(|error| named(&error.to_string()))?;
+    if X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty()) {
+        Ok(pem)
+    } else {
+        Err(named("no certificates in PEM"))
+    }
 }
 
 /// What is in a file with a password.
@@ -367,17 +346,18 @@ fn password(
         return Ok(None);
     };
     let named = |what: &str| format!("{setting}: {}: {what}", path.display());
-    let content = read_private(&path).map_err(|error| named(&error.to_string()))?;
+    let content = read_private(&path).map_err(|error| named(&error))?;
     let text = std::str::from_utf8(&content).map_err(|_| named("not UTF-8"))?;
     let password = text.trim_end_matches(['\r', '\n']);
-    match password.is_empty() {
-        true => Err(named("is empty")),
-        false => Ok(Some(Zeroizing::new(password.to_owned()))),
+    if password.is_empty() {
+        Err(named("is empty"))
+    } else {
+        Ok(Some(Zeroizing::new(password.to_owned())))
     }
 }
 
-fn ticket_keys(file: TicketKeysFile) -> Result<TicketKeys, String> {
-    let times = TicketKeys {
+fn ticket_keys(file: TicketKeysFile) -> Result<Times, String> {
+    let times = Times {
         rotation: seconds("ticket_keys.rotation", file.rotation)?,
         lifetime: seconds("ticket_keys.lifetime", file.lifetime)?,
         spread: seconds("ticket_keys.spread", file.spread)?,
@@ -403,9 +383,10 @@ fn seconds(setting: &str, value: Seconds) -> Result<Duration, String> {
         Seconds::Whole(value) => value as f64,
         Seconds::Parts(value) => value,
     };
-    match (0.01..=LONGEST).contains(&value) {
-        true => Ok(Duration::from_secs_f64(value)),
-        false => Err(format!("{setting}: a number of seconds, 0.01 to {LONGEST}")),
+    if (0.01..=LONGEST).contains(&value) {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err(format!("{setting}: a number of seconds, 0.01 to {LONGEST}"))
     }
 }
 
@@ -415,9 +396,10 @@ fn within<T: PartialOrd + fmt::Display>(
     min: T,
     max: T,
 ) -> Result<T, String> {
-    match min <= value && value <= max {
-        true => Ok(value),
-        false => Err(format!("{setting}: {min} to {max}, not {value}")),
+    if min <= value && value <= max {
+        Ok(value)
+    } else {
+        Err(format!("{setting}: {min} to {max}, not {value}"))
     }
 }
 
@@ -483,7 +465,7 @@ mod tests {
     fn read(folder: &tempfile::TempDir, text: &str) -> Result<Config, String> {
         let path = folder.path().join("farm.toml");
         fs::write(&path, text).unwrap();
-        Config::read(&path).map_err(|error| error.to_string())
+        Config::read(&path)
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! What the farm counts, and how that is told.
+//! What the farm counts, and how it is reported.
+
+#![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -89,7 +91,7 @@ enum Value {
     Gauge(Counter),
 }
 
-/// A number that is told to the outside.
+/// A number that is reported.
 struct Metric {
     /// Behind [`PREFIX`].
     name: &'static str,
@@ -292,7 +294,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_counter_is_told_once() {
+    fn every_counter_is_reported_once() {
         let mut told = Vec::new();
         for metric in &METRICS {
             match metric.value {

@@ -7,33 +7,24 @@
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::Farm;
+use crate::boundary::{TSReturnCode, guard};
 use crate::config::Config;
-use crate::host::{Host, Level, Log, TSReturnCode};
+use crate::host::Host;
+use crate::member::Member;
+use crate::start::start;
 
-/// The farm that this process is a member of.
-static FARM: OnceLock<&'static Farm> = OnceLock::new();
+static MEMBER: OnceLock<&'static Member> = OnceLock::new();
 
-/// What there is of it before it has been started.
-enum Stage {
-    /// Nothing.
-    Absent,
-    /// In ATS, until it is ready.
-    Waiting(Box<(Config, Host)>),
-    /// It has been started.
-    Started,
-}
+/// What ATS's plugin starts with when ATS is ready. The lock is held while a member is started.
+static WAITING: Mutex<Option<(Config, Host)>> = Mutex::new(None);
 
-static STAGE: Mutex<Stage> = Mutex::new(Stage::Absent);
-
-fn stage() -> MutexGuard<'static, Stage> {
-    // A panic has left a stage that was whole.
-    STAGE.lock().unwrap_or_else(PoisonError::into_inner)
+fn waiting() -> MutexGuard<'static, Option<(Config, Host)>> {
+    // A panic has left it whole.
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes this process a member of a farm.
@@ -68,16 +59,15 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
         if config_file.is_null() {
             return Err("the path is NULL".into());
         }
-        let mut stage = stage();
-        if !matches!(*stage, Stage::Absent) {
+        let waiting = waiting();
+        if waiting.is_some() || MEMBER.get().is_some() {
             return Err("the farm has been started before".into());
         }
         // SAFETY: the caller vouches for the string.
         let path = unsafe { path(config_file) };
-        let config = Config::read(path).map_err(|error| error.to_string())?;
+        let config = Config::read(path)?;
         let host = Host::find().map_err(|error| error.to_string())?;
-        start(config, host)?;
-        *stage = Stage::Started;
+        join(config, host)?;
         Ok(TSReturnCode::TS_SUCCESS)
     })
 }
@@ -113,9 +103,9 @@ pub unsafe extern "C" fn TSSslSessionFarmStatsText(
         if len_ptr.is_null() {
             return Err("len_ptr is NULL".into());
         }
-        let text = FARM
+        let text = MEMBER
             .get()
-            .map_or_else(String::new, |farm| farm.counters().text());
+            .map_or_else(String::new, |member| member.counters.text());
         // SAFETY: the caller vouches for the pointers; what is written fits in the space.
         unsafe {
             let space = if buffer.is_null() { 0 } else { *len_ptr };
@@ -156,10 +146,10 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
         if name.is_null() || value.is_null() {
             return Err("an argument is NULL".into());
         }
-        let farm = FARM.get().ok_or("the farm has not been started")?;
+        let member = MEMBER.get().ok_or("the farm has not been started")?;
         // SAFETY: the caller vouches for the string.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        let found = farm.counters().get(&name);
+        let found = member.counters.get(&name);
         let found = found.ok_or_else(|| format!("{name}: there is no such counter"))?;
         // SAFETY: the caller vouches for the pointer.
         unsafe { *value = found };
@@ -183,59 +173,36 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
         if argc != 2 {
             return Err("plugin.config must name one file of settings".into());
         }
-        let mut stage = stage();
-        if !matches!(*stage, Stage::Absent) {
+        let mut waiting = waiting();
+        if waiting.is_some() || MEMBER.get().is_some() {
             return Err("plugin.config names the plugin twice".into());
         }
         // SAFETY: the host vouches for its arguments.
         let path = unsafe { path(*argv.add(1)) };
-        let config = Config::read(&host.resolve(path)).map_err(|error| error.to_string())?;
-        *stage = if host.call_when_ready(ready) {
-            Stage::Waiting(Box::new((config, host)))
+        let config = Config::read(&host.resolve(path))?;
+        if host.call_when_ready(ready) {
+            *waiting = Some((config, host));
         } else {
-            start(config, host)?;
-            Stage::Started
-        };
+            join(config, host)?;
+        }
         Ok(())
     });
 }
 
 fn ready() {
     guard("TSPluginInit", (), || {
-        let mut stage = stage();
-        if let Stage::Waiting(waiting) = std::mem::replace(&mut *stage, Stage::Absent) {
-            let (config, host) = *waiting;
-            start(config, host)?;
-            *stage = Stage::Started;
+        let mut waiting = waiting();
+        if let Some((config, host)) = waiting.take() {
+            join(config, host)?;
         }
         Ok(())
     });
 }
 
-fn start(config: Config, host: Host) -> Result<(), String> {
-    let farm = Farm::start(config, host)?;
-    FARM.set(farm)
-        .map_err(|_| "the farm has been started before".into())
-}
-
-/// Runs the body of what C calls. What fails is logged, and a panic does not leave.
-fn guard<R>(name: &str, fallback: R, body: impl FnOnce() -> Result<R, String>) -> R {
-    // Unwind safe: what `body` shares is whole at all times.
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        body().map_err(|error| log(name, &error))
-    }));
-    match result {
-        Ok(Ok(result)) => result,
-        Ok(Err(())) => fallback,
-        Err(_) => {
-            log(name, "panicked");
-            fallback
-        }
-    }
-}
-
-fn log(name: &str, line: &str) {
-    Log::find().write(Level::Error, &format!("{name}: {line}"));
+fn join(config: Config, host: Host) -> Result<(), String> {
+    let member = start(config, host)?;
+    MEMBER.get_or_init(|| member);
+    Ok(())
 }
 
 /// # Safety

@@ -1,39 +1,44 @@
 //! Shares TLS sessions and session-ticket keys between machines through Redis.
 //!
-//! `docs/farm.md` has the design and the protocol, and says what each module does.
-
-#![allow(rustdoc::private_intra_doc_links)]
+//! `docs/farm.md` has the design and the protocol, and says what each module does. None imports
+//! from a row below its own:
+//!
+//! | module | may use |
+//! |---|---|
+//! | `host`, `seal`, `keys::{set, plan}`, `sessions::message` | nothing of ours; `plan`: `set` |
+//! | `boundary`, `log_limit`, `sessions::queue` | `host` |
+//! | `counters`, `sessions::tombstones` | `seal` |
+//! | `config` | `seal`, `keys::plan` |
+//! | `redis`, `sessions::stream` | `config` |
+//! | `member` | all above |
+//! | `sessions::{publish, receive}`, `keys::keeper` | all above, not each other |
+//! | `start` | all above |
+//! | `ffi` | all above |
 
 #[cfg(not(any(panic = "unwind", doc)))]
 compile_error!("the C boundary needs panic = \"unwind\": a panic must not end the host");
 
-#[forbid(unsafe_code)]
-pub mod config;
-#[forbid(unsafe_code)]
-pub mod counters;
-#[forbid(unsafe_code)]
-mod farm;
-pub mod ffi;
-pub mod host;
-#[forbid(unsafe_code)]
-pub mod keeper;
-#[forbid(unsafe_code)]
-pub mod keys;
-#[forbid(unsafe_code)]
+mod boundary;
+mod config;
+mod counters;
+mod ffi;
+mod host;
+mod keys;
 mod log_limit;
-#[forbid(unsafe_code)]
-pub mod message;
-#[forbid(unsafe_code)]
-pub mod publish;
-#[forbid(unsafe_code)]
-pub mod queue;
-#[forbid(unsafe_code)]
-pub mod receive;
-#[forbid(unsafe_code)]
-pub mod redis_link;
-#[forbid(unsafe_code)]
-pub mod seal;
-#[forbid(unsafe_code)]
-pub mod tombstones;
+mod member;
+mod redis;
+mod seal;
+mod sessions;
+mod start;
 
-pub use farm::Farm;
+// For the tests.
+pub use config::Config;
+pub use counters::{Counter, Counters};
+pub use host::Host;
+pub use host::events::Event;
+pub use host::functions::Missing;
+pub use host::log::Level;
+pub use seal::{Kind, Sealer};
+pub use sessions::message::encode_session;
+pub use sessions::stream::partition;
+pub use start::start;

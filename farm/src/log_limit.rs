@@ -1,20 +1,22 @@
-//! Log lines that may come again and again: of each kind at most one in [`INTERVAL_MS`], so that a
-//! Redis that comes and goes fills no disk. The last one is never lost: it is written when it
-//! is due, with the number of those before it.
+//! Log lines that may recur: of each kind at most one in [`INTERVAL_MS`], so that a Redis that comes
+//! and goes does not fill the disk. The last line is never lost: it is written when it is due, with
+//! the number of lines that were left out before it.
 
-use crate::host::Level;
+#![forbid(unsafe_code)]
+
+use crate::host::log::Level;
 
 /// The time from one line of a kind to the next.
-pub const INTERVAL_MS: u64 = 10_000;
+const INTERVAL_MS: u64 = 10_000;
 
-/// Lines that take the place of each other.
+/// A kind of lines, which replace each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// Whether Redis answers.
     Redis,
     /// Whether Redis takes messages.
     Refusal,
-    /// The key set in Redis, and the host's way with its keys.
+    /// The key set in Redis, and whether the host accepts its keys.
     Keys,
     /// Whether Redis's clock is believed.
     Clock,
@@ -40,7 +42,8 @@ struct Entry {
 pub struct LogLimit([Entry; TOPICS]);
 
 impl LogLimit {
-    /// The line to write now, if any; else this one waits, in place of the one that did.
+    /// Takes a line and returns the one to write now, if any. Otherwise this line waits, in place of
+    /// the one that did.
     pub fn say(&mut self, topic: Topic, line: Line, now_ms: u64) -> Option<Line> {
         let entry = &mut self.0[topic as usize];
         if entry.held.replace(line).is_some() {

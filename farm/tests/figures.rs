@@ -8,12 +8,7 @@ use std::time::{Duration, Instant};
 
 use redis::Connection;
 use redis::streams::StreamReadReply;
-use tssession_farm::Farm;
-use tssession_farm::config::Config;
-use tssession_farm::counters::Counter;
-use tssession_farm::host::Host;
-use tssession_farm::message::encode_session;
-use tssession_farm::seal::{Kind, Sealer, partition};
+use tssession_farm::{Config, Counter, Host, Kind, Sealer, encode_session, partition, start};
 use tssession_test_support::{Redis, TSSESSION, scratch};
 
 const SESSIONS: u32 = 100_000;
@@ -136,12 +131,12 @@ fn start_member(config: Config) {
     let library = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     assert!(!library.is_null());
     let (began, cpu_before) = (Instant::now(), cpu());
-    let farm = Farm::start(config, Host::find().unwrap()).unwrap();
-    while farm.counters().value(Counter::Inserted) < SESSIONS.into() {
+    let member = start(config, Host::find().unwrap()).unwrap();
+    while member.counters.value(Counter::Inserted) < SESSIONS.into() {
         assert!(
             began.elapsed() < Duration::from_secs(300),
             "{}",
-            farm.counters().text()
+            member.counters.text()
         );
         thread::sleep(Duration::from_millis(2));
     }

@@ -108,17 +108,6 @@ TSWarning(const char *format, ...)
   va_end(args);
 }
 
-#ifndef ATS_10
-void
-TSDebug(const char *tag, const char *format, ...)
-{
-  va_list args;
-  va_start(args, format);
-  note_line(tag, format, args);
-  va_end(args);
-}
-#endif
-
 const char *
 TSHttpHookNameLookup(TSHttpHookID id)
 {

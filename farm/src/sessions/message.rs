@@ -1,11 +1,6 @@
-//! What is inside a sealed message. `docs/farm.md` has the layout.
+//! A session or a removal as bytes: the plaintext of a sealed message. `docs/farm.md` has the layout.
 
 use zeroize::Zeroizing;
-
-use crate::keys::{Key, KeySet};
-
-/// Bytes of a key in a key set: those of the key, when it was made, and from when it encrypts.
-const KEY_LEN: usize = 48 + 8 + 8;
 
 /// A session: its ID and its DER bytes.
 pub fn encode_session(id: &[u8], der: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -41,41 +36,6 @@ fn split(plain: &[u8]) -> Option<(&[u8], &[u8])> {
         .then(|| rest.split_at_checked(len.into()))?
 }
 
-/// A key set.
-pub fn encode_key_set(set: &KeySet) -> Zeroizing<Vec<u8>> {
-    let mut plain = Zeroizing::new(Vec::with_capacity(9 + set.keys.len() * KEY_LEN));
-    plain.extend_from_slice(&set.number.to_be_bytes());
-    plain.push(set.keys.len() as u8);
-    for key in &set.keys {
-        plain.extend_from_slice(key.bytes.as_slice());
-        plain.extend_from_slice(&key.made_ms.to_be_bytes());
-        plain.extend_from_slice(&key.from_ms.to_be_bytes());
-    }
-    plain
-}
-
-/// `None` if it is not exactly one key set of at least one key.
-pub fn decode_key_set(plain: &[u8]) -> Option<KeySet> {
-    let (number, rest) = plain.split_first_chunk()?;
-    let (&count, rest) = rest.split_first()?;
-    if count == 0 || rest.len() != usize::from(count) * KEY_LEN {
-        return None;
-    }
-    let key = |bytes: &[u8]| {
-        let (key, times) = bytes.split_first_chunk()?;
-        let (made, from) = times.split_first_chunk()?;
-        Some(Key {
-            bytes: Box::new(Zeroizing::new(*key)),
-            made_ms: u64::from_be_bytes(*made),
-            from_ms: u64::from_be_bytes(from.try_into().ok()?),
-        })
-    };
-    Some(KeySet {
-        number: u64::from_be_bytes(*number),
-        keys: rest.chunks_exact(KEY_LEN).map(key).collect::<Option<_>>()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,23 +60,6 @@ mod tests {
             if let Some((id, der)) = decode_session(&plain) {
                 prop_assert_eq!(&*encode_session(id, der), &plain);
             }
-            if let Some(set) = decode_key_set(&plain) {
-                prop_assert_eq!(&*encode_key_set(&set), &plain);
-            }
-        }
-
-        #[test]
-        fn key_sets_are_decoded(number: u64, keys in proptest::collection::vec((any::<u8>(), any::<u64>(), any::<u64>()), 1..20)) {
-            let keys = keys.into_iter().map(|(byte, made_ms, from_ms)| Key {
-                bytes: Box::new(Zeroizing::new([byte; 48])),
-                made_ms,
-                from_ms,
-            });
-            let set = KeySet { number, keys: keys.collect() };
-            let plain = encode_key_set(&set);
-            let again = decode_key_set(&plain).unwrap();
-            prop_assert_eq!(again.number, number);
-            prop_assert_eq!(encode_key_set(&again), plain);
         }
     }
 
@@ -131,6 +74,5 @@ mod tests {
             assert_eq!(decode_session(plain), None);
             assert_eq!(decode_removal(plain), None);
         }
-        assert!(decode_key_set(&[0; 9]).is_none());
     }
 }

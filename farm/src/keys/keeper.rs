@@ -1,29 +1,28 @@
-//! The keeper of ticket keys: one member at a time makes them, all take them over.
+//! The keeper of ticket keys: one member at a time makes them, and all take them over.
 //!
-//! The lease is a string that expires, with the number that it was given out under; who makes
-//! a key names both, and Redis compares in the same script. So a member that was stopped
-//! for longer than its lease, and does not know, writes nothing. A member that knows keys which the set
-//! in Redis lacks adds them, whoever leads: so all come to have the same ones.
+//! The lease is a string that expires: the member's name and a number. Whoever makes a key names
+//! both, and Redis compares in the same script. So a member that was stopped for longer than its
+//! lease, and does not know it, writes nothing. A member that knows keys which the set in Redis
+//! lacks adds them, whoever leads. So all members come to have the same keys.
 
 use std::time::Duration;
 
 use redis::{RedisResult, cmd};
 use zeroize::Zeroizing;
 
-use crate::Farm;
-use crate::config::TicketKeys;
 use crate::counters::Counter;
-use crate::host::Level;
-use crate::keys::{self, Alone, Key, KeyBytes, KeySet};
+use crate::host::log::Level;
+use crate::keys::plan::{self, Alone, Times};
+use crate::keys::set::{self, Key, KeyBytes};
 use crate::log_limit::Topic;
-use crate::message;
-use crate::redis_link::Link;
+use crate::member::Member;
+use crate::redis::link::Link;
 use crate::seal::{Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
 
-/// Takes the lease if nobody has it and prolongs it if it is ours, or gives it back if it is not
-/// wanted (`ARGV[3]`), and tells how things are. What is not
-/// as a member leaves it does not stop it: a lease that does not end soon is nobody's, a number that
-/// is none begins anew, a key set of another type or beyond all size is none.
+/// Takes the lease if it is free and prolongs it if it is ours, or gives it back if it is not wanted
+/// (`ARGV[3]`). Returns the time, the number of the lease and the key set. Values that no member
+/// writes do not stop it: a lease that does not end soon is free, a number that is not a number
+/// begins anew, and a key set of another type or too large a size counts as absent.
 const LOOK: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -57,9 +56,9 @@ if type(keys) ~= 'string' or #keys > tonumber(ARGV[4]) then keys = '' end
 return {now, number, keys}
 ";
 
-/// Stores the key set in place of the one that was seen (what is not a string of use counts as
-/// an empty one), unless it was planned too long ago: the others must have read a new
-/// key before it encrypts. With a lease, only if that is still in force.
+/// Replaces the key set that was seen (absent or unusable: an empty string), unless the new one was
+/// planned too long ago: the others must have read a new key before it encrypts. With a lease, only
+/// if that is still held.
 const STORE: &str = r"
 if ARGV[1] ~= '' and redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local time = redis.call('TIME')
@@ -71,7 +70,7 @@ redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[5])
 return 1
 ";
 
-/// The leader seals its set anew as often, so that the others know that theirs is the current one.
+/// How often the leader seals its set anew, so that the others know that theirs is current.
 const CONFIRM: Duration = Duration::from_secs(60);
 
 /// What the keeper knows.
@@ -79,17 +78,18 @@ pub struct Keeper {
     link: Link,
     sealer: Sealer,
     opener: Opener,
-    times: TicketKeys,
-    member: String,
-    /// Of the farm, the newest first: all that were in any set that came, and are not over.
+    times: Times,
+    /// Of this member, in the lease.
+    name: String,
+    /// The farm's, the newest first: all of every set that came, except those that are over.
     keys: Vec<Key>,
     alone: Alone,
-    /// By this process's own clock: when Redis answered last, when the latest set that is known was
-    /// sealed, and when this member wrote one.
+    /// By this process's own clock: when Redis last answered, when the latest known set was sealed,
+    /// and when this member last wrote one.
     answered_ms: u64,
     sealed_ms: u64,
     written_ms: Option<u64>,
-    /// What was in Redis at the last look, and how much it was worth.
+    /// What was in Redis at the last look, and what it was worth.
     seen: Vec<u8>,
     worth: Worth,
     /// What the host was given last.
@@ -111,11 +111,11 @@ enum Worth {
 
 impl Keeper {
     /// A keeper that knows nothing yet.
-    pub fn new(link: Link, sealer: Sealer, opener: Opener, times: TicketKeys) -> Self {
-        let member = sealer.sender().map(|byte| format!("{byte:02x}"));
+    pub fn new(link: Link, sealer: Sealer, opener: Opener, times: Times) -> Self {
+        let name = sealer.sender().map(|byte| format!("{byte:02x}"));
         Self {
             link,
-            member: member.concat(),
+            name: name.concat(),
             sealer,
             opener,
             times,
@@ -130,144 +130,149 @@ impl Keeper {
         }
     }
 
-    /// Runs for as long as the process.
-    pub fn run(mut self, farm: &'static Farm) {
+    /// Runs as long as the process.
+    pub fn run(mut self, member: &'static Member) {
         loop {
-            let pause = match self.link.is_down {
-                true => self.link.next_wait().min(self.pause()),
-                false => self.pause(),
+            let pause = if self.link.is_down {
+                self.link.next_wait().min(self.pause())
+            } else {
+                self.pause()
             };
             std::thread::sleep(pause);
-            self.step(farm);
+            self.step(member);
         }
     }
 
-    /// Three looks in each lease, and in each time that a key takes to spread.
+    /// So that it looks three times in each `lease` and `spread`, and once a second at least.
     fn pause(&self) -> Duration {
         let shortest = self.times.lease.min(self.times.spread) / 3;
         shortest.min(Duration::from_secs(1))
     }
 
-    /// Looks at Redis, does what the leader has to, and gives the host what is in force.
-    pub fn step(&mut self, farm: &Farm) {
-        match self.look(farm) {
+    /// Looks at Redis, does the leader's work if this member leads, and gives the host the active
+    /// keys.
+    pub fn step(&mut self, member: &Member) {
+        match self.look(member) {
             Ok(()) => {
-                self.answered_ms = farm.clock.elapsed_ms();
-                farm.redis_works(&mut self.link);
+                self.answered_ms = member.clock.elapsed_ms();
+                member.redis_works(&mut self.link);
             }
             Err(error) => {
-                farm.counters.set(Counter::Leader, 0);
-                farm.redis_failed(&mut self.link, "keeping ticket keys", &error);
+                member.counters.set(Counter::Leader, 0);
+                member.redis_failed(&mut self.link, "keeping ticket keys", &error);
             }
         }
-        self.see_to_being_alone(farm);
-        self.give(farm);
+        self.see_to_being_alone(member);
+        self.give(member);
     }
 
-    /// Alone is who has had no answer for the lifetime of a key, and who has had answers but, for
-    /// longer than it takes until somebody else leads, no new set: a Redis that holds them
-    /// back must not have one key used for ever.
-    fn see_to_being_alone(&mut self, farm: &Farm) {
-        let now = farm.clock.elapsed_ms();
+    /// A member is alone without an answer for the lifetime of a key. It is also alone if answers
+    /// come, but no new set for so long and the time that another member needs to take the lead: a
+    /// Redis that holds sets back must not keep one key in use forever.
+    fn see_to_being_alone(&mut self, member: &Member) {
+        let now = member.clock.elapsed_ms();
         let takes_over_ms = self.times.lease.as_millis() as u64;
         let contact = self.answered_ms.min(self.sealed_ms + takes_over_ms);
-        farm.counters
+        member
+            .counters
             .set(Counter::KeySetAgeMs, (now - self.sealed_ms) as i64);
         if self.alone.step(contact, now, &self.times, random_key) {
             let text = "no key set of other members for a key's lifetime: this member makes keys of its own";
-            farm.log(Topic::Keys, Level::Warning, text.to_owned());
+            member.log(Topic::Keys, Level::Warning, text.to_owned());
         }
-        // The last of the farm's has ceased to encrypt a lifetime ago.
+        // The farm's last key stopped encrypting a lifetime ago.
         let lifetime = self.times.lifetime.as_millis() as u64;
         if now.saturating_sub(contact) >= 2 * lifetime {
             self.keys.clear();
         }
     }
 
-    fn name(farm: &Farm, what: &str) -> String {
-        format!("tssession:{{{}}}:{what}", farm.config.farm)
+    /// The name of a key in Redis.
+    fn in_redis(member: &Member, what: &str) -> String {
+        format!("tssession:{{{}}}:{what}", member.config.farm)
     }
 
-    fn look(&mut self, farm: &Farm) -> RedisResult<()> {
+    fn look(&mut self, member: &Member) -> RedisResult<()> {
         let mut command = cmd("EVAL");
         command.arg(LOOK).arg(3);
         for what in ["lease", "number", "keys"] {
-            command.arg(Self::name(farm, what));
+            command.arg(Self::in_redis(member, what));
         }
-        command.arg(&self.member);
+        command.arg(&self.name);
         command.arg(self.times.lease.as_millis() as u64);
-        command.arg(u8::from(farm.believes_redis()));
+        command.arg(u8::from(member.believes_redis()));
         command.arg(SEALED_MAX);
         let (redis_ms, number, sealed): (u64, u64, Vec<u8>) =
             self.link.run(&command, Duration::ZERO)?;
-        if !farm.hear_time(redis_ms) {
-            // Whose clock is wrong, of the two, nobody knows; others would refuse what is sealed.
-            farm.counters.set(Counter::Leader, 0);
+        if !member.hear_time(redis_ms) {
+            // Either clock may be wrong. The others would refuse what is sealed by this one.
+            member.counters.set(Counter::Leader, 0);
             return Ok(());
         }
-        farm.counters.set(Counter::Leader, i64::from(number > 0));
+        member.counters.set(Counter::Leader, i64::from(number > 0));
         if sealed != self.seen {
-            self.worth = self.take_over(farm, &sealed);
+            self.worth = self.take_over(member, &sealed);
             self.seen = sealed;
         }
         if number > 0 {
-            self.lead(farm, number, redis_ms)?;
+            self.lead(member, number, redis_ms)?;
         } else if self.worth == Worth::Lacking {
-            self.write(farm, None, redis_ms)?;
+            self.write(member, None, redis_ms)?;
         }
         Ok(())
     }
 
-    /// Takes over what there is in a set from Redis.
-    fn take_over(&mut self, farm: &Farm, sealed: &[u8]) -> Worth {
+    /// Takes over the keys of a set from Redis.
+    fn take_over(&mut self, member: &Member, sealed: &[u8]) -> Worth {
         if sealed.is_empty() {
             return Worth::Nothing;
         }
-        let now = farm.clock.now_ms();
+        let now = member.clock.now_ms();
         let opened = self.opener.open(sealed, now, self.oldest_ms());
-        let set = opened.and_then(|opened| Ok((key_set(&opened)?, opened.time_ms)));
+        let set = opened.and_then(|opened| Ok((key_set(&opened)?, opened.header.time_ms)));
         match set {
             Ok((theirs, time_ms)) => {
-                let sealed_ms = farm
+                let sealed_ms = member
                     .clock
                     .elapsed_ms()
                     .saturating_sub(now.saturating_sub(time_ms));
                 self.sealed_ms = self.sealed_ms.max(sealed_ms);
-                self.keys = keys::merged(&self.keys, &theirs, now, &self.times);
-                match keys::has_all(&theirs, &self.keys) {
-                    true => Worth::Complete,
-                    false => Worth::Lacking,
+                self.keys = plan::merged(&self.keys, &theirs, now, &self.times);
+                if plan::has_all(&theirs, &self.keys) {
+                    Worth::Complete
+                } else {
+                    Worth::Lacking
                 }
             }
             Err(refusal) => {
-                farm.counters.count(refusal.into());
-                // Once, until one is taken again.
+                member.counters.count(refusal.into());
+                // Once, until a set is accepted again.
                 if self.worth != Worth::Refused {
                     let text = format!("the key set in Redis is refused: {refusal:?}");
-                    farm.log(Topic::Keys, Level::Warning, text);
+                    member.log(Topic::Keys, Level::Warning, text);
                 }
                 Worth::Refused
             }
         }
     }
 
-    /// What was sealed before is of no use to anybody.
+    /// A set that is older than this is of no use.
     fn oldest_ms(&self) -> u64 {
         (self.times.lifetime + self.times.rotation).as_millis() as u64
     }
 
-    fn lead(&mut self, farm: &Farm, number: u64, redis_ms: u64) -> RedisResult<()> {
-        let planned = keys::plan(&self.keys, farm.clock.now_ms(), &self.times, random_key);
-        let is_due = self
-            .written_ms
-            .is_none_or(|written| farm.clock.elapsed_ms() - written >= CONFIRM.as_millis() as u64);
+    fn lead(&mut self, member: &Member, number: u64, redis_ms: u64) -> RedisResult<()> {
+        let planned = plan::plan(&self.keys, member.clock.now_ms(), &self.times, random_key);
+        let is_due = self.written_ms.is_none_or(|written| {
+            member.clock.elapsed_ms() - written >= CONFIRM.as_millis() as u64
+        });
         let has_changed = planned.is_some() || self.worth != Worth::Complete;
         if !has_changed && !is_due {
             return Ok(());
         }
         let before = planned.map(|keys| std::mem::replace(&mut self.keys, keys));
-        let is_written = self.write(farm, Some(number), redis_ms);
-        // Only what all others will see may be in force here.
+        let is_written = self.write(member, Some(number), redis_ms);
+        // Only keys that all others will see may be active here.
         if !matches!(is_written, Ok(true))
             && let Some(before) = before
         {
@@ -276,65 +281,61 @@ impl Keeper {
         is_written.map(drop)
     }
 
-    /// Writes the keys that are known: as the leader with a lease, or as one who only knows more than
-    /// is in Redis. `false`: something there has changed meanwhile.
-    fn write(&mut self, farm: &Farm, lease: Option<u64>, redis_ms: u64) -> RedisResult<bool> {
+    /// Writes the known keys: as the leader with a lease, or as a member that only knows more than
+    /// is in Redis. `false`: something there has changed in the meantime.
+    fn write(&mut self, member: &Member, lease: Option<u64>, redis_ms: u64) -> RedisResult<bool> {
         if self.keys.is_empty() {
             return Ok(false);
         }
-        let set = KeySet {
-            number: lease.unwrap_or(0),
-            keys: self.keys.clone(),
-        };
-        let plain = message::encode_key_set(&set);
-        let now = farm.clock.now_ms();
+        let plain = set::encode(lease.unwrap_or(0), &self.keys);
+        let now = member.clock.now_ms();
         let sealed = match self.sealer.seal(Kind::KeySet, &[0; 32], now, &plain) {
             Ok(sealed) => sealed,
             Err(error) => {
                 let text = format!("a key set cannot be sealed: {error}");
-                farm.log(Topic::Sealing, Level::Error, text);
+                member.log(Topic::Sealing, Level::Error, text);
                 return Ok(false);
             }
         };
-        let lease = lease.map_or_else(String::new, |number| format!("{}:{number}", self.member));
+        let lease = lease.map_or_else(String::new, |number| format!("{}:{number}", self.name));
         let latest = redis_ms.saturating_add(self.times.spread.as_millis() as u64 / 2);
         let mut command = cmd("EVAL");
         command.arg(STORE).arg(2);
         command
-            .arg(Self::name(farm, "lease"))
-            .arg(Self::name(farm, "keys"));
+            .arg(Self::in_redis(member, "lease"))
+            .arg(Self::in_redis(member, "keys"));
         command.arg(lease).arg(&sealed).arg(latest).arg(&self.seen);
         command.arg(self.oldest_ms()).arg(SEALED_MAX);
         let is_written = self.link.run(&command, Duration::ZERO)?;
         if is_written {
             self.seen = sealed;
             self.worth = Worth::Complete;
-            self.sealed_ms = farm.clock.elapsed_ms();
+            self.sealed_ms = member.clock.elapsed_ms();
             self.written_ms = Some(self.sealed_ms);
         }
         Ok(is_written)
     }
 
-    /// Gives the host the keys that are in force, if they are others than before.
-    fn give(&mut self, farm: &Farm) {
-        let in_force = self.alone.in_force(&self.keys, farm.clock.now_ms());
-        if in_force.is_empty() || *in_force == *self.given {
+    /// Gives the host the active keys, if they have changed.
+    fn give(&mut self, member: &Member) {
+        let active = self.alone.active(&self.keys, member.clock.now_ms());
+        if active.is_empty() || *active == *self.given {
             return;
         }
-        if farm.host.update_ticket_keys(&in_force) {
-            farm.counters.count(Counter::KeyGeneration);
-            self.given = in_force;
+        if member.host.update_ticket_keys(&active) {
+            member.counters.count(Counter::KeyGeneration);
+            self.given = active;
         } else {
             let text = "the host refuses the ticket keys".to_owned();
-            farm.log(Topic::Keys, Level::Error, text);
+            member.log(Topic::Keys, Level::Error, text);
         }
     }
 }
 
-/// The keys in a message that is authentic.
+/// The keys in an authentic message.
 fn key_set(opened: &Opened) -> Result<Vec<Key>, Refusal> {
-    match message::decode_key_set(&opened.plain) {
-        Some(set) if opened.kind == Kind::KeySet => Ok(set.keys),
+    match set::decode(&opened.plain) {
+        Some((_, keys)) if opened.header.kind == Kind::KeySet => Ok(keys),
         _ => Err(Refusal::Garbage),
     }
 }

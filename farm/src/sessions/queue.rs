@@ -1,19 +1,11 @@
-//! What handshakes report, on its way to the publisher. Bounded: when it is full, the oldest
-//! makes room.
+//! The queue from handshakes to the publisher. Bounded: when it is full, the oldest item makes room.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
-/// What happened to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A handshake made it.
-    New,
-    /// A handshake or a connection failed, and it was removed.
-    Removed,
-}
+use crate::host::events::Event;
 
 /// A report: 34 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +17,7 @@ pub struct Item {
 }
 
 impl Item {
-    /// `None` for what is no session ID: nothing, or more than 32 bytes.
+    /// `None` if this is not a session ID: it has 1 to 32 bytes.
     pub fn new(event: Event, id: &[u8]) -> Option<Self> {
         let mut padded = [0; 32];
         padded.get_mut(..id.len())?.copy_from_slice(id);
@@ -43,21 +35,21 @@ impl Item {
     }
 }
 
-/// How long an empty queue is left alone, at least and at most: an eighth of the time for which it
-/// has been empty. Handshakes wake nobody: a system call, and a thread that takes their
-/// processor at once, would cost them far more than all else here.
+/// The shortest and the longest time between two looks at an empty queue; in between, an eighth of
+/// the time for which it has been empty. Handshakes do not wake the publisher: the system call, and
+/// a thread that takes their processor at once, would cost them far more than everything else here.
 const PAUSE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5)];
 
-/// Many threads put something in, one takes it out.
+/// Many threads put items in, one takes them out.
 pub struct Queue {
     items: ArrayQueue<Item>,
 }
 
 impl Queue {
-    /// For so many items.
+    /// A queue for at most this many items, at least one.
     pub fn new(capacity: usize) -> Self {
         Self {
-            items: ArrayQueue::new(capacity.max(1)),
+            items: ArrayQueue::new(capacity),
         }
     }
 
@@ -67,7 +59,7 @@ impl Queue {
         self.items.force_push(item).is_none()
     }
 
-    /// Takes out at most `max` items, and waits for the first one for no longer than `wait`.
+    /// Takes out at most `max` items, and waits up to `wait` for the first one.
     pub fn take(&self, into: &mut Vec<Item>, max: usize, wait: Duration) {
         let began = Instant::now();
         loop {

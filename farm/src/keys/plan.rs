@@ -1,58 +1,42 @@
-//! Which ticket keys are when in force: functions of what is known and of the time.
+//! Which ticket keys are active when: functions of what is known and of the time.
 //!
 //! A key is made, then for `spread` seconds only decrypts, then encrypts until its successor
 //! does, and decrypts for `lifetime` after that.
 
-use std::fmt;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::config::TicketKeys;
+use super::set::{Key, KeyBytes};
 
-/// A ticket key in the layout of `TSSslTicketKeyUpdate`. Where it is stays where it is: what is
-/// moved, as vectors do, leaves a copy behind that is not wiped.
-pub type KeyBytes = Box<Zeroizing<[u8; 48]>>;
+/// The times of ticket keys.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// The time from one new key to the next.
+    pub rotation: Duration,
+    /// How long a key decrypts after it stops encrypting.
+    pub lifetime: Duration,
+    /// How long a key only decrypts before it encrypts.
+    pub spread: Duration,
+    /// After how long without a sign of life another member makes the keys.
+    pub lease: Duration,
+}
 
-/// Makes random keys; `None` when there is no randomness to be had.
+/// Makes a random key; `None` without random bytes.
 pub type Make = fn() -> Option<KeyBytes>;
 
-/// A key and its times, by the clock of Redis.
-#[derive(Clone)]
-pub struct Key {
-    /// Name, HMAC secret, AES key.
-    pub bytes: KeyBytes,
-    /// When it was made.
-    pub made_ms: u64,
-    /// From when on it encrypts.
-    pub from_ms: u64,
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key(.., from {})", self.from_ms)
-    }
-}
-
-/// The keys of a farm, as they are written to Redis, the newest first.
-#[derive(Clone, Debug)]
-pub struct KeySet {
-    /// Of the lease of who wrote it, 0 for who had none.
-    pub number: u64,
-    /// At least one.
-    pub keys: Vec<Key>,
-}
-
-/// What fits into a message, and is enough for any sensible ratio of lifetime and rotation.
+/// The most keys of a set: they fit into a message, and suffice for any sensible lifetime and
+/// rotation.
 pub const MAX_KEYS: usize = 200;
 
-fn ms(duration: std::time::Duration) -> u64 {
+fn ms(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// All keys of two sets that are not over, the newest first. In whatever order sets come, and
-/// however old they are, who has seen the same ones has the same keys: so a set that somebody has put
-/// back does no harm, and two that were made apart become one.
-pub fn merged(ours: &[Key], theirs: &[Key], now_ms: u64, times: &TicketKeys) -> Vec<Key> {
+/// All keys of two sets, except those that are over, the newest first. Members that have seen the
+/// same sets have the same keys, whatever the order and age of the sets. So a set that was put back
+/// does no harm, and two that were made apart become one.
+pub fn merged(ours: &[Key], theirs: &[Key], now_ms: u64, times: &Times) -> Vec<Key> {
     let mut keys = [ours, theirs].concat();
     keys.sort_by(|a, b| (b.from_ms, &b.bytes[..]).cmp(&(a.from_ms, &a.bytes[..])));
     keys.dedup_by(|a, b| a.bytes == b.bytes);
@@ -60,13 +44,13 @@ pub fn merged(ours: &[Key], theirs: &[Key], now_ms: u64, times: &TicketKeys) -> 
     keys
 }
 
-/// Whether one set has every key of another.
+/// Whether `keys` has every key of `of`.
 pub fn has_all(keys: &[Key], of: &[Key]) -> bool {
     of.iter()
         .all(|key| keys.iter().any(|other| other.bytes == key.bytes))
 }
 
-fn drop_over(keys: &mut Vec<Key>, now_ms: u64, times: &TicketKeys) {
+fn drop_over(keys: &mut Vec<Key>, now_ms: u64, times: &Times) {
     let is_over = |successor: &Key| successor.from_ms.saturating_add(ms(times.lifetime)) <= now_ms;
     let kept = keys
         .iter()
@@ -76,10 +60,10 @@ fn drop_over(keys: &mut Vec<Key>, now_ms: u64, times: &TicketKeys) {
 }
 
 /// The keys that the leader writes in place of these; `None`: they stay.
-pub fn plan(keys: &[Key], now_ms: u64, times: &TicketKeys, make: Make) -> Option<Vec<Key>> {
+pub fn plan(keys: &[Key], now_ms: u64, times: &Times, make: Make) -> Option<Vec<Key>> {
     let mut keys = keys.to_vec();
     let from_ms = match keys.first() {
-        // Nobody has another one: it need not wait until all have it.
+        // No member has another key, so it need not wait until all have this one.
         None => Some(now_ms),
         Some(newest) if newest.from_ms.saturating_add(ms(times.rotation)) <= now_ms => {
             Some(now_ms.saturating_add(ms(times.spread)))
@@ -101,7 +85,7 @@ pub fn plan(keys: &[Key], now_ms: u64, times: &TicketKeys, make: Make) -> Option
 
 /// The keys for `TSSslTicketKeyUpdate`: first the one that encrypts, then all others. Empty if
 /// there are none.
-pub fn in_force(keys: &[Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
+pub fn active(keys: &[Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
     let encrypts = keys
         .iter()
         .filter(|key| key.from_ms <= now_ms)
@@ -118,9 +102,9 @@ pub fn in_force(keys: &[Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// What a member does that has had no contact with the others for the lifetime of a key: it
-/// makes keys of its own, rather than keep one for ever, be it the farm's or the host's. When they are
-/// back, theirs encrypt again, and its own decrypt as long as their tickets live.
+/// The keys of a member that has had no contact with the others for the lifetime of a key: it makes
+/// its own, so that neither the farm's last key nor the host's is kept forever. Once there is
+/// contact again, the farm's encrypt, and its own decrypt as long as their tickets live.
 #[derive(Default)]
 pub struct Alone {
     /// The newest first, with times by the member's own clock.
@@ -129,15 +113,9 @@ pub struct Alone {
 }
 
 impl Alone {
-    /// To be called again and again, with the time of the last contact and the time now by the
-    /// member's own clock, which does not jump. `true`: it is alone from now on.
-    pub fn step(
-        &mut self,
-        last_contact_ms: u64,
-        now_ms: u64,
-        times: &TicketKeys,
-        make: Make,
-    ) -> bool {
+    /// Called regularly, with the times of the last contact and of now by the member's own clock,
+    /// which does not jump. `true`: it is alone from now on.
+    pub fn step(&mut self, last_contact_ms: u64, now_ms: u64, times: &Times, make: Make) -> bool {
         let was_alone = self.is_alone;
         self.is_alone = now_ms.saturating_sub(last_contact_ms) >= ms(times.lifetime);
         let is_due = self
@@ -161,13 +139,14 @@ impl Alone {
         self.is_alone && !was_alone
     }
 
-    /// The keys of the farm and its own, as [`in_force`] has them.
-    pub fn in_force(&self, shared: &[Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
-        let own = in_force(&self.keys, u64::MAX);
-        let shared = in_force(shared, now_ms);
-        let (first, second) = match self.is_alone {
-            true => (&own, &shared),
-            false => (&shared, &own),
+    /// The keys of the farm and its own, as [`active`] has them.
+    pub fn active(&self, shared: &[Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
+        let own = active(&self.keys, u64::MAX);
+        let shared = active(shared, now_ms);
+        let (first, second) = if self.is_alone {
+            (&own, &shared)
+        } else {
+            (&shared, &own)
         };
         let mut bytes = Zeroizing::new(Vec::with_capacity(first.len() + second.len()));
         bytes.extend_from_slice(first);
@@ -181,7 +160,6 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -189,8 +167,8 @@ mod tests {
     const LIFETIME: u64 = 300_000;
     const SPREAD: u64 = 10_000;
 
-    fn times() -> TicketKeys {
-        TicketKeys {
+    fn times() -> Times {
+        Times {
             rotation: Duration::from_millis(ROTATION),
             lifetime: Duration::from_millis(LIFETIME),
             spread: Duration::from_millis(SPREAD),
@@ -223,14 +201,14 @@ mod tests {
         let second = plan(&first, now, &times(), make).unwrap();
         assert_eq!(second.len(), 2);
         assert_eq!(
-            encrypts(&in_force(&second, now + SPREAD - 1)),
+            encrypts(&active(&second, now + SPREAD - 1)),
             &first[0].bytes[..]
         );
         assert_eq!(
-            encrypts(&in_force(&second, now + SPREAD)),
+            encrypts(&active(&second, now + SPREAD)),
             &second[0].bytes[..]
         );
-        assert!(knows(&in_force(&second, now), second[0].bytes.as_slice()));
+        assert!(knows(&active(&second, now), second[0].bytes.as_slice()));
 
         // The first one decrypts for a lifetime after the second has taken over.
         let over = second[0].from_ms + LIFETIME;
@@ -253,27 +231,27 @@ mod tests {
         let shared = plan(&[], 0, &times(), make).unwrap();
         assert!(!alone.step(0, LIFETIME - 1, &times(), make));
         assert_eq!(
-            encrypts(&alone.in_force(&shared, 0)),
+            encrypts(&alone.active(&shared, 0)),
             shared[0].bytes.as_slice()
         );
         assert!(alone.step(0, LIFETIME, &times(), make));
-        assert_eq!(alone.in_force(&[], 0).len(), 48, "it never had any");
-        let first = alone.in_force(&shared, 0);
+        assert_eq!(alone.active(&[], 0).len(), 48, "it never had any");
+        let first = alone.active(&shared, 0);
         assert_ne!(encrypts(&first), shared[0].bytes.as_slice());
         assert!(knows(&first, shared[0].bytes.as_slice()));
         assert!(!alone.step(0, LIFETIME + ROTATION, &times(), make));
-        let second = alone.in_force(&shared, 0);
+        let second = alone.active(&shared, 0);
         assert_ne!(encrypts(&second), encrypts(&first));
         assert!(knows(&second, encrypts(&first)));
         // Back.
         let now = LIFETIME + ROTATION + 1;
         assert!(!alone.step(now, now, &times(), make));
-        let back = alone.in_force(&shared, 0);
+        let back = alone.active(&shared, 0);
         assert_eq!(encrypts(&back), shared[0].bytes.as_slice());
         assert!(knows(&back, encrypts(&first)) && knows(&back, encrypts(&second)));
         let now = now + LIFETIME + ROTATION;
         alone.step(now, now, &times(), make);
-        assert_eq!(alone.in_force(&shared, 0).len(), 48);
+        assert_eq!(alone.active(&shared, 0).len(), 48);
     }
 
     fn key(number: u8, from_ms: u64) -> Key {
@@ -295,7 +273,7 @@ mod tests {
         ] {
             let numbers: Vec<u8> = keys.iter().map(|key| key.bytes[0]).collect();
             assert_eq!(numbers, [4, 3, 2]);
-            assert_eq!(encrypts(&in_force(&keys, now)), [4; 48]);
+            assert_eq!(encrypts(&active(&keys, now)), [4; 48]);
         }
         // It is over when it has not encrypted for a lifetime.
         let keys = merged(&new, &old, now + LIFETIME - ROTATION, &times());
@@ -325,7 +303,7 @@ mod tests {
                 .collect();
             let forth = sets.iter().fold(vec![], |ours, set| merged(&ours, set, now, &times));
             let back = sets.iter().rev().fold(vec![], |ours, set| merged(set, &ours, now, &times));
-            prop_assert_eq!(in_force(&forth, now), in_force(&back, now));
+            prop_assert_eq!(active(&forth, now), active(&back, now));
             prop_assert!(has_all(&forth, &back) && has_all(&back, &forth));
             let newest = sets.concat().iter().map(|key| key.from_ms).max();
             prop_assert_eq!(forth.first().map(|key| key.from_ms), newest);
@@ -353,13 +331,13 @@ mod tests {
                         *view = stored.clone();
                     }
                 }
-                let sets: Vec<_> = views.iter().map(|view| in_force(view, now)).collect();
+                let sets: Vec<_> = views.iter().map(|view| active(view, now)).collect();
                 for set in &sets {
                     used.insert(encrypts(set).to_vec(), now);
                 }
                 used.retain(|_, last| now - *last + SPREAD < LIFETIME);
                 // What is fresh at the one who made it, every other one that has looked since knows.
-                let newest = in_force(&stored, now);
+                let newest = active(&stored, now);
                 for key in used.keys() {
                     prop_assert!(knows(&newest, key));
                 }

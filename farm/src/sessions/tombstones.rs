@@ -1,4 +1,4 @@
-//! What was removed, for a while: a late copy of it must not come back.
+//! Sessions that were removed, for a while: a late copy must not bring one back.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,44 +14,40 @@ struct Tombstone {
     until_ms: u64,
 }
 
-/// Removed sessions. Their lives are told by the clock of this process (`now_ms`), which nobody can
-/// turn; messages by the time at which they were sealed (`sealed_ms`).
+/// Removed sessions. They live by the clock of this process (`now_ms`), which nobody can turn;
+/// messages are compared by the time at which they were sealed (`sealed_ms`).
 ///
-/// Bounded: when there are too many, the oldest is forgotten, and from then on nothing is
-/// taken that was sealed before it. Or somebody could have enough sessions removed to bring one back.
+/// Bounded: when there are too many, the oldest is forgotten, and from then on nothing that was
+/// sealed before it is accepted. Otherwise an attacker could bring a session back by having enough
+/// others removed.
 pub struct Tombstones {
     by_id: HashMap<Id, Tombstone>,
-    /// In the order in which their times end.
+    /// In the order in which they end.
     order: VecDeque<(u64, Id)>,
     lifetime_ms: u64,
     max: usize,
-    /// The latest of those that were forgotten before their time, and until when that matters.
+    /// When the latest that was forgotten before its end was sealed, and until when that matters.
     forgotten: Option<(u64, u64)>,
 }
 
 impl Tombstones {
-    /// Tombstones that live so long, at most so many.
+    /// `max`, at least 1, that each live for `lifetime_ms`.
     pub fn new(lifetime_ms: u64, max: usize) -> Self {
         Self {
             by_id: HashMap::new(),
             order: VecDeque::new(),
             lifetime_ms,
-            max: max.max(1),
+            max,
             forgotten: None,
         }
     }
 
-    /// How many there are, those that are over included.
+    /// How many there are, including those that have ended.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
-    }
-
-    /// A message of this sender, with this counter and time, has removed the session.
+    /// A message with this sender, counter and time removed the session.
     pub fn add(&mut self, id: &[u8], sender: SenderId, counter: u64, sealed_ms: u64, now_ms: u64) {
         let until_ms = now_ms.saturating_add(self.lifetime_ms);
         let tombstone = Tombstone {
@@ -80,8 +76,8 @@ impl Tombstones {
         }
     }
 
-    /// Whether a message of this sender, with this counter and time, must not bring the session
-    /// back: unless it was sent after the removal by the one who removed it.
+    /// Whether a message with this sender, counter and time must not bring the session back. Only
+    /// the sender of the removal may, with a later message.
     pub fn covers(
         &self,
         id: &[u8],

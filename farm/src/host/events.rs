@@ -1,0 +1,84 @@
+//! What handshakes do to sessions, as the host reports it.
+
+use std::ffi::{c_int, c_uchar, c_void};
+use std::panic::catch_unwind;
+use std::ptr;
+use std::slice;
+use std::sync::OnceLock;
+
+use tssession_ats::{
+    Cont, EVENT_SESSION_NEW, EVENT_SESSION_REMOVE, EventFunc, HTTP_HOOK_ADD, SUCCESS, Server,
+    SessionId,
+};
+
+/// What happened to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A handshake made it.
+    New,
+    /// A handshake or a connection failed, and it was removed.
+    Removed,
+}
+
+pub(super) type SessionHookAdd = unsafe extern "C" fn(EventFunc, Cont) -> c_int;
+
+/// How the farm hears of what handshakes do.
+pub(super) enum Hooks {
+    /// `TSHttpHookAdd` with the number of `TS_SSL_SESSION_HOOK`.
+    Server { server: Server, session_hook: c_int },
+    /// `TSSslSessionHookAdd`.
+    Library { add: SessionHookAdd },
+}
+
+impl Hooks {
+    /// As [`super::Host::add_hook`].
+    pub(super) fn add(&self, hook: fn(Event, &[u8])) -> bool {
+        if HOOK.set(hook).is_err() {
+            return false;
+        }
+        // SAFETY: `on_event` is of the type that the host calls, and is never unloaded;
+        // libtssession passes on any pointer as the continuation.
+        unsafe {
+            match self {
+                Self::Library { add } => add(on_event, ptr::null_mut()) == SUCCESS,
+                Self::Server {
+                    server,
+                    session_hook,
+                } => {
+                    let cont = server.continuation(on_event).ok();
+                    let add = server.find(&HTTP_HOOK_ADD);
+                    cont.zip(add)
+                        .map(|(cont, add)| add(*session_hook, cont))
+                        .is_some()
+                }
+            }
+        }
+    }
+}
+
+static HOOK: OnceLock<fn(Event, &[u8])> = OnceLock::new();
+
+/// What the host calls. It must not unwind into the host, and errno stays as the handshake left it.
+unsafe extern "C" fn on_event(_cont: Cont, event: c_int, id: *mut c_void) -> c_int {
+    let event = match event {
+        EVENT_SESSION_NEW => Event::New,
+        EVENT_SESSION_REMOVE => Event::Removed,
+        _ => return 0,
+    };
+    let Some(hook) = HOOK.get().filter(|_| !id.is_null()) else {
+        return 0;
+    };
+    let id: *const SessionId = id.cast();
+    // SAFETY: the host passes a session ID that lives during the call; no byte past its length
+    // is read. The location of errno is this thread's own.
+    unsafe {
+        let len = (&raw const (*id).len).read();
+        if (1..=SessionId::MAX).contains(&len) {
+            let id = slice::from_raw_parts((&raw const (*id).bytes).cast::<c_uchar>(), len);
+            let errno = *libc::__errno_location();
+            let _ = catch_unwind(|| hook(event, id));
+            *libc::__errno_location() = errno;
+        }
+    }
+    0
+}

@@ -1,0 +1,247 @@
+//! The process that the farm is in: Traffic Server, or a host of libtssession.
+//!
+//! Its functions are found at run time, so that one file serves every version of Traffic Server
+//! and programs that only have libtssession. A process is of one kind. Names of different kinds are
+//! not mixed, because libtssession, loaded into an ATS, has functions of the same names.
+
+pub mod events;
+pub mod functions;
+mod library;
+pub mod log;
+mod threads;
+
+use std::ffi::{c_int, c_long, c_void};
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::OnceLock;
+
+use tssession_ats::{
+    CONFIG_DIR_GET, Cont, LIFECYCLE_PORTS_INITIALIZED, SUCCESS, Server, SessionId, Statistic,
+    TICKET_KEY_UPDATE,
+};
+use zeroize::Zeroizing;
+
+use events::{Event, Hooks};
+use functions::{Missing, Sessions, TicketKeyUpdate, of_server, server};
+use library::Library;
+use log::{Level, Log, c_line};
+
+// What OpenSSL 3 has and openssl-sys does not declare.
+unsafe extern "C" {
+    fn ERR_set_mark() -> c_int;
+    fn ERR_pop_to_mark() -> c_int;
+}
+
+/// The functions of the process.
+pub struct Host {
+    log: Log,
+    server: Option<Server>,
+    sessions: Sessions,
+    hooks: Hooks,
+    /// The server's and libtssession's: either may have the tickets.
+    update_ticket_keys: Vec<TicketKeyUpdate>,
+    /// In the order in which [`Host::show`] is given them.
+    statistics: OnceLock<Vec<Option<Statistic>>>,
+}
+
+impl Host {
+    /// Finds them. A Traffic Server whose own session cache is on shares the sessions in it; every
+    /// other process shares those of libtssession.
+    pub fn find() -> Result<Self, Missing> {
+        let log = Log::find();
+        let server = server()?;
+        let own = server.map_or(Ok(None), of_server)?;
+        let is_off = server
+            .and_then(Server::own_session_cache)
+            .is_some_and(|(_, mode)| mode != OWN_CACHE);
+        let (sessions, library) = match own {
+            Some(own) if !is_off => (own, None),
+            Some(own) => match Library::open() {
+                Ok(library) => (library.sessions()?, Some(library)),
+                Err(missing) => {
+                    let text = format!(
+                        "the server's own session cache is off, and {missing}: ticket keys are shared, sessions are not"
+                    );
+                    log.write(Level::Warning, &text);
+                    (own, None)
+                }
+            },
+            None => {
+                let library = Library::open()?;
+                (library.sessions()?, Some(library))
+            }
+        };
+        let mut update_ticket_keys: Vec<TicketKeyUpdate> = server
+            .and_then(|server| server.find(&TICKET_KEY_UPDATE))
+            .into_iter()
+            .collect();
+        if let Some(library) = library {
+            let update = library.update_ticket_keys()?;
+            if !update_ticket_keys
+                .iter()
+                .any(|known| ptr::fn_addr_eq(*known, update))
+            {
+                update_ticket_keys.push(update);
+            }
+        }
+        let (sessions, hooks) = sessions;
+        Ok(Self {
+            log,
+            server,
+            sessions,
+            hooks,
+            update_ticket_keys,
+            statistics: OnceLock::new(),
+        })
+    }
+
+    /// Registers the plugin, which ATS demands and other hosts do not. For `TSPluginInit` only.
+    pub fn register(&self) -> bool {
+        self.server
+            .is_none_or(|server| server.register(c"tssession_farm").is_ok())
+    }
+
+    /// A relative path begins in ATS's configuration directory; elsewhere it stays as it is.
+    pub fn resolve(&self, file: &Path) -> PathBuf {
+        let folder = self
+            .server
+            .and_then(|server| server.folder(&CONFIG_DIR_GET));
+        match folder {
+            Some(folder) => Path::new(&*folder.to_string_lossy()).join(file),
+            None => file.to_owned(),
+        }
+    }
+
+    /// Calls `body` once the host is ready for the farm; false: it is ready already.
+    ///
+    /// ATS loads plugins before it has a session cache, and later makes ticket keys, which would
+    /// replace the farm's. It opens its ports after `body` has returned.
+    pub fn call_when_ready(&self, body: fn()) -> bool {
+        static READY: OnceLock<fn()> = OnceLock::new();
+        unsafe extern "C" fn on_ready(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
+            if let Some(body) = READY.get() {
+                let _ = catch_unwind(body);
+            }
+            0
+        }
+        self.server.is_some_and(|server| {
+            READY.set(body).is_err()
+                || server
+                    .on_lifecycle(LIFECYCLE_PORTS_INITIALIZED, on_ready)
+                    .is_ok()
+        })
+    }
+
+    /// The DER bytes of a session; `None`: there is none.
+    pub fn get_der(&self, id: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        /// More than nearly every session needs.
+        const USUAL: usize = 2048;
+        /// No session is as large. This ends the loop whatever the host returns.
+        const MOST: usize = 1 << 24;
+        let id = SessionId::new(id)?;
+        let mut space = USUAL;
+        // Again for a session that is larger, or was replaced by a larger one.
+        while space <= MOST {
+            let mut der = Zeroizing::new(vec![0; space]);
+            let mut len = space as c_int;
+            // SAFETY: the pointers are valid during the call, and `len` is the space there.
+            let needed =
+                unsafe { (self.sessions.get_buffer)(&id, der.as_mut_ptr().cast(), &mut len) };
+            let needed = usize::try_from(needed).ok().filter(|needed| *needed > 0)?;
+            if needed <= space {
+                der.truncate(needed);
+                return Some(der);
+            }
+            space = needed;
+        }
+        None
+    }
+
+    /// Inserts a session; false: the bytes are not exactly one session, or the host refused it.
+    pub fn insert(&self, id: &[u8], der: &[u8]) -> bool {
+        let (Some(id), Ok(len)) = (SessionId::new(id), c_long::try_from(der.len())) else {
+            return false;
+        };
+        let mut end = der.as_ptr();
+        // SAFETY: `end` and `len` are those of `der`. The result is null or one reference to
+        // a new session, which the host does not keep. The error queue is this thread's.
+        unsafe {
+            ERR_set_mark();
+            let session = openssl_sys::d2i_SSL_SESSION(ptr::null_mut(), &mut end, len);
+            ERR_pop_to_mark();
+            if session.is_null() {
+                return false;
+            }
+            // It reads as much as it needs, and does not report that there is more.
+            let inserted = end == der.as_ptr_range().end
+                && (self.sessions.insert)(&id, session.cast(), ptr::null_mut()) == SUCCESS;
+            openssl_sys::SSL_SESSION_free(session);
+            inserted
+        }
+    }
+
+    /// Removes a session.
+    pub fn remove(&self, id: &[u8]) -> bool {
+        let Some(id) = SessionId::new(id) else {
+            return false;
+        };
+        // SAFETY: the pointer is valid during the call.
+        unsafe { (self.sessions.remove)(&id) == SUCCESS }
+    }
+
+    /// Makes ticket keys active: a run of 48-byte keys, of which the first encrypts.
+    pub fn update_ticket_keys(&self, keys: &[u8]) -> bool {
+        let Ok(len) = c_int::try_from(keys.len()) else {
+            return false;
+        };
+        // The host's function is allowed to change them.
+        let mut keys = Zeroizing::new(keys.to_vec());
+        self.update_ticket_keys.iter().fold(true, |all, update| {
+            // SAFETY: the pointer and the length are those of `keys`, during the call.
+            let done = unsafe { update(keys.as_mut_ptr().cast(), len) };
+            all && done == SUCCESS
+        })
+    }
+
+    /// Calls `hook` with the ID of each session that a handshake makes or a failed connection
+    /// removes, on the thread of the connection. Once in a process; false: it is not the first
+    /// call, or the host refused.
+    ///
+    /// ATS calls it before it stores the session, which can be read only later.
+    pub fn add_hook(&self, hook: fn(Event, &[u8])) -> bool {
+        self.hooks.add(hook)
+    }
+
+    /// Writes a line to the host's log.
+    pub fn log(&self, level: Level, line: &str) {
+        self.log.write(level, line);
+    }
+
+    /// Starts a thread that is allowed to call the host's functions: ATS's demand one that ATS
+    /// made. The thread takes no signals of the process. False: it could not be started.
+    pub fn spawn(&self, name: &'static str, body: Box<dyn FnOnce() + Send>) -> bool {
+        threads::spawn(self.server, self.log, name, body)
+    }
+
+    /// Brings the statistics of ATS up to date; does nothing elsewhere. By one thread at a time,
+    /// with the same names in the same order each time.
+    pub fn show(&self, numbers: impl Iterator<Item = (String, i64)>) {
+        let Some(statistics) = self.server.and_then(Server::statistics) else {
+            return;
+        };
+        let numbers: Vec<_> = numbers.collect();
+        let shown = self.statistics.get_or_init(|| {
+            let names = numbers.iter().map(|(name, _)| c_line(name));
+            names.map(|name| statistics.create(&name)).collect()
+        });
+        for (statistic, (_, value)) in shown.iter().zip(numbers) {
+            if let Some(statistic) = statistic {
+                statistics.set(*statistic, value);
+            }
+        }
+    }
+}
+
+/// The mode of a server's own session cache in which it has functions for plugins.
+const OWN_CACHE: i64 = 2;

@@ -1,0 +1,38 @@
+//! A connection to one server.
+
+use std::time::Duration;
+
+use redis::{Client, Connection, ConnectionInfo, RedisResult, TlsCertificates};
+use zeroize::Zeroizing;
+
+pub(super) fn client(
+    info: ConnectionInfo,
+    certificates: Option<&TlsCertificates>,
+) -> RedisResult<Client> {
+    match certificates {
+        Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+        None => Client::open(info),
+    }
+}
+
+pub(super) fn with_credentials(
+    info: ConnectionInfo,
+    user: &Option<String>,
+    password: &Option<Zeroizing<String>>,
+) -> ConnectionInfo {
+    let mut redis = info.redis_settings().clone();
+    if let Some(user) = user {
+        redis = redis.set_username(user);
+    }
+    if let Some(password) = password {
+        redis = redis.set_password(password.as_str());
+    }
+    info.set_redis_settings(redis)
+}
+
+pub(super) fn connect(client: &Client, timeout: Duration) -> RedisResult<Connection> {
+    let connection = client.get_connection_with_timeout(timeout)?;
+    connection.set_write_timeout(Some(timeout))?;
+    connection.set_read_timeout(Some(timeout))?;
+    Ok(connection)
+}

@@ -1,0 +1,8 @@
+//! Redis: connections to it, and its clock.
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+mod connect;
+pub mod link;
+mod sentinels;
