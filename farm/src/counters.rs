@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicI64, Ordering};
+
+use tssession_common::metrics::{Metric, Numbers, Value};
 
 use crate::seal::Refusal;
 
@@ -77,124 +79,105 @@ use Counter::*;
 
 const COUNTERS: usize = Leader as usize + 1;
 
-/// What all names begin with.
-const PREFIX: &str = "plugin.tssession_farm.";
-
-/// What a metric is made of.
-#[derive(Clone, Copy)]
-enum Value {
-    /// It only rises.
-    Counter(Counter),
-    /// One for each cause; together they are the metric.
-    ByCause(&'static [(&'static str, Counter)]),
-    /// A number of the moment.
-    Gauge(Counter),
-}
-
-/// A number that is reported.
-struct Metric {
-    /// Behind [`PREFIX`].
-    name: &'static str,
-    value: Value,
-    help: &'static str,
-}
-
-const METRICS: [Metric; 18] = [
+const METRICS: [Metric<Counter, Counter>; 18] = [
     Metric {
-        name: "published",
-        value: Value::Counter(Published),
+        name: "plugin.tssession_farm.published",
+        value: Value::Counters(&[Published]),
         help: "Messages written to Redis, sessions and removals.",
     },
     Metric {
-        name: "published_bytes",
-        value: Value::Counter(PublishedBytes),
+        name: "plugin.tssession_farm.published_bytes",
+        value: Value::Counters(&[PublishedBytes]),
         help: "Bytes of the messages written to Redis.",
     },
     Metric {
-        name: "received",
-        value: Value::Counter(Received),
+        name: "plugin.tssession_farm.received",
+        value: Value::Counters(&[Received]),
         help: "Messages read from Redis, those of this member too.",
     },
     Metric {
-        name: "own",
-        value: Value::Counter(Own),
+        name: "plugin.tssession_farm.own",
+        value: Value::Counters(&[Own]),
         help: "Messages of this member, read back and left alone.",
     },
     Metric {
-        name: "inserted",
-        value: Value::Counter(Inserted),
+        name: "plugin.tssession_farm.inserted",
+        value: Value::Counters(&[Inserted]),
         help: "Sessions of other members that were inserted.",
     },
     Metric {
-        name: "removed",
-        value: Value::Counter(Removed),
+        name: "plugin.tssession_farm.removed",
+        value: Value::Counters(&[Removed]),
         help: "Sessions that were removed because another member said so.",
     },
     Metric {
-        name: "refused",
-        value: Value::ByCause(&[
-            ("garbage", RefusedGarbage),
-            ("unknown_secret", RefusedUnknownSecret),
-            ("forged", RefusedForged),
-            ("stale", RefusedStale),
-            ("replayed", RefusedReplayed),
-            ("tombstone", RefusedTombstone),
-            ("not_a_session", RefusedNotASession),
-        ]),
+        name: "plugin.tssession_farm.refused",
+        value: Value::ByLabel(
+            "cause",
+            &[
+                ("garbage", RefusedGarbage),
+                ("unknown_secret", RefusedUnknownSecret),
+                ("forged", RefusedForged),
+                ("stale", RefusedStale),
+                ("replayed", RefusedReplayed),
+                ("tombstone", RefusedTombstone),
+                ("not_a_session", RefusedNotASession),
+            ],
+        ),
         help: "Messages from Redis that were refused.",
     },
     Metric {
-        name: "dropped",
-        value: Value::Counter(Dropped),
+        name: "plugin.tssession_farm.dropped",
+        value: Value::Counters(&[Dropped]),
         help: "Events that fell out of a full queue, and were not published.",
     },
     Metric {
-        name: "missing",
-        value: Value::Counter(Missing),
+        name: "plugin.tssession_farm.missing",
+        value: Value::Counters(&[Missing]),
         help: "Sessions that were gone before they could be published.",
     },
     Metric {
-        name: "tombstones",
+        name: "plugin.tssession_farm.tombstones",
         value: Value::Gauge(Tombstones),
         help: "Removals that are remembered.",
     },
     Metric {
-        name: "lag_ms",
+        name: "plugin.tssession_farm.lag_ms",
         value: Value::Gauge(LagMs),
         help: "Age of the last message of another member when it was applied, in milliseconds.",
     },
     Metric {
-        name: "redis_up",
+        name: "plugin.tssession_farm.redis_up",
         value: Value::Gauge(RedisUp),
         help: "1 if Redis answers.",
     },
     Metric {
-        name: "clock_ahead_ms",
+        name: "plugin.tssession_farm.clock_ahead_ms",
         value: Value::Gauge(ClockAheadMs),
         help: "How far Redis's clock is ahead of this machine's, in milliseconds.",
     },
     Metric {
-        name: "reconnects",
-        value: Value::Counter(Reconnects),
+        name: "plugin.tssession_farm.reconnects",
+        value: Value::Counters(&[Reconnects]),
         help: "Times a connection to Redis was made again.",
     },
     Metric {
-        name: "redis_errors",
-        value: Value::Counter(RedisErrors),
+        name: "plugin.tssession_farm.redis_errors",
+        value: Value::Counters(&[RedisErrors]),
         help: "Commands that Redis answered with an error, or not at all.",
     },
     Metric {
-        name: "key_set_age_ms",
+        name: "plugin.tssession_farm.key_set_age_ms",
         value: Value::Gauge(KeySetAgeMs),
         help: "How long ago the latest ticket keys that are known were sealed, in milliseconds.",
     },
     Metric {
-        name: "key_generation",
+        name: "plugin.tssession_farm.key_generation",
         value: Value::Gauge(KeyGeneration),
         help: "Times that other ticket keys came into force.",
     },
     Metric {
-        name: "leader",
+        name: "plugin.tssession_farm.leader",
         value: Value::Gauge(Leader),
         help: "1 if this member makes the ticket keys.",
     },
@@ -234,57 +217,39 @@ impl Counters {
         self.values[counter as usize].load(Ordering::Relaxed)
     }
 
+    fn numbers<R>(&self, read: impl FnOnce(Numbers<'_, Counter, Counter, i64>) -> R) -> R {
+        let value = |counter| self.value(counter);
+        read(Numbers {
+            metrics: &METRICS,
+            counter: &value,
+            gauge: &value,
+        })
+    }
+
     /// Each number under its name, `plugin.tssession_farm.published` for example; what is
     /// counted by cause as a whole and as `NAME.CAUSE`. Always in the same order.
-    pub fn each(&self) -> impl Iterator<Item = (String, i64)> {
-        METRICS.iter().flat_map(|metric| {
-            let name = format!("{PREFIX}{}", metric.name);
-            match metric.value {
-                Value::Counter(counter) | Value::Gauge(counter) => {
-                    vec![(name, self.value(counter))]
-                }
-                Value::ByCause(parts) => {
-                    let parts = parts
-                        .iter()
-                        .map(|(cause, counter)| (format!("{name}.{cause}"), self.value(*counter)));
-                    let mut all: Vec<_> = parts.collect();
-                    let sum = all.iter().map(|part| part.1).sum();
-                    all.insert(0, (name, sum));
-                    all
-                }
-            }
-        })
+    pub fn each(&self) -> impl ExactSizeIterator<Item = (String, i64)> {
+        let mut all = Vec::new();
+        self.numbers(|numbers| {
+            numbers.each(|name, cause, value| {
+                let name = match cause {
+                    Some(cause) => format!("{name}.{cause}"),
+                    None => name.to_owned(),
+                };
+                all.push((name, value));
+            });
+        });
+        all.into_iter()
     }
 
     /// One number by its name, as [`Counters::each`] has it.
     pub fn get(&self, name: &str) -> Option<i64> {
-        self.each()
-            .find_map(|(known, value)| (known == name).then_some(value))
+        self.numbers(|numbers| numbers.by_name(name))
     }
 
-    /// All numbers in the text format of Prometheus (version 0.0.4): their names with `_`
-    /// for `.`, and a label for the cause.
-    pub fn text(&self) -> String {
-        let mut out = String::new();
-        for Metric { name, value, help } in &METRICS {
-            let name = format!("{PREFIX}{name}").replace('.', "_");
-            let kind = match value {
-                Value::Gauge(_) => "gauge",
-                _ => "counter",
-            };
-            // Writing to a String does not fail.
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            let _ = match value {
-                Value::Counter(counter) | Value::Gauge(counter) => {
-                    writeln!(out, "{name} {}", self.value(*counter))
-                }
-                Value::ByCause(parts) => parts.iter().try_for_each(|(cause, counter)| {
-                    let value = self.value(*counter);
-                    writeln!(out, "{name}{{cause=\"{cause}\"}} {value}")
-                }),
-            };
-        }
-        out
+    /// Writes all numbers in the text format of Prometheus.
+    pub fn write_text(&self, out: &mut impl Write) -> fmt::Result {
+        self.numbers(|numbers| numbers.write_text(out))
     }
 }
 
@@ -298,8 +263,9 @@ mod tests {
         let mut told = Vec::new();
         for metric in &METRICS {
             match metric.value {
-                Value::Counter(counter) | Value::Gauge(counter) => told.push(counter as usize),
-                Value::ByCause(parts) => told.extend(parts.iter().map(|part| part.1 as usize)),
+                Value::Counters(counters) => told.extend(counters.iter().map(|c| *c as usize)),
+                Value::Gauge(gauge) => told.push(gauge as usize),
+                Value::ByLabel(_, parts) => told.extend(parts.iter().map(|part| part.1 as usize)),
             }
         }
         assert_eq!(told.len(), COUNTERS);
@@ -341,7 +307,8 @@ mod tests {
         let counters = Counters::default();
         counters.add(RefusedStale, 3);
         counters.set(RedisUp, 1);
-        let text = counters.text();
+        let mut text = String::new();
+        counters.write_text(&mut text).unwrap();
         for line in [
             "# TYPE plugin_tssession_farm_refused counter",
             "plugin_tssession_farm_refused{cause=\"stale\"} 3",

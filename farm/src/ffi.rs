@@ -8,12 +8,14 @@
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::ptr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::boundary::{TSReturnCode, guard};
+use tssession_common::buffer::{none_stored, write_text};
+use tssession_common::code::TSReturnCode;
+
+use crate::boundary::guard;
 use crate::config::Config;
-use crate::host::Host;
+use crate::host::{Host, register};
 use crate::member::Member;
 use crate::start::start;
 
@@ -55,7 +57,7 @@ fn waiting() -> MutexGuard<'static, Option<(Config, Host)>> {
 /// `config_file` is null or a C string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TSReturnCode {
-    guard("TSSslSessionFarmStart", TSReturnCode::TS_ERROR, || {
+    guard(|| {
         if config_file.is_null() {
             return Err("the path is NULL".into());
         }
@@ -99,25 +101,20 @@ pub unsafe extern "C" fn TSSslSessionFarmStatsText(
     buffer: *mut c_char,
     len_ptr: *mut c_int,
 ) -> c_int {
-    guard("TSSslSessionFarmStatsText", 0, || {
+    let needed = guard(|| {
         if len_ptr.is_null() {
             return Err("len_ptr is NULL".into());
         }
-        let text = MEMBER
-            .get()
-            .map_or_else(String::new, |member| member.counters.text());
-        // SAFETY: the caller vouches for the pointers; what is written fits in the space.
-        unsafe {
-            let space = if buffer.is_null() { 0 } else { *len_ptr };
-            let stored = text.len().min(usize::try_from(space).unwrap_or(0));
-            if stored > 0 {
-                ptr::copy_nonoverlapping(text.as_ptr().cast(), buffer, stored);
-            }
-            // No more than a few kilobytes.
-            *len_ptr = stored as c_int;
-        }
-        Ok(text.len() as c_int)
-    })
+        let counters = MEMBER.get().map(|member| &member.counters);
+        // SAFETY: the caller vouches for the pointers.
+        Ok(unsafe {
+            write_text(buffer, len_ptr, |text| {
+                counters.map_or(Ok(()), |counters| counters.write_text(text))
+            })
+        })
+    });
+    // SAFETY: as above.
+    unsafe { none_stored(len_ptr, needed) }
 }
 
 /// Reads one counter of the farm.
@@ -142,7 +139,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
     name: *const c_char,
     value: *mut i64,
 ) -> TSReturnCode {
-    guard("TSSslSessionFarmStatGet", TSReturnCode::TS_ERROR, || {
+    guard(|| {
         if name.is_null() || value.is_null() {
             return Err("an argument is NULL".into());
         }
@@ -152,7 +149,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
         let found = member.counters.get(&name);
         let found = found.ok_or_else(|| format!("{name}: there is no such counter"))?;
         // SAFETY: the caller vouches for the pointer.
-        unsafe { *value = found };
+        unsafe { value.write_unaligned(found) };
         Ok(TSReturnCode::TS_SUCCESS)
     })
 }
@@ -164,35 +161,29 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
 /// `argv` has `argc` C strings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
-    guard("TSPluginInit", (), || {
+    guard(|| {
+        // Before all else: whatever is wrong, the server is to start.
+        register().map_err(|error| error.to_string())?;
         let host = Host::find().map_err(|error| error.to_string())?;
-        // Before all else: ATS does not start with a plugin that has not done it.
-        if !host.register() {
-            return Err("the plugin cannot be registered".into());
-        }
         if argc != 2 {
             return Err("plugin.config must name one file of settings".into());
         }
-        let mut waiting = waiting();
-        if waiting.is_some() || MEMBER.get().is_some() {
+        let mut place = waiting();
+        if place.is_some() || MEMBER.get().is_some() {
             return Err("plugin.config names the plugin twice".into());
         }
         // SAFETY: the host vouches for its arguments.
         let path = unsafe { path(*argv.add(1)) };
         let config = Config::read(&host.resolve(path))?;
-        if host.call_when_ready(ready) {
-            *waiting = Some((config, host));
+        let when_ready = || {
+            guard(|| match waiting().take() {
+                Some((config, host)) => join(config, host),
+                None => Ok(()),
+            });
+        };
+        if host.call_when_ready(when_ready) {
+            *place = Some((config, host));
         } else {
-            join(config, host)?;
-        }
-        Ok(())
-    });
-}
-
-fn ready() {
-    guard("TSPluginInit", (), || {
-        let mut waiting = waiting();
-        if let Some((config, host)) = waiting.take() {
             join(config, host)?;
         }
         Ok(())

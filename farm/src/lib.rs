@@ -34,10 +34,10 @@ mod start;
 // For the tests.
 pub use config::Config;
 pub use counters::{Counter, Counters};
-pub use host::Host;
 pub use host::events::Event;
 pub use host::functions::Missing;
 pub use host::log::Level;
+pub use host::{Host, register};
 pub use seal::{Kind, Sealer};
 pub use sessions::message::encode_session;
 pub use sessions::stream::partition;

@@ -4,10 +4,20 @@
 
 #![forbid(unsafe_code)]
 
+use tssession_common::log_rate::{Kind, Rate};
+
 use crate::host::log::Level;
 
 /// The time from one line of a kind to the next.
 const INTERVAL_MS: u64 = 10_000;
+
+/// Times are counted in this, so that 32 bits are enough.
+const UNIT_MS: u64 = 100;
+
+const RATE: Rate = Rate {
+    burst: 1,
+    interval: (INTERVAL_MS / UNIT_MS) as u32,
+};
 
 /// A kind of lines, which replace each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +41,7 @@ pub type Line = (Level, String);
 
 #[derive(Default)]
 struct Entry {
-    /// When the next line may be written.
-    from_ms: u64,
+    kind: Kind,
     held: Option<Line>,
     left_out: u32,
 }
@@ -60,11 +69,12 @@ impl LogLimit {
 
 impl Entry {
     fn due(&mut self, now_ms: u64) -> Option<Line> {
-        if now_ms < self.from_ms {
+        let now = (now_ms / UNIT_MS) as u32;
+        if !self.kind.has_room(RATE, now) {
             return None;
         }
         let (level, mut text) = self.held.take()?;
-        self.from_ms = now_ms + INTERVAL_MS;
+        (self.kind, _) = self.kind.next(RATE, now);
         match std::mem::take(&mut self.left_out) {
             0 => {}
             count => text += &format!(" (after {count} lines of this kind that were left out)"),

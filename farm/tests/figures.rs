@@ -135,8 +135,8 @@ fn start_member(config: Config) {
     while member.counters.value(Counter::Inserted) < SESSIONS.into() {
         assert!(
             began.elapsed() < Duration::from_secs(300),
-            "{}",
-            member.counters.text()
+            "{:?}",
+            member.counters.each().collect::<Vec<_>>()
         );
         thread::sleep(Duration::from_millis(2));
     }

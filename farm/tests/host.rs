@@ -21,7 +21,7 @@ use openssl::ssl::{
     ShutdownResult, Ssl, SslContext, SslContextBuilder, SslMethod, SslSession, SslStream,
     SslVersion,
 };
-use tssession_farm::{Counter, Counters, Event, Host, Level, Missing};
+use tssession_farm::{Counter, Counters, Event, Host, Level, Missing, register};
 use tssession_test_support::{
     TSSESSION, WARNINGS, assert_logged, certificate, library_dir, root, run, scratch,
 };
@@ -123,6 +123,7 @@ fn ats(name: &str, compiler: &str, flags: &[&str]) -> PathBuf {
 
 const AS_ATS_9: [&str; 1] = ["-std=gnu11"];
 const AS_ATS_10: [&str; 4] = ["-std=c++20", "-DATS_10", "-x", "c++"];
+const AS_ATS_11: [&str; 5] = ["-std=c++20", "-DATS_10", "-DATS_11", "-x", "c++"];
 
 #[test]
 fn ats_9() {
@@ -144,7 +145,7 @@ fn in_ats() {
 
     let host = Host::find().unwrap();
     assert_eq!(server.called(), "");
-    assert!(host.register());
+    register().unwrap();
     let registered = "TSPluginRegister(tssession_farm, tssession, -)\n";
     assert_eq!(server.called(), registered);
     assert_eq!(host.resolve("a/b".as_ref()), Path::new("/ats/config/a/b"));
@@ -164,7 +165,7 @@ fn in_ats() {
     assert_eq!(
         server.called(),
         "TSThreadCreate\nTSThreadCreate\n\
-         TSError(tssession_farm: the thread fails has panicked and is gone)\n"
+         TSError(tssession_farm: the thread fails has panicked and is gone: expected in this test)\n"
     );
 
     check_counters(&host, &server);
@@ -282,6 +283,8 @@ fn ats_with_libtssession() {
             alone("in_ats_with_libtssession", &server, &environment);
         }
     }
+    let server = ats("ats11.so", "g++", &AS_ATS_11);
+    alone("in_ats_with_libtssession", &server, &[with_libtssession()]);
 }
 
 #[test]
@@ -390,7 +393,7 @@ fn libtssession() {
         let lines = [
             "tssession_farm: ERROR: one two\n",
             "tssession_farm: WARNING: three\n",
-            "tssession_farm: ERROR: the thread fails has panicked and is gone\n",
+            "tssession_farm: ERROR: the thread fails has panicked and is gone: expected in this test\n",
         ];
         assert_logged(&stderr, &lines);
     }
@@ -414,7 +417,7 @@ fn in_libtssession() {
             library = Library::host(libc::RTLD_LOCAL);
         }
     }
-    assert!(host.register());
+    register().unwrap();
     assert_eq!(host.resolve("a".as_ref()), Path::new("a"));
     assert!(!host.call_when_ready(|| panic!("it is ready")));
     assert!(host.add_hook(hear));

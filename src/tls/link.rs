@@ -123,7 +123,9 @@ pub fn client_hung_up(session: &SslSessionRef) -> bool {
     // SAFETY: the session is live; what is stored under the index is null or a reference of
     // ours. The thread is this one, so it is alive.
     let link = unsafe { borrow(SSL_SESSION_get_ex_data(session.as_ptr(), index)) };
-    let Some(link) = link.filter(|link| link.thread == unsafe { libc::pthread_self() }) else {
+    // SAFETY: takes nothing.
+    let this_thread = unsafe { libc::pthread_self() };
+    let Some(link) = link.filter(|link| link.thread == this_thread) else {
         return false;
     };
     let Some(mut connection) = try_lock(&link.connection) else {

@@ -323,9 +323,10 @@ impl Function<'_> {
                 "{}: in manual pages there are only paragraphs, not: {line}",
                 self.name
             );
-            let text = match line.is_empty() {
-                true => ".PP".to_owned(),
-                false => marked(line, names, self),
+            let text = if line.is_empty() {
+                ".PP".to_owned()
+            } else {
+                marked(line, names, self)
             };
             prose += &text;
             prose.push('\n');

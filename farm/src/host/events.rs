@@ -1,7 +1,6 @@
 //! What handshakes do to sessions, as the host reports it.
 
 use std::ffi::{c_int, c_uchar, c_void};
-use std::panic::catch_unwind;
 use std::ptr;
 use std::slice;
 use std::sync::OnceLock;
@@ -10,6 +9,9 @@ use tssession_ats::{
     Cont, EVENT_SESSION_NEW, EVENT_SESSION_REMOVE, EventFunc, HTTP_HOOK_ADD, SUCCESS, Server,
     SessionId,
 };
+use tssession_common::boundary::{Name, guard};
+
+use super::log::report;
 
 /// What happened to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl Hooks {
 
 static HOOK: OnceLock<fn(Event, &[u8])> = OnceLock::new();
 
-/// What the host calls. It must not unwind into the host, and errno stays as the handshake left it.
+/// What the host calls.
 unsafe extern "C" fn on_event(_cont: Cont, event: c_int, id: *mut c_void) -> c_int {
     let event = match event {
         EVENT_SESSION_NEW => Event::New,
@@ -69,16 +71,17 @@ unsafe extern "C" fn on_event(_cont: Cont, event: c_int, id: *mut c_void) -> c_i
         return 0;
     };
     let id: *const SessionId = id.cast();
-    // SAFETY: the host passes a session ID that lives during the call; no byte past its length
-    // is read. The location of errno is this thread's own.
-    unsafe {
-        let len = (&raw const (*id).len).read();
-        if (1..=SessionId::MAX).contains(&len) {
-            let id = slice::from_raw_parts((&raw const (*id).bytes).cast::<c_uchar>(), len);
-            let errno = *libc::__errno_location();
-            let _ = catch_unwind(|| hook(event, id));
-            *libc::__errno_location() = errno;
+    let body = || {
+        // SAFETY: the host passes a session ID that lives during the call; no byte past its
+        // length is read.
+        unsafe {
+            let len = (&raw const (*id).len).read();
+            if (1..=SessionId::MAX).contains(&len) {
+                let bytes = (&raw const (*id).bytes).cast::<c_uchar>();
+                hook(event, slice::from_raw_parts(bytes, len));
+            }
         }
-    }
-    0
+        0
+    };
+    guard(Name::of(&body), report, body)
 }

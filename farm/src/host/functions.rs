@@ -68,20 +68,18 @@ pub(super) fn server() -> Result<Option<Server>, Missing> {
     }
 }
 
-/// A server's own functions for sessions, and its hook. `None` if it has no such hook: from version
-/// 11 on it declares functions that it does not have.
-pub(super) fn of_server(server: Server) -> Result<Option<(Sessions, Hooks)>, Missing> {
-    let Some(session_hook) = server.hook_number(c"TS_SSL_SESSION_HOOK") else {
-        return Ok(None);
-    };
+/// A server's own functions for sessions, and its hook. `None` if it lacks any: ATS 11 has the hook
+/// in its enum and declares the functions, but defines none of them.
+pub(super) fn of_server(server: Server) -> Option<(Sessions, Hooks)> {
+    let session_hook = server.hook_number(c"TS_SSL_SESSION_HOOK")?;
     let sessions = Sessions {
-        get_buffer: server.need(&SESSION_GET_BUFFER)?,
-        insert: server.need(&SESSION_INSERT)?,
-        remove: server.need(&SESSION_REMOVE)?,
+        get_buffer: server.find(&SESSION_GET_BUFFER)?,
+        insert: server.find(&SESSION_INSERT)?,
+        remove: server.find(&SESSION_REMOVE)?,
     };
     let hooks = Hooks::Server {
         server,
         session_hook,
     };
-    Ok(Some((sessions, hooks)))
+    Some((sessions, hooks))
 }

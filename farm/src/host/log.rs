@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::io::Write as _;
 
 use tssession_ats::{ERROR, Report, WARNING};
+use tssession_common::boundary::{Name, Panic};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,11 @@ impl Log {
             }
         }
     }
+}
+
+/// Logs that a function which the host called has ended in a panic.
+pub fn report(name: Name, panic: &Panic) {
+    Log::find().write(Level::Error, &format!("{name}: a panic{panic}"));
 }
 
 /// Without characters that end the line early or control a terminal: parts of it may come from

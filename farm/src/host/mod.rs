@@ -11,7 +11,6 @@ pub mod log;
 mod threads;
 
 use std::ffi::{c_int, c_long, c_void};
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::OnceLock;
@@ -20,17 +19,24 @@ use tssession_ats::{
     CONFIG_DIR_GET, Cont, LIFECYCLE_PORTS_INITIALIZED, SUCCESS, Server, SessionId, Statistic,
     TICKET_KEY_UPDATE,
 };
+use tssession_common::boundary::{Name, guard};
 use zeroize::Zeroizing;
 
 use events::{Event, Hooks};
 use functions::{Missing, Sessions, TicketKeyUpdate, of_server, server};
 use library::Library;
-use log::{Level, Log, c_line};
+use log::{Level, Log, c_line, report};
 
 // What OpenSSL 3 has and openssl-sys does not declare.
 unsafe extern "C" {
     fn ERR_set_mark() -> c_int;
     fn ERR_pop_to_mark() -> c_int;
+}
+
+/// Registers the plugin in a Traffic Server, which ends itself for one that has not registered;
+/// elsewhere there is nothing to do.
+pub fn register() -> Result<(), Missing> {
+    Server::of_process().map_or(Ok(()), |server| Ok(server.register(c"tssession_farm")?))
 }
 
 /// The functions of the process.
@@ -51,7 +57,7 @@ impl Host {
     pub fn find() -> Result<Self, Missing> {
         let log = Log::find();
         let server = server()?;
-        let own = server.map_or(Ok(None), of_server)?;
+        let own = server.and_then(of_server);
         let is_off = server
             .and_then(Server::own_session_cache)
             .is_some_and(|(_, mode)| mode != OWN_CACHE);
@@ -96,12 +102,6 @@ impl Host {
         })
     }
 
-    /// Registers the plugin, which ATS demands and other hosts do not. For `TSPluginInit` only.
-    pub fn register(&self) -> bool {
-        self.server
-            .is_none_or(|server| server.register(c"tssession_farm").is_ok())
-    }
-
     /// A relative path begins in ATS's configuration directory; elsewhere it stays as it is.
     pub fn resolve(&self, file: &Path) -> PathBuf {
         let folder = self
@@ -120,10 +120,13 @@ impl Host {
     pub fn call_when_ready(&self, body: fn()) -> bool {
         static READY: OnceLock<fn()> = OnceLock::new();
         unsafe extern "C" fn on_ready(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
-            if let Some(body) = READY.get() {
-                let _ = catch_unwind(body);
-            }
-            0
+            let call = || {
+                READY.get().map_or(0, |body| {
+                    body();
+                    0
+                })
+            };
+            guard(Name::of(&call), report, call)
         }
         self.server.is_some_and(|server| {
             READY.set(body).is_err()

@@ -2,11 +2,11 @@
 
 use std::ffi::c_void;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::thread;
 
 use tssession_ats::{Server, THREAD_CREATE};
+use tssession_common::boundary::catch;
 
 use super::log::{Level, Log, c_line};
 
@@ -15,11 +15,9 @@ type Body = Box<dyn FnOnce() + Send>;
 /// As [`super::Host::spawn`].
 pub(super) fn spawn(server: Option<Server>, log: Log, name: &'static str, body: Body) -> bool {
     let body: Body = Box::new(move || {
-        if catch_unwind(AssertUnwindSafe(body)).is_err() {
-            log.write(
-                Level::Error,
-                &format!("the thread {name} has panicked and is gone"),
-            );
+        if let Err(panic) = catch(body) {
+            let line = format!("the thread {name} has panicked and is gone{panic}");
+            log.write(Level::Error, &line);
         }
     });
     let _blocked = SignalsBlocked::begin();

@@ -6,7 +6,7 @@
   do what the server would. In the environment:
 
     OWN_CACHE   the value of the record for the server's own session cache; without it there is none
-    NO_HOOK     there is no hook for sessions, as in ATS 11
+    NO_HOOK     there is no hook for sessions
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -191,6 +191,9 @@ TSStatIntSet(int stat, TSMgmtInt value)
   note("TSStatIntSet(%d, %lld)\n", stat, (long long)value);
 }
 
+/* ATS 11 declares these and has the hook in its enum, but defines none of them. */
+#ifndef ATS_11
+
 static void
 note_id(const char *function, const TSSslSessionID *id)
 {
@@ -227,6 +230,8 @@ TSSslSessionRemove(const TSSslSessionID *id)
   note(")\n");
   return id->bytes[0] == 'r' ? TS_ERROR : TS_SUCCESS;
 }
+
+#endif /* ATS_11 */
 
 TSReturnCode
 TSSslTicketKeyUpdate(char *data, int len)

@@ -9,6 +9,8 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
+#include <errno.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <ts/ssl_session_cache.h>
@@ -73,6 +75,44 @@ the_text(void)
   CHECK(strstr(text, "\nplugin_tssession_farm_refused{cause=\"forged\"} 0\n") != NULL);
 }
 
+/* A call that logs, which is where a thread can be cancelled, is a thread's last. */
+static void *
+cancelled_within(void *done)
+{
+  errno = EXDEV;
+  pthread_cancel(pthread_self());
+  CHECK_INT(TSSslSessionFarmStatGet("no.such.counter", NULL), TS_ERROR);
+  CHECK_INT(errno, EXDEV);
+  *(int *)done = 1;
+  pthread_testcancel();
+  return NULL;
+}
+
+/* errno stays, no call is cancelled halfway, and numbers need not be aligned. */
+static void
+the_boundary(void)
+{
+  pthread_t thread;
+  int done     = 0;
+  void *result = NULL;
+  REQUIRE(pthread_create(&thread, NULL, cancelled_within, &done) == 0);
+  REQUIRE(pthread_join(thread, &result) == 0);
+  CHECK_INT(done, 1);
+  CHECK(result == PTHREAD_CANCELED);
+
+  char text[65536];
+  char bytes[1 + sizeof(int64_t)];
+  int len       = 100;
+  int64_t value = -7;
+  memcpy(bytes + 1, &len, sizeof(len));
+  CHECK(TSSslSessionFarmStatsText(text, (int *)(void *)(bytes + 1)) > 100);
+  memcpy(&len, bytes + 1, sizeof(len));
+  CHECK_INT(len, 100);
+  CHECK_INT(TSSslSessionFarmStatGet(PUBLISHED, (int64_t *)(void *)(bytes + 1)), TS_SUCCESS);
+  memcpy(&value, bytes + 1, sizeof(value));
+  CHECK_INT(value, 0);
+}
+
 int
 main(int argc, char *argv[])
 {
@@ -89,6 +129,7 @@ main(int argc, char *argv[])
   CHECK_INT(TSSslSessionFarmStatGet(PUBLISHED, NULL), TS_ERROR);
   CHECK_INT(value, -7);
   the_text();
+  the_boundary();
 
   /* A handshake through an attached context is heard of, and its session
      published. */
