@@ -151,6 +151,20 @@ fn plugin_beside_others() {
     );
 }
 
+/// A second OpenSSL, which another part of the process has linked into it and hidden.
+#[test]
+fn two_openssls() {
+    let other = scratch().join("other_copy.so");
+    run(compile_source("c_tests/other_copy.c")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&other)
+        .args(["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic"])
+        .args(["-l:libssl.a", "-l:libcrypto.a", "-ldl", "-lpthread"]));
+    for reach in [Reach::Link, Reach::Dlopen] {
+        execute(Command::new(compile("two_openssls.c", reach, &[])).arg(&other));
+    }
+}
+
 /// Not under valgrind, which keeps copies of memory that one would find, and memory that
 /// was freed, and where a full cache takes minutes.
 #[test]

@@ -1,10 +1,11 @@
 //! What the library asks of the operating system.
 
-use std::ffi::{CStr, CString, OsStr, c_void};
+use std::ffi::{CStr, CString, OsStr, c_int, c_void};
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -109,13 +110,47 @@ pub fn is_loaded_by_itself() -> bool {
 
 /// Whether this is in the same loaded file as the library's own code.
 pub fn is_in_this_file(address: *const c_void) -> bool {
-    are_in_one_file(address, own_address())
+    let start = |address| loaded_object(address).map(|object| object.dli_fbase);
+    start(address) == start(own_address())
 }
 
-/// Whether two addresses are in the same loaded file, whatever else the process has loaded.
-pub fn are_in_one_file(one: *const c_void, other: *const c_void) -> bool {
-    let start = |address| loaded_object(address).map(|object| object.dli_fbase);
-    start(one).is_some_and(|file| start(other) == Some(file))
+/// The addresses of the loaded file that has this one; none if there is no such file.
+pub fn addresses_of_file(address: *const c_void) -> Range<usize> {
+    struct Search {
+        address: usize,
+        found: Range<usize>,
+    }
+    unsafe extern "C" fn look(
+        file: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        search: *mut c_void,
+    ) -> c_int {
+        // SAFETY: the loader passes a loaded file, and what was given to dl_iterate_phdr.
+        let (file, search) = unsafe { (&*file, &mut *search.cast::<Search>()) };
+        // SAFETY: so many headers are there.
+        let headers = unsafe {
+            std::slice::from_raw_parts(file.dlpi_phdr, usize::from(file.dlpi_phnum))
+        };
+        let segments = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let ranges = segments.map(|segment| {
+            let start = file.dlpi_addr as usize + segment.p_vaddr as usize;
+            start..start + segment.p_memsz as usize
+        });
+        let is_it = ranges.clone().any(|range| range.contains(&search.address));
+        if is_it {
+            let start = ranges.clone().map(|range| range.start).min();
+            let end = ranges.map(|range| range.end).max();
+            search.found = start.unwrap_or(0)..end.unwrap_or(0);
+        }
+        c_int::from(is_it)
+    }
+    let mut search = Search {
+        address: address.addr(),
+        found: 0..0,
+    };
+    // SAFETY: the function is of the type asked for, and gets the search, which lives until then.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut search).cast()) };
+    search.found
 }
 
 /// An address in the library's own code.

@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, c_ulong, c_void};
 use std::fmt;
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::SslSessionRef;
@@ -9,7 +11,8 @@ use openssl_sys as ffi;
 use openssl_sys::SSL_CTX;
 
 use super::bindings::{SSL_CTX_get_ssl_method, SSL_SESSION_get0_cipher};
-use crate::base::system::are_in_one_file;
+use crate::base::once::make_once;
+use crate::base::system::addresses_of_file;
 
 /// Displays as the library's version, and those of OpenSSL at build time and at run time.
 #[derive(Clone, Copy)]
@@ -54,9 +57,17 @@ pub fn is_session_of_this_openssl(session: &SslSessionRef) -> bool {
     cipher.is_null() || is_in_this_openssl(cipher.cast())
 }
 
-/// Whether this is one of OpenSSL's static tables.
+/// Whether this is in one of OpenSSL's static tables.
 fn is_in_this_openssl(address: *const c_void) -> bool {
-    are_in_one_file(address, ffi::SSL_get_SSL_CTX as *const c_void)
+    static LIBSSL: OnceLock<Range<usize>> = OnceLock::new();
+    let libssl = LIBSSL.get().unwrap_or_else(|| {
+        // The loader has a lock too: it is not waited for while one of ours is held. A table, not
+        // a function: the address of one may be that of a stub in the program.
+        // SAFETY: takes nothing; the result is a static table.
+        let found = addresses_of_file(unsafe { ffi::TLS_server_method() }.cast());
+        make_once(&LIBSSL, || found)
+    });
+    libssl.contains(&address.addr())
 }
 
 /// Whether this OpenSSL, having no memory for its table, leaves a session on the list of its cache
