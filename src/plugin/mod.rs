@@ -292,11 +292,10 @@ impl Connections {
                 return;
             }
             let ctx = tls::context_of_new_connection(ssl.cast());
+            // The mark is there before all that it stands for: only who has the lock may look.
+            let _attaching = lock(&ATTACHING);
             if !ctx.is_null() && !tls::is_attached(ctx) {
-                let _attaching = lock(&ATTACHING);
-                if !tls::is_attached(ctx) {
-                    attach(instance, ctx);
-                }
+                attach(instance, ctx);
             }
         }
     }

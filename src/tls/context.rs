@@ -166,8 +166,10 @@ pub unsafe fn detach(ctx: *mut SSL_CTX) -> Result<(), AttachError> {
 /// # Safety
 /// `ctx` is a live `SSL_CTX`.
 pub unsafe fn is_attached(ctx: *const SSL_CTX) -> bool {
-    // SAFETY: passed on to the caller.
-    index().is_some_and(|index| !unsafe { ffi::SSL_CTX_get_ex_data(ctx, index) }.is_null())
+    // SAFETY: passed on to the caller; the data of another OpenSSL's context are not looked for.
+    index().is_some_and(|index| unsafe {
+        is_of_this_openssl(ctx) && !ffi::SSL_CTX_get_ex_data(ctx, index).is_null()
+    })
 }
 
 /// An attached context is attached no more.
