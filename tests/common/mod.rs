@@ -80,40 +80,44 @@ pub enum Reach {
     Dlopen,
 }
 
+/// Compiles `c_tests/SOURCE` into an object file in `dir`.
+fn object(dir: &Path, source: &str, defines: &[&str]) -> PathBuf {
+    let cpp = source.ends_with(".cc");
+    let object = dir.join(source).with_extension("o");
+    run(compiler(cpp)
+        .args(WARNINGS)
+        .args(["-Wno-unused-function", "-D_GNU_SOURCE"])
+        .arg(if cpp { "-std=c++11" } else { "-std=c11" })
+        .args(defines)
+        .arg("-I")
+        .arg(root().join("include"))
+        .arg("-c")
+        .arg(root().join("c_tests").join(source))
+        .arg("-o")
+        .arg(&object));
+    object
+}
+
 /// Compiles `c_tests/SOURCE` with what it needs.
 pub fn compile(source: &str, reach: Reach, defines: &[&str]) -> PathBuf {
     let cpp = source.ends_with(".cc");
     let name = format!("{source}-{reach:?}{}", defines.concat());
-    let c_tests = root().join("c_tests");
     let dir = scratch().join(name);
     std::fs::create_dir_all(&dir).unwrap();
-
-    let object = |source: &str, cpp: bool, defines: &[&str]| {
-        let object = dir.join(source).with_extension("o");
-        run(compiler(cpp)
-            .args(WARNINGS)
-            .args(["-Wno-unused-function", "-D_GNU_SOURCE"])
-            .arg(if cpp { "-std=c++11" } else { "-std=c11" })
-            .args(defines)
-            .arg("-I")
-            .arg(root().join("include"))
-            .arg("-c")
-            .arg(c_tests.join(source))
-            .arg("-o")
-            .arg(&object));
-        object
-    };
     let how: &[&str] = match reach {
         Reach::Link => &[],
         Reach::Dlopen => &["-DAPI_DLOPEN"],
     };
 
+    // The same for all programs.
+    static TLS: OnceLock<PathBuf> = OnceLock::new();
+    let tls = TLS.get_or_init(|| object(scratch(), "tls.c", &[]));
     let program = dir.join("program");
     let mut link = linker(cpp);
     link.arg("-o")
         .arg(&program)
-        .arg(object(source, cpp, &[defines, how].concat()))
-        .arg(object("tls.c", false, &[]));
+        .arg(object(&dir, source, &[defines, how].concat()))
+        .arg(tls);
     match reach {
         Reach::Link => link.arg("-L").arg(library_dir()).arg("-ltssession"),
         // Exported, the names of a host come before the library's.
