@@ -88,9 +88,9 @@ demo: $(demo)/host $(demo)/plugin.so
 # First the whole suite with the debug build, whose arithmetic is checked, then the C
 # programs and the examples again with what is shipped, which valgrind sees too.
 test: deps-test all bench-smoke target/reliability/chosen_ids
-	$(CARGO) test --locked --workspace -- --skip _in_valgrind
+	$(CARGO) test --locked --workspace
 	LD_LIBRARY_PATH=$(lib) tools/chosen-ids.sh $(reliability)/chosen_ids $(reliability) 20000
-	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples --test faults
+	TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --test c_programs --test exports --test examples --test faults -- --include-ignored
 
 # The same C programs as in the tests, at their full length.
 reliability = target/reliability
@@ -447,14 +447,14 @@ fuzz: deps-fuzz
 
 # Without what has an allocator of its own, or a library that is preloaded.
 sanitizers: deps-test
-	CARGO='$(CARGO)' tools/sanitize.sh address --skip _in_valgrind --skip secrets_and_memory --skip plugin_beside_others \
+	CARGO='$(CARGO)' tools/sanitize.sh address --skip secrets_and_memory --skip plugin_beside_others \
 	  --skip every_allocation
 
 deps-races: deps-test
 	@tools/deps.sh races
 
 races: deps-races
-	CARGO='$(CARGO)' tools/sanitize.sh thread --skip _in_valgrind threads:: linearizability:: ticket_keys:: \
+	CARGO='$(CARGO)' tools/sanitize.sh thread threads:: linearizability:: ticket_keys:: \
 	  key_file:: log_function:: reentry:: fork:: fork_keys:: handshake:: hang_up::
 
 loom:

@@ -34,13 +34,9 @@ macro_rules! programs {
             }
 
             #[test]
+            #[ignore = "slow: make test-release"]
             fn linked_in_valgrind() {
                 execute_in_valgrind(compile(SOURCE, Reach::Link, &["-DIN_VALGRIND"]));
-            }
-
-            #[test]
-            fn dlopened_in_valgrind() {
-                execute_in_valgrind(compile(SOURCE, Reach::Dlopen, &["-DIN_VALGRIND"]));
             }
         }
     )*};
@@ -60,6 +56,7 @@ fn host_names() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn host_names_in_valgrind() {
     execute_in_valgrind(compile("host_names.c", Reach::Dlopen, &["-DIN_VALGRIND"]));
 }
@@ -76,6 +73,7 @@ fn host_log() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn host_log_in_valgrind() {
     for host in LOG_HOSTS {
         execute_in_valgrind(compile(
@@ -118,6 +116,7 @@ fn plugin_in_a_lacking_server() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn plugin_in_valgrind() {
     for version in ATS_VERSIONS {
         let program = compile("plugin.c", Reach::Dlopen, &[version, "-DIN_VALGRIND"]);
@@ -215,6 +214,7 @@ fn unload() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn unload_in_valgrind() {
     execute_in_valgrind(compile("unload.c", Reach::Dlopen, &["-DIN_VALGRIND"]));
 }
@@ -261,6 +261,7 @@ fn cxx_callers() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn cxx_callers_in_valgrind() {
     for api in common::abi::LEVELS {
         let define = format!("-DTS_SSL_SESSION_API={api}");
