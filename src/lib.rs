@@ -5,7 +5,7 @@
 //!
 //! * the core, without unsafe code and without OpenSSL: [`id`], [`entry`], `blocks` (its bytes),
 //!   `policy` (what is evicted), `budget` (its limits), [`cache`], [`config`], [`records`] (files of
-//!   settings), [`stats`], [`ticket`] (the key ring), [`key_file`], [`file`], [`hooks`];
+//!   settings), [`stats`], [`ticket`] (the key ring), [`key_file`], [`mod@file`], [`hooks`];
 //! * [`library`]: the one of each that a process has;
 //! * `sys`: the operating system; `pages`: memory for secrets; `memory`: what may be refused;
 //!   `sync`: atomics, or those of a model; `logger`: where log lines go; `tls`: OpenSSL;
