@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use tssession_common::generate::{declarations, link, man, version, version_macro, write_all};
 
-/// Rises when a caller built against an older version cannot use a newer one. The
-/// Makefile reads it here.
+/// Rises when a caller built against an older version cannot use a newer one.
+/// mk/install.mk reads it here.
 const SOVERSION: &str = "0";
 
 const LICENSE: &str = "SPDX-License-Identifier: Apache-2.0";

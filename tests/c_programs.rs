@@ -39,13 +39,9 @@ macro_rules! programs {
             }
 
             #[test]
+            #[ignore = "slow: make test-release"]
             fn linked_in_valgrind() {
                 check_in_valgrind(SOURCE, Reach::Link, &[]);
-            }
-
-            #[test]
-            fn dlopened_in_valgrind() {
-                check_in_valgrind(SOURCE, Reach::Dlopen, &[]);
             }
         }
     )*};
@@ -65,6 +61,7 @@ fn host_names() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn host_names_in_valgrind() {
     check_in_valgrind("host_names.c", Reach::Dlopen, &[]);
 }
@@ -80,6 +77,7 @@ fn host_log() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn host_log_in_valgrind() {
     for host in LOG_HOSTS {
         check_in_valgrind("host_log.c", Reach::Dlopen, &[host]);
@@ -112,6 +110,7 @@ fn plugin_in_a_lacking_server() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn plugin_in_valgrind() {
     for version in ATS_VERSIONS {
         let program = compile("plugin.c", Reach::Dlopen, &[version, "-DIN_VALGRIND"]);
@@ -209,6 +208,7 @@ fn unload() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn unload_in_valgrind() {
     check_in_valgrind("unload.c", Reach::Dlopen, &[]);
 }
@@ -253,6 +253,7 @@ fn cxx_callers() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn cxx_callers_in_valgrind() {
     for level in LEVELS {
         let define = format!("-DTS_SSL_SESSION_API={level}");

@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use crate::{library_dir, root, run, scratch, scratch_dir};
 
@@ -73,31 +74,35 @@ pub enum Reach {
     Dlopen,
 }
 
+/// Compiles `c_tests/SOURCE` into an object file in `dir`.
+fn object(dir: &Path, source: &str, defines: &[&str]) -> PathBuf {
+    let object = dir.join(source).with_extension("o");
+    run(compile_source(&format!("c_tests/{source}"))
+        // Callers in C++ need nothing newer.
+        .args(source.ends_with(".cc").then_some("-std=c++11"))
+        .arg("-Wno-unused-function")
+        .args(defines)
+        .args(["-c", "-o"])
+        .arg(&object));
+    object
+}
+
 /// Compiles `c_tests/SOURCE` with what it needs.
 pub fn compile(source: &str, reach: Reach, defines: &[&str]) -> PathBuf {
     let cpp = source.ends_with(".cc");
     let dir = scratch().join(format!("{source}-{reach:?}{}", defines.concat()));
     fs::create_dir_all(&dir).unwrap();
 
-    let object = |source: &str, defines: &[&str]| {
-        let object = dir.join(source).with_extension("o");
-        run(compile_source(&format!("c_tests/{source}"))
-            // Callers in C++ need nothing newer.
-            .args(source.ends_with(".cc").then_some("-std=c++11"))
-            .arg("-Wno-unused-function")
-            .args(defines)
-            .args(["-c", "-o"])
-            .arg(&object));
-        object
-    };
     let program = dir.join("program");
     let mut link = driver(cpp);
     link.args(words("LDFLAGS", "")).arg("-o").arg(&program);
     match reach {
-        Reach::Link => link.arg(object(source, defines)),
-        Reach::Dlopen => link.arg(object(source, &[defines, &["-DAPI_DLOPEN"]].concat())),
+        Reach::Link => link.arg(object(&dir, source, defines)),
+        Reach::Dlopen => link.arg(object(&dir, source, &[defines, &["-DAPI_DLOPEN"]].concat())),
     };
-    link.arg(object("tls.c", &[]));
+    // The same for all programs.
+    static TLS: LazyLock<PathBuf> = LazyLock::new(|| object(scratch(), "tls.c", &[]));
+    link.arg(&*TLS);
     match reach {
         Reach::Link => link.arg("-L").arg(library_dir()).arg("-ltssession"),
         // Exported, the names of a host come before the library's.
