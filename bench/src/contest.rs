@@ -28,8 +28,11 @@ pub trait Policy {
 pub type New = fn(usize) -> Box<dyn Policy>;
 
 /// Those that know nothing of the future. The first one is the one that counts.
-pub const ONLINE: [(&str, New); 6] = [
+pub const ONLINE: [(&str, New); 7] = [
     ("tssession", |entries| Box::new(Engine::new(entries))),
+    (REPLICATED, |entries| {
+        Box::new(Replicated(Engine::new(entries)))
+    }),
     (BUCKET_FIFO, |entries| Box::new(BucketFifo::new(entries))),
     ("FIFO", |entries| Box::new(Fifo::new(entries))),
     (LRU, |entries| Box::new(Lru::new(entries))),
@@ -37,6 +40,8 @@ pub const ONLINE: [(&str, New); 6] = [
     ("moka", |entries| Box::new(Moka::new(entries))),
 ];
 
+/// The name of the library's cache beside a plugin that replicates.
+pub const REPLICATED: &str = "replicated";
 /// The name of ATS's policy.
 pub const BUCKET_FIFO: &str = "ATS FIFO";
 /// The name of LRU.
@@ -138,13 +143,18 @@ impl Engine {
             up: i64::from(now),
         }
     }
+
+    /// As a plugin does with GetBuffer.
+    fn read(&mut self, key: u64, now: Second) -> bool {
+        self.cache
+            .copy_der(&Self::id(key), || Self::now(now), &mut self.der)
+            .is_some()
+    }
 }
 
 impl Policy for Engine {
     fn get(&mut self, key: u64, now: Second) -> bool {
-        self.cache
-            .copy_der(&Self::id(key), || Self::now(now), &mut self.der)
-            .is_some()
+        self.read(key, now)
     }
 
     fn insert(&mut self, key: u64, lifetime: Second, now: Second) {
@@ -153,6 +163,22 @@ impl Policy for Engine {
         self.cache
             .insert(&Self::id(key), &key.to_le_bytes(), lifetime, now)
             .expect("an insert that nothing speaks against");
+    }
+}
+
+/// The library's own cache beside a plugin that copies each new session to other machines: it
+/// reads the session, and gets its own message back.
+struct Replicated(Engine);
+
+impl Policy for Replicated {
+    fn get(&mut self, key: u64, now: Second) -> bool {
+        self.0.get(key, now)
+    }
+
+    fn insert(&mut self, key: u64, lifetime: Second, now: Second) {
+        self.0.insert(key, lifetime, now);
+        self.0.read(key, now);
+        self.0.insert(key, lifetime, now);
     }
 }
 
