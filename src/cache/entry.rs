@@ -20,7 +20,7 @@ pub(crate) struct Entry {
     der_len: u32,
     /// The entry's place in its shard's eviction order.
     pub(crate) slot: u32,
-    /// Hits, up to [`policy::MOST_USES`].
+    /// How often handshakes used it, up to [`policy::MOST_USES`].
     uses: AtomicU8,
     id_len: u8,
     /// Where in the DER bytes the ID is; 0: nowhere, because a session may be stored under
@@ -197,9 +197,9 @@ impl Entry {
         &mut self.run
     }
 
-    /// Notes a hit. Readers share the entry, so the count is only written as long as
+    /// Notes a use. Readers share the entry, so the count is only written as long as
     /// that changes it: a hot entry's cache line then stays shared. That of two
-    /// hits at once one may get lost, does not matter.
+    /// uses at once one may get lost, does not matter.
     pub(crate) fn touch(&self) {
         let uses = self.uses.load(Ordering::Relaxed);
         if uses < policy::MOST_USES {
@@ -207,7 +207,7 @@ impl Entry {
         }
     }
 
-    /// Whether there were hits since they were forgotten; forgets those that the policy
+    /// Whether there were uses since they were forgotten; forgets those that the policy
     /// does not count on in this queue.
     pub(crate) fn take_use(&mut self, queue: Queue) -> bool {
         let uses = self.uses.get_mut();

@@ -11,16 +11,28 @@ use crate::base::stripe;
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// Lookups that found a session.
+    /// Handshakes that were given the session they looked up.
     Hit,
-    /// Lookups of an ID that has no session.
+    /// Lookups by handshakes of an ID that has no session.
     MissAbsent,
-    /// Lookups of a session whose time was over.
+    /// Lookups by handshakes of a session whose time was over.
     MissExpired,
-    /// Lookups that gave up on a locked shard.
+    /// Lookups by handshakes of a session that the connection may not resume.
+    MissRefused,
+    /// Lookups by handshakes that gave up on a locked shard.
     MissContention,
-    /// Lookups that ran out of memory.
+    /// Lookups by handshakes that ran out of memory.
     MissNoMemory,
+    /// Calls that found a session.
+    GetFound,
+    /// Calls with an ID that has no session.
+    GetAbsent,
+    /// Calls that came upon a session whose time was over.
+    GetExpired,
+    /// Calls that gave up on a locked shard.
+    GetContention,
+    /// Calls that ran out of memory.
+    GetNoMemory,
     /// Sessions stored, replacements included.
     Stored,
     /// Sessions that a newer one with the same ID took the place of.
@@ -81,6 +93,17 @@ impl Counter {
 
 const COUNTERS: usize = TicketKeysRenewed as usize + 1;
 
+/// What a lookup is for, and so which counters are its own. Only handshakes count as use of a
+/// session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client wants to resume the session. What is found is counted once the handshake has
+    /// got it or refused it.
+    Handshake,
+    /// The host or a plugin calls, perhaps to copy the session.
+    Call,
+}
+
 /// A number of the moment, which whoever has the cache and the keys can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gauge {
@@ -97,11 +120,11 @@ pub enum Gauge {
 }
 
 /// Every metric.
-pub const METRICS: [Metric<Counter, Gauge>; 21] = [
+pub const METRICS: [Metric<Counter, Gauge>; 22] = [
     Metric {
         name: "proxy.process.ssl.ssl_session_cache_hit",
         value: Value::Counters(&[Hit]),
-        help: "Lookups, by calls and handshakes, that found a session.",
+        help: "Handshakes that were given the session they looked up.",
     },
     Metric {
         name: "proxy.process.ssl.ssl_session_cache_miss",
@@ -110,11 +133,12 @@ pub const METRICS: [Metric<Counter, Gauge>; 21] = [
             &[
                 ("absent", MissAbsent),
                 ("expired", MissExpired),
+                ("refused", MissRefused),
                 ("contention", MissContention),
                 ("no_memory", MissNoMemory),
             ],
         ),
-        help: "Lookups, by calls and handshakes, that found none.",
+        help: "Lookups by handshakes that got no session.",
     },
     Metric {
         name: "proxy.process.ssl.ssl_session_cache_new_session",
@@ -130,6 +154,20 @@ pub const METRICS: [Metric<Counter, Gauge>; 21] = [
         name: "proxy.process.ssl.ssl_session_cache_lock_contention",
         value: Value::Counters(&[Contention]),
         help: "Times a lock was not free at the first try.",
+    },
+    Metric {
+        name: "tssession.session_cache.get",
+        value: Value::ByLabel(
+            "result",
+            &[
+                ("found", GetFound),
+                ("absent", GetAbsent),
+                ("expired", GetExpired),
+                ("contention", GetContention),
+                ("no_memory", GetNoMemory),
+            ],
+        ),
+        help: "Lookups by calls of TSSslSessionGet and TSSslSessionGetBuffer.",
     },
     Metric {
         name: "tssession.session_cache.replaced",
@@ -326,6 +364,7 @@ mod tests {
         stats.add(MissAbsent, 1);
         stats.add(MissExpired, 20);
         stats.add(Hit, 300);
+        stats.add(GetFound, 5);
         stats.add(TicketVerifiedAge0, 4000);
         stats.add(Counter::ticket_verified(1), 50_000);
         stats.add(Counter::ticket_verified(9), 600_000);
@@ -338,6 +377,7 @@ mod tests {
             ("proxy.process.ssl.ssl_session_cache_miss.other", None),
             ("proxy.process.ssl.ssl_session_cache_hit", Some(300)),
             ("proxy.process.ssl.ssl_session_cache_hit.absent", None),
+            ("tssession.session_cache.get.found", Some(5)),
             ("proxy.process.ssl.total_tickets_verified", Some(654_000)),
             (
                 "proxy.process.ssl.total_tickets_verified.older",

@@ -16,6 +16,7 @@ use super::visit::Visit;
 use super::{session, store};
 use crate::base::session_id::SessionId;
 use crate::instance::boundary::callback;
+use crate::report::counters::{Counter, Purpose};
 use crate::report::hooks::SessionEvent;
 
 /// A handshake has made a session: store it.
@@ -57,7 +58,7 @@ pub unsafe extern "C" fn get_session(
         };
         let single_use = is_single_use(ssl);
         let session = if !single_use {
-            store::find(instance, &id)
+            store::find(instance, &id, Purpose::Handshake)
         } else if first_context(ssl).is_null() {
             None
         } else {
@@ -67,10 +68,12 @@ pub unsafe extern "C" fn get_session(
             return ptr::null_mut();
         };
         if session.id() != id.as_bytes() || !may_resume(ssl, &session) {
+            instance.stats.count(Counter::MissRefused);
             log::debug!(target: "ssl.session_cache.get", "{id:?}: not for this connection");
             session::free(session);
             return ptr::null_mut();
         }
+        instance.sessions.used(&id);
         link(ssl, &session);
         instance.hooks.fire(SessionEvent::Get, &id);
         if single_use {

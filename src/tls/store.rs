@@ -11,6 +11,7 @@ use super::error::StoreError;
 use super::session::{self, Encoded};
 use crate::base::session_id::SessionId;
 use crate::instance::Instance;
+use crate::report::counters::Purpose;
 
 /// The longest that a session may be resumed, in seconds, whatever it says itself: by its
 /// ID (RFC 5246, F.1.4), and from TLS 1.3 on (RFC 8446, 4.6.1), which is also the
@@ -22,13 +23,13 @@ pub const MOST_SECONDS_TLS13: c_long = 7 * 24 * 3600;
 const MAX_SECRET_LEN: usize = 256;
 
 /// Looks a session up; the result is the caller's alone.
-pub fn find(instance: &Instance, id: &SessionId) -> Option<SslSession> {
-    instance.sessions.with_der(id, session::restore).flatten()
+pub fn find(instance: &Instance, id: &SessionId, purpose: Purpose) -> Option<SslSession> {
+    instance.sessions.with_der(id, purpose, session::restore)
 }
 
-/// Takes a session out of the cache; of several callers, one gets it.
+/// Takes a session out of the cache for a handshake; of several, one gets it.
 pub fn take(instance: &Instance, id: &SessionId) -> Option<SslSession> {
-    instance.sessions.take_der(id, session::restore).flatten()
+    instance.sessions.take_der(id, session::restore)
 }
 
 /// Stores a session under an ID.

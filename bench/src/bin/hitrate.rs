@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use std::{env, thread};
 
-use tssession_bench::contest::{BUCKET_FIFO, LRU, ONLINE, OPTIMUM, REPLICATED, optimum, play};
+use tssession_bench::contest::{
+    BUCKET_FIFO, COPIED, LRU, ONLINE, OPTIMUM, REPLICATED, optimum, play,
+};
 use tssession_bench::measurement::{Better, Measurement, Target};
 use tssession_bench::table;
 use tssession_bench::trace::{self, Trace};
@@ -142,7 +144,7 @@ fn best_other(rates: &Rates) -> (&'static str, f64) {
     let others = ONLINE.iter().zip(rates).skip(1);
     let others = others
         .map(|((name, _), rate)| (*name, *rate))
-        .filter(|(name, _)| *name != REPLICATED);
+        .filter(|(name, _)| ![COPIED, REPLICATED].contains(name));
     others
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .expect("there are others")
@@ -203,6 +205,7 @@ fn verdict(cases: &[Case], rates: &[Rates]) -> String {
         "minus LRU",
         "minus ATS FIFO",
         "minus optimum",
+        "minus copied",
         "minus replicated",
         "",
     ];
@@ -213,7 +216,7 @@ fn verdict(cases: &[Case], rates: &[Rates]) -> String {
         let (name, best) = best_other(rates);
         let lru = own - rate_of(rates, LRU);
         let ats = own - rate_of(rates, BUCKET_FIFO);
-        let replicated = own - rate_of(rates, REPLICATED);
+        let [copied, replicated] = [COPIED, REPLICATED].map(|name| own - rate_of(rates, name));
         let mut faults = Vec::new();
         if own < best - TOLERANCE {
             faults.push("behind the best");
@@ -224,7 +227,7 @@ fn verdict(cases: &[Case], rates: &[Rates]) -> String {
         if case.trace.flood && lru <= 0.0 {
             faults.push("not ahead of LRU");
         }
-        if replicated > TOLERANCE {
+        if copied.max(replicated) > TOLERANCE {
             faults.push("worse when replicated");
         }
         missed += usize::from(!faults.is_empty());
@@ -237,6 +240,7 @@ fn verdict(cases: &[Case], rates: &[Rates]) -> String {
             format!("{lru:+.2}"),
             format!("{ats:+.2}"),
             format!("{:+.2}", own - rates[ONLINE.len()]),
+            format!("{copied:+.2}"),
             format!("{replicated:+.2}"),
             if faults.is_empty() {
                 "ok".to_owned()
