@@ -368,9 +368,13 @@ check_demanded_certificates(int version, uint64_t options)
   int by_id          = (options & SSL_OP_NO_TICKET) != 0;
   long long hits     = api_stat(STAT_HIT);
   long long refused  = api_stat(STAT_MISS ".refused");
+  long long verified = api_stat(STAT_VERIFIED);
+  long long renewed  = api_stat(STAT_RENEWED);
   CHECK_INT(tls_visit(demanding, client, session, TLS_CLEAN, NULL), 0);
   CHECK_INT(api_stat(STAT_HIT), hits);
   CHECK_INT(api_stat(STAT_MISS ".refused"), refused + by_id);
+  CHECK_INT(api_stat(STAT_VERIFIED), verified + !by_id);
+  CHECK_INT(api_stat(STAT_RENEWED), renewed);
   SSL_SESSION_free(session);
   CHECK_INT(tls_visit(demanding, client, NULL, TLS_CLEAN, &session), 0);
   CHECK_INT(tls_visit(demanding, client, session, TLS_CLEAN, NULL), 1);
@@ -422,8 +426,10 @@ check_hosts_ticket_callbacks(void)
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
   /* Asked for a ticket; given one. */
   CHECK_INT(calls, 2);
+  long long verified = api_stat(STAT_VERIFIED);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
   CHECK_INT(calls, 4);
+  CHECK_INT(api_stat(STAT_VERIFIED), verified);
 
   CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);

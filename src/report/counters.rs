@@ -61,17 +61,17 @@ pub enum Counter {
     Contention,
     /// Tickets encrypted.
     TicketCreated,
-    /// Tickets decrypted with the key that encrypts.
+    /// Authentic tickets under the key that encrypts.
     TicketVerifiedAge0,
-    /// Tickets decrypted with the second key of the set.
+    /// Authentic tickets under the second key of the set.
     TicketVerifiedAge1,
-    /// Tickets decrypted with the third key of the set.
+    /// Authentic tickets under the third key of the set.
     TicketVerifiedAge2,
-    /// Tickets decrypted with a later key of the set.
+    /// Authentic tickets under a later key of the set, or one that has just left it.
     TicketVerifiedOlder,
     /// Tickets under a key that is not in the ring.
     TicketNotFound,
-    /// Tickets that were replaced by a fresh one.
+    /// Accepted tickets that a fresh one replaces.
     TicketRenewed,
     /// Key sets put in force by a call or a file.
     TicketKeysRenewed,
@@ -80,12 +80,12 @@ pub enum Counter {
 use Counter::*;
 
 impl Counter {
-    /// The counter for a ticket under the key in this place of the set.
-    pub fn ticket_verified(place: usize) -> Self {
+    /// The counter for an authentic ticket under the key in this place of the set.
+    pub fn ticket_verified(place: Option<usize>) -> Self {
         match place {
-            0 => TicketVerifiedAge0,
-            1 => TicketVerifiedAge1,
-            2 => TicketVerifiedAge2,
+            Some(0) => TicketVerifiedAge0,
+            Some(1) => TicketVerifiedAge1,
+            Some(2) => TicketVerifiedAge2,
             _ => TicketVerifiedOlder,
         }
     }
@@ -235,12 +235,12 @@ pub const METRICS: [Metric<Counter, Gauge>; 22] = [
                 ("older", TicketVerifiedOlder),
             ],
         ),
-        help: "Tickets under a key of the set, by the place of the key: 0 is the one that encrypts.",
+        help: "Authentic tickets, by the place of their key in the set: 0 is the one that encrypts.",
     },
     Metric {
         name: "proxy.process.ssl.total_tickets_verified_old_key",
         value: Value::Counters(&[TicketVerifiedAge1, TicketVerifiedAge2, TicketVerifiedOlder]),
-        help: "Tickets under a key of the set that is not the one that encrypts.",
+        help: "Authentic tickets under another key than the one that encrypts.",
     },
     Metric {
         name: "proxy.process.ssl.total_tickets_not_found",
@@ -250,7 +250,7 @@ pub const METRICS: [Metric<Counter, Gauge>; 22] = [
     Metric {
         name: "proxy.process.ssl.total_tickets_renewed",
         value: Value::Counters(&[TicketRenewed]),
-        help: "Tickets that were replaced by a fresh one.",
+        help: "Authentic tickets, accepted for their connection, that a fresh one replaces.",
     },
     Metric {
         name: "proxy.process.ssl.total_ticket_keys_renewed",
@@ -366,8 +366,8 @@ mod tests {
         stats.add(Hit, 300);
         stats.add(GetFound, 5);
         stats.add(TicketVerifiedAge0, 4000);
-        stats.add(Counter::ticket_verified(1), 50_000);
-        stats.add(Counter::ticket_verified(9), 600_000);
+        stats.add(Counter::ticket_verified(Some(1)), 50_000);
+        stats.add(Counter::ticket_verified(None), 600_000);
         let get = |name: &str| stats.by_name(name, &|gauge| gauge as u64 + 7);
         for (name, value) in [
             ("proxy.process.ssl.ssl_session_cache_miss", Some(21)),

@@ -44,7 +44,7 @@ pub fn provide(instance: &Instance) -> Result<(), NoMemory> {
 pub unsafe extern "C" fn decrypted_ticket(
     ssl: *mut SSL,
     session: *mut SSL_SESSION,
-    _name: *const c_uchar,
+    name: *const c_uchar,
     _len: usize,
     status: c_int,
     _arg: *mut c_void,
@@ -55,10 +55,19 @@ pub unsafe extern "C" fn decrypted_ticket(
         // Without a session; OpenSSL does the same where there is no callback.
         _ => return TicketUse::IGNORE_RENEW,
     };
-    // SAFETY: OpenSSL passes a live connection, and where it has decrypted the ticket, a
-    // live session.
-    callback(|_| unsafe {
+    // SAFETY: OpenSSL passes a live connection, and where it has decrypted the ticket, the 16
+    // bytes of its key's name and a live session.
+    callback(|instance| unsafe {
+        let name = &*name.cast::<[u8; NAME_LEN]>();
+        let keys = instance.keys.ring.current();
+        let key = keys.as_ref().and_then(|keys| keys.find(name));
+        instance
+            .stats
+            .count(Counter::ticket_verified(key.map(|(_, place)| place)));
         if may_resume(ssl, SslSessionRef::from_ptr(session)) {
+            if status == SSL_TICKET_SUCCESS_RENEW {
+                instance.stats.count(Counter::TicketRenewed);
+            }
             return accepted;
         }
         log::debug!(target: "ssl_session_ticket", "a ticket that is not for this connection: a full handshake");
@@ -100,14 +109,13 @@ pub unsafe extern "C" fn ticket_key(
         if !init(key, iv, cipher, mac, false) {
             return 0;
         }
-        instance.stats.count(Counter::ticket_verified(place));
         log::debug!(target: "ssl_session_ticket", "a ticket under key {place} of {}", keys.count());
         // In TLS 1.3 a ticket is used once (RFC 8446, C.4), so each use earns a new one.
         if place == 0 && ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION {
-            return 1;
+            1
+        } else {
+            2
         }
-        instance.stats.count(Counter::TicketRenewed);
-        2
     })
 }
 
