@@ -345,7 +345,7 @@ impl Cache {
             for _ in 0..EVICT_PER_LOCK {
                 let old_len = shard.der_len(hash, id);
                 if self.shared.budget.reserve(old_len, der.len()) {
-                    shard.put(&self.shared, hash, id, &draft);
+                    shard.put(&self.shared, hash, id, &draft, now);
                     drop(shard);
                     self.reap_next_shard(now);
                     return Ok(());
@@ -708,7 +708,8 @@ mod tests {
             .is_some()
     }
 
-    /// Sessions that handshakes use outlive any number that are only copied.
+    /// Sessions that handshakes use outlive any number that are only copied and stored again,
+    /// whatever is copied and stored again of theirs.
     #[test]
     fn only_handshakes_count_as_use() {
         let cache = cache();
@@ -721,6 +722,7 @@ mod tests {
         for n in 0..5000 {
             insert(&cache, n.max(20));
             assert!(copy(&cache, n.max(20)));
+            insert(&cache, n % 20);
         }
         assert!(used.into_iter().all(|n| copy(&cache, n)), "used ones stay");
         assert!(!looked_up.into_iter().any(|n| copy(&cache, n)));
@@ -728,6 +730,24 @@ mod tests {
         assert_eq!((count(Counter::Hit), count(Counter::MissAbsent)), (20, 0));
         assert_eq!(count(Counter::GetAbsent), 20 * 3);
         assert_eq!(count(Counter::GetFound), (5000 + 20) * 3);
+    }
+
+    #[test]
+    fn the_same_session_again_keeps_its_place() {
+        let cache = cache();
+        insert(&cache, 0);
+        for n in 1..5000 {
+            insert(&cache, n);
+            insert(&cache, 0);
+            if !copy(&cache, 1) {
+                break;
+            }
+        }
+        assert!(!copy(&cache, 1), "there is no room for all");
+        let stats = &cache.shared.stats;
+        let (stored, replaced) = (stats.get(Counter::Stored), stats.get(Counter::Replaced));
+        let evicted = stats.get(Counter::Evicted);
+        assert_eq!((stored - replaced - evicted) as usize, cache.entries());
     }
 
     #[test]

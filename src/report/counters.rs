@@ -35,7 +35,7 @@ pub enum Counter {
     GetNoMemory,
     /// Sessions stored, replacements included.
     Stored,
-    /// Sessions that a newer one with the same ID took the place of.
+    /// Sessions that one with the same ID, newer or the same again, took the place of.
     Replaced,
     /// Not stored: not a session, or the ID was not valid.
     RefusedInvalid,
@@ -172,7 +172,7 @@ pub const METRICS: [Metric<Counter, Gauge>; 22] = [
     Metric {
         name: "tssession.session_cache.replaced",
         value: Value::Counters(&[Replaced]),
-        help: "Sessions that a newer one with the same ID took the place of.",
+        help: "Sessions that one with the same ID, newer or the same again, took the place of.",
     },
     Metric {
         name: "tssession.session_cache.refused",
