@@ -120,6 +120,7 @@ api_stat(const char *name)
 
 #define STAT_HIT "proxy.process.ssl.ssl_session_cache_hit"
 #define STAT_MISS "proxy.process.ssl.ssl_session_cache_miss"
+#define STAT_GET "tssession.session_cache.get"
 #define STAT_NEW "proxy.process.ssl.ssl_session_cache_new_session"
 #define STAT_EVICTION "proxy.process.ssl.ssl_session_cache_eviction"
 #define STAT_CONTENTION "proxy.process.ssl.ssl_session_cache_lock_contention"

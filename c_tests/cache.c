@@ -147,8 +147,7 @@ main(void)
 
   /* What was measured before anything happened. */
   CHECK_INT(api_stat(STAT_ENTRIES), 0);
-  CHECK_INT(api_stat(STAT_HIT), 0);
-  CHECK_INT(api_stat(STAT_MISS), 0);
+  CHECK_INT(api_stat(STAT_GET), 0);
 
   /* A setting and its ranges. */
   CHECK_INT(set("proxy.config.ssl.session_cache.sizes", "1"), TS_ERROR);
@@ -166,8 +165,11 @@ main(void)
   /* Lookups are counted one by one. */
   CHECK_INT(insert(1), TS_SUCCESS);
   CHECK(is_present(1) && is_present(1) && !is_present(2));
-  CHECK_INT(api_stat(STAT_HIT), 2);
-  CHECK_INT(api_stat(STAT_MISS), 1);
+  CHECK_INT(api_stat(STAT_GET ".found"), 2);
+  CHECK_INT(api_stat(STAT_GET ".absent"), 1);
+  CHECK_INT(api_stat(STAT_GET), 3);
+  CHECK_INT(api_stat(STAT_HIT), 0);
+  CHECK_INT(api_stat(STAT_MISS), 0);
 
   /* The bounds, at the smallest sizes too; a limit in bytes of one session. */
   const long sizes[] = {1, 2, 3, 4, 5, 8, 100, 1000};
@@ -193,15 +195,16 @@ main(void)
   CHECK_INT(count_present(0, 500), 200);
   set_number(RECORD ".size", 102400);
 
-  /* A session in use survives a flood of others. */
+  /* Calls are no use of a session: a flood of others pushes it out. Nor is the same session
+     again. handshake.c has a session that is used. */
   TSSslSessionCacheClear();
   set_number(RECORD ".size", 100);
   CHECK_INT(insert(0), TS_SUCCESS);
-  for (unsigned long i = 1; i < 2000; i++) {
-    CHECK(is_present(0));
+  for (unsigned long i = 1; i < 2000 && is_present(0); i++) {
+    CHECK_INT(insert(0), TS_SUCCESS);
     CHECK_INT(insert(i), TS_SUCCESS);
   }
-  CHECK(is_present(0));
+  CHECK(!is_present(0));
   set_number(RECORD ".size", 102400);
   check_sum();
 

@@ -94,12 +94,16 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
   TSSslSessionID id = id_of(session);
   CHECK(seen.last.len == id.len && memcmp(seen.last.bytes, id.bytes, id.len) == 0);
   expect_events(0, 1, 0);
-  long long hits = api_stat(STAT_HIT);
+  long long hits   = api_stat(STAT_HIT);
+  long long found  = api_stat(STAT_GET ".found");
+  long long misses = api_stat(STAT_MISS);
   for (int i = 0; i < 3; i++) {
     CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
   }
   /* One lookup of the handshake's and one of the hook's each time. */
-  CHECK_INT(api_stat(STAT_HIT), hits + 6);
+  CHECK_INT(api_stat(STAT_HIT), hits + 3);
+  CHECK_INT(api_stat(STAT_GET ".found"), found + 3);
+  CHECK_INT(api_stat(STAT_MISS), misses);
   expect_events(3, 0, 0);
 
   /* A copy under another ID is not handed to a handshake that asks for that ID. */
@@ -109,7 +113,11 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
   SSL_SESSION *other         = SSL_SESSION_dup(copy);
   CHECK_INT(SSL_SESSION_set1_id(other, other_id, sizeof(other_id)), 1);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)other), TS_SUCCESS);
+  long long refused = api_stat(STAT_MISS ".refused");
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  CHECK_INT(api_stat(STAT_MISS ".refused"), refused + 1);
+  CHECK_INT(api_stat(STAT_MISS), misses + 1);
+  CHECK_INT(api_stat(STAT_HIT), hits + 3);
   expect_events(0, 1, 0);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)copy), TS_SUCCESS);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
@@ -166,6 +174,55 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
   SSL_SESSION_free(session);
   SSL_CTX_free(server);
   SSL_CTX_free(client);
+}
+
+/* Handshakes are use of a session: it survives a flood of others, each of which is copied by
+   calls as a plugin does that replicates. Asked for and refused is not. */
+static void
+check_use(void)
+{
+  SSL_CTX *server      = attached(tls_server(TLS1_2_VERSION));
+  SSL_CTX *client      = client_without_tickets();
+  SSL_SESSION *session = NULL;
+  SSL_SESSION *refused = NULL;
+
+  TSSslSessionCacheClear();
+  set("proxy.config.ssl.session_cache.size", "100");
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &refused), 0);
+  TSSslSessionID id   = id_of(refused);
+  SSL_SESSION *copy   = (SSL_SESSION *)TSSslSessionGet(&id);
+  SSL_CTX *demanding  = attached(tls_server_with_client_certificates(TLS1_2_VERSION));
+  SSL_CTX *certified  = client_without_tickets();
+  long long refusals  = api_stat(STAT_MISS ".refused");
+  unsigned long flood = 0;
+  tls_give_certificate(certified, 0);
+  REQUIRE(copy != NULL);
+  while (flood < 2000) {
+    if (flood % 100 == 0) {
+      CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+    }
+    if (flood % 20 == 0 && flood < 60) {
+      CHECK_INT(tls_visit(demanding, certified, refused, TLS_CLEAN, NULL), 0);
+    }
+    TSSslSessionID other = api_numbered_id(flood++);
+    int len              = 0;
+    CHECK_INT(TSSslSessionInsert(&other, (TSSslSession)copy), TS_SUCCESS);
+    CHECK(TSSslSessionGetBuffer(&other, NULL, &len) > 0);
+    CHECK_INT(TSSslSessionInsert(&other, (TSSslSession)copy), TS_SUCCESS);
+  }
+  CHECK_INT(api_stat(STAT_MISS ".refused"), refusals + 3);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  CHECK(TSSslSessionGet(&id) == NULL);
+  set("proxy.config.ssl.session_cache.size", "102400");
+
+  SSL_SESSION_free(session);
+  SSL_SESSION_free(refused);
+  SSL_SESSION_free(copy);
+  SSL_CTX_free(server);
+  SSL_CTX_free(demanding);
+  SSL_CTX_free(client);
+  SSL_CTX_free(certified);
 }
 
 /* TLS 1.3 with tickets: the ticket is the session, nothing is stored. */
@@ -310,7 +367,16 @@ check_demanded_certificates(int version, uint64_t options)
   CHECK_INT(tls_visit(open_to_all, client, NULL, TLS_CLEAN, &session), 0);
   CHECK_INT(tls_visit(open_to_all, client, session, TLS_CLEAN, NULL), 1);
   tls_give_certificate(client, 0);
+  int by_id          = (options & SSL_OP_NO_TICKET) != 0;
+  long long hits     = api_stat(STAT_HIT);
+  long long refused  = api_stat(STAT_MISS ".refused");
+  long long verified = api_stat(STAT_VERIFIED);
+  long long renewed  = api_stat(STAT_RENEWED);
   CHECK_INT(tls_visit(demanding, client, session, TLS_CLEAN, NULL), 0);
+  CHECK_INT(api_stat(STAT_HIT), hits);
+  CHECK_INT(api_stat(STAT_MISS ".refused"), refused + by_id);
+  CHECK_INT(api_stat(STAT_VERIFIED), verified + !by_id);
+  CHECK_INT(api_stat(STAT_RENEWED), renewed);
   SSL_SESSION_free(session);
   CHECK_INT(tls_visit(demanding, client, NULL, TLS_CLEAN, &session), 0);
   CHECK_INT(tls_visit(demanding, client, session, TLS_CLEAN, NULL), 1);
@@ -403,8 +469,10 @@ check_hosts_ticket_callbacks(void)
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
   /* Asked for a ticket; given one. */
   CHECK_INT(calls, 2);
+  long long verified = api_stat(STAT_VERIFIED);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
   CHECK_INT(calls, 4);
+  CHECK_INT(api_stat(STAT_VERIFIED), verified);
 
   CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
@@ -550,6 +618,8 @@ int
 main(void)
 {
   api_open();
+  /* So that a shard has many of the 100 sessions of check_use. */
+  set("proxy.config.ssl.session_cache.num_buckets", "1");
   CHECK_INT(TSSslSessionHookAdd(note_event, (TSCont)&seen), TS_SUCCESS);
   CHECK_INT(TSSslSessionHookAdd(note_event, (TSCont)&seen), TS_SUCCESS);
 
@@ -557,6 +627,7 @@ main(void)
   SSL_CTX *certified = client_without_tickets();
   tls_give_certificate(certified, 3000);
   check_session_ids(tls_server_with_client_certificates(TLS1_2_VERSION), certified);
+  check_use();
   check_tls13_tickets();
   check_tls13_stateful();
   check_single_use();

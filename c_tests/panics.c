@@ -110,7 +110,7 @@ check_counters(void)
 static long long
 lookups(void)
 {
-  return api_stat(STAT_HIT) + api_stat(STAT_MISS);
+  return api_stat(STAT_HIT) + api_stat(STAT_MISS) + api_stat(STAT_GET);
 }
 
 static int lookups_done;

@@ -201,10 +201,13 @@ check_statistics(void)
   REQUIRE(scheduled_cont != NULL);
   CHECK(statistic("plugin.tssession.session_cache.entries") == api_stat(STAT_ENTRIES));
   CHECK(stores());
+  TSSslSessionID absent = api_numbered_id(8);
+  CHECK(TSSslSessionGet(&absent) == NULL);
   CHECK_INT(scheduled_cont->func(scheduled_cont, (TSEvent)0, NULL), 0);
   CHECK_INT(statistic("plugin.tssession.session_cache.entries"), api_stat(STAT_ENTRIES));
   CHECK_INT(statistic("plugin.tssession.ssl_session_cache_hit"), api_stat(STAT_HIT));
   CHECK_INT(statistic("plugin.tssession.ssl_session_cache_miss.absent"), api_stat(STAT_MISS ".absent"));
+  CHECK_INT(statistic("plugin.tssession.session_cache.get.absent"), 1);
   CHECK(statistic("plugin.tssession.ssl_session_cache_new_session") > 0);
 }
 

@@ -178,10 +178,11 @@ check_causes(void)
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache", "2"), TS_SUCCESS);
 
   fetch();
-  CHECK_INT(number("proxy_process_ssl_ssl_session_cache_miss{cause=\"absent\"}"), 2);
-  CHECK_INT(number("proxy_process_ssl_ssl_session_cache_miss{cause=\"expired\"}"), 1);
-  CHECK_INT(number("proxy_process_ssl_ssl_session_cache_miss{cause=\"contention\"}"), 0);
-  CHECK_INT(api_stat(STAT_MISS), 3);
+  CHECK_INT(number("tssession_session_cache_get{result=\"absent\"}"), 2);
+  CHECK_INT(number("tssession_session_cache_get{result=\"expired\"}"), 1);
+  CHECK_INT(number("tssession_session_cache_get{result=\"contention\"}"), 0);
+  CHECK_INT(api_stat(STAT_GET), number("tssession_session_cache_get{result=\"found\"}") + 3);
+  CHECK_INT(api_stat(STAT_MISS), 0);
   CHECK_INT(number("proxy_process_ssl_ssl_session_cache_new_session"), 5);
   CHECK_INT(number("tssession_session_cache_replaced"), 1);
   CHECK_INT(number("tssession_session_cache_refused{cause=\"invalid\"}"), 6);

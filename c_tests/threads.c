@@ -226,8 +226,8 @@ check_skip(void)
 {
   pthread_t threads[THREADS];
   long long contention = api_stat(STAT_CONTENTION);
-  long long hits       = api_stat(STAT_HIT);
-  long long misses     = api_stat(STAT_MISS);
+  long long hits       = api_stat(STAT_GET ".found");
+  long long misses     = api_stat(STAT_GET) - hits;
   time_t start         = time(NULL);
 
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", "1000"), TS_SUCCESS);
@@ -254,9 +254,9 @@ check_skip(void)
   }
   CHECK_INT(api_stat(STAT_REFUSED), atomic_load(&refusals));
   CHECK_INT(api_stat(STAT_REFUSED ".contention"), atomic_load(&refusals));
-  CHECK_INT(api_stat(STAT_HIT) - hits, atomic_load(&found));
-  CHECK_INT(api_stat(STAT_MISS) - misses, atomic_load(&not_found));
-  CHECK_INT(api_stat(STAT_MISS ".contention") + api_stat(STAT_MISS ".absent"), api_stat(STAT_MISS));
+  CHECK_INT(api_stat(STAT_GET ".found") - hits, atomic_load(&found));
+  CHECK_INT(api_stat(STAT_GET ".contention") + api_stat(STAT_GET ".absent") - misses, atomic_load(&not_found));
+  CHECK_INT(api_stat(STAT_GET), hits + misses + atomic_load(&found) + atomic_load(&not_found));
   for (int i = 0; i < IDS; i++) {
     char buffer[2000];
     int len           = (int)sizeof(buffer);

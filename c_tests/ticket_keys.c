@@ -83,9 +83,9 @@ come_back(SSL_SESSION **ticket)
   return resumed;
 }
 
-/* The same session, its ticket under another name. */
+/* The same session, with bytes of its ticket changed; `at` counts from its end if negative. */
 static SSL_SESSION *
-rename_key(SSL_SESSION *session, char to)
+altered(SSL_SESSION *session, long at, size_t count, int flip)
 {
   int len                     = 0;
   unsigned char *der          = tls_der(session, &len);
@@ -94,16 +94,43 @@ rename_key(SSL_SESSION *session, char to)
   SSL_SESSION_get0_ticket(session, &ticket, &ticket_len);
   for (int i = 0; i + (int)ticket_len <= len; i++) {
     if (memcmp(der + i, ticket, ticket_len) == 0) {
-      memset(der + i, to, 16);
+      for (size_t k = 0; k < count; k++) {
+        der[i + at + (at < 0 ? (long)ticket_len : 0) + (long)k] ^= (unsigned char)flip;
+      }
       break;
     }
   }
   const unsigned char *start = der;
-  SSL_SESSION *renamed       = d2i_SSL_SESSION(NULL, &start, len);
-  REQUIRE(renamed != NULL);
-  CHECK_INT(key_of(renamed), to);
+  SSL_SESSION *result        = d2i_SSL_SESSION(NULL, &start, len);
+  REQUIRE(result != NULL);
   OPENSSL_free(der);
+  return result;
+}
+
+/* The same session, its ticket under another name. */
+static SSL_SESSION *
+rename_key(SSL_SESSION *session, char to)
+{
+  SSL_SESSION *renamed = altered(session, 0, 16, key_of(session) ^ to);
+  CHECK_INT(key_of(renamed), to);
   return renamed;
+}
+
+/* Comes with a ticket that is not authentic or of an unknown key, which counts as neither
+   verified nor renewed. */
+static void
+come_with_false(SSL_SESSION *ticket, int is_not_found)
+{
+  long long verified  = api_stat(STAT_VERIFIED);
+  long long old       = api_stat(STAT_OLD_KEY);
+  long long renewed   = api_stat(STAT_RENEWED);
+  long long not_found = api_stat(STAT_NOT_FOUND);
+  CHECK_INT(come_back(&ticket), 0);
+  CHECK_INT(api_stat(STAT_VERIFIED), verified);
+  CHECK_INT(api_stat(STAT_OLD_KEY), old);
+  CHECK_INT(api_stat(STAT_RENEWED), renewed);
+  CHECK_INT(api_stat(STAT_NOT_FOUND), not_found + is_not_found);
+  SSL_SESSION_free(ticket);
 }
 
 static void
@@ -179,28 +206,18 @@ check_keys(int version)
   CHECK_INT(TSSslTicketKeyUpdate(keys, 3 * KEY - 1), TS_SUCCESS);
   CHECK_INT(come_back(&ticket), 1);
   CHECK_INT(key_of(ticket), 'd');
-  SSL_SESSION *cut_off = rename_key(ticket, 'f');
-  not_found            = api_stat(STAT_NOT_FOUND);
-  CHECK_INT(come_back(&cut_off), 0);
-  CHECK_INT(api_stat(STAT_NOT_FOUND), not_found + 1);
-  SSL_SESSION_free(cut_off);
+  come_with_false(rename_key(ticket, 'f'), 1);
 
   /* A later key of zeros is left out: a ticket that names it finds no key. */
   memset(keys + KEY, 0, KEY);
   CHECK_INT(TSSslTicketKeyUpdate(keys, 3 * KEY), TS_SUCCESS);
   CHECK_INT(come_back(&ticket), 1);
-  SSL_SESSION *forged = rename_key(ticket, 0);
-  not_found           = api_stat(STAT_NOT_FOUND);
-  CHECK_INT(come_back(&forged), 0);
-  CHECK_INT(api_stat(STAT_NOT_FOUND), not_found + 1);
-  SSL_SESSION_free(forged);
+  come_with_false(rename_key(ticket, 0), 1);
 
-  /* A ticket under a known name that another secret made: a full handshake. */
-  SSL_SESSION *wrong = rename_key(ticket, 'f');
-  not_found          = api_stat(STAT_NOT_FOUND);
-  CHECK_INT(come_back(&wrong), 0);
-  CHECK_INT(api_stat(STAT_NOT_FOUND), not_found);
-  SSL_SESSION_free(wrong);
+  /* A ticket under a known name that another secret made, or with a broken MAC: a full
+     handshake. */
+  come_with_false(rename_key(ticket, 'f'), 0);
+  come_with_false(altered(ticket, -1, 1, 1), 0);
 
   /* The same key twice, as plugins pass it at start. */
   CHECK_INT(update("dd"), TS_SUCCESS);

@@ -23,6 +23,7 @@ pub use crate::tls::{AttachError, StoreError};
 
 use crate::base::alloc::{boxed, vec};
 use crate::instance::Instance;
+use crate::report::counters::Purpose;
 use crate::report::hooks::HookKey;
 use crate::settings::table::{Setting, Source};
 use crate::tls;
@@ -41,13 +42,14 @@ pub fn detach(context: &mut SslContextBuilder) -> Result<(), AttachError> {
 
 /// A session, which the cache keeps too. See `TSSslSessionGet`.
 pub fn get(id: &SessionId) -> Option<SslSession> {
-    tls::find(Instance::global(), id)
+    tls::find(Instance::global(), id, Purpose::Call)
 }
 
 /// A session as DER bytes, which are wiped when dropped. See `TSSslSessionGetBuffer`.
 pub fn get_der(id: &SessionId) -> Option<Zeroizing<Vec<u8>>> {
-    let der = Instance::global().sessions.with_der(id, vec)?;
-    der.ok().map(Zeroizing::new)
+    let sessions = &Instance::global().sessions;
+    let der = sessions.with_der(id, Purpose::Call, |der| vec(der).ok());
+    der.map(Zeroizing::new)
 }
 
 /// Stores a session under an ID, in place of the one that is there. See

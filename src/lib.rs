@@ -18,7 +18,7 @@
 //!
 //! let id = tssession::SessionId::new(&[1, 2, 3]).unwrap();
 //! assert!(tssession::get(&id).is_none());
-//! assert_eq!(tssession::stat("proxy.process.ssl.ssl_session_cache_miss"), Some(1));
+//! assert_eq!(tssession::stat("tssession.session_cache.get.absent"), Some(1));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -8,7 +8,7 @@ use tssession::SessionId;
 use tssession::base::clock::Now;
 use tssession::cache::lifetime::Lifetime;
 use tssession::cache::{Cache, Limits};
-use tssession::report::counters::{Counter, Stats};
+use tssession::report::counters::{Counter, Purpose, Stats};
 use tssession_cache_model::{IDS, Op, compare, read, session_id};
 
 fn limits() -> impl Strategy<Value = Limits> {
@@ -151,7 +151,12 @@ fn what_was_removed_is_gone_and_what_was_stored_is_there() {
                             }
                             _ => {}
                         }
-                        let found = cache.with_der(&id(n), || now, <[u8]>::to_vec);
+                        let found = cache.with_der(
+                            &id(n),
+                            Purpose::Handshake,
+                            || now,
+                            |der| Some(der.to_vec()),
+                        );
                         match stored.get(&n) {
                             None => assert_eq!(found, None, "after Remove"),
                             Some(der) if found.is_some() => assert_eq!(found.as_ref(), Some(der)),

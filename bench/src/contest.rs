@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tssession::SessionId;
 use tssession::base::clock::Now;
 use tssession::cache::lifetime::Lifetime;
-use tssession::cache::{Cache, Limits};
-use tssession::report::counters::Stats;
+use tssession::cache::{Cache, Limits, Refused};
+use tssession::report::counters::{Purpose, Stats};
 
 use crate::trace::Trace;
 
@@ -28,8 +28,12 @@ pub trait Policy {
 pub type New = fn(usize) -> Box<dyn Policy>;
 
 /// Those that know nothing of the future. The first one is the one that counts.
-pub const ONLINE: [(&str, New); 6] = [
+pub const ONLINE: [(&str, New); 8] = [
     ("tssession", |entries| Box::new(Engine::new(entries))),
+    (COPIED, |entries| {
+        Box::new(Replicated::new(entries, usize::MAX))
+    }),
+    (REPLICATED, |entries| Box::new(Replicated::new(entries, 64))),
     (BUCKET_FIFO, |entries| Box::new(BucketFifo::new(entries))),
     ("FIFO", |entries| Box::new(Fifo::new(entries))),
     (LRU, |entries| Box::new(Lru::new(entries))),
@@ -37,6 +41,10 @@ pub const ONLINE: [(&str, New); 6] = [
     ("moka", |entries| Box::new(Moka::new(entries))),
 ];
 
+/// The name of the library's cache beside a plugin that copies every new session.
+pub const COPIED: &str = "copied";
+/// The name of the library's cache where that plugin gets its own messages back.
+pub const REPLICATED: &str = "replicated";
 /// The name of ATS's policy.
 pub const BUCKET_FIFO: &str = "ATS FIFO";
 /// The name of LRU.
@@ -138,21 +146,75 @@ impl Engine {
             up: i64::from(now),
         }
     }
+
+    /// Stores a session that was made at a moment before.
+    fn store(&mut self, key: u64, lifetime: Second, made: Second, now: Second) {
+        let (made, now) = (Self::now(made).wall, Self::now(now));
+        let lifetime = Lifetime::new(made, i64::from(lifetime), now);
+        let der = key.to_le_bytes();
+        let result = self.cache.insert(&Self::id(key), &der, lifetime, now);
+        result.unwrap_or_else(|refused| assert_eq!(refused, Refused::Expired));
+    }
+
+    /// As a plugin does with GetBuffer.
+    fn read(&mut self, key: u64, now: Second) {
+        self.cache
+            .copy_der(&Self::id(key), || Self::now(now), &mut self.der)
+            .expect("a session that has just been stored");
+    }
 }
 
 impl Policy for Engine {
     fn get(&mut self, key: u64, now: Second) -> bool {
-        self.cache
-            .copy_der(&Self::id(key), || Self::now(now), &mut self.der)
-            .is_some()
+        let id = Self::id(key);
+        let lookup = Purpose::Handshake;
+        let found = self
+            .cache
+            .with_der(&id, lookup, || Self::now(now), |_| Some(()));
+        if found.is_some() {
+            self.cache.used(&id);
+        }
+        found.is_some()
     }
 
     fn insert(&mut self, key: u64, lifetime: Second, now: Second) {
-        let now = Self::now(now);
-        let lifetime = Lifetime::new(now.wall, i64::from(lifetime), now);
-        self.cache
-            .insert(&Self::id(key), &key.to_le_bytes(), lifetime, now)
-            .expect("an insert that nothing speaks against");
+        self.store(key, lifetime, now, now);
+    }
+}
+
+/// The library's own cache beside a plugin that copies each new session to other machines, and
+/// so reads it once; and that may get its own messages back, each when so many more are under
+/// way.
+struct Replicated {
+    engine: Engine,
+    under_way: VecDeque<(u64, Second, Second)>,
+    most: usize,
+}
+
+impl Replicated {
+    fn new(entries: usize, most: usize) -> Self {
+        Self {
+            engine: Engine::new(entries),
+            under_way: VecDeque::new(),
+            most,
+        }
+    }
+}
+
+impl Policy for Replicated {
+    fn get(&mut self, key: u64, now: Second) -> bool {
+        self.engine.get(key, now)
+    }
+
+    fn insert(&mut self, key: u64, lifetime: Second, now: Second) {
+        self.engine.insert(key, lifetime, now);
+        self.engine.read(key, now);
+        self.under_way.push_back((key, lifetime, now));
+        if self.under_way.len() > self.most
+            && let Some((key, lifetime, made)) = self.under_way.pop_front()
+        {
+            self.engine.store(key, lifetime, made, now);
+        }
     }
 }
 

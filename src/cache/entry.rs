@@ -20,7 +20,7 @@ pub(crate) struct Entry {
     der_len: u32,
     /// The entry's place in its shard's eviction order.
     pub(crate) slot: u32,
-    /// Hits, up to [`policy::MOST_USES`].
+    /// How often handshakes used it, up to [`policy::MOST_USES`].
     uses: AtomicU8,
     id_len: u8,
     /// Where in the DER bytes the ID is; 0: nowhere, because a session may be stored under
@@ -71,13 +71,16 @@ impl<'a> Draft<'a> {
                 .sum::<usize>()
     }
 
+    fn der_words(&self) -> impl Iterator<Item = u64> {
+        self.der.iter().flat_map(|part| words(part))
+    }
+
     /// Stores it where there is a reservation for it.
     pub(crate) fn store(&self, blocks: &Blocks, vacant: &mut Vacant) -> Entry {
         let (id, id_len) = self.id.words();
         let head = self.lifetime.to_words().into_iter().chain(id);
-        let der = self.der.iter().flat_map(|part| words(part));
         Entry {
-            run: blocks.store(vacant, head.chain(der)),
+            run: blocks.store(vacant, head.chain(self.der_words())),
             der_len: self.der_len,
             slot: 0,
             uses: AtomicU8::new(0),
@@ -187,6 +190,15 @@ impl Entry {
         Lifetime::from_words([wall, up, seconds].map(load))
     }
 
+    /// Whether storing the draft under the entry's ID would change nothing.
+    pub(crate) fn is_same(&self, blocks: &Blocks, draft: &Draft<'_>) -> bool {
+        let stored = blocks.all(&self.run).flatten().skip(HEAD_WORDS).map(load);
+        self.der_len == draft.der_len
+            && usize::from(self.id_in_der) == draft.der[0].len()
+            && self.lifetime(blocks).is_same(&draft.lifetime)
+            && draft.der_words().eq(stored.take(draft.words() - HEAD_WORDS))
+    }
+
     /// Wipes its bytes.
     pub(crate) fn free(self, blocks: &Blocks, vacant: &mut Vacant) {
         blocks.free(vacant, self.run);
@@ -197,9 +209,9 @@ impl Entry {
         &mut self.run
     }
 
-    /// Notes a hit. Readers share the entry, so the count is only written as long as
+    /// Notes a use. Readers share the entry, so the count is only written as long as
     /// that changes it: a hot entry's cache line then stays shared. That of two
-    /// hits at once one may get lost, does not matter.
+    /// uses at once one may get lost, does not matter.
     pub(crate) fn touch(&self) {
         let uses = self.uses.load(Ordering::Relaxed);
         if uses < policy::MOST_USES {
@@ -207,7 +219,7 @@ impl Entry {
         }
     }
 
-    /// Whether there were hits since they were forgotten; forgets those that the policy
+    /// Whether there were uses since they were forgotten; forgets those that the policy
     /// does not count on in this queue.
     pub(crate) fn take_use(&mut self, queue: Queue) -> bool {
         let uses = self.uses.get_mut();
@@ -281,6 +293,33 @@ mod tests {
                 assert!(!entry.is(&blocks, &SessionId::new(other).unwrap()));
             }
             assert_eq!(taken, words);
+        }
+    }
+
+    #[test]
+    fn only_the_very_same_session_is_the_same() {
+        let id = SessionId::new(&[7; 32]).unwrap();
+        let life = Lifetime::new(NOW.wall - 7, 100, NOW);
+        let later = Now {
+            wall: NOW.wall + 5,
+            up: NOW.up + 6,
+        };
+        for der in [vec![], vec![1; 9], [&[9; 15][..], &[7; 32], &[3; 99]].concat()] {
+            let (blocks, entry, _) = stored(&id, &der, life);
+            let is_same = |der: &[u8], time, timeout| {
+                let life = Lifetime::new(time, timeout, later);
+                entry.is_same(&blocks, &Draft::new(&id, der, life).unwrap())
+            };
+            assert!(is_same(&der, NOW.wall - 7, 100));
+            assert!(!is_same(&der, NOW.wall - 8, 100));
+            assert!(!is_same(&der, NOW.wall - 7, 99));
+            assert!(!is_same(&[&der[..], &[0]].concat(), NOW.wall - 7, 100));
+            for at in 0..der.len() {
+                let mut other = der.clone();
+                other[at] ^= 1;
+                assert!(!is_same(&other, NOW.wall - 7, 100));
+                assert!(!is_same(&der[..at], NOW.wall - 7, 100));
+            }
         }
     }
 

@@ -48,6 +48,12 @@ impl Lifetime {
         })
     }
 
+    /// Whether both are of the same session. Seen at different moments, the start on the
+    /// monotonic clock may differ.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.wall_start, self.seconds) == (other.wall_start, other.seconds)
+    }
+
     pub(super) fn to_words(self) -> [u64; WORDS] {
         [
             self.wall_start as u64,

@@ -47,7 +47,7 @@ use crate::base::clock::Now;
 use crate::base::session_id::SessionId;
 use crate::base::spin::{Patience, Wait};
 use crate::base::system;
-use crate::report::counters::{Counter, Stats};
+use crate::report::counters::{Counter, Purpose, Stats};
 use blocks::Blocks;
 use budget::Budget;
 use entry::{Draft, Entry};
@@ -117,7 +117,7 @@ impl Cache {
     }
 
     /// Copies the session's DER to the front of `buffer`, as much as fits, and
-    /// returns how long it is. `None`: no such session, or it has expired.
+    /// returns how long it is. `None`: no such session, or it has expired. For calls.
     ///
     /// Takes the shard's lock for reading.
     pub fn copy_der(
@@ -126,11 +126,11 @@ impl Cache {
         now: impl Fn() -> Now,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<usize> {
-        self.counted(self.find(id, now, |entry, blocks| {
-            entry.touch();
+        let found = self.find(id, Purpose::Call, now, |entry, blocks| {
             entry.copy_der(blocks, buffer);
             entry.der_len()
-        }))
+        });
+        self.counted(Purpose::Call, found)
     }
 
     /// [`Cache::copy_der`] if that can be done without waiting, allocating or freeing:
@@ -145,64 +145,86 @@ impl Cache {
         let shard = self.map.determine_shard(hash as usize);
         let table = self.try_read(shard)?;
         let found = self.look(&table, shard, (hash, id), now, |entry, blocks| {
-            entry.touch();
             entry.copy_der(blocks, buffer);
             entry.der_len()
         });
         drop(table);
-        match found {
-            Look::Found(len) => Some(self.counted(Ok(len))),
-            Look::Absent => {
-                self.learn(shard, hash);
-                Some(self.counted(Err(Miss::Absent)))
-            }
-            Look::Expired => None,
-        }
+        let found = match found {
+            Look::Found(len) => Ok(len),
+            Look::Absent => Err(Miss::Absent),
+            Look::Expired => return None,
+        };
+        Some(self.counted(Purpose::Call, found))
     }
 
-    /// Calls `read` with a copy of the session's DER that is wiped afterwards.
-    /// `None`: no such session, or it has expired.
+    /// Calls `read` with a copy of the session's DER that is wiped afterwards; without memory
+    /// it returns `None`. `None`: that, no such session, or it has expired. If a handshake
+    /// then resumes the session, [`Cache::used`] is to be called.
     ///
     /// Takes the shard's lock for reading, and calls `read` without it.
     pub fn with_der<R>(
         &self,
         id: &SessionId,
+        purpose: Purpose,
         now: impl Fn() -> Now,
-        read: impl FnOnce(&[u8]) -> R,
+        read: impl FnOnce(&[u8]) -> Option<R>,
     ) -> Option<R> {
         let mut copy = DerCopy::default();
-        loop {
-            let needed = self.find(id, &now, |entry, blocks| {
+        let found = loop {
+            let needed = self.find(id, purpose, &now, |entry, blocks| {
                 let fits = entry.der_len() <= copy.0.capacity();
                 if fits {
-                    entry.touch();
                     copy.fill(entry, blocks);
                 }
                 (!fits).then_some(entry.der_len())
             });
             match needed {
-                Ok(Some(len)) if copy.reserve(len) => continue,
-                Ok(Some(_)) => return self.counted(Err(Miss::NoMemory)),
-                Ok(None) => return self.counted(Ok(read(&copy.0))),
-                Err(miss) => return self.counted(Err(miss)),
+                Ok(Some(len)) if copy.reserve(len) => {}
+                Ok(Some(_)) => break Err(Miss::NoMemory),
+                Ok(None) => break read(&copy.0).ok_or(Miss::NoMemory),
+                Err(miss) => break Err(miss),
             }
+        };
+        self.counted(purpose, found)
+    }
+
+    /// A handshake has got the session that it looked up. This is what counts as use, for
+    /// eviction and as a hit.
+    ///
+    /// Takes the shard's lock for reading.
+    pub fn used(&self, id: &SessionId) {
+        self.shared.stats.count(Counter::Hit);
+        let hash = self.hash(id);
+        let shard = self.map.determine_shard(hash as usize);
+        if let Some(table) = self.read(shard)
+            && let Some(entry) = self.entry(&table, shard, (hash, id))
+        {
+            entry.touch();
         }
     }
 
-    fn counted<R>(&self, found: Result<R, Miss>) -> Option<R> {
-        self.shared.stats.count(match found {
-            Ok(_) => Counter::Hit,
-            Err(Miss::Absent) => Counter::MissAbsent,
-            Err(Miss::Expired) => Counter::MissExpired,
-            Err(Miss::Contention) => Counter::MissContention,
-            Err(Miss::NoMemory) => Counter::MissNoMemory,
-        });
+    fn counted<R>(&self, purpose: Purpose, found: Result<R, Miss>) -> Option<R> {
+        let counter = match (purpose, &found) {
+            // Counted by [`Cache::used`], or by the handshake that refuses it.
+            (Purpose::Handshake, Ok(_)) => return found.ok(),
+            (Purpose::Handshake, Err(Miss::Absent)) => Counter::MissAbsent,
+            (Purpose::Handshake, Err(Miss::Expired)) => Counter::MissExpired,
+            (Purpose::Handshake, Err(Miss::Contention)) => Counter::MissContention,
+            (Purpose::Handshake, Err(Miss::NoMemory)) => Counter::MissNoMemory,
+            (Purpose::Call, Ok(_)) => Counter::GetFound,
+            (Purpose::Call, Err(Miss::Absent)) => Counter::GetAbsent,
+            (Purpose::Call, Err(Miss::Expired)) => Counter::GetExpired,
+            (Purpose::Call, Err(Miss::Contention)) => Counter::GetContention,
+            (Purpose::Call, Err(Miss::NoMemory)) => Counter::GetNoMemory,
+        };
+        self.shared.stats.count(counter);
         found.ok()
     }
 
     fn find<R>(
         &self,
         id: &SessionId,
+        purpose: Purpose,
         now: impl Fn() -> Now,
         read: impl FnOnce(&Entry, &Blocks) -> R,
     ) -> Result<R, Miss> {
@@ -214,7 +236,9 @@ impl Cache {
         match found {
             Look::Found(result) => Ok(result),
             Look::Absent => {
-                self.learn(shard, hash);
+                if purpose == Purpose::Handshake {
+                    self.learn(shard, hash);
+                }
                 Err(Miss::Absent)
             }
             Look::Expired => {
@@ -224,7 +248,7 @@ impl Cache {
         }
     }
 
-    /// Lets the policy learn from a session that was not found.
+    /// Lets the policy learn from a session that a handshake did not find.
     fn learn(&self, shard: usize, hash: u64) {
         if self.shared.has_evicted.load(Ordering::Relaxed)
             && let Some(queue) = self.lanes[shard].ghosts.recall(hash)
@@ -243,16 +267,26 @@ impl Cache {
         now: impl Fn() -> Now,
         read: impl FnOnce(&Entry, &Blocks) -> R,
     ) -> Look<R> {
-        let blocks = &self.lanes[shard].blocks;
-        let Some((_, entry)) = table.get(hash, |(_, entry)| entry.get().is(blocks, id)) else {
+        let Some(entry) = self.entry(table, shard, (hash, id)) else {
             return Look::Absent;
         };
-        let entry = entry.get();
+        let blocks = &self.lanes[shard].blocks;
         fault!("lookup, shard locked");
         if entry.lifetime(blocks).is_over(now(), self.shared.timeout()) {
             return Look::Expired;
         }
         Look::Found(read(entry, blocks))
+    }
+
+    fn entry<'a>(
+        &self,
+        table: &'a Table,
+        shard: usize,
+        (hash, id): (u64, &SessionId),
+    ) -> Option<&'a Entry> {
+        let blocks = &self.lanes[shard].blocks;
+        let (_, entry) = table.get(hash, |(_, entry)| entry.get().is(blocks, id))?;
+        Some(entry.get())
     }
 
     /// Stores a session under `id`, in place of the one that is there.
@@ -311,7 +345,7 @@ impl Cache {
             for _ in 0..EVICT_PER_LOCK {
                 let old_len = shard.der_len(hash, id);
                 if self.shared.budget.reserve(old_len, der.len()) {
-                    shard.put(&self.shared, hash, id, &draft);
+                    shard.put(&self.shared, hash, id, &draft, now);
                     drop(shard);
                     self.reap_next_shard(now);
                     return Ok(());
@@ -610,5 +644,101 @@ impl Frozen<'_> {
         for writers in &self.cache.writers_waiting {
             writers.store(0, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now { wall: 0, up: 0 };
+    const ENTRIES: u32 = 256;
+
+    fn cache() -> Cache {
+        let limits = Limits {
+            entries: ENTRIES as usize,
+            bytes: 1 << 20,
+        };
+        Cache::new(limits, 2, Arc::default())
+    }
+
+    fn id(n: u32) -> SessionId {
+        SessionId::new(&n.to_le_bytes()).unwrap()
+    }
+
+    fn insert(cache: &Cache, n: u32) {
+        let lifetime = Lifetime::new(0, 100, NOW);
+        cache
+            .insert(&id(n), &n.to_le_bytes(), lifetime, NOW)
+            .unwrap();
+    }
+
+    /// As a plugin: by both ways in.
+    fn copy(cache: &Cache, n: u32) -> bool {
+        let at_once = cache.copy_der_at_once(&id(n), || NOW, &mut []);
+        let copied = cache.copy_der(&id(n), || NOW, &mut []);
+        assert_eq!(at_once, Some(copied));
+        look_up(cache, n, Purpose::Call) == copied.is_some() && copied.is_some()
+    }
+
+    fn look_up(cache: &Cache, n: u32, purpose: Purpose) -> bool {
+        cache
+            .with_der(&id(n), purpose, || NOW, |_| Some(()))
+            .is_some()
+    }
+
+    /// Sessions that handshakes use outlive any number that are only copied and stored again,
+    /// whatever is copied and stored again of theirs.
+    #[test]
+    fn only_handshakes_count_as_use() {
+        let cache = cache();
+        let (used, looked_up) = (0..20, 20..40);
+        for n in 0..40 {
+            insert(&cache, n);
+            assert!(look_up(&cache, n, Purpose::Handshake));
+        }
+        used.clone().for_each(|n| cache.used(&id(n)));
+        for n in 0..5000 {
+            insert(&cache, n.max(20));
+            assert!(copy(&cache, n.max(20)));
+            insert(&cache, n % 20);
+        }
+        assert!(used.into_iter().all(|n| copy(&cache, n)), "used ones stay");
+        assert!(!looked_up.into_iter().any(|n| copy(&cache, n)));
+        let count = |counter| cache.shared.stats.get(counter);
+        assert_eq!((count(Counter::Hit), count(Counter::MissAbsent)), (20, 0));
+        assert_eq!(count(Counter::GetAbsent), 20 * 3);
+        assert_eq!(count(Counter::GetFound), (5000 + 20) * 3);
+    }
+
+    #[test]
+    fn the_same_session_again_keeps_its_place() {
+        let cache = cache();
+        insert(&cache, 0);
+        for n in 1..5000 {
+            insert(&cache, n);
+            insert(&cache, 0);
+            if !copy(&cache, 1) {
+                break;
+            }
+        }
+        assert!(!copy(&cache, 1), "there is no room for all");
+        let stats = &cache.shared.stats;
+        let (stored, replaced) = (stats.get(Counter::Stored), stats.get(Counter::Replaced));
+        let evicted = stats.get(Counter::Evicted);
+        assert_eq!((stored - replaced - evicted) as usize, cache.entries());
+    }
+
+    #[test]
+    fn only_handshakes_teach_the_policy() {
+        let cache = cache();
+        (0..5000).for_each(|n| insert(&cache, n));
+        let share = cache.shared.trial_share.get();
+        let found = (0..5000).filter(|&n| copy(&cache, n)).count();
+        assert_eq!(found, cache.entries());
+        assert_eq!(cache.shared.trial_share.get(), share);
+        let found = (0..5000).filter(|&n| look_up(&cache, n, Purpose::Handshake));
+        assert_eq!(found.count(), cache.entries());
+        assert!(cache.shared.trial_share.get() > share);
     }
 }

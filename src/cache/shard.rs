@@ -164,8 +164,17 @@ impl<'a> Shard<'a> {
         is_reserved.then_some(()).ok_or(Refused::NoMemory)
     }
 
-    /// Stores an entry for which room was reserved, in place of the one that is there.
-    pub(super) fn put(&mut self, shared: &Shared, hash: u64, id: &SessionId, draft: &Draft<'_>) {
+    /// Stores an entry for which room was reserved, in place of the one that is there. If that is
+    /// the same, it stays, with its place in the order and its uses: a plugin that replicates
+    /// gets its own message back.
+    pub(super) fn put(
+        &mut self,
+        shared: &Shared,
+        hash: u64,
+        id: &SessionId,
+        draft: &Draft<'_>,
+        now: Now,
+    ) {
         let Self {
             ledger,
             table,
@@ -173,15 +182,24 @@ impl<'a> Shard<'a> {
         } = self;
         let Ledger { order, vacant } = &mut **ledger;
         let blocks = &lane.blocks;
+        let timeout = shared.timeout();
+        let old = table.get_mut(hash, |(_, old)| old.get().is(blocks, id));
+        let old = old.map(|(_, place)| place.get_mut());
+        if let Some(old) = &old
+            && old.is_same(blocks, draft)
+            && !old.lifetime(blocks).is_over(now, timeout)
+        {
+            shared.stats.count(Counter::Replaced);
+            return;
+        }
         let mut entry = draft.store(blocks, vacant);
         let len = entry.der_len();
-        entry.slot = order.push(hash, entry.lifetime(blocks).end(shared.timeout()));
-        let old = table.get_mut(hash, |(_, old)| old.get().is(blocks, id));
-        let Some((_, place)) = old else {
+        entry.slot = order.push(hash, entry.lifetime(blocks).end(timeout));
+        let Some(place) = old else {
             table.insert(hash, (hash, SharedValue::new(entry)), |(hash, _)| *hash);
             return;
         };
-        let old = std::mem::replace(place.get_mut(), entry);
+        let old = std::mem::replace(place, entry);
         order.remove(old.slot);
         // Only what it had more: the rest is the new one's.
         shared.budget.release(0, old.der_len().saturating_sub(len));

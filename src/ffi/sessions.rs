@@ -14,7 +14,7 @@ use super::types::{TSReturnCode, TSSslSession, TSSslSessionID};
 use crate::base::session_id::{MAX_LEN, SessionId};
 use crate::instance::Instance;
 use crate::instance::boundary::{enter, quick};
-use crate::report::counters::Counter;
+use crate::report::counters::{Counter, Purpose};
 use crate::tls::{self, StoreError};
 
 /// # Safety
@@ -23,7 +23,7 @@ pub unsafe fn TSSslSessionGet(id: *const TSSslSessionID) -> TSSslSession {
     enter(|instance, function| {
         // SAFETY: the caller vouches for the pointer.
         let id = unsafe { read_id(function, id) };
-        match id.and_then(|id| tls::find(instance, &id)) {
+        match id.and_then(|id| tls::find(instance, &id, Purpose::Call)) {
             Some(session) => tls::into_raw(session).cast(),
             None => ptr::null_mut(),
         }

@@ -10,7 +10,7 @@ use crate::base::session_id::SessionId;
 use crate::base::spin::{Patience, lock, try_lock};
 use crate::cache::lifetime::Lifetime;
 use crate::cache::{Cache, Frozen, Limits, Refused};
-use crate::report::counters::{Counter, Stats};
+use crate::report::counters::{Counter, Purpose, Stats};
 use crate::settings::table::{Config, FrozenConfig, Record};
 
 /// The value of `proxy.config.ssl.session_cache` that stands for this cache.
@@ -88,7 +88,7 @@ impl Sessions {
     }
 
     /// The DER of a session, as much of it as fits into `buffer`; returns the
-    /// size of all of it. `None`: no such session, or none is cached here.
+    /// size of all of it. `None`: no such session, or none is cached here. For calls.
     pub fn copy_der(&self, id: &SessionId, buffer: &mut [MaybeUninit<u8>]) -> Option<usize> {
         let len = self.if_on()?.copy_der(id, clock::now, buffer);
         log_lookup(id, len.is_some());
@@ -105,12 +105,24 @@ impl Sessions {
         cache.copy_der_at_once(id, clock::now, buffer)
     }
 
-    /// Calls `read` with the DER of a session, while no lock is held. `None`: no
-    /// such session, or none is cached here.
-    pub fn with_der<R>(&self, id: &SessionId, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        let result = self.if_on()?.with_der(id, clock::now, read);
+    /// Calls `read` with the DER of a session, while no lock is held; without memory it
+    /// returns `None`. `None`: that, no such session, or none is cached here.
+    pub fn with_der<R>(
+        &self,
+        id: &SessionId,
+        purpose: Purpose,
+        read: impl FnOnce(&[u8]) -> Option<R>,
+    ) -> Option<R> {
+        let result = self.if_on()?.with_der(id, purpose, clock::now, read);
         log_lookup(id, result.is_some());
         result
+    }
+
+    /// A handshake has got the session that it looked up: this counts as use.
+    pub fn used(&self, id: &SessionId) {
+        if let Some(cache) = self.cache.get() {
+            cache.used(id);
+        }
     }
 
     /// Stores a session that counts from `time` (seconds since 1970) and is good for

@@ -11,19 +11,31 @@ use crate::base::stripe;
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// Lookups that found a session.
+    /// Handshakes that were given the session they looked up.
     Hit,
-    /// Lookups of an ID that has no session.
+    /// Lookups by handshakes of an ID that has no session.
     MissAbsent,
-    /// Lookups of a session whose time was over.
+    /// Lookups by handshakes of a session whose time was over.
     MissExpired,
-    /// Lookups that gave up on a locked shard.
+    /// Lookups by handshakes of a session that the connection may not resume.
+    MissRefused,
+    /// Lookups by handshakes that gave up on a locked shard.
     MissContention,
-    /// Lookups that ran out of memory.
+    /// Lookups by handshakes that ran out of memory.
     MissNoMemory,
+    /// Calls that found a session.
+    GetFound,
+    /// Calls with an ID that has no session.
+    GetAbsent,
+    /// Calls that came upon a session whose time was over.
+    GetExpired,
+    /// Calls that gave up on a locked shard.
+    GetContention,
+    /// Calls that ran out of memory.
+    GetNoMemory,
     /// Sessions stored, replacements included.
     Stored,
-    /// Sessions that a newer one with the same ID took the place of.
+    /// Sessions that one with the same ID, newer or the same again, took the place of.
     Replaced,
     /// Not stored: not a session, or the ID was not valid.
     RefusedInvalid,
@@ -49,17 +61,17 @@ pub enum Counter {
     Contention,
     /// Tickets encrypted.
     TicketCreated,
-    /// Tickets decrypted with the key that encrypts.
+    /// Authentic tickets under the key that encrypts.
     TicketVerifiedAge0,
-    /// Tickets decrypted with the second key of the set.
+    /// Authentic tickets under the second key of the set.
     TicketVerifiedAge1,
-    /// Tickets decrypted with the third key of the set.
+    /// Authentic tickets under the third key of the set.
     TicketVerifiedAge2,
-    /// Tickets decrypted with a later key of the set.
+    /// Authentic tickets under a later key of the set, or one that has just left it.
     TicketVerifiedOlder,
     /// Tickets under a key that is not in the ring.
     TicketNotFound,
-    /// Tickets that were replaced by a fresh one.
+    /// Accepted tickets that a fresh one replaces.
     TicketRenewed,
     /// Key sets put in force by a call or a file.
     TicketKeysRenewed,
@@ -68,18 +80,29 @@ pub enum Counter {
 use Counter::*;
 
 impl Counter {
-    /// The counter for a ticket under the key in this place of the set.
-    pub fn ticket_verified(place: usize) -> Self {
+    /// The counter for an authentic ticket under the key in this place of the set.
+    pub fn ticket_verified(place: Option<usize>) -> Self {
         match place {
-            0 => TicketVerifiedAge0,
-            1 => TicketVerifiedAge1,
-            2 => TicketVerifiedAge2,
+            Some(0) => TicketVerifiedAge0,
+            Some(1) => TicketVerifiedAge1,
+            Some(2) => TicketVerifiedAge2,
             _ => TicketVerifiedOlder,
         }
     }
 }
 
 const COUNTERS: usize = TicketKeysRenewed as usize + 1;
+
+/// What a lookup is for, and so which counters are its own. Only handshakes count as use of a
+/// session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client wants to resume the session. What is found is counted once the handshake has
+    /// got it or refused it.
+    Handshake,
+    /// The host or a plugin calls, perhaps to copy the session.
+    Call,
+}
 
 /// A number of the moment, which whoever has the cache and the keys can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,11 +120,11 @@ pub enum Gauge {
 }
 
 /// Every metric.
-pub const METRICS: [Metric<Counter, Gauge>; 21] = [
+pub const METRICS: [Metric<Counter, Gauge>; 22] = [
     Metric {
         name: "proxy.process.ssl.ssl_session_cache_hit",
         value: Value::Counters(&[Hit]),
-        help: "Lookups, by calls and handshakes, that found a session.",
+        help: "Handshakes that were given the session they looked up.",
     },
     Metric {
         name: "proxy.process.ssl.ssl_session_cache_miss",
@@ -110,11 +133,12 @@ pub const METRICS: [Metric<Counter, Gauge>; 21] = [
             &[
                 ("absent", MissAbsent),
                 ("expired", MissExpired),
+                ("refused", MissRefused),
                 ("contention", MissContention),
                 ("no_memory", MissNoMemory),
             ],
         ),
-        help: "Lookups, by calls and handshakes, that found none.",
+        help: "Lookups by handshakes that got no session.",
     },
     Metric {
         name: "proxy.process.ssl.ssl_session_cache_new_session",
@@ -132,9 +156,23 @@ pub const METRICS: [Metric<Counter, Gauge>; 21] = [
         help: "Times a lock was not free at the first try.",
     },
     Metric {
+        name: "tssession.session_cache.get",
+        value: Value::ByLabel(
+            "result",
+            &[
+                ("found", GetFound),
+                ("absent", GetAbsent),
+                ("expired", GetExpired),
+                ("contention", GetContention),
+                ("no_memory", GetNoMemory),
+            ],
+        ),
+        help: "Lookups by calls of TSSslSessionGet and TSSslSessionGetBuffer.",
+    },
+    Metric {
         name: "tssession.session_cache.replaced",
         value: Value::Counters(&[Replaced]),
-        help: "Sessions that a newer one with the same ID took the place of.",
+        help: "Sessions that one with the same ID, newer or the same again, took the place of.",
     },
     Metric {
         name: "tssession.session_cache.refused",
@@ -197,12 +235,12 @@ pub const METRICS: [Metric<Counter, Gauge>; 21] = [
                 ("older", TicketVerifiedOlder),
             ],
         ),
-        help: "Tickets under a key of the set, by the place of the key: 0 is the one that encrypts.",
+        help: "Authentic tickets, by the place of their key in the set: 0 is the one that encrypts.",
     },
     Metric {
         name: "proxy.process.ssl.total_tickets_verified_old_key",
         value: Value::Counters(&[TicketVerifiedAge1, TicketVerifiedAge2, TicketVerifiedOlder]),
-        help: "Tickets under a key of the set that is not the one that encrypts.",
+        help: "Authentic tickets under another key than the one that encrypts.",
     },
     Metric {
         name: "proxy.process.ssl.total_tickets_not_found",
@@ -212,7 +250,7 @@ pub const METRICS: [Metric<Counter, Gauge>; 21] = [
     Metric {
         name: "proxy.process.ssl.total_tickets_renewed",
         value: Value::Counters(&[TicketRenewed]),
-        help: "Tickets that were replaced by a fresh one.",
+        help: "Authentic tickets, accepted for their connection, that a fresh one replaces.",
     },
     Metric {
         name: "proxy.process.ssl.total_ticket_keys_renewed",
@@ -326,9 +364,10 @@ mod tests {
         stats.add(MissAbsent, 1);
         stats.add(MissExpired, 20);
         stats.add(Hit, 300);
+        stats.add(GetFound, 5);
         stats.add(TicketVerifiedAge0, 4000);
-        stats.add(Counter::ticket_verified(1), 50_000);
-        stats.add(Counter::ticket_verified(9), 600_000);
+        stats.add(Counter::ticket_verified(Some(1)), 50_000);
+        stats.add(Counter::ticket_verified(None), 600_000);
         let get = |name: &str| stats.by_name(name, &|gauge| gauge as u64 + 7);
         for (name, value) in [
             ("proxy.process.ssl.ssl_session_cache_miss", Some(21)),
@@ -338,6 +377,7 @@ mod tests {
             ("proxy.process.ssl.ssl_session_cache_miss.other", None),
             ("proxy.process.ssl.ssl_session_cache_hit", Some(300)),
             ("proxy.process.ssl.ssl_session_cache_hit.absent", None),
+            ("tssession.session_cache.get.found", Some(5)),
             ("proxy.process.ssl.total_tickets_verified", Some(654_000)),
             (
                 "proxy.process.ssl.total_tickets_verified.older",

@@ -20,6 +20,7 @@ use super::visit::Visit;
 use super::{session, store};
 use crate::base::session_id::SessionId;
 use crate::instance::boundary::callback;
+use crate::report::counters::{Counter, Purpose};
 use crate::report::hooks::SessionEvent;
 
 /// A handshake has made a session: store it.
@@ -60,10 +61,11 @@ pub unsafe extern "C" fn get_session(
         let Some(id) = SessionId::new(slice::from_raw_parts(id, len)) else {
             return ptr::null_mut();
         };
-        let Some(session) = store::find(instance, &id) else {
+        let Some(session) = store::find(instance, &id, Purpose::Handshake) else {
             return ptr::null_mut();
         };
         let refuse = |session| {
+            instance.stats.count(Counter::MissRefused);
             log::debug!(target: "ssl.session_cache.get", "{id:?}: not for this connection");
             session::free(session);
             ptr::null_mut()
@@ -82,6 +84,7 @@ pub unsafe extern "C" fn get_session(
                 return refuse(session);
             }
         }
+        instance.sessions.used(&id);
         link(ssl, &session);
         instance.hooks.fire(SessionEvent::Get, &id);
         if is_single_use {

@@ -8,13 +8,14 @@ use super::lineage::Life;
 use super::session::{self, Encoded};
 use crate::base::session_id::SessionId;
 use crate::instance::Instance;
+use crate::report::counters::Purpose;
 
 /// More than the secret of any session has: TLS 1.3 has as many bytes as its hash, at most 64.
 const MAX_SECRET_LEN: usize = 256;
 
 /// Looks a session up; the result is the caller's alone.
-pub fn find(instance: &Instance, id: &SessionId) -> Option<SslSession> {
-    instance.sessions.with_der(id, session::restore).flatten()
+pub fn find(instance: &Instance, id: &SessionId, purpose: Purpose) -> Option<SslSession> {
+    instance.sessions.with_der(id, purpose, session::restore)
 }
 
 /// Stores a session under an ID.

@@ -46,7 +46,7 @@ pub fn provide(instance: &Instance) -> Result<(), NoMemory> {
 pub unsafe extern "C" fn decrypted_ticket(
     ssl: *mut SSL,
     session: *mut SSL_SESSION,
-    _name: *const c_uchar,
+    name: *const c_uchar,
     _len: usize,
     status: c_int,
     _arg: *mut c_void,
@@ -57,11 +57,20 @@ pub unsafe extern "C" fn decrypted_ticket(
         // Without a session; OpenSSL does the same where there is no callback.
         _ => return TicketUse::IGNORE_RENEW,
     };
-    // SAFETY: OpenSSL passes a live connection, and where it has decrypted the ticket, a
-    // live session.
+    // SAFETY: OpenSSL passes a live connection, and where it has decrypted the ticket, the 16
+    // bytes of its key's name and a live session.
     callback(|instance| unsafe {
+        let name = &*name.cast::<[u8; NAME_LEN]>();
+        let keys = instance.keys.ring.current();
+        let key = keys.as_ref().and_then(|keys| keys.find(name));
+        instance
+            .stats
+            .count(Counter::ticket_verified(key.map(|(_, place)| place)));
         let session = SslSessionRef::from_ptr(session);
         if !Life::in_ticket(session, &instance.config).is_over() && may_resume(ssl, session) {
+            if status == SSL_TICKET_SUCCESS_RENEW {
+                instance.stats.count(Counter::TicketRenewed);
+            }
             return accepted;
         }
         log::debug!(target: "ssl_session_ticket", "a ticket that is not for this connection: a full handshake");
@@ -103,14 +112,13 @@ pub unsafe extern "C" fn ticket_key(
         if !init(key, iv, cipher, mac, false) {
             return 0;
         }
-        instance.stats.count(Counter::ticket_verified(place));
         log::debug!(target: "ssl_session_ticket", "a ticket under key {place} of {}", keys.count());
         // In TLS 1.3 a ticket is used once (RFC 8446, C.4), so each use earns a new one.
         if place == 0 && ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION {
-            return 1;
+            1
+        } else {
+            2
         }
-        instance.stats.count(Counter::TicketRenewed);
-        2
     })
 }
 

@@ -9,7 +9,7 @@ use tssession::SessionId;
 use tssession::base::clock::Now;
 use tssession::cache::lifetime::Lifetime;
 use tssession::cache::{Cache, Limits, Refused};
-use tssession::report::counters::{Counter, Stats};
+use tssession::report::counters::{Counter, Purpose, Stats};
 
 pub const IDS: u8 = 12;
 
@@ -39,7 +39,12 @@ fn der(id: u8, len: usize, round: usize) -> Vec<u8> {
 }
 
 pub fn read(cache: &Cache, id: u8, now: Now) -> Option<Vec<u8>> {
-    cache.with_der(&session_id(id), || now, <[u8]>::to_vec)
+    cache.with_der(
+        &session_id(id),
+        Purpose::Call,
+        || now,
+        |der| Some(der.to_vec()),
+    )
 }
 
 /// A cache, and what it may hold: everything that was stored and not taken out since.
@@ -120,6 +125,7 @@ impl Model {
                 let len = cache.copy_der(&session_id(id), || self.now, &mut buffer);
                 if let Some(len) = len {
                     assert_eq!(len, self.entries[&id].0.len());
+                    cache.used(&session_id(id));
                 }
             }
             Op::Clear => {
