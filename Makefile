@@ -448,7 +448,7 @@ fuzz: deps-fuzz
 # Without what has an allocator of its own, or a library that is preloaded.
 sanitizers: deps-test
 	CARGO='$(CARGO)' tools/sanitize.sh address --skip _in_valgrind --skip secrets_and_memory --skip plugin_beside_others \
-	  --skip every_allocation
+	  --skip every_allocation --skip fork_held
 
 deps-races: deps-test
 	@tools/deps.sh races

@@ -77,6 +77,66 @@ ticket_is_under(const unsigned char *name, const unsigned char *aes, const unsig
   return is_under;
 }
 
+static void
+check_refused(const void *content, size_t len)
+{
+  update('q');
+  folder_write("layout", content, len, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_ERROR);
+  CHECK_INT(key_in_force(), 'q');
+}
+
+/* Text of a length that keys have, or one that is nearly it. */
+static void
+check_text(void)
+{
+  char text[3 + 14 * KEY], wide[2 * sizeof(text)];
+  unsigned char key[2 * KEY], line[2 * KEY];
+
+  memset(text, 'M', sizeof(text));
+  memcpy(text, "-----BEGIN CERTIFICATE-----\n", 28);
+  for (size_t i = 28 + 64; i < 14 * KEY; i += 65) {
+    text[i] = '\n';
+  }
+  check_refused(text, 14 * KEY);
+  text[100] = (char)0xe9;
+  check_refused(text, 14 * KEY);
+  for (size_t i = 0; i < 14 * KEY; i++) {
+    wide[2 * i]     = text[i];
+    wide[2 * i + 1] = '\0';
+  }
+  check_refused(wide, (size_t)2 * 14 * KEY);
+  for (size_t i = 0; i < 2 * (size_t)KEY; i++) {
+    text[i] = "0123456789abcdef"[i % 16];
+  }
+  check_refused(text, (size_t)2 * KEY);
+
+  /* Keys, and a line break behind them. */
+  memset(key, 0xf5, sizeof(key));
+  key[KEY] = '\n';
+  check_refused(key, KEY + 1);
+  key[KEY] = 0xf5;
+  key[80]  = '\n';
+  check_refused(key, 80 + 1);
+
+  /* Lines of base64 as an editor leaves them: behind a byte order mark. */
+  for (size_t i = 0; i < KEY; i++) {
+    key[i] = (unsigned char)(i + 1);
+  }
+  memcpy(line, "\xef\xbb\xbf", 3);
+  EVP_EncodeBlock(line + 3, key, KEY);
+  memcpy(line + 3 + 64, "\r\n", 2);
+  folder_write("layout", line, 3 + 64 + 2, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+  CHECK(ticket_is_under(key, key + 16, key + 32, 16));
+
+  /* As ATS's manual makes them: letters, and no line break. */
+  memset(line, 'Q', KEY);
+  folder_write("layout", line, KEY, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+  CHECK_INT(key_in_force(), 'Q');
+}
+
 /* 80-byte keys, and the lines of base64 that HAProxy has. */
 static void
 check_other_layouts(void)
@@ -140,6 +200,7 @@ check_other_layouts(void)
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_ERROR);
   CHECK_INT(key_in_force(), 'q');
   CHECK_INT(unlink(in_folder("before")), 0);
+  check_text();
   CHECK_INT(unlink(in_folder("layout")), 0);
 }
 
@@ -185,13 +246,24 @@ main(void)
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
   CHECK_INT(key_in_force(), 'd');
 
-  /* The configured one has not changed meanwhile; nor has it by another name. */
-  CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
-  char target[256];
-  snprintf(target, sizeof(target), "%s", in_folder("keys"));
-  REQUIRE(symlink(target, in_folder("link")) == 0);
+  /* And back to the one before, by another name, as it is. */
+  REQUIRE(symlink("keys", in_folder("link")) == 0);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
-  CHECK_INT(key_in_force(), 'd');
+  CHECK_INT(key_in_force(), 'c');
+
+  /* A link that goes to another file and back. */
+  for (int i = 0; i < 4; i++) {
+    CHECK_INT(unlink(in_folder("link")), 0);
+    REQUIRE(symlink(i % 2 == 0 ? "other" : "keys", in_folder("link")) == 0);
+    CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
+    CHECK_INT(key_in_force(), i % 2 == 0 ? 'd' : 'c');
+  }
+  /* A call wins over the file that was read last, by any name. */
+  update('b');
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
+  CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
+  CHECK_INT(key_in_force(), 'b');
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
 
   /* Refused, and the keys in force stay. */
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("absent")), TS_ERROR);

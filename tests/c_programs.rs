@@ -174,6 +174,14 @@ fn exit() {
 }
 
 /// Not under valgrind, which has its own allocator.
+#[test]
+fn fork_held() {
+    for reach in [Reach::Link, Reach::Dlopen] {
+        check("fork_held.c", reach, &[]);
+    }
+}
+
+/// As above.
 mod every_allocation {
     use super::*;
 

@@ -2,7 +2,6 @@
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
-use std::sync::OnceLock;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::SslSessionRef;
@@ -15,7 +14,7 @@ use super::bindings::{
 };
 use super::ex_data::{forget_in_copy, new_index};
 use super::visit::Visit;
-use crate::base::once::try_make_once;
+use crate::base::once::{Once, try_make_once};
 use crate::instance::boundary::guard;
 
 /// Whether a client of this connection will come back with a session ID, and not
@@ -97,7 +96,7 @@ pub unsafe fn first_context(ssl: *const SSL) -> *mut SSL_CTX {
 /// Where a connection carries the context that it began with. Made when it is needed first:
 /// from then on every connection of the process pays for it.
 pub fn index() -> Option<c_int> {
-    static INDEX: OnceLock<c_int> = OnceLock::new();
+    static INDEX: Once<c_int> = Once::new();
     let index = try_make_once(&INDEX, || {
         // SAFETY: the function is of the type asked for and stays in memory.
         unsafe {
