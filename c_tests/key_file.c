@@ -77,6 +77,50 @@ ticket_is_under(const unsigned char *name, const unsigned char *aes, const unsig
   return is_under;
 }
 
+static char active[300];
+
+/* Keeps the line that says which keys are active. */
+static void
+note_line(TSCont contp, int level, const char *tag, const char *line)
+{
+  (void)contp, (void)tag;
+  if (strstr(line, "active keys: ") != NULL) {
+    CHECK_INT(level, TS_SSL_SESSION_CACHE_LOG_DEBUG);
+    snprintf(active, sizeof(active), "%s", strstr(line, "active keys: "));
+  }
+}
+
+/* One line says how many keys of which layout are active. */
+static void
+check_said(void)
+{
+  static const struct {
+    size_t len;
+    const char *line;
+  } files[] = {
+    {48, "active keys: 1, of 48 bytes as in ATS"},
+    {80, "active keys: 1, of 80 bytes as in nginx"},
+    {65, "active keys: 1, of 48 bytes in base64, as in HAProxy"},
+    {109, "active keys: 1, of 80 bytes in base64, as in HAProxy"},
+  };
+  unsigned char key[80], content[110];
+  CHECK_INT(TSSslSessionCacheLogSet(note_line, NULL, TS_SSL_SESSION_CACHE_LOG_DEBUG), TS_SUCCESS);
+  for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+    memset(key, (int)i + 1, sizeof(key));
+    memset(content, (int)i + 1, sizeof(content));
+    if (i >= 2) {
+      int len      = EVP_EncodeBlock(content, key, i == 2 ? 48 : 80);
+      content[len] = '\n';
+    }
+    folder_write("layout", content, files[i].len, 0600);
+    CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+    CHECK(strcmp(active, files[i].line) == 0);
+  }
+  update('u');
+  CHECK(strcmp(active, files[0].line) == 0);
+  CHECK_INT(TSSslSessionCacheLogSet(NULL, NULL, TS_SSL_SESSION_CACHE_LOG_WARNING), TS_SUCCESS);
+}
+
 static void
 check_refused(const void *content, size_t len)
 {
@@ -201,6 +245,7 @@ check_other_layouts(void)
   CHECK_INT(key_in_force(), 'q');
   CHECK_INT(unlink(in_folder("before")), 0);
   check_text();
+  check_said();
   CHECK_INT(unlink(in_folder("layout")), 0);
 }
 

@@ -234,6 +234,6 @@ impl Summary {
         if *blanks > 0 {
             log::warn!(target: "ssl_session_ticket", "{origin}: {blanks} keys are all zero and are left out");
         }
-        log::debug!(target: "ssl_session_ticket", "{origin}: active: {count} keys of {layout}");
+        log::debug!(target: "ssl_session_ticket", "{origin}: active keys: {count}, of {layout}");
     }
 }
