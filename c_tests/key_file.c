@@ -77,6 +77,110 @@ ticket_is_under(const unsigned char *name, const unsigned char *aes, const unsig
   return is_under;
 }
 
+static char active[300];
+
+/* Keeps the line that says which keys are active. */
+static void
+note_line(TSCont contp, int level, const char *tag, const char *line)
+{
+  (void)contp, (void)tag;
+  if (strstr(line, "active keys: ") != NULL) {
+    CHECK_INT(level, TS_SSL_SESSION_CACHE_LOG_DEBUG);
+    snprintf(active, sizeof(active), "%s", strstr(line, "active keys: "));
+  }
+}
+
+/* One line says how many keys of which layout are active. */
+static void
+check_said(void)
+{
+  static const struct {
+    size_t len;
+    const char *line;
+  } files[] = {
+    {48, "active keys: 1, of 48 bytes as in ATS"},
+    {80, "active keys: 1, of 80 bytes as in nginx"},
+    {65, "active keys: 1, of 48 bytes in base64, as in HAProxy"},
+    {109, "active keys: 1, of 80 bytes in base64, as in HAProxy"},
+  };
+  unsigned char key[80], content[110];
+  CHECK_INT(TSSslSessionCacheLogSet(note_line, NULL, TS_SSL_SESSION_CACHE_LOG_DEBUG), TS_SUCCESS);
+  for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+    memset(key, (int)i + 1, sizeof(key));
+    memset(content, (int)i + 1, sizeof(content));
+    if (i >= 2) {
+      int len      = EVP_EncodeBlock(content, key, i == 2 ? 48 : 80);
+      content[len] = '\n';
+    }
+    folder_write("layout", content, files[i].len, 0600);
+    CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+    CHECK(strcmp(active, files[i].line) == 0);
+  }
+  update('u');
+  CHECK(strcmp(active, files[0].line) == 0);
+  CHECK_INT(TSSslSessionCacheLogSet(NULL, NULL, TS_SSL_SESSION_CACHE_LOG_WARNING), TS_SUCCESS);
+}
+
+static void
+check_refused(const void *content, size_t len)
+{
+  update('q');
+  folder_write("layout", content, len, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_ERROR);
+  CHECK_INT(key_in_force(), 'q');
+}
+
+/* Text of a length that keys have, or one that is nearly it. */
+static void
+check_text(void)
+{
+  char text[3 + 14 * KEY], wide[2 * sizeof(text)];
+  unsigned char key[2 * KEY], line[2 * KEY];
+
+  memset(text, 'M', sizeof(text));
+  memcpy(text, "-----BEGIN CERTIFICATE-----\n", 28);
+  for (size_t i = 28 + 64; i < 14 * KEY; i += 65) {
+    text[i] = '\n';
+  }
+  check_refused(text, 14 * KEY);
+  text[100] = (char)0xe9;
+  check_refused(text, 14 * KEY);
+  for (size_t i = 0; i < 14 * KEY; i++) {
+    wide[2 * i]     = text[i];
+    wide[2 * i + 1] = '\0';
+  }
+  check_refused(wide, (size_t)2 * 14 * KEY);
+  for (size_t i = 0; i < 2 * (size_t)KEY; i++) {
+    text[i] = "0123456789abcdef"[i % 16];
+  }
+  check_refused(text, (size_t)2 * KEY);
+
+  /* Keys, and a line break behind them. */
+  memset(key, 0xf5, sizeof(key));
+  key[KEY] = '\n';
+  check_refused(key, KEY + 1);
+  key[KEY] = 0xf5;
+  key[80]  = '\n';
+  check_refused(key, 80 + 1);
+
+  /* Lines of base64 as an editor leaves them: behind a byte order mark. */
+  for (size_t i = 0; i < KEY; i++) {
+    key[i] = (unsigned char)(i + 1);
+  }
+  memcpy(line, "\xef\xbb\xbf", 3);
+  EVP_EncodeBlock(line + 3, key, KEY);
+  memcpy(line + 3 + 64, "\r\n", 2);
+  folder_write("layout", line, 3 + 64 + 2, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+  CHECK(ticket_is_under(key, key + 16, key + 32, 16));
+
+  /* As ATS's manual makes them: letters, and no line break. */
+  memset(line, 'Q', KEY);
+  folder_write("layout", line, KEY, 0600);
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
+  CHECK_INT(key_in_force(), 'Q');
+}
+
 /* 80-byte keys, and the lines of base64 that HAProxy has. */
 static void
 check_other_layouts(void)
@@ -140,6 +244,8 @@ check_other_layouts(void)
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_ERROR);
   CHECK_INT(key_in_force(), 'q');
   CHECK_INT(unlink(in_folder("before")), 0);
+  check_text();
+  check_said();
   CHECK_INT(unlink(in_folder("layout")), 0);
 }
 
@@ -185,13 +291,24 @@ main(void)
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
   CHECK_INT(key_in_force(), 'd');
 
-  /* The configured one has not changed meanwhile; nor has it by another name. */
-  CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
-  char target[256];
-  snprintf(target, sizeof(target), "%s", in_folder("keys"));
-  REQUIRE(symlink(target, in_folder("link")) == 0);
+  /* And back to the one before, by another name, as it is. */
+  REQUIRE(symlink("keys", in_folder("link")) == 0);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
-  CHECK_INT(key_in_force(), 'd');
+  CHECK_INT(key_in_force(), 'c');
+
+  /* A link that goes to another file and back. */
+  for (int i = 0; i < 4; i++) {
+    CHECK_INT(unlink(in_folder("link")), 0);
+    REQUIRE(symlink(i % 2 == 0 ? "other" : "keys", in_folder("link")) == 0);
+    CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
+    CHECK_INT(key_in_force(), i % 2 == 0 ? 'd' : 'c');
+  }
+  /* A call wins over the file that was read last, by any name. */
+  update('b');
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
+  CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
+  CHECK_INT(key_in_force(), 'b');
+  CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
 
   /* Refused, and the keys in force stay. */
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("absent")), TS_ERROR);

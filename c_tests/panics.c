@@ -316,8 +316,6 @@ check_functions(void)
   PANICS_WITHIN("settings locked", "TSSslSessionCacheConfigSet",
                 TSSslSessionCacheConfigSet("tssession.session_cache.max_session_bytes", "100"), TS_ERROR);
   PANICS_C(TSSslSessionCacheConfigLoad, TSSslSessionCacheConfigLoad("records.config"), TS_ERROR);
-  PANICS_WITHIN("records file locked", "TSSslSessionCacheConfigLoad", TSSslSessionCacheConfigLoad("records.config"),
-                TS_ERROR);
   PANICS_C(TSSslSessionCacheLogSet, TSSslSessionCacheLogSet(NULL, NULL, TS_SSL_SESSION_CACHE_LOG_ERROR), TS_ERROR);
   PANICS_C(TSSslSessionCacheStatGet, TSSslSessionCacheStatGet(STAT_ENTRIES, &value), TS_ERROR);
   CHECK_INT(value, -7);

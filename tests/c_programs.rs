@@ -186,7 +186,31 @@ fn exit() {
     }
 }
 
+/// Not under valgrind, which has descriptors of its own.
+#[test]
+fn closed_stderr() {
+    for reach in [Reach::Link, Reach::Dlopen] {
+        check("closed_stderr.c", reach, &[]);
+    }
+}
+
+/// A program with more rights than its caller does not do what the caller's environment says.
+#[test]
+fn environment_of_a_caller() {
+    for reach in [Reach::Link, Reach::Dlopen] {
+        assert_eq!(check("environment.c", reach, &["-DMORE_RIGHTS"]), "");
+    }
+}
+
 /// Not under valgrind, which has its own allocator.
+#[test]
+fn fork_held() {
+    for reach in [Reach::Link, Reach::Dlopen] {
+        check("fork_held.c", reach, &[]);
+    }
+}
+
+/// As above.
 mod every_allocation {
     use super::*;
 

@@ -1,9 +1,10 @@
 //! Files that the host names: keys and records.
 
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
@@ -13,10 +14,14 @@ use crate::base::system;
 /// More than any file of keys or records takes; a larger one is something else.
 pub const MAX_LEN: u64 = 1 << 20;
 
-/// An open regular file.
-pub struct RegularFile {
-    file: File,
-    metadata: Metadata,
+/// The content of a regular file.
+pub struct Content {
+    /// Wiped when dropped.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// The file as it was when it was opened.
+    pub metadata: Metadata,
+    /// Larger than that of whatever was opened before.
+    pub order: u64,
 }
 
 /// Why a file was not read.
@@ -49,51 +54,48 @@ impl fmt::Display for FileError {
     }
 }
 
-impl RegularFile {
-    /// Opens a regular file; does not wait for whatever else it may be.
-    pub fn open(path: &Path) -> Result<Self, FileError> {
-        let file = system::open_to_read(path)?.map_err(FileError::Io)?;
-        let metadata = file.metadata().map_err(FileError::Io)?;
-        if !metadata.is_file() {
-            return Err(FileError::NotAFile);
-        }
-        if metadata.len() > MAX_LEN {
-            return Err(FileError::TooLarge);
-        }
-        Ok(Self { file, metadata })
+/// Reads a regular file, and does not wait for whatever else it may be. A slow file system may
+/// take any time: hold no lock.
+pub fn read(path: &Path) -> Result<Content, FileError> {
+    static OPENED: AtomicU64 = AtomicU64::new(0);
+    // Before the file is opened: of two files, the one of the higher order has newer content.
+    let order = OPENED.fetch_add(1, Ordering::Relaxed) + 1;
+    let mut file = system::open_to_read(path)?.map_err(FileError::Io)?;
+    let metadata = file.metadata().map_err(FileError::Io)?;
+    if !metadata.is_file() {
+        return Err(FileError::NotAFile);
     }
-
-    /// The file as it was when it was opened.
-    pub fn metadata(&self) -> &Metadata {
-        &self.metadata
+    if metadata.len() > MAX_LEN {
+        return Err(FileError::TooLarge);
     }
-
-    /// The content, wiped when dropped.
-    pub fn read(&mut self) -> Result<Zeroizing<Vec<u8>>, FileError> {
-        // Room for all of it: a vector that grows leaves a copy behind.
-        let mut content = Zeroizing::new(alloc::zeros(self.metadata.len() as usize)?);
-        let mut len = 0;
-        while len < content.len() {
-            match self.file.read(&mut content[len..]) {
-                Ok(0) => break,
-                Ok(read) => len += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(FileError::Io(error)),
-            }
+    // Room for all of it: a vector that grows leaves a copy behind.
+    let mut bytes = Zeroizing::new(alloc::zeros(metadata.len() as usize)?);
+    let mut len = 0;
+    while len < bytes.len() {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(FileError::Io(error)),
         }
-        content.truncate(len);
-        Ok(content)
     }
+    bytes.truncate(len);
+    Ok(Content {
+        bytes,
+        metadata,
+        order,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn what_is_not_a_file_is_refused_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let kind = |path: &Path| RegularFile::open(path).err().unwrap();
+        let kind = |path: &Path| read(path).err().unwrap();
         assert!(matches!(kind(dir.path()), FileError::NotAFile));
         assert!(matches!(kind(Path::new("/dev/null")), FileError::NotAFile));
         assert!(matches!(kind(&dir.path().join("absent")), FileError::Io(_)));

@@ -1,6 +1,6 @@
 //! What the library asks of the operating system.
 
-use std::ffi::{CStr, CString, OsStr, c_int, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -10,6 +10,7 @@ use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::alloc::NoMemory;
 
@@ -21,10 +22,61 @@ pub fn wipe(bytes: &mut [u8]) {
     unsafe { libc::explicit_bzero(bytes.as_mut_ptr().cast(), bytes.len()) };
 }
 
-/// Writes a line to stderr in one piece and without a lock: another thread may
-/// have held one when this process was forked. If nobody reads stderr any more, the
+/// The file that stderr was when the library was loaded: device and inode; 0 and 0: none.
+static STDERR_AT_LOAD: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Notes what stderr is, for [`write_stderr`].
+pub fn note_stderr() {
+    if let Some(file) = stat_stderr() {
+        STDERR_AT_LOAD[0].store(file.st_dev, Ordering::Relaxed);
+        STDERR_AT_LOAD[1].store(file.st_ino, Ordering::Relaxed);
+    }
+}
+
+fn stat_stderr() -> Option<libc::stat> {
+    // SAFETY: a structure of numbers, which is written to.
+    unsafe {
+        let mut file = mem::zeroed();
+        (libc::fstat(libc::STDERR_FILENO, &mut file) == 0).then_some(file)
+    }
+}
+
+/// Whether stderr is for log lines. Where a host has closed it, the next file that it opens has
+/// its number: a database, a client's connection.
+///
+/// Never again if it was closed when the library was loaded. A device, which a terminal and
+/// /dev/null are, is for lines; a file or a pipe if nothing can be read from it, which a log is
+/// written to; anything else, such as the journal's socket, only as long as it is the one of the
+/// beginning. What a host puts in its place with dup2 or freopen survives an exec; most of what
+/// libraries open does not.
+fn is_stderr_for_lines() -> bool {
+    let at_load = STDERR_AT_LOAD.each_ref().map(|it| it.load(Ordering::Relaxed));
+    let Some(file) = stat_stderr().filter(|_| at_load != [0, 0]) else {
+        return false;
+    };
+    let is_same = at_load == [file.st_dev, file.st_ino];
+    // SAFETY: these only ask.
+    let (descriptor, status) = unsafe {
+        (
+            libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD),
+            libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL),
+        )
+    };
+    (is_same || descriptor & libc::FD_CLOEXEC == 0)
+        && match file.st_mode & libc::S_IFMT {
+            libc::S_IFCHR => true,
+            libc::S_IFREG | libc::S_IFIFO => status & libc::O_ACCMODE == libc::O_WRONLY,
+            _ => is_same,
+        }
+}
+
+/// Writes a line to stderr, if that is for lines, in one piece and without a lock: another thread
+/// may have held one when this process was forked. If nobody reads stderr any more, the
 /// signal that the kernel sends is not for the host to die of.
 pub fn write_stderr(line: &[u8]) {
+    if !is_stderr_for_lines() {
+        return;
+    }
     // SAFETY: the sets are initialized before they are read; the pointer and the
     // length are those of `line`. A failure has nobody to tell.
     unsafe {
@@ -45,12 +97,18 @@ pub fn write_stderr(line: &[u8]) {
     }
 }
 
-/// Calls `read` with the value of an environment variable, if there is one.
+unsafe extern "C" {
+    /// From stdlib.h, of glibc and musl.
+    fn secure_getenv(name: *const c_char) -> *mut c_char;
+}
+
+/// Calls `read` with the value of an environment variable, if there is one. A program with more
+/// rights than its caller has none: the environment is the caller's.
 pub fn with_variable<R>(name: &CStr, read: impl FnOnce(&OsStr) -> R) -> Option<R> {
     // SAFETY: the name is a C string, and so is what is found. As everywhere in C, nobody may
     // change the environment at the same time.
     unsafe {
-        let value = libc::getenv(name.as_ptr());
+        let value = secure_getenv(name.as_ptr());
         (!value.is_null()).then(|| read(OsStr::from_bytes(CStr::from_ptr(value).to_bytes())))
     }
 }

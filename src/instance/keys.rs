@@ -1,15 +1,16 @@
 //! The ticket keys of the process: given by a call or read from a file, whichever was last.
 
+use std::collections::hash_map::RandomState;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use crate::base::alloc::{NoMemory, os_string};
-use crate::base::files::{FileError, RegularFile};
+use crate::base::alloc::{NoMemory, Shared, os_string};
+use crate::base::files::{self, Content, FileError};
 use crate::base::spin::{Patience, lock, try_lock};
-use crate::keys::file::{self, FilesRead, Stamp};
+use crate::keys::file::{self, LastRead, NotKeys, Stamp};
 use crate::keys::ring::{KeyError, KeyRing, KeySet, Layout};
 use crate::report::counters::{Counter, Stats};
 use crate::settings::table::{Config, Record};
@@ -24,8 +25,10 @@ pub enum KeyFileError {
     File(PathBuf, FileError),
     /// Its content is not a set of keys.
     Keys(PathBuf, KeyError),
-    /// Its content is text that is no set of keys, where bytes should be.
+    /// Its content is text, but not lines of base64 of keys.
     Text(PathBuf),
+    /// Its content has this length, which is not that of whole keys.
+    Length(PathBuf, usize),
     /// The allocator had nothing left.
     NoMemory,
 }
@@ -47,6 +50,11 @@ impl fmt::Display for KeyFileError {
                 "{}: text, but not lines of base64 of 48 or of 80 bytes each",
                 path.display()
             ),
+            Self::Length(path, len) => write!(
+                f,
+                "{}: {len} bytes, which are not whole keys of 48 or of 80 bytes",
+                path.display()
+            ),
             Self::NoMemory => NoMemory.fmt(f),
         }
     }
@@ -64,28 +72,29 @@ impl KeyFileError {
     }
 }
 
-/// The active keys, and the files that were read.
+/// The active keys, and the file that was read last.
 pub struct TicketKeys {
     /// The active keys.
     pub ring: KeyRing,
-    config: Arc<Config>,
+    config: Shared<Config>,
     stats: Arc<Stats>,
     /// The directory of the key file, if neither its name nor its own directory is absolute;
     /// empty: that of the process.
     base_directory: OnceLock<PathBuf>,
-    /// Held while a file is read and its keys become active: of two threads that do that, the
-    /// later one has the newer content. Nothing is logged meanwhile.
-    files: Mutex<FilesRead>,
+    hasher: RandomState,
+    /// Held while the keys of a file become active, not while it is read.
+    last_read: Mutex<LastRead>,
 }
 
 impl TicketKeys {
-    pub(super) fn new(config: Arc<Config>, stats: Arc<Stats>) -> Self {
+    pub(super) fn new(config: Shared<Config>, stats: Arc<Stats>) -> Self {
         Self {
             ring: KeyRing::default(),
             config,
             stats,
             base_directory: OnceLock::new(),
-            files: Mutex::default(),
+            hasher: RandomState::new(),
+            last_read: Mutex::default(),
         }
     }
 
@@ -95,68 +104,83 @@ impl TicketKeys {
         let _ = self.base_directory.set(directory);
     }
 
+    /// The directory that relative file names are resolved against, if it was set.
+    pub(super) fn base_directory(&self) -> Option<&Path> {
+        self.base_directory.get().map(PathBuf::as_path)
+    }
+
     /// Makes a set of ticket keys active. What is left out of it is logged under the name of
     /// where the keys came from.
     pub fn update(&self, origin: impl fmt::Display, data: &[u8]) -> Result<(), KeyError> {
-        let left_out = self.replace(data, Layout::ATS)?;
-        left_out.log(format_args!("{origin}"));
-        log::debug!(target: "ssl_session_ticket", "{origin}: the keys are in force");
+        let (keys, summary) = self.parse(data, Layout::ATS)?;
+        self.replace(keys)?;
+        summary.log(format_args!("{origin}"));
         Ok(())
     }
 
-    /// Makes the ticket keys of a file active, or of the configured one, unless the file
-    /// has not changed since it was read.
+    /// Makes the ticket keys of a file active, or of the configured one, unless it is the file
+    /// that was read last, and has not changed.
     pub fn load(&self, path: Option<&Path>) -> Result<(), KeyFileError> {
         let path = match path {
             Some(path) => os_string(path.as_os_str())?.into(),
             None => self.configured_file()?.ok_or(KeyFileError::NoneSet)?,
         };
-        let mut read = lock(&self.files);
-        fault!("key file locked");
-        let opened = RegularFile::open(&path).and_then(|mut file| {
-            let content = file.read()?;
-            Ok((file, content))
-        });
-        let (file, content) = match opened {
-            Ok(opened) => opened,
+        let Content {
+            bytes,
+            metadata,
+            order,
+        } = match files::read(&path) {
+            Ok(content) => content,
             Err(error) => return Err(KeyFileError::File(path, error)),
         };
-        let stamp = Stamp::new(file.metadata(), &content, &read);
-        if read.is_unchanged(&stamp) {
-            drop(read);
-            log::debug!(target: "ssl_session_ticket", "{}: not changed since it was read; the keys in force stay", path.display());
-            return Ok(());
-        }
-        let Some((keys, layout)) = file::keys(content)? else {
-            return Err(KeyFileError::Text(path));
+        let stamp = Stamp::new(&metadata, &bytes, &self.hasher);
+        let (keys, layout) = match file::keys(bytes) {
+            Ok(keys) => keys,
+            Err(NotKeys::Text) => return Err(KeyFileError::Text(path)),
+            Err(NotKeys::Length(len)) => return Err(KeyFileError::Length(path, len)),
+            Err(NotKeys::NoMemory) => return Err(KeyFileError::NoMemory),
         };
-        let left_out = match self.replace(&keys, layout) {
-            Ok(left_out) => left_out,
+        let (keys, summary) = match self.parse(&keys, layout) {
+            Ok(parsed) => parsed,
             Err(error) => return Err(KeyFileError::Keys(path, error)),
         };
-        read.remember(stamp);
-        drop(read);
+        let mut last = lock(&self.last_read);
+        fault!("key file locked");
+        if !last.is_outdone_by(&stamp, order) {
+            drop(last);
+            log::debug!(target: "ssl_session_ticket", "{}: not changed since it was read; the active keys stay", path.display());
+            return Ok(());
+        }
+        if let Err(error) = self.replace(keys) {
+            return Err(KeyFileError::Keys(path, error));
+        }
+        *last = LastRead { stamp: Some(stamp), order };
+        drop(last);
         let origin = format_args!("ticket keys in {}", path.display());
-        if file::is_open_to_others(file.metadata()) {
+        if file::is_open_to_others(&metadata) {
             log::warn!(target: "ssl_session_ticket", "{origin}: others than the owner may read or write the file");
         }
-        left_out.log(origin);
-        log::debug!(target: "ssl_session_ticket", "{origin} are in force");
+        summary.log(origin);
         Ok(())
     }
 
-    fn replace(&self, data: &[u8], layout: Layout) -> Result<LeftOut, KeyError> {
+    fn parse(&self, data: &[u8], layout: Layout) -> Result<(KeySet, Summary), KeyError> {
         self.ring.prepare_thread();
         let keys = KeySet::parse(data, layout)?;
-        let left_out = LeftOut {
+        let summary = Summary {
+            count: keys.count(),
+            layout,
             blanks: keys.blanks,
             tail: keys.tail,
-            key_len: layout.key_len(),
         };
         fault!("ticket keys read");
+        Ok((keys, summary))
+    }
+
+    fn replace(&self, keys: KeySet) -> Result<(), KeyError> {
         self.ring.replace(keys)?;
         self.stats.count(Counter::TicketKeysRenewed);
-        Ok(left_out)
+        Ok(())
     }
 
     /// The configured file of ticket keys.
@@ -178,31 +202,38 @@ impl TicketKeys {
         Ok(Some(path))
     }
 
-    /// Waits until no other thread is reading a file.
-    pub(super) fn freeze_files(&self, patience: Patience) -> Option<MutexGuard<'_, FilesRead>> {
-        patience.wait_for(|| try_lock(&self.files))
+    /// Takes the lock.
+    pub(super) fn freeze(&self, patience: Patience) -> Option<FrozenKeys<'_>> {
+        patience.wait_for(|| try_lock(&self.last_read))
     }
 }
 
-/// What of the given ticket keys is not active.
-struct LeftOut {
+/// While this lives, no other thread makes the keys of a file active.
+pub(super) type FrozenKeys<'a> = MutexGuard<'a, LastRead>;
+
+/// What became of a set of keys.
+struct Summary {
+    count: usize,
+    layout: Layout,
     blanks: usize,
     tail: usize,
-    key_len: usize,
 }
 
-impl LeftOut {
+impl Summary {
     fn log(&self, origin: fmt::Arguments<'_>) {
         let Self {
+            count,
+            layout,
             blanks,
             tail,
-            key_len,
         } = self;
         if *tail > 0 {
+            let key_len = layout.key_len();
             log::warn!(target: "ssl_session_ticket", "{origin}: the last {tail} bytes are not a whole key of {key_len} and are not used");
         }
         if *blanks > 0 {
             log::warn!(target: "ssl_session_ticket", "{origin}: {blanks} keys are all zero and are left out");
         }
+        log::debug!(target: "ssl_session_ticket", "{origin}: active keys: {count}, of {layout}");
     }
 }

@@ -11,24 +11,24 @@ pub mod settings;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::base::once::{self, make_once};
-use crate::base::spin::{Patience, lock, try_lock};
-use crate::keys::file::FilesRead;
+use crate::base::alloc::{NoMemory, Shared, boxed, os_string};
+use crate::base::once::{self, Current};
+use crate::base::spin::Patience;
 use crate::report::counters::{Gauge, Stats};
 use crate::report::hooks::Hooks;
 use crate::settings::table::{Config, Record, SetError, Setting, Source};
-use keys::TicketKeys;
+use keys::{FrozenKeys, TicketKeys};
 use sessions::{FrozenSessions, Sessions};
 use settings::{Loaded, NotInForceList, RecordsFileError};
 
 /// The sessions, the ticket keys and the settings of this process.
 pub struct Instance {
     /// The settings. Change them through [`Instance::set`].
-    pub config: Arc<Config>,
+    pub config: Shared<Config>,
     /// The sessions.
     pub sessions: Sessions,
     /// The ticket keys.
@@ -40,17 +40,14 @@ pub struct Instance {
     /// How many contexts are attached.
     pub contexts: AtomicU64,
     has_read_environment: AtomicBool,
-    /// Held while a records file is read and its settings become active: of two threads that do
-    /// that, the later one has the newer content. Nothing is logged meanwhile.
-    loading: Mutex<()>,
 }
 
-static INSTANCE: OnceLock<Instance> = OnceLock::new();
+static INSTANCE: Current<Instance> = Current::new();
 
 impl Instance {
     /// The one of this process. The first call reads the environment.
     pub fn global() -> &'static Self {
-        let instance = make_once(&INSTANCE, Self::new);
+        let instance = Self::if_made().unwrap_or_else(Self::make);
         if !instance.has_all_settings() {
             instance.read_environment();
         }
@@ -62,19 +59,51 @@ impl Instance {
         INSTANCE.get()
     }
 
-    fn new() -> Self {
-        let config = Arc::<Config>::default();
-        let stats = Arc::<Stats>::default();
-        Self {
-            sessions: Sessions::new(Arc::clone(&config), Arc::clone(&stats)),
-            keys: TicketKeys::new(Arc::clone(&config), Arc::clone(&stats)),
+    #[cold]
+    fn make() -> &'static Self {
+        let _making = once::begin();
+        if INSTANCE.get().is_none() {
+            let made = Self::new(Config::default(), Arc::default()).and_then(boxed);
+            INSTANCE.put(made.expect("there is memory when the library is loaded"));
+        }
+        INSTANCE.get().expect("it was made")
+    }
+
+    fn new(config: Config, stats: Arc<Stats>) -> Result<Self, NoMemory> {
+        let config = Shared::new(config)?;
+        Ok(Self {
+            sessions: Sessions::new(config.clone(), Arc::clone(&stats)),
+            keys: TicketKeys::new(config.clone(), Arc::clone(&stats)),
             config,
             stats,
             hooks: Hooks::default(),
             contexts: AtomicU64::new(0),
             has_read_environment: AtomicBool::new(false),
-            loading: Mutex::default(),
+        })
+    }
+
+    /// Another instance, for a forked child where the locks of this one would be held by threads
+    /// that do not exist. It has the same hooks, counters and settings, but no sessions and no
+    /// ticket keys; while a thread is changing settings, it has those of the environment only.
+    pub(crate) fn successor(&self) -> Result<Box<Self>, NoMemory> {
+        let config = self.config.copy();
+        let has_settings = config.is_some() && self.has_all_settings();
+        let new = Self {
+            hooks: self.hooks.clone(),
+            contexts: AtomicU64::new(self.contexts.load(Ordering::Relaxed)),
+            has_read_environment: AtomicBool::new(has_settings),
+            ..Self::new(config.unwrap_or_default(), Arc::clone(&self.stats))?
+        };
+        if let Some(base) = self.keys.base_directory() {
+            new.keys.set_base_directory(os_string(base.as_os_str())?.into());
         }
+        boxed(new)
+    }
+
+    /// Makes an instance the one of this process. The one before stays as it is: this thread may
+    /// be inside it.
+    pub(crate) fn succeed(self: Box<Self>) {
+        INSTANCE.put(self);
     }
 
     fn read_environment(&self) {
@@ -115,13 +144,11 @@ impl Instance {
         settings: impl IntoIterator<Item = Setting>,
         source: Source,
     ) -> NotInForceList {
-        settings::set(&self.config, &self.sessions, settings, source)
+        settings::set(&self.config, &self.sessions, settings, source, 0)
     }
 
     /// Makes all settings of a records file active, or none of them.
     pub fn load_records(&self, path: &Path) -> Result<Loaded, RecordsFileError> {
-        let _loading = lock(&self.loading);
-        fault!("records file locked");
         settings::load(&self.config, &self.sessions, path)
     }
 
@@ -161,32 +188,34 @@ impl Instance {
         self.sessions.clear_at_exit();
     }
 
-    /// Waits until no other thread is reading a file.
-    pub(crate) fn freeze_files(&self, patience: Patience) -> Option<FrozenFiles<'_>> {
-        Some(FrozenFiles {
-            _records: patience.wait_for(|| try_lock(&self.loading))?,
-            _keys: self.keys.freeze_files(patience)?,
+    /// Takes every lock of it; `None` if one cannot be had in time, or there is no memory.
+    pub(crate) fn freeze(&self, patience: Patience) -> Option<Frozen<'_>> {
+        Some(Frozen {
+            _keys: self.keys.freeze(patience)?,
+            sessions: self.sessions.freeze(patience)?,
         })
-    }
-
-    /// Takes every other lock.
-    pub(crate) fn freeze(&self, patience: Patience) -> Option<FrozenSessions<'_>> {
-        self.sessions.freeze(patience)
     }
 }
 
-/// While this lives, no other thread reads a file.
-pub(crate) struct FrozenFiles<'a> {
-    _records: MutexGuard<'a, ()>,
-    _keys: MutexGuard<'a, FilesRead>,
+/// While this lives, no other thread has a lock of the instance.
+pub(crate) struct Frozen<'a> {
+    _keys: FrozenKeys<'a>,
+    sessions: FrozenSessions<'a>,
+}
+
+impl Frozen<'_> {
+    /// Lets go of the locks in a forked child.
+    pub(crate) fn release_in_child(self) {
+        self.sessions.release_in_child();
+    }
 }
 
 /// Makes what later calls cannot do without: when the library is loaded, there is nobody yet
 /// whom a lack of memory would harm. The environment may still change.
 pub fn prepare() {
-    let instance = make_once(&INSTANCE, Instance::new);
+    let instance = Instance::if_made().unwrap_or_else(Instance::make);
     let config = Config::default();
     config.read_environment(|_, _| {});
-    instance.sessions.prepare(&config);
+    instance.sessions.prepare_for(&config);
     instance.keys.ring.prepare_thread();
 }

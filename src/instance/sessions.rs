@@ -4,8 +4,8 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use crate::base::alloc::Shared;
 use crate::base::clock;
-use crate::base::once::make_once;
 use crate::base::session_id::SessionId;
 use crate::base::spin::{Patience, lock, try_lock};
 use crate::cache::lifetime::Lifetime;
@@ -60,25 +60,23 @@ impl fmt::Display for NotStored {
 
 /// The session cache, which is made when it is needed and follows the settings.
 pub struct Sessions {
-    config: Arc<Config>,
+    config: Shared<Config>,
     stats: Arc<Stats>,
     /// Made at first use, so that settings made before that shape it.
     cache: OnceLock<Cache>,
     /// Made before that, when the settings are: only the memory of sessions may be lacking
-    /// then. Locked while something is made or set.
+    /// then. Locked while the cache is made, and while a setting is changed and applied: what
+    /// was set last is active.
     prepared: Mutex<Option<Prepared>>,
-    /// Held while a setting is changed and applied: what was set last is active.
-    setting: Mutex<()>,
 }
 
 impl Sessions {
-    pub(super) fn new(config: Arc<Config>, stats: Arc<Stats>) -> Self {
+    pub(super) fn new(config: Shared<Config>, stats: Arc<Stats>) -> Self {
         Self {
             config,
             stats,
             cache: OnceLock::new(),
             prepared: Mutex::default(),
-            setting: Mutex::default(),
         }
     }
 
@@ -196,13 +194,13 @@ impl Sessions {
     /// Lets `change` change settings, which is told whether the cache is in use, and applies
     /// what is set then.
     pub(super) fn change_settings(&self, change: impl FnOnce(bool)) {
-        let _setting = lock(&self.setting);
+        let mut prepared = lock(&self.prepared);
         fault!("settings locked");
         let was_on = self.is_on();
         let cache = self.cache.get();
         change(cache.is_some());
         let Some(cache) = cache else {
-            return self.prepare(&self.config);
+            return self.prepare(&self.config, &mut prepared);
         };
         // Off and on again: an insert that was under way has come too late.
         if was_on != self.is_on() {
@@ -217,26 +215,27 @@ impl Sessions {
 
     fn cache(&self) -> &Cache {
         self.cache.get().unwrap_or_else(|| {
-            let cache = make_once(&self.cache, || {
+            let mut prepared = lock(&self.prepared);
+            let cache = self.cache.get_or_init(|| {
                 fault!("making the cache");
                 let shape = Shape::of(&self.config);
-                let prepared = lock(&self.prepared).take();
-                match prepared.filter(|prepared| prepared.shape == shape) {
+                match prepared.take().filter(|prepared| prepared.shape == shape) {
                     Some(prepared) => prepared.cache,
                     None => shape.cache(&self.stats),
                 }
             });
-            // A setting that changed since is applied now, or by the thread that changes it.
-            let _setting = lock(&self.setting);
             self.apply(cache);
             cache
         })
     }
 
-    /// Makes the cache that these settings ask for, if they do and it is not there.
-    pub(super) fn prepare(&self, config: &Config) {
+    /// Makes the cache that these settings ask for, before anybody needs it.
+    pub(super) fn prepare_for(&self, config: &Config) {
+        self.prepare(config, &mut lock(&self.prepared));
+    }
+
+    fn prepare(&self, config: &Config, prepared: &mut Option<Prepared>) {
         let shape = (config.int(Record::SessionCache) == OURS).then(|| Shape::of(config));
-        let mut prepared = lock(&self.prepared);
         if prepared.as_ref().map(|prepared| prepared.shape) != shape {
             *prepared = shape.map(|shape| Prepared {
                 shape,
@@ -253,7 +252,7 @@ impl Sessions {
 
     /// Takes every lock of the settings and the cache.
     pub(super) fn freeze(&self, patience: Patience) -> Option<FrozenSessions<'_>> {
-        let setting = patience.wait_for(|| try_lock(&self.setting))?;
+        let prepared = patience.wait_for(|| try_lock(&self.prepared))?;
         let config = patience.wait_for(|| self.config.try_freeze())?;
         let cache = match self.cache.get() {
             Some(cache) => Some(cache.freeze(patience)?),
@@ -262,7 +261,7 @@ impl Sessions {
         Some(FrozenSessions {
             cache,
             _config: config,
-            _setting: setting,
+            _prepared: prepared,
         })
     }
 }
@@ -271,7 +270,7 @@ impl Sessions {
 pub(crate) struct FrozenSessions<'a> {
     cache: Option<Frozen<'a>>,
     _config: FrozenConfig<'a>,
-    _setting: MutexGuard<'a, ()>,
+    _prepared: MutexGuard<'a, Option<Prepared>>,
 }
 
 impl FrozenSessions<'_> {

@@ -8,7 +8,7 @@ use log::Level;
 use smallvec::SmallVec;
 
 use super::sessions::Sessions;
-use crate::base::files::{FileError, RegularFile};
+use crate::base::files::{self, FileError};
 use crate::settings::records::{self, Format, Records, RecordsError};
 use crate::settings::table::{Config, Record, Setting, Source};
 
@@ -91,12 +91,14 @@ pub fn log_not_in_force(who: impl fmt::Display, notes: &NotInForceList, overrule
     }
 }
 
-/// Changes settings and applies them to the cache. Returns those without effect, by name.
+/// Changes settings and applies them to the cache. Returns those without effect, by name. Of two
+/// files, the one of the higher `order` counts.
 pub(super) fn set(
     config: &Config,
     sessions: &Sessions,
     settings: impl IntoIterator<Item = Setting>,
     source: Source,
+    order: u64,
 ) -> NotInForceList {
     let mut notes = NotInForceList::new();
     let mut note = |name, why| {
@@ -108,7 +110,7 @@ pub(super) fn set(
         for setting in settings {
             let name = setting.name();
             let shards = config.int(Record::NumBuckets);
-            if !config.put(setting, source) {
+            if !config.put(setting, source, order) {
                 note(name, NotInForce::Overruled);
             }
             if is_in_use && shards != config.int(Record::NumBuckets) {
@@ -119,20 +121,19 @@ pub(super) fn set(
     notes
 }
 
-/// Makes all settings of a records file active, or none of them.
+/// Makes all settings of a records file active, or none of them. Of two threads that do this, the
+/// one that opened its file later has the newer content: what both set stays as that one has it.
 pub(super) fn load(
     config: &Config,
     sessions: &Sessions,
     path: &Path,
 ) -> Result<Loaded, RecordsFileError> {
-    let content = RegularFile::open(path)
-        .and_then(|mut file| file.read())
-        .map_err(RecordsFileError::File)?;
-    let records = records::parse(&content, Format::of(path));
+    let content = files::read(path).map_err(RecordsFileError::File)?;
+    let records = records::parse(&content.bytes, Format::of(path));
     let Records { settings, unknown } = records.map_err(RecordsFileError::Records)?;
     Ok(Loaded {
         settings: settings.len(),
-        not_in_force: set(config, sessions, settings, Source::File),
+        not_in_force: set(config, sessions, settings, Source::File, content.order),
         unknown,
     })
 }

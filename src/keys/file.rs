@@ -6,14 +6,13 @@ use std::hash::BuildHasher;
 use std::os::unix::fs::MetadataExt;
 
 use base64::engine::{Engine, general_purpose::STANDARD};
-use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
 use crate::base::alloc::{self, NoMemory};
 use crate::keys::ring::{KEY_LEN, Layout};
 
 /// A file as it was when it was read.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
     inode: u64,
@@ -23,45 +22,34 @@ pub struct Stamp {
     digest: u64,
 }
 
-/// The files that were read, each as it was then.
-#[derive(Default)]
-pub struct FilesRead {
-    /// In place: to remember one takes no memory.
-    stamps: SmallVec<[Stamp; MAX_STAMPS]>,
-    hasher: RandomState,
-}
-
-/// Of how many files that is remembered.
-const MAX_STAMPS: usize = 64;
-
-impl FilesRead {
-    /// Whether the file is as it was when it was read last.
-    pub fn is_unchanged(&self, stamp: &Stamp) -> bool {
-        self.stamps.contains(stamp)
-    }
-
-    /// Remembers it, in place of what the same file was before.
-    pub fn remember(&mut self, stamp: Stamp) {
-        let file = (stamp.device, stamp.inode);
-        self.stamps.retain(|old| (old.device, old.inode) != file);
-        if self.stamps.len() == MAX_STAMPS {
-            self.stamps.remove(0);
-        }
-        self.stamps.push(stamp);
-    }
-}
-
 impl Stamp {
-    /// The file with this content, at the time when it was opened: who writes to it
+    /// The file with this content, at the time when it was opened: whoever writes to it
     /// meanwhile gives it another stamp.
-    pub fn new(metadata: &Metadata, content: &[u8], read: &FilesRead) -> Self {
+    pub fn new(metadata: &Metadata, content: &[u8], hasher: &RandomState) -> Self {
         Self {
-            digest: read.hasher.hash_one(content),
+            digest: hasher.hash_one(content),
             device: metadata.dev(),
             inode: metadata.ino(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             len: metadata.len(),
         }
+    }
+}
+
+/// The file whose keys became active last.
+#[derive(Default)]
+pub struct LastRead {
+    /// `None` before the first.
+    pub stamp: Option<Stamp>,
+    /// When it was opened: see [`crate::base::files::Content::order`].
+    pub order: u64,
+}
+
+impl LastRead {
+    /// Whether another file, or what has become of the same one, takes its place: it was opened
+    /// later, and is not as this one was.
+    pub fn is_outdone_by(&self, stamp: &Stamp, order: u64) -> bool {
+        order > self.order && self.stamp.as_ref() != Some(stamp)
     }
 }
 
@@ -73,30 +61,96 @@ pub fn is_open_to_others(metadata: &Metadata) -> bool {
 /// A run of keys, wiped when dropped, and their layout.
 pub type Keys = (Zeroizing<Vec<u8>>, Layout);
 
-/// What a file of keys holds.
+/// Why the content of a file is not keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotKeys {
+    /// Text, whose letters would be keys that anybody can read.
+    Text,
+    /// So many bytes are not whole keys.
+    Length(usize),
+    /// The allocator had nothing left.
+    NoMemory,
+}
+
+impl From<NoMemory> for NotKeys {
+    fn from(_: NoMemory) -> Self {
+        Self::NoMemory
+    }
+}
+
+/// What a file of keys holds, behind a byte order mark or without one.
 ///
 /// * Bytes, of which 48 are a key, as ATS has them. Only where the length is a multiple of
 ///   80 and not of 48 are they the 80-byte keys of nginx.
 /// * Lines of base64, each a key of 48 or each one of 80 bytes, as HAProxy has them. There
 ///   the last but one encrypts, and the last is one that the others have not begun with.
 ///
-/// `None` for lines of any other text: a file of base64 that was damaged, for example, whose
-/// letters would make keys too.
-pub fn keys(content: Zeroizing<Vec<u8>>) -> Result<Option<Keys>, NoMemory> {
-    if let Some(keys) = lines_of_base64(&content)? {
-        return Ok(Some(keys));
+/// Other text is refused: what has line breaks, and hexadecimal digits. Letters without a line
+/// break that fill keys are keys: ATS's manual makes such files.
+pub fn keys(mut content: Zeroizing<Vec<u8>>) -> Result<Keys, NotKeys> {
+    if content.starts_with(UTF8_BOM) && is_text(&content) {
+        content.drain(..UTF8_BOM.len());
     }
-    let is_text = content
-        .iter()
-        .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
-    // ATS's manual has keys made of letters, as many as fill them.
-    if is_text && content.contains(&b'\n') && !content.len().is_multiple_of(KEY_LEN) {
-        return Ok(None);
+    if let Some(keys) = lines_of_base64(&content)? {
+        return Ok(keys);
+    }
+    let has_lines = content.contains(&b'\n') || content.contains(&b'\r');
+    if has_lines && is_text(&content) || is_hex(&content) || is_utf16(&content) {
+        return Err(NotKeys::Text);
     }
     let layout = [Layout::ATS, Layout::NGINX_256]
         .into_iter()
         .find(|layout| content.len().is_multiple_of(layout.key_len()));
-    Ok(Some((content, layout.unwrap_or(Layout::ATS))))
+    match layout {
+        Some(layout) => Ok((content, layout)),
+        // Not one whole key, whatever the layout.
+        None if content.len() < KEY_LEN => Ok((content, Layout::ATS)),
+        None => Err(NotKeys::Length(content.len())),
+    }
+}
+
+const UTF8_BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether this is text in UTF-8 or, but for one byte in 32, would be.
+///
+/// Of all runs of n bytes, about 0.465^n are text without an exception (98 of 256 bytes are ASCII
+/// text; more begin longer letters). So one in 10^13 random keys of 48 bytes is taken for
+/// text, and of several keys fewer still. With a line break, which the caller wants too, it
+/// is half of those.
+fn is_text(content: &[u8]) -> bool {
+    let strange: usize = content
+        .utf8_chunks()
+        .map(|chunk| {
+            let letters = chunk.valid().chars();
+            chunk.invalid().len() + letters.filter(|letter| !is_of_text(*letter)).count()
+        })
+        .sum();
+    strange <= content.len() / 32
+}
+
+fn is_of_text(letter: char) -> bool {
+    !letter.is_control() || letter.is_ascii_whitespace()
+}
+
+/// Whether this is hexadecimal text: digits of both kinds, with or without separators. Of
+/// random keys of 48 bytes one in 10^48 is.
+fn is_hex(content: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_hexdigit() || b" :-".contains(byte);
+    content.iter().all(is_digit)
+        && content.iter().any(u8::is_ascii_digit)
+        && content.iter().any(u8::is_ascii_alphabetic)
+}
+
+/// Whether this is text in UTF-16, of either byte order: at least half of its units are ASCII
+/// text, as one in 700 is by chance: of random keys of 48 bytes, one in 10^27.
+fn is_utf16(content: &[u8]) -> bool {
+    let (units, _) = content.as_chunks::<2>();
+    [u16::from_le_bytes, u16::from_be_bytes].iter().any(|unit| {
+        let ascii = units.iter().filter(|bytes| {
+            u8::try_from(unit(**bytes)).is_ok_and(|byte| byte.is_ascii() && is_of_text(byte.into()))
+        });
+        !units.is_empty() && ascii.count() * 2 >= units.len()
+    })
 }
 
 /// The keys of a file that has nothing but whole lines of base64, the one that encrypts
@@ -129,7 +183,8 @@ fn lines_of_base64(content: &[u8]) -> Result<Option<Keys>, NoMemory> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::files::RegularFile;
+    use crate::base::files;
+    use proptest::prelude::*;
     use std::fs::{self, File};
     use std::path::Path;
 
@@ -137,13 +192,16 @@ mod tests {
     fn only_a_change_makes_a_file_new() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys");
-        let mut read = FilesRead::default();
+        let hasher = RandomState::new();
+        let mut last = LastRead::default();
         let mut is_new = |path: &Path| {
-            let mut file = RegularFile::open(path).unwrap();
-            let content = file.read().unwrap();
-            let stamp = Stamp::new(file.metadata(), &content, &read);
-            let is_new = !read.is_unchanged(&stamp);
-            read.remember(stamp);
+            let content = files::read(path).unwrap();
+            let stamp = Stamp::new(&content.metadata, &content.bytes, &hasher);
+            let is_new = last.is_outdone_by(&stamp, content.order);
+            last = LastRead {
+                stamp: Some(stamp),
+                order: content.order,
+            };
             is_new
         };
         let set_modified =
@@ -170,40 +228,65 @@ mod tests {
         let other = dir.path().join("other");
         fs::write(&other, [2; 48]).unwrap();
         set_modified(&other, modified);
-        assert!(is_new(&other) && !is_new(&path));
+        assert!(is_new(&other) && is_new(&path) && !is_new(&path));
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn of_two_files_the_one_that_was_opened_later_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let mut read = FilesRead::default();
-        for i in 0..MAX_STAMPS + 10 {
-            let path = dir.path().join(i.to_string());
-            fs::write(&path, [1]).unwrap();
-            let file = RegularFile::open(&path).unwrap();
-            let stamp = Stamp::new(file.metadata(), &[1], &read);
-            read.remember(stamp);
-        }
-        assert_eq!(read.stamps.len(), MAX_STAMPS);
+        let hasher = RandomState::new();
+        let [early, late] = [1, 2].map(|byte| {
+            let path = dir.path().join(byte.to_string());
+            fs::write(&path, [byte; 48]).unwrap();
+            let content = files::read(&path).unwrap();
+            let stamp = Stamp::new(&content.metadata, &content.bytes, &hasher);
+            (stamp, content.order)
+        });
+        let mut last = LastRead::default();
+        assert!(last.is_outdone_by(&early.0, early.1));
+        last = LastRead {
+            stamp: Some(late.0),
+            order: late.1,
+        };
+        assert!(!last.is_outdone_by(&early.0, early.1));
+    }
+
+    /// What came of a file of these bytes.
+    fn read(content: &[u8]) -> Result<(Vec<u8>, Layout), NotKeys> {
+        keys(Zeroizing::new(content.to_vec())).map(|(keys, layout)| (keys.to_vec(), layout))
     }
 
     #[test]
     fn the_length_tells_the_layout_and_48_is_the_rule() {
         for (len, layout) in [
-            (0, Layout::ATS),
-            (47, Layout::ATS),
-            (48, Layout::ATS),
-            (79, Layout::ATS),
-            (80, Layout::NGINX_256),
-            (81, Layout::ATS),
-            (96, Layout::ATS),
-            (160, Layout::NGINX_256),
-            (240, Layout::ATS),
-            (400, Layout::NGINX_256),
+            (0, Ok(Layout::ATS)),
+            (47, Ok(Layout::ATS)),
+            (48, Ok(Layout::ATS)),
+            (49, Err(NotKeys::Length(49))),
+            (79, Err(NotKeys::Length(79))),
+            (80, Ok(Layout::NGINX_256)),
+            (81, Err(NotKeys::Length(81))),
+            (96, Ok(Layout::ATS)),
+            (160, Ok(Layout::NGINX_256)),
+            (240, Ok(Layout::ATS)),
+            (400, Ok(Layout::NGINX_256)),
         ] {
-            let content = Zeroizing::new(vec![b'a'; len]);
-            let (keys, found) = keys(content.clone()).unwrap().unwrap();
-            assert_eq!((found, keys), (layout, content), "{len} bytes");
+            for byte in [b'a', 0xa5] {
+                let content = vec![byte; len];
+                let expected = layout.map(|layout| (content.clone(), layout));
+                assert_eq!(read(&content), expected, "{len} bytes");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_are_keys(
+            content in proptest::collection::vec(any::<u8>(), 48),
+            repeats in 1usize..4,
+        ) {
+            let content = content.repeat(repeats);
+            prop_assert_eq!(read(&content), Ok((content, Layout::ATS)));
         }
     }
 
@@ -224,55 +307,75 @@ mod tests {
             ] {
                 let given: Vec<_> = given.iter().map(|byte| key(*byte)).collect();
                 let given: Vec<_> = given.iter().map(Vec::as_slice).collect();
-                let (keys, found) = keys(lines(&given)).unwrap().unwrap();
                 let order: Vec<u8> = order.iter().flat_map(|byte| key(*byte)).collect();
-                assert_eq!((found, &*keys), (layout, &order));
+                let given = lines(&given);
+                assert_eq!(read(&given), Ok((order.clone(), layout)));
+                assert_eq!(read(&[UTF8_BOM, &given].concat()), Ok((order, layout)));
             }
         }
         // As they come from another system, and without the last line's end.
         let mut content = lines(&[&[7; 80], &[8; 80]]);
         content.pop();
         let text = String::from_utf8(content.to_vec()).unwrap();
-        let text = Zeroizing::new(text.replace('\n', "\r\n\n").into_bytes());
-        let (keys, layout) = keys(text).unwrap().unwrap();
+        let (keys, layout) = read(text.replace('\n', "\r\n\n").as_bytes()).unwrap();
         assert_eq!((layout, &keys[..80]), (Layout::HAPROXY_256, &[7; 80][..]));
     }
 
     #[test]
-    fn other_lines_of_text_are_refused() {
-        let mut damaged = lines(&[&[1; 48], &[2; 48], &[3; 48]]);
+    fn other_text_is_refused_whatever_its_length() {
+        let four = lines(&[&[1; 48], &[2; 48], &[3; 48], &[4; 48]]);
+        let mut damaged = four[..195].to_vec();
         damaged[70] = b'!';
-        let mut commented = b"# keys\n".to_vec();
+        let mut strange = four[..195].to_vec();
+        strange[70] = 0xe9;
+        let mut commented = "# clés\n".as_bytes().to_vec();
         commented.extend_from_slice(&lines(&[&[1; 80]]));
         let wrapped = STANDARD.encode([1; 80]);
         let wrapped = format!("{}\n{}\n", &wrapped[..64], &wrapped[64..]);
-        for text in [
-            damaged.to_vec(),
+        let pem = format!(
+            "-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n",
+            "MIICyTCCAbGgAwIBAgIUdiuP7kz2WjRbS0wm4VIzXUr6tD8wDQYJKoZIhvcNAQEL\n".repeat(15)
+        );
+        let hex = "0123456789abcdef".repeat(6);
+        let utf16 = |text: &[u8], bytes: fn(u16) -> [u8; 2], mark: &[u16]| -> Vec<u8> {
+            let units = text.iter().map(|byte| u16::from(*byte));
+            mark.iter().copied().chain(units).flat_map(bytes).collect()
+        };
+        let texts = [
+            damaged,
+            strange,
             commented,
             wrapped.into_bytes(),
+            pem.into_bytes(),
             lines(&[&[1; 48], &[1; 80]]).to_vec(),
             lines(&[&[1; 47]]).to_vec(),
-            b"0123456789abcdef"
-                .repeat(6)
-                .into_iter()
-                .chain([b'\n'])
-                .collect(),
+            hex.clone().into_bytes(),
+            hex.replace('8', "8:").into_bytes(),
+            [b'a'; 48].into_iter().chain([b'\n']).collect(),
+            [b'a'; 80].into_iter().chain(*b"\r\n").collect(),
+            utf16(&four, u16::to_le_bytes, &[0xfeff]),
+            utf16(&four, u16::to_be_bytes, &[0xfeff]),
+            utf16(&four, u16::to_le_bytes, &[]),
             b"\n".to_vec(),
-        ] {
-            assert!(
-                keys(Zeroizing::new(text.clone())).unwrap().is_none(),
-                "{text:?}"
-            );
+        ];
+        for text in texts {
+            // And so much of it that it fills keys.
+            let filled = text.repeat(48);
+            for text in [&text, &filled, &[UTF8_BOM, &text].concat()] {
+                assert_eq!(read(text), Err(NotKeys::Text), "{}", text.escape_ascii());
+            }
         }
-        // Letters that fill keys, one byte that is none, or no line at all.
-        let mut letters = lines(&[&[1; 48], &[2; 48], &[3; 48], &[4; 48]]).to_vec();
-        letters.truncate(144);
-        letters[7] = b'!';
-        let mut bytes = damaged.to_vec();
-        bytes[7] = 0;
-        for content in [letters, bytes, vec![b'a'; 50]] {
-            let (keys, layout) = keys(Zeroizing::new(content.clone())).unwrap().unwrap();
-            assert_eq!((&*keys, layout), (&content, Layout::ATS));
+        // Letters that fill keys, and bytes that have a line break.
+        let letters = STANDARD.encode([1; 108]).into_bytes();
+        let mut bytes = [0xa5; 96].to_vec();
+        bytes[95] = b'\n';
+        for content in [&letters, &bytes] {
+            assert_eq!(read(content), Ok((content.clone(), Layout::ATS)));
         }
+        let marked = [UTF8_BOM, &letters].concat();
+        assert_eq!(read(&marked), Ok((letters, Layout::ATS)));
+        // Bytes that begin as a mark does are no text for that.
+        bytes[..3].copy_from_slice(UTF8_BOM);
+        assert_eq!(read(&bytes), Ok((bytes, Layout::ATS)));
     }
 }

@@ -52,6 +52,17 @@ impl Layout {
     }
 }
 
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = match (self.secret_len, self.aes_first) {
+            (_, true) => "in base64, as in HAProxy",
+            (16, false) => "as in ATS",
+            (_, false) => "as in nginx",
+        };
+        write!(f, "{} bytes {whose}", self.key_len())
+    }
+}
+
 /// One key of a [`KeySet`].
 #[derive(Clone, Copy)]
 pub struct TicketKey<'a> {

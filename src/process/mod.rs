@@ -1,4 +1,19 @@
 //! What the loader, `fork` and the end of the process call. Nobody imports it.
+//!
+//! # Invariants of a fork
+//!
+//! 1. A fork waits at most [`PATIENCE`] for the library twice: for threads inside OpenSSL, and
+//!    for the locks of the instance.
+//! 2. A lock of the instance is held for a moment. Whoever holds one reads no file, calls no
+//!    function of the host's and is not inside OpenSSL.
+//! 3. In the child, either all locks of the instance are this thread's, which releases them, or
+//!    another instance takes its place, empty and without a lock that is held. That is made
+//!    before the fork: what other threads change during it, the child may see in any order.
+//! 4. What is not the instance's has no lock that outlives a thread in the child: the gate and the
+//!    one that makes things are set right there, and all else (hooks, keys, counters, the
+//!    logger, templates) is changed in one step.
+//! 5. A thread that forks inside the library goes on in the child where it was: it is neither
+//!    waited for nor counted out.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -10,66 +25,53 @@ use crate::base::once::{self, Making};
 use crate::base::spin::Patience;
 use crate::base::system;
 use crate::instance::boundary::guard;
-use crate::instance::sessions::FrozenSessions;
-use crate::instance::{self, FrozenFiles, Instance};
+use crate::instance::{self, Instance};
 use crate::report::log;
 use crate::tls::gate::{self, Closed};
 use crate::tls::versions;
 
-/// The library of which no lock is held by another thread.
+/// Longer than threads need that nothing holds up.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// What the child is to do with the instance.
+enum Fate {
+    /// It goes on with it.
+    Stays(instance::Frozen<'static>),
+    /// Not all locks could be had.
+    IsReplaced(Box<Instance>),
+}
+
+impl Fate {
+    /// `None` without an instance, or without memory for another one.
+    fn choose() -> Option<Self> {
+        let instance = Instance::if_made()?;
+        match instance.freeze(Patience::of(PATIENCE)) {
+            Some(frozen) => Some(Self::Stays(frozen)),
+            None => instance.successor().ok().map(Self::IsReplaced),
+        }
+    }
+}
+
+/// The library while a thread forks. Dropped in this order.
 struct Frozen {
-    sessions: Option<FrozenSessions<'static>>,
-    _files: Option<FrozenFiles<'static>>,
-    gate: Closed,
-    // Last to go: it keeps a second thread that forks out of all the others.
-    _making: Making,
+    fate: Option<Fate>,
+    _gate: Closed,
+    /// `None`: a thread is making something.
+    _making: Option<Making>,
 }
 
-/// Takes every lock of the library, so that a `fork` finds none held by another thread.
-///
-/// `None` if that takes too long: when this thread was inside the library itself, and
-/// forks in a signal handler that has interrupted it. Its child may call `exec`, but
-/// not the library.
-fn freeze(is_inside: bool) -> Option<Frozen> {
-    // 30 s: for another thread that forks, or reads a file of keys.
-    let patience = Patience::of(Duration::from_secs(if is_inside { 1 } else { 30 }));
-    let freeze_files = |instance: &'static Instance| instance.freeze_files(patience);
-    // The one that may be held for long comes first: nobody else waits for what follows.
-    let mut files = match Instance::if_made() {
-        Some(instance) => Some(freeze_files(instance)?),
-        None => None,
-    };
-    let making = patience.wait_for(once::try_begin)?;
-    let gate = gate::close(patience)?;
-    let mut sessions = None;
-    if let Some(instance) = Instance::if_made() {
-        if files.is_none() {
-            // It was made in between.
-            files = Some(freeze_files(instance)?);
-        }
-        sessions = Some(instance.freeze(patience)?);
-    }
-    fault!("all locks held for a fork");
-    Some(Frozen {
-        sessions,
-        _files: files,
-        gate,
+fn freeze() -> Frozen {
+    let patience = Patience::of(PATIENCE);
+    let making = patience.wait_for(once::try_begin);
+    // Threads inside may need the instance to come out.
+    let gate = gate::close(patience);
+    let frozen = Frozen {
+        fate: Fate::choose(),
+        _gate: gate,
         _making: making,
-    })
-}
-
-/// [`Frozen`] in a forked child, where the threads that waited for its locks do not exist.
-struct FrozenInChild(Option<Frozen>);
-
-impl Drop for FrozenInChild {
-    fn drop(&mut self) {
-        if let Some(frozen) = self.0.take() {
-            if let Some(sessions) = frozen.sessions {
-                sessions.release_in_child();
-            }
-            frozen.gate.open_in_child();
-        }
-    }
+    };
+    fault!("all locks held for a fork");
+    frozen
 }
 
 thread_local! {
@@ -78,23 +80,41 @@ thread_local! {
     static FROZEN: Cell<Option<ManuallyDrop<Frozen>>> = const { Cell::new(None) };
 }
 
+fn take_frozen() -> Option<Frozen> {
+    FROZEN.take().map(ManuallyDrop::into_inner)
+}
+
 extern "C" fn before_fork() {
-    let was_inside = boundary::is_inside();
     // The first use in a thread may wait for the loader: not with every lock held.
     FROZEN.set(None);
-    guard(|| FROZEN.set(freeze(was_inside).map(ManuallyDrop::new)));
+    guard(|| FROZEN.set(Some(ManuallyDrop::new(freeze()))));
 }
 
 // Locks are let go of whatever happens.
 
 extern "C" fn after_fork_in_parent() {
-    let frozen = FROZEN.take().map(ManuallyDrop::into_inner);
+    let frozen = take_frozen();
     guard(|| drop(frozen));
 }
 
 extern "C" fn after_fork_in_child() {
-    let frozen = FrozenInChild(FROZEN.take().map(ManuallyDrop::into_inner));
-    guard(|| drop(frozen));
+    /// Sets the library right when dropped.
+    struct Child(Option<Frozen>);
+
+    impl Drop for Child {
+        fn drop(&mut self) {
+            match self.0.take().and_then(|frozen| frozen.fate) {
+                Some(Fate::Stays(frozen)) => frozen.release_in_child(),
+                Some(Fate::IsReplaced(successor)) => successor.succeed(),
+                None => {}
+            }
+            once::begin_anew_in_child();
+            gate::open_in_child();
+        }
+    }
+
+    let child = Child(take_frozen());
+    guard(|| drop(child));
 }
 
 extern "C" fn at_load() {
@@ -107,6 +127,7 @@ extern "C" fn at_load() {
     #[cfg(feature = "inject-faults")]
     tssession_common::faults::arm_from_environment();
     guard(|| {
+        system::note_stderr();
         instance::prepare();
         log::introduce(versions());
         // SAFETY: the three functions have the type asked for and stay valid: the library is

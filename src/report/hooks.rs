@@ -42,6 +42,14 @@ pub struct Hooks {
     list: Swap<Vec<Shared<Hook>>>,
 }
 
+impl Clone for Hooks {
+    fn clone(&self) -> Self {
+        Self {
+            list: Swap::new(self.list.load_full()),
+        }
+    }
+}
+
 impl Hooks {
     /// Adds a hook at the end of the list; one with the same key stays as it is.
     pub fn add(&self, key: HookKey, call: Box<Call>) -> Result<(), NoMemory> {

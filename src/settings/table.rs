@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::base::alloc::{NoMemory, os_string};
@@ -265,19 +265,18 @@ impl Setting {
 struct Slot {
     int: AtomicI64,
     source: AtomicU8,
+    order: AtomicU64,
 }
 
 type Texts = [Option<OsString>; RECORDS.len()];
+
+/// While this lives, nobody can change the configuration.
+pub(crate) type FrozenConfig<'a> = MutexGuard<'a, Texts>;
 
 /// The values in force.
 pub struct Config {
     slots: [Slot; RECORDS.len()],
     texts: Mutex<Texts>,
-}
-
-/// A configuration that nobody can change at the moment.
-pub(crate) struct FrozenConfig<'a> {
-    _texts: MutexGuard<'a, Texts>,
 }
 
 impl Default for Config {
@@ -323,23 +322,45 @@ impl Config {
         Self::variables(|name, variable| {
             let setting = system::with_variable(variable, |value| Setting::parse(name, value));
             match setting {
-                Some(Ok(setting)) => drop(self.put(setting, Source::Environment)),
+                Some(Ok(setting)) => drop(self.put(setting, Source::Environment, 0)),
                 Some(Err(error)) => failed(name, error),
                 None => {}
             }
         });
     }
 
-    /// Puts a setting in force, unless a source that counts more has set the record:
-    /// then `false`.
-    pub fn put(&self, setting: Setting, source: Source) -> bool {
+    /// A copy, as far as it can be had without waiting; `None` without memory.
+    pub fn copy(&self) -> Option<Self> {
+        let copy = Self::default();
+        let texts = try_lock(&self.texts)?;
+        for (to, from) in lock(&copy.texts).iter_mut().zip(&*texts) {
+            *to = from.as_deref().map(os_string).transpose().ok()?;
+        }
+        for (to, from) in copy.slots.iter().zip(&self.slots) {
+            to.int.store(from.int.load(Ordering::Relaxed), Ordering::Relaxed);
+            to.source
+                .store(from.source.load(Ordering::Relaxed), Ordering::Relaxed);
+            to.order
+                .store(from.order.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Some(copy)
+    }
+
+    /// Makes a setting active, unless a source of higher priority has set the record, or the same
+    /// source with a higher `order`: then `false`.
+    pub fn put(&self, setting: Setting, source: Source, order: u64) -> bool {
         let slot = &self.slots[setting.record as usize];
         // One setter at a time, so that source and value belong together.
         let mut texts = lock(&self.texts);
-        if slot.source.load(Ordering::Relaxed) > source as u8 {
+        let before = (
+            slot.source.load(Ordering::Relaxed),
+            slot.order.load(Ordering::Relaxed),
+        );
+        if before > (source as u8, order) {
             return false;
         }
         slot.source.store(source as u8, Ordering::Relaxed);
+        slot.order.store(order, Ordering::Relaxed);
         match setting.value {
             Value::Int(int) => slot.int.store(int, Ordering::Relaxed),
             Value::Text(text) => texts[setting.record as usize] = text,
@@ -366,8 +387,7 @@ impl Config {
 
     /// Holds back every setter until the result is dropped; `None` if one is at work.
     pub(crate) fn try_freeze(&self) -> Option<FrozenConfig<'_>> {
-        let _texts = try_lock(&self.texts)?;
-        Some(FrozenConfig { _texts })
+        try_lock(&self.texts)
     }
 }
 
@@ -396,7 +416,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn set(config: &Config, name: &str, value: &str, source: Source) -> Result<bool, SetError> {
-        Setting::parse(name, OsStr::new(value)).map(|setting| config.put(setting, source))
+        Setting::parse(name, OsStr::new(value)).map(|setting| config.put(setting, source, 0))
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What a connection is, which sessions it may resume, and which context it began with.
 
 use std::ffi::{c_int, c_long, c_void};
-use std::sync::OnceLock;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSessionRef, SslVersion};
@@ -16,7 +15,7 @@ use super::der::Peer;
 use super::ex_data::{forget_in_copy, new_index};
 use super::session::Encoded;
 use super::visit::Visit;
-use crate::base::once::try_make_once;
+use crate::base::once::{Once, try_make_once};
 use crate::instance::boundary::guard;
 
 /// Whether a client will come back with the session's ID, and not with a ticket that holds the
@@ -111,7 +110,7 @@ pub unsafe fn first_context(ssl: *const SSL) -> *mut SSL_CTX {
 /// Where a connection carries the context that it began with. Made when it is needed first:
 /// from then on every connection of the process pays for it.
 pub fn index() -> Option<c_int> {
-    static INDEX: OnceLock<c_int> = OnceLock::new();
+    static INDEX: Once<c_int> = Once::new();
     let index = try_make_once(&INDEX, || {
         // SAFETY: the function is of the type asked for and stays in memory.
         unsafe {

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::ffi::{c_int, c_long, c_void};
 use std::fmt;
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use openssl_sys as ffi;
@@ -22,7 +21,7 @@ use super::version::is_of_this_openssl;
 use super::visit::Visit;
 use super::{callbacks, connection, tickets};
 use crate::base::alloc::boxed;
-use crate::base::once::try_make_once;
+use crate::base::once::{Once, try_make_once};
 use crate::instance::Instance;
 use crate::instance::boundary::guard;
 use crate::settings::table::Record;
@@ -309,7 +308,7 @@ unsafe fn control(ctx: *mut SSL_CTX, command: c_int, value: c_long) -> c_long {
 
 /// Where a context carries its `Attached`.
 fn index() -> Option<c_int> {
-    static INDEX: OnceLock<c_int> = OnceLock::new();
+    static INDEX: Once<c_int> = Once::new();
     let index = try_make_once(&INDEX, || {
         // SAFETY: the function is of the type asked for and stays in memory.
         unsafe { new_index(CRYPTO_EX_INDEX_SSL_CTX, None, None, Some(free_attached)) }

@@ -1,7 +1,7 @@
 //! Holds a fork, and the end of OpenSSL, off while a thread is inside it on the library's behalf.
 //!
 //! OpenSSL has locks of its own (decoding a session takes one of the whole process),
-//! and nothing releases those in a forked child. So no thread may be in there when
+//! and nothing releases those in a forked child. So no other thread should be in there when
 //! the fork happens; nor when OpenSSL 3 cleans up as the process ends, which it does
 //! whatever thread is in there.
 
@@ -21,10 +21,8 @@ use crate::instance::boundary::guard;
 
 static GATE: Gate<{ stripe::COUNT }> = Gate::new();
 
-/// Closed while a thread forks.
-const FORKS: u32 = 1;
-/// Closed for good.
-const ENDS: u32 = 2;
+/// Closed for good. The other bits count the threads that fork.
+const ENDS: u32 = 1 << 31;
 
 /// The threads inside, counted in stripes, and why others may not enter.
 struct Gate<const STRIPES: usize> {
@@ -59,12 +57,12 @@ impl<const STRIPES: usize> Gate<STRIPES> {
         self.inside[stripe].fetch_sub(1, Ordering::Release);
     }
 
-    fn close(&self, why: u32) {
-        self.change(|closed| closed | why);
+    fn close(&self) {
+        self.change(|closed| closed + 1);
     }
 
-    fn open(&self, why: u32) {
-        self.change(|closed| closed & !why);
+    fn open(&self) {
+        self.change(|closed| closed - 1);
     }
 
     fn change(&self, change: impl Fn(u32) -> u32) {
@@ -76,9 +74,10 @@ impl<const STRIPES: usize> Gate<STRIPES> {
         debug_assert!(done.is_ok());
     }
 
-    fn is_empty(&self) -> bool {
-        let mut inside = self.inside.iter();
-        inside.all(|n| n.load(Ordering::SeqCst) == 0)
+    /// Whether as many threads are inside, while it is closed.
+    fn holds(&self, threads: usize) -> bool {
+        let inside = self.inside.iter().map(|n| n.load(Ordering::SeqCst));
+        inside.sum::<usize>() == threads
     }
 }
 
@@ -149,8 +148,8 @@ const END: Duration = Duration::from_millis(200);
 /// nobody in from now on.
 extern "C" fn end() {
     guard(|| {
-        GATE.close(ENDS);
-        Patience::of(END).wait_for(|| GATE.is_empty().then_some(()));
+        GATE.change(|closed| closed | ENDS);
+        wait_for_others(Patience::of(END));
     });
 }
 
@@ -163,30 +162,40 @@ impl Drop for Inside {
     }
 }
 
-/// A gate closed for a fork, with nobody inside, until this is dropped. Only one thread may close
-/// it at a time.
-pub(crate) struct Closed(());
-
-pub(crate) fn close(patience: Patience) -> Option<Closed> {
-    let closed = Closed(());
-    GATE.close(FORKS);
-    patience.wait_for(|| GATE.is_empty().then_some(()))?;
-    Some(closed)
+/// Whether this thread is inside.
+fn own() -> usize {
+    usize::from(DEPTH.get() > 0)
 }
 
-impl Closed {
-    /// Opens it in a forked child. A thread that was on its way out again, having found
-    /// the gate closed, is counted forever otherwise.
-    pub(crate) fn open_in_child(self) {
-        for inside in &GATE.inside {
-            inside.store(0, Ordering::SeqCst);
-        }
+/// Waits until no other thread is inside the closed gate, as long as there is patience.
+fn wait_for_others(patience: Patience) {
+    patience.wait_for(|| GATE.holds(own()).then_some(()));
+}
+
+/// A gate closed for a fork until this is dropped.
+pub(crate) struct Closed(());
+
+/// Closes the gate and waits for other threads to come out. One may stay inside, where a function
+/// of the host's takes its time.
+pub(crate) fn close(patience: Patience) -> Closed {
+    GATE.close();
+    let closed = Closed(());
+    wait_for_others(patience);
+    closed
+}
+
+/// In a forked child: nobody but this thread is inside, and nobody forks.
+pub(crate) fn open_in_child() {
+    for inside in &GATE.inside {
+        inside.store(0, Ordering::SeqCst);
     }
+    GATE.inside[stripe::mine()].store(own(), Ordering::SeqCst);
+    GATE.change(|closed| closed & ENDS);
 }
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        GATE.open(FORKS);
+        GATE.open();
     }
 }
 
@@ -218,13 +227,13 @@ mod models {
                     })
                 })
                 .collect();
-            gate.close(FORKS);
-            if gate.is_empty() || gate.is_empty() {
+            gate.close();
+            if gate.holds(0) || gate.holds(0) {
                 cells.iter().for_each(|cell| cell.with_mut(|_| ()));
             }
-            gate.open(FORKS);
+            gate.open();
             threads.into_iter().for_each(|it| it.join().unwrap());
-            assert!(gate.is_empty());
+            assert!(gate.holds(0));
         });
     }
 

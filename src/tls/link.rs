@@ -11,7 +11,7 @@
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::ptr;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSessionRef, SslVersion};
@@ -26,7 +26,7 @@ use super::bindings::{
 use super::ex_data::{forget_in_copy, new_index};
 use super::visit::Visit;
 use crate::base::alloc::Shared;
-use crate::base::once::try_make_once;
+use crate::base::once::{Once, try_make_once};
 use crate::base::spin::{lock_by_trying, try_lock};
 use crate::instance::boundary::guard;
 
@@ -172,7 +172,7 @@ unsafe fn give_back(stored: *mut c_void) {
 }
 
 fn connection_index() -> Option<c_int> {
-    static INDEX: OnceLock<c_int> = OnceLock::new();
+    static INDEX: Once<c_int> = Once::new();
     let index = try_make_once(&INDEX, || {
         // SAFETY: the functions are of the types asked for and stay in memory.
         unsafe {
@@ -188,7 +188,7 @@ fn connection_index() -> Option<c_int> {
 }
 
 fn session_index() -> Option<c_int> {
-    static INDEX: OnceLock<c_int> = OnceLock::new();
+    static INDEX: Once<c_int> = Once::new();
     let index = try_make_once(&INDEX, || {
         // SAFETY: as above.
         unsafe {

@@ -13,7 +13,6 @@
 use std::ffi::{c_int, c_long};
 use std::hash::BuildHasher;
 use std::ptr;
-use std::sync::OnceLock;
 
 use foldhash::quality::RandomState;
 use foreign_types::{ForeignType, ForeignTypeRef};
@@ -27,7 +26,7 @@ use super::bindings::{
 use super::der::{Reader, before, tag};
 use super::visit::Visit;
 use crate::base::alloc::{Shared, Swap};
-use crate::base::once::make_once;
+use crate::base::once::{Once, make_once};
 use crate::base::session_id::MAX_LEN;
 
 /// Enough for the cipher suites and protocols of a server with many contexts. Two classes may
@@ -47,7 +46,7 @@ pub struct Templates {
     hasher: RandomState,
 }
 
-static TEMPLATES: OnceLock<Templates> = OnceLock::new();
+static TEMPLATES: Once<Templates> = Once::new();
 
 impl Templates {
     /// The ones of this process.

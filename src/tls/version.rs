@@ -3,7 +3,6 @@
 use std::ffi::{CStr, c_ulong, c_void};
 use std::fmt;
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::SslSessionRef;
@@ -11,7 +10,7 @@ use openssl_sys as ffi;
 use openssl_sys::SSL_CTX;
 
 use super::bindings::{SSL_CTX_get_ssl_method, SSL_SESSION_get0_cipher};
-use crate::base::once::make_once;
+use crate::base::once::{Once, make_once};
 use crate::base::system::addresses_of_file;
 
 /// Displays as the library's version, and those of OpenSSL at build time and at run time.
@@ -59,7 +58,7 @@ pub fn is_session_of_this_openssl(session: &SslSessionRef) -> bool {
 
 /// Whether this is in one of OpenSSL's static tables.
 fn is_in_this_openssl(address: *const c_void) -> bool {
-    static LIBSSL: OnceLock<Range<usize>> = OnceLock::new();
+    static LIBSSL: Once<Range<usize>> = Once::new();
     let libssl = LIBSSL.get().unwrap_or_else(|| {
         // The loader has a lock too: it is not waited for while one of ours is held. A table, not
         // a function: the address of one may be that of a stub in the program.

@@ -21,7 +21,7 @@ use tssession_common::log_rate::{Kind, Rate};
 
 use crate::base::alloc::{NoMemory, Shared, Swap};
 use crate::base::clock;
-use crate::base::once::make_once;
+use crate::base::once::{Once, make_once};
 use crate::base::system;
 use host::Host;
 use line::{Line, TAGS, tag};
@@ -48,22 +48,22 @@ struct Logger {
     /// What is known of each kind of line, as [`Kind::pack`] has it.
     kinds: [AtomicU64; KINDS],
     /// Looked up once.
-    host: OnceLock<Option<Host>>,
+    host: Once<Option<Host>>,
     /// Made when there is one for the first time.
-    sink: OnceLock<Swap<Sink>>,
+    sink: Once<Swap<Sink>>,
     /// The second in which the host was last asked for its debug tags.
     asked: AtomicI64,
 }
 
 static LOGGER: Logger = Logger {
     kinds: [const { AtomicU64::new(0) }; KINDS],
-    host: OnceLock::new(),
-    sink: OnceLock::new(),
+    host: Once::new(),
+    sink: Once::new(),
     asked: AtomicI64::new(-1),
 };
 
 /// Whether the lines of this library come to [`LOGGER`].
-static INSTALLED: OnceLock<bool> = OnceLock::new();
+static INSTALLED: Once<bool> = Once::new();
 
 thread_local! {
     /// Whether a function of the host's is at work on a line of this thread.
@@ -85,11 +85,8 @@ pub(crate) fn install() {
     if INSTALLED.get().is_none() {
         // The loader has a lock too: it is not waited for while one of ours is held.
         let host = Host::find();
-        make_once(&INSTALLED, || {
-            // Infallible: it is set here only.
-            let _ = LOGGER.host.set(host);
-            log::set_logger(&LOGGER).is_ok()
-        });
+        make_once(&LOGGER.host, || host);
+        make_once(&INSTALLED, || log::set_logger(&LOGGER).is_ok());
         LOGGER.set_level();
     }
 }

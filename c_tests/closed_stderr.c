@@ -1,0 +1,119 @@
+/** @file
+
+  Log lines go to stderr as long as that is stderr. A host that has closed it finds none in the
+  file that it has opened since; one that has put a log in its place finds them there.
+
+  Without an argument it starts itself with each way.
+
+  SPDX-License-Identifier: Apache-2.0
+ */
+
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "api.h"
+#include "check.h"
+#include "folder.h"
+
+static const struct {
+  const char *name;
+  /* Whether there is a line in stderr's file of the beginning, and in the one that came then. */
+  int in_first;
+  int in_second;
+} ways[] = {
+  {"kept", 1, 0},
+  {"closed at load", 0, 0},
+  {"closed later", 0, 0},
+  {"a connection", 0, 0},
+  {"for itself", 0, 0},
+  {"freopen", 0, 1},
+  {"dup2", 0, 1},
+};
+
+/* What is opened has the number of stderr, which is closed. */
+static void
+take_place(int file)
+{
+  REQUIRE(file == STDERR_FILENO);
+}
+
+/* With the second file as its argument. */
+static void
+be_host(const char *way, const char *second)
+{
+  int ends[2];
+  if (strcmp(way, "closed at load") == 0) {
+    take_place(open(second, O_RDWR | O_CREAT, 0600));
+  }
+  api_open();
+  if (strcmp(way, "closed later") == 0) {
+    close(STDERR_FILENO);
+    take_place(open(second, O_RDWR | O_CREAT, 0600));
+  } else if (strcmp(way, "a connection") == 0) {
+    close(STDERR_FILENO);
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    take_place(ends[0]);
+  } else if (strcmp(way, "for itself") == 0) {
+    close(STDERR_FILENO);
+    take_place(open(second, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  } else if (strcmp(way, "freopen") == 0) {
+    REQUIRE(freopen(second, "w", stderr) != NULL);
+  } else if (strcmp(way, "dup2") == 0) {
+    int file = open(second, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    REQUIRE(file >= 0 && dup2(file, STDERR_FILENO) == STDERR_FILENO);
+  }
+  /* An error is logged. */
+  REQUIRE(TSSslSessionGet(NULL) == NULL);
+  if (strcmp(way, "a connection") == 0) {
+    char byte;
+    REQUIRE(recv(ends[1], &byte, 1, MSG_DONTWAIT) < 0);
+  }
+}
+
+static int
+has_line(const char *name)
+{
+  char text[1000] = "";
+  int file        = open(in_folder(name), O_RDONLY);
+  if (file >= 0) {
+    CHECK(read(file, text, sizeof(text) - 1) >= 0);
+    close(file);
+  }
+  CHECK(text[0] == '\0' || strstr(text, "the session ID is NULL") != NULL);
+  return text[0] != '\0';
+}
+
+int
+main(int argc, char **argv)
+{
+  static const char *const files[] = {"first", "second"};
+  char second[300];
+
+  if (argc == 3) {
+    be_host(argv[1], argv[2]);
+    return 0;
+  }
+  folder_make();
+  snprintf(second, sizeof(second), "%s", in_folder("second"));
+  for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+    int status = 1;
+    folder_write("first", "", 0, 0600);
+    folder_write("second", "", 0, 0600);
+    pid_t child = fork();
+    if (child == 0) {
+      close(STDERR_FILENO);
+      if (strcmp(ways[i].name, "closed at load") != 0) {
+        take_place(open(in_folder("first"), O_WRONLY));
+      }
+      execl("/proc/self/exe", argv[0], ways[i].name, second, (char *)NULL);
+      _exit(99);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    if (status != 0 || has_line("first") != ways[i].in_first || has_line("second") != ways[i].in_second) {
+      fprintf(stderr, "%s: status %x\n", ways[i].name, (unsigned)status);
+      check_failures++;
+    }
+  }
+  folder_remove(files, 2);
+  return check_result();
+}
