@@ -12,6 +12,8 @@ use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tssession_common::boundary::catch;
+
 use super::alloc::NoMemory;
 
 /// Overwrites what is no longer needed, and is not optimized away.
@@ -186,21 +188,26 @@ pub fn addresses_of_file(address: *const c_void) -> Range<usize> {
         // SAFETY: the loader passes a loaded file, and what was given to dl_iterate_phdr.
         let (file, search) = unsafe { (&*file, &mut *search.cast::<Search>()) };
         // SAFETY: so many headers are there.
-        let headers = unsafe {
-            std::slice::from_raw_parts(file.dlpi_phdr, usize::from(file.dlpi_phnum))
-        };
-        let segments = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
-        let ranges = segments.map(|segment| {
-            let start = file.dlpi_addr as usize + segment.p_vaddr as usize;
-            start..start + segment.p_memsz as usize
+        let headers =
+            unsafe { std::slice::from_raw_parts(file.dlpi_phdr, usize::from(file.dlpi_phnum)) };
+        let found = catch(|| {
+            let segments = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+            let ranges = segments.map(|segment| {
+                let start = file.dlpi_addr as usize + segment.p_vaddr as usize;
+                start..start + segment.p_memsz as usize
+            });
+            let is_it = ranges.clone().any(|range| range.contains(&search.address));
+            let start = ranges.clone().map(|range| range.start).min()?;
+            let end = ranges.map(|range| range.end).max()?;
+            is_it.then_some(start..end)
         });
-        let is_it = ranges.clone().any(|range| range.contains(&search.address));
-        if is_it {
-            let start = ranges.clone().map(|range| range.start).min();
-            let end = ranges.map(|range| range.end).max();
-            search.found = start.unwrap_or(0)..end.unwrap_or(0);
+        match found {
+            Ok(Some(found)) => {
+                search.found = found;
+                1
+            }
+            _ => 0,
         }
-        c_int::from(is_it)
     }
     let mut search = Search {
         address: address.addr(),
