@@ -246,7 +246,7 @@ impl Drop for Inside {
 }
 
 /// Whether C has called into the library on this thread and waits for the result.
-pub fn is_inside() -> bool {
+fn is_inside() -> bool {
     DEPTH.get() > 0
 }
 

@@ -8,7 +8,7 @@ use std::sync::Once;
 use libfuzzer_sys::fuzz_target;
 use tssession::ffi::ts::TSSslTicketKeyUpdate;
 use tssession::ffi::types::TSReturnCode;
-use tssession::keys::file;
+use tssession::keys::file::{self, NotKeys};
 use tssession::instance::Instance;
 use tssession::keys::ring::{KeyError, KeySet, Layout};
 use tssession_fuzz::{check_lines, stat};
@@ -99,8 +99,47 @@ fn decode(line: &[u8]) -> Option<Vec<u8>> {
     (whole && bits[bytes.len() * 8..].iter().all(|bit| *bit == 0)).then_some(bytes)
 }
 
-/// The run of keys in a file, and their order; `None` for text that is none.
-fn read_file(content: &[u8]) -> Option<(Vec<u8>, Order)> {
+/// Why a file has no keys.
+#[derive(Debug, PartialEq)]
+enum Refused {
+    Text,
+    Length,
+}
+
+/// Whether all but one byte in 32 are text in UTF-8.
+fn is_text(content: &[u8]) -> bool {
+    let letters = String::from_utf8_lossy(content);
+    // A byte that is part of no letter counts, and so does a control character.
+    let of_text = |letter: &char| {
+        *letter != char::REPLACEMENT_CHARACTER
+            && (!letter.is_control() || letter.is_ascii_whitespace())
+    };
+    let bytes: usize = letters.chars().filter(of_text).map(char::len_utf8).sum();
+    let replacements = content.windows(3).filter(|bytes| *bytes == b"\xef\xbf\xbd");
+    let controls = letters.chars().filter(|letter| !of_text(letter) && letter.len_utf8() == 2);
+    // Those of two bytes count once.
+    let text = bytes + 3 * replacements.count() + controls.count();
+    content.len() - text <= content.len() / 32
+}
+
+/// Whether half of the units are ASCII text, in either byte order.
+fn is_wide(content: &[u8]) -> bool {
+    let count = |at: usize| {
+        let units = content.chunks_exact(2);
+        units
+            .filter(|unit| unit[1 - at] == 0 && matches!(unit[at], b' '..=b'~' | b'\t'..=b'\n' | 0x0c | b'\r'))
+            .count()
+    };
+    let units = content.len() / 2;
+    units > 0 && (2 * count(0) >= units || 2 * count(1) >= units)
+}
+
+/// The run of keys in a file, and their order.
+fn read_file(content: &[u8]) -> Result<(Vec<u8>, Order), Refused> {
+    let content = match content.strip_prefix(b"\xef\xbb\xbf") {
+        Some(rest) if is_text(content) => rest,
+        _ => content,
+    };
     let lines: Vec<&[u8]> = content
         .split(|byte| *byte == b'\n')
         .map(<[u8]>::trim_ascii)
@@ -112,21 +151,23 @@ fn read_file(content: &[u8]) -> Option<(Vec<u8>, Order)> {
             if !keys.is_empty() && keys.iter().all(|key| key.len() == len) {
                 let encrypts = keys.remove(keys.len().saturating_sub(2));
                 keys.insert(0, encrypts);
-                return Some((keys.concat(), ((len - 16) / 2, true)));
+                return Ok((keys.concat(), ((len - 16) / 2, true)));
             }
         }
     }
-    let is_text = |byte: &u8| matches!(byte, b'!'..=b'~' | b' ' | b'\t' | b'\n' | b'\r' | 0x0c);
-    let len = content.len();
-    if !len.is_multiple_of(48) && content.contains(&b'\n') && content.iter().all(is_text) {
-        return None;
+    let has_lines = content.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+    let hex = String::from_utf8_lossy(content).replace([' ', ':', '-'], "");
+    let is_hex = hex.chars().all(|digit| digit.is_ascii_hexdigit())
+        && hex.contains(|digit: char| digit.is_ascii_digit())
+        && hex.contains(|digit: char| digit.is_ascii_alphabetic());
+    if has_lines && is_text(content) || is_hex || is_wide(content) {
+        return Err(Refused::Text);
     }
-    let secret = if !len.is_multiple_of(48) && len.is_multiple_of(80) {
-        32
-    } else {
-        16
-    };
-    Some((content.to_vec(), (secret, false)))
+    match content.len() {
+        len if len.is_multiple_of(48) || len < 48 => Ok((content.to_vec(), (16, false))),
+        len if len.is_multiple_of(80) => Ok((content.to_vec(), (32, false))),
+        _ => Err(Refused::Length),
+    }
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -151,19 +192,19 @@ fuzz_target!(|data: &[u8]| {
     let parsed = KeySet::parse(data, Layout::ATS);
     assert_eq!(parsed.map(drop), as_data.map(drop));
 
-    let found = file::keys(Zeroizing::new(data.to_vec())).expect("there is memory");
+    let found = file::keys(Zeroizing::new(data.to_vec()));
     match (found, read_file(data)) {
-        (None, None) => {}
-        (Some((found, layout)), Some((bytes, order))) => {
+        (Err(NotKeys::Text), Err(Refused::Text)) | (Err(NotKeys::Length(_)), Err(Refused::Length)) => {}
+        (Ok((found, layout)), Ok((bytes, order))) => {
             assert_eq!(*found, bytes);
             match (KeySet::parse(&found, layout), expected(&bytes, order)) {
                 (Ok(set), Ok(keys)) => {
                     check(&set, &keys);
-                    assert_eq!(set.tail, bytes.len() % (16 + 2 * order.0));
+                    assert_eq!(set.tail, 0);
                 }
                 (set, keys) => assert_eq!(set.map(drop), keys.map(drop)),
             }
         }
-        (found, expected) => panic!("{} keys, not {}", found.is_some(), expected.is_some()),
+        (found, expected) => panic!("{:?}, not {:?}", found.map(drop), expected.map(drop)),
     }
 });

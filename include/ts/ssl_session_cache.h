@@ -147,7 +147,8 @@ TSReturnCode TSSslSessionCacheConfigSet(const char *name, const char *value);
  *
  * All settings in the file become active, as with TSSslSessionCacheConfigSet, or none.
  * Settings made by the environment or by TSSslSessionCacheConfigSet stay. A record that is no
- * longer in the file keeps its value.
+ * longer in the file keeps its value. Of two files that are read at the same time, the one that
+ * was opened later wins.
  *
  * To reload a file that has changed, load it again: all sessions that fit are kept. Ticket
  * keys are not read; call TSSslTicketKeyFileLoad(NULL) for them.
@@ -305,12 +306,15 @@ TSReturnCode TSSslSessionInsertBuffer(const TSSslSessionID *sessionid, const cha
  * has the 80-byte keys of nginx: 16 bytes name, 32 bytes HMAC-SHA256 secret, 32 bytes
  * AES-256-CBC key. If it has lines of base64, they are the keys of HAProxy, all of 48 or all
  * of 80 bytes: 16 bytes name, 16 or 32 bytes AES-CBC key, 16 or 32 bytes HMAC-SHA256 secret;
- * the last but one encrypts. Other lines of text are refused. If users other than its owner
- * can read or write the file, a warning is logged.
+ * the last but one encrypts. Other text (with line breaks, in UTF-16, hexadecimal, PEM) is
+ * refused whatever its length, and so is a length that is not that of whole keys; a byte order
+ * mark is skipped. If users other than its owner can read or write the file, a warning is
+ * logged. A debug line says how many keys of which layout are active.
  *
- * The most recent update wins, whether from a file or from TSSslTicketKeyUpdate. A file that
- * has not changed since it was read never brings old keys back: the active keys stay. To
- * return to its keys, touch it.
+ * The most recent update wins, whether from a file or from TSSslTicketKeyUpdate. The file that
+ * was read last never brings old keys back unless it has changed since: the active keys stay.
+ * To return to its keys, touch it. Of two files that are read at the same time, the one that
+ * was opened later wins.
  *
  * Returns:
  *   TS_SUCCESS if the keys in the file are active or the file has not changed, otherwise

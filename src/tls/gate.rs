@@ -74,7 +74,16 @@ impl<const STRIPES: usize> Gate<STRIPES> {
         debug_assert!(done.is_ok());
     }
 
-    /// Whether as many threads are inside, while it is closed.
+    /// Nobody forks, and nobody is inside but so many threads of one stripe.
+    fn reset(&self, stripe: usize, threads: usize) {
+        for inside in &self.inside {
+            inside.store(0, Ordering::SeqCst);
+        }
+        self.inside[stripe].store(threads, Ordering::SeqCst);
+        self.change(|closed| closed & ENDS);
+    }
+
+    /// Whether so many threads are inside, while it is closed.
     fn holds(&self, threads: usize) -> bool {
         let inside = self.inside.iter().map(|n| n.load(Ordering::SeqCst));
         inside.sum::<usize>() == threads
@@ -186,16 +195,36 @@ pub(crate) fn close(patience: Patience) -> Closed {
 
 /// In a forked child: nobody but this thread is inside, and nobody forks.
 pub(crate) fn open_in_child() {
-    for inside in &GATE.inside {
-        inside.store(0, Ordering::SeqCst);
-    }
-    GATE.inside[stripe::mine()].store(own(), Ordering::SeqCst);
-    GATE.change(|closed| closed & ENDS);
+    GATE.reset(stripe::mine(), own());
 }
 
 impl Drop for Closed {
     fn drop(&mut self) {
         GATE.open();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_counts_its_own_thread_only() {
+        let gate = Gate::<3>::new();
+        (0..3).for_each(|stripe| gate.try_enter(stripe).unwrap());
+        gate.close();
+        gate.close();
+        gate.open();
+        assert_eq!(gate.try_enter(1), Err(1));
+        assert!(gate.holds(3));
+        gate.reset(1, 1);
+        assert!(gate.holds(1));
+        gate.leave(1);
+        assert!(gate.holds(0));
+        assert_eq!(gate.try_enter(2), Ok(()));
+        gate.change(|closed| closed | ENDS);
+        gate.reset(0, 0);
+        assert_eq!(gate.try_enter(2), Err(ENDS));
     }
 }
 
