@@ -687,8 +687,7 @@ mod tests {
             .is_some()
     }
 
-    /// Sessions that handshakes use outlive any number that are only copied and stored again,
-    /// whatever is copied and stored again of theirs.
+    /// Sessions that handshakes use, copied and stored again or not, outlive any number of others.
     #[test]
     fn only_handshakes_count_as_use() {
         let cache = cache();
@@ -697,18 +696,22 @@ mod tests {
             insert(&cache, n);
             assert!(look_up(&cache, n, Purpose::Handshake));
         }
-        used.clone().for_each(|n| cache.used(&id(n)));
-        for n in 0..5000 {
-            insert(&cache, n.max(20));
-            assert!(copy(&cache, n.max(20)));
-            insert(&cache, n % 20);
+        for n in used.clone() {
+            cache.used(&id(n));
+            assert!(copy(&cache, n));
+            insert(&cache, n);
+        }
+        for n in 100..5000 {
+            insert(&cache, n);
+            assert!(copy(&cache, n));
+            insert(&cache, n);
         }
         assert!(used.into_iter().all(|n| copy(&cache, n)), "used ones stay");
         assert!(!looked_up.into_iter().any(|n| copy(&cache, n)));
         let count = |counter| cache.shared.stats.get(counter);
         assert_eq!((count(Counter::Hit), count(Counter::MissAbsent)), (20, 0));
         assert_eq!(count(Counter::GetAbsent), 20 * 3);
-        assert_eq!(count(Counter::GetFound), (5000 + 20) * 3);
+        assert_eq!(count(Counter::GetFound), (20 + 4900 + 20) * 3);
     }
 
     #[test]
@@ -716,17 +719,30 @@ mod tests {
         let cache = cache();
         insert(&cache, 0);
         for n in 1..5000 {
-            insert(&cache, n);
-            insert(&cache, 0);
-            if !copy(&cache, 1) {
-                break;
+            if copy(&cache, 0) {
+                insert(&cache, 0);
             }
+            insert(&cache, n);
         }
-        assert!(!copy(&cache, 1), "there is no room for all");
+        assert!(!copy(&cache, 0), "the oldest leaves");
         let stats = &cache.shared.stats;
         let (stored, replaced) = (stats.get(Counter::Stored), stats.get(Counter::Replaced));
         let evicted = stats.get(Counter::Evicted);
+        assert!(replaced > 0);
         assert_eq!((stored - replaced - evicted) as usize, cache.entries());
+    }
+
+    #[test]
+    fn the_same_session_again_takes_the_place_of_one_that_is_over() {
+        let cache = cache();
+        insert(&cache, 0);
+        // The wall clock was set back.
+        let later = Now { wall: 0, up: 200 };
+        let lifetime = Lifetime::new(0, 100, later);
+        cache
+            .insert(&id(0), &0u32.to_le_bytes(), lifetime, later)
+            .unwrap();
+        assert_eq!(cache.copy_der(&id(0), || later, &mut []), Some(4));
     }
 
     #[test]
