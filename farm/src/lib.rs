@@ -5,8 +5,8 @@
 //!
 //! | module | may use |
 //! |---|---|
-//! | `host`, `seal`, `keys::{set, plan}`, `sessions::message` | nothing of ours; `plan`: `set` |
-//! | `boundary`, `log_limit`, `sessions::queue` | `host` |
+//! | `host`, `keys::{set, plan}`, `sessions::message` | nothing of ours; `plan`: `set` |
+//! | `boundary`, `log_limit`, `seal`, `sessions::queue` | `host` |
 //! | `counters`, `sessions::tombstones` | `seal` |
 //! | `config` | `seal`, `keys::plan` |
 //! | `redis`, `sessions::stream` | `config` |

@@ -39,6 +39,12 @@ pub fn register() -> Result<(), Missing> {
     Server::of_process().map_or(Ok(()), |server| Ok(server.register(c"tssession_farm")?))
 }
 
+/// The user whose rights this process has.
+pub fn effective_user() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// The functions of the process.
 pub struct Host {
     log: Log,
