@@ -54,7 +54,7 @@ const MEMBER: &[&str] = &[
 
 const FARM: Table = &[
     ("host", &[]),
-    ("seal", &[]),
+    ("seal", &["host"]),
     ("keys", &[]),
     ("keys::plan", &["keys::set"]),
     ("keys::set", &[]),

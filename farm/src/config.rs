@@ -429,7 +429,8 @@ mod tests {
         for name in ["secret", "password", "secret-new"] {
             file(name, b"0123456789abcdef0123456789abcdef\n", 0o600);
         }
-        file("secret-old", &[8; 40], 0o600);
+        file("secret-old", b"fedcba9876543210fedcba9876543210", 0o440);
+        file("zeros", &[0; 32], 0o600);
         file("ca.pem", &certificate(), 0o644);
         file("empty", b"", 0o600);
         file("newline", b"\n", 0o600);
@@ -605,7 +606,7 @@ mod tests {
             ("password_file = \"none\"", "none: No such file"),
             (
                 "password_file = \"public\"",
-                "public: group or others have access (mode 0644)",
+                "public: others have access, or the group can write (mode 0644)",
             ),
             ("password_file = \"empty\"", "redis.password_file: "),
             ("password_file = \"newline\"", "newline: is empty"),
@@ -671,16 +672,17 @@ mod tests {
                 "short: 31 bytes, must be 32 or more",
             ),
             ("\"secret\"", "\"long\"", "long: more than 4096 bytes"),
+            ("\"secret\"", "\"zeros\"", "zeros: all bytes are equal"),
             ("\"secret\"", "\"folder\"", "folder: not a regular file"),
             (
                 "\"secret\"",
                 "\"public\"",
-                "public: group or others have access (mode 0644)",
+                "public: others have access, or the group can write (mode 0644)",
             ),
             (
                 "\"secret\"",
                 "\"link-to-public\"",
-                "group or others have access (mode 0644)",
+                "others have access, or the group can write (mode 0644)",
             ),
             (
                 "\"secret\"",

@@ -42,6 +42,8 @@ pub enum Counter {
     RefusedTombstone,
     /// Refused: not one session in DER, or the host did not take it.
     RefusedNotASession,
+    /// Refused: a session that may carry early data.
+    RefusedEarlyData,
     /// Gauge: how far Redis's clock is ahead of this machine's, in milliseconds.
     ClockAheadMs,
     /// Times a connection to Redis was made again.
@@ -122,6 +124,7 @@ const METRICS: [Metric<Counter, Counter>; 18] = [
                 ("replayed", RefusedReplayed),
                 ("tombstone", RefusedTombstone),
                 ("not_a_session", RefusedNotASession),
+                ("early_data", RefusedEarlyData),
             ],
         ),
         help: "Messages from Redis that were refused.",

@@ -5,8 +5,8 @@
 //!
 //! | module | may use |
 //! |---|---|
-//! | `host`, `seal`, `keys::{set, plan}`, `sessions::message` | nothing of ours; `plan`: `set` |
-//! | `boundary`, `log_limit`, `sessions::queue` | `host` |
+//! | `host`, `keys::{set, plan}`, `sessions::message` | nothing of ours; `plan`: `set` |
+//! | `boundary`, `log_limit`, `seal`, `sessions::queue` | `host` |
 //! | `counters`, `sessions::tombstones` | `seal` |
 //! | `config` | `seal`, `keys::plan` |
 //! | `redis`, `sessions::stream` | `config` |
@@ -37,7 +37,7 @@ pub use counters::{Counter, Counters};
 pub use host::events::Event;
 pub use host::functions::Missing;
 pub use host::log::Level;
-pub use host::{Host, register};
+pub use host::{Host, NotInserted, register};
 pub use seal::{Kind, Sealer};
 pub use sessions::message::encode_session;
 pub use sessions::stream::partition;

@@ -21,7 +21,7 @@ use openssl::ssl::{
     ShutdownResult, Ssl, SslContext, SslContextBuilder, SslMethod, SslSession, SslStream,
     SslVersion,
 };
-use tssession_farm::{Counter, Counters, Event, Host, Level, Missing, register};
+use tssession_farm::{Counter, Counters, Event, Host, Level, Missing, NotInserted, register};
 use tssession_test_support::{
     TSSESSION, WARNINGS, assert_logged, certificate, library_dir, root, run, scratch,
 };
@@ -226,10 +226,11 @@ fn check_sessions_and_keys(host: &Host, server: &Library) {
     assert_eq!(server.called(), "TSSslSessionGetBuffer(absent, 2048)\n");
 
     let der = session_der(0);
-    assert!(host.insert(b"id", &der));
+    host.insert(b"id", &der).unwrap();
     let called = "TSSslSessionInsert(id, a session, NULL)\n";
     assert_eq!(server.called(), called);
-    assert!(!host.insert(b"refused", &der));
+    let refused = host.insert(b"refused", &der);
+    assert_eq!(refused, Err(NotInserted::NotASession));
     let called = "TSSslSessionInsert(refused, a session, NULL)\n";
     assert_eq!(server.called(), called);
     assert!(host.remove(b"id"));
@@ -296,7 +297,7 @@ fn in_ats_with_libtssession() {
 
     let host = Host::find().unwrap();
     assert!(host.add_hook(hear));
-    assert!(host.insert(b"id", &session_der(0)));
+    host.insert(b"id", &session_der(0)).unwrap();
     assert_eq!(library.stat(c"tssession.session_cache.entries"), 1);
     assert!(host.get_der(b"id").is_some());
     assert!(host.remove(b"id"));
@@ -429,7 +430,7 @@ fn in_libtssession() {
     // Larger than the space that is tried first.
     let large = session_der(6000);
     assert!(large.len() > 6000);
-    assert!(host.insert(b"large", &large));
+    host.insert(b"large", &large).unwrap();
     assert_eq!(**host.get_der(b"large").unwrap(), *large);
 
     let generation = library.stat(c"tssession.ticket_keys.generation");
@@ -460,7 +461,7 @@ fn check_handshakes(host: &Host, library: &Library) -> Vec<u8> {
 
     // Removed, and inserted as another member would: the client resumes.
     assert!(host.remove(&id) && host.get_der(&id).is_none());
-    assert!(host.insert(&id, &der));
+    host.insert(&id, &der).unwrap();
     assert_eq!(**host.get_der(&id).unwrap(), *der);
     let (_, resumed) = visit(&server, &client, Some(&session), true);
     assert!(resumed);
@@ -482,12 +483,18 @@ fn check_what_is_refused(host: &Host, der: &[u8]) {
         openssl_sys::ERR_set_error(openssl_sys::ERR_LIB_SYS, 1, ptr::null());
     }
     for bad in [&b""[..], b"x", &der[..der.len() - 1], &[der, b"x"].concat()] {
-        assert!(!host.insert(b"bad", bad));
+        assert_eq!(host.insert(b"bad", bad), Err(NotInserted::NotASession));
     }
+    let early = SslSession::from_der(der).unwrap();
+    // SAFETY: the session is ours alone.
+    unsafe { openssl_sys::SSL_SESSION_set_max_early_data(early.as_ptr(), 1) };
+    let refused = host.insert(b"bad", &early.to_der().unwrap());
+    assert_eq!(refused, Err(NotInserted::EarlyData));
     assert!(host.get_der(b"bad").is_none());
     assert_eq!(ErrorStack::get().errors().len(), 1);
     for id in [&b""[..], &[1; 33]] {
-        assert!(!host.insert(id, der) && !host.remove(id) && host.get_der(id).is_none());
+        assert_eq!(host.insert(id, der), Err(NotInserted::NotASession));
+        assert!(!host.remove(id) && host.get_der(id).is_none());
     }
 }
 

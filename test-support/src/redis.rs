@@ -40,7 +40,7 @@ impl Redis {
     /// end with those of Redis.
     pub fn settings(&self) -> String {
         let secret = scratch().join("secret");
-        fs::write(&secret, [7; 32]).unwrap();
+        fs::write(&secret, b"0123456789abcdef0123456789abcdef").unwrap();
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         let url = &self.url;
         format!("farm = \"test\"\nsecrets = [\"secret\"]\n[redis]\nurls = [\"{url}\"]\n")

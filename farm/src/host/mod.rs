@@ -39,6 +39,12 @@ pub fn register() -> Result<(), Missing> {
     Server::of_process().map_or(Ok(()), |server| Ok(server.register(c"tssession_farm")?))
 }
 
+/// The user whose rights this process has.
+pub fn effective_user() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// The functions of the process.
 pub struct Host {
     log: Log,
@@ -161,26 +167,19 @@ impl Host {
         None
     }
 
-    /// Inserts a session; false: the bytes are not exactly one session, or the host refused it.
-    pub fn insert(&self, id: &[u8], der: &[u8]) -> bool {
-        let (Some(id), Ok(len)) = (SessionId::new(id), c_long::try_from(der.len())) else {
-            return false;
-        };
-        let mut end = der.as_ptr();
-        // SAFETY: `end` and `len` are those of `der`. The result is null or one reference to
-        // a new session, which the host does not keep. The error queue is this thread's.
-        unsafe {
-            ERR_set_mark();
-            let session = openssl_sys::d2i_SSL_SESSION(ptr::null_mut(), &mut end, len);
-            ERR_pop_to_mark();
-            if session.is_null() {
-                return false;
-            }
-            // It reads as much as it needs, and does not report that there is more.
-            let inserted = end == der.as_ptr_range().end
-                && (self.sessions.insert)(&id, session.cast(), ptr::null_mut()) == SUCCESS;
-            openssl_sys::SSL_SESSION_free(session);
-            inserted
+    /// Inserts a session.
+    pub fn insert(&self, id: &[u8], der: &[u8]) -> Result<(), NotInserted> {
+        let id = SessionId::new(id).ok_or(NotInserted::NotASession)?;
+        let session = Session::decode(der).ok_or(NotInserted::NotASession)?;
+        if session.may_carry_early_data() {
+            return Err(NotInserted::EarlyData);
+        }
+        // SAFETY: both live during the call, and the host does not keep the session.
+        let result = unsafe { (self.sessions.insert)(&id, session.0.cast(), ptr::null_mut()) };
+        if result == SUCCESS {
+            Ok(())
+        } else {
+            Err(NotInserted::NotASession)
         }
     }
 
@@ -243,6 +242,54 @@ impl Host {
                 statistics.set(*statistic, value);
             }
         }
+    }
+}
+
+/// Why a session was not inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotInserted {
+    /// The bytes are not exactly one session, or the host refused it.
+    NotASession,
+    /// It may carry early data: where several members have it, each accepts that data once.
+    EarlyData,
+}
+
+/// Whether these DER bytes are a session that may carry early data.
+pub fn may_carry_early_data(der: &[u8]) -> bool {
+    Session::decode(der).is_some_and(|session| session.may_carry_early_data())
+}
+
+/// A decoded session of its own, not one that a connection has.
+struct Session(*mut openssl_sys::SSL_SESSION);
+
+impl Session {
+    /// `None`: the bytes are not exactly one session.
+    fn decode(der: &[u8]) -> Option<Self> {
+        let len = c_long::try_from(der.len()).ok()?;
+        let mut end = der.as_ptr();
+        // SAFETY: `end` and `len` are those of `der`. The result is null or one reference to
+        // a new session. The error queue is this thread's.
+        let session = unsafe {
+            ERR_set_mark();
+            let session = openssl_sys::d2i_SSL_SESSION(ptr::null_mut(), &mut end, len);
+            ERR_pop_to_mark();
+            session
+        };
+        let session = (!session.is_null()).then_some(Self(session))?;
+        // It reads as much as it needs, and does not report that there is more.
+        (end == der.as_ptr_range().end).then_some(session)
+    }
+
+    fn may_carry_early_data(&self) -> bool {
+        // SAFETY: the session is this one's.
+        unsafe { openssl_sys::SSL_SESSION_get_max_early_data(self.0) > 0 }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // SAFETY: the reference is this one's.
+        unsafe { openssl_sys::SSL_SESSION_free(self.0) }
     }
 }
 

@@ -1,9 +1,9 @@
-//! The secret of a farm, and files that only their owner may read.
+//! The secret of a farm, and files that are closed to others.
 
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use openssl::error::ErrorStack;
@@ -12,6 +12,8 @@ use openssl::memcmp;
 use openssl::pkey::Id;
 use openssl::pkey_ctx::PkeyCtx;
 use zeroize::Zeroizing;
+
+use crate::host::effective_user;
 
 /// The fewest bytes of a secret.
 const SECRET_MIN: usize = 32;
@@ -22,7 +24,24 @@ const SECRET_MAX: usize = 4096;
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
-/// Reads a file that only its owner has access to.
+/// Whether nobody but `user`, root and those whom root lets read can know or change a file.
+/// Credentials of systemd and volumes of Kubernetes are root's, with mode 0440.
+fn check_private(mode: u32, owner: u32, user: u32) -> Result<(), String> {
+    let mode = mode & 0o7777;
+    if mode & 0o027 != 0 {
+        return Err(format!(
+            "others have access, or the group can write (mode {mode:04o}): chmod 0600, 0400 or 0440"
+        ));
+    }
+    if owner != 0 && owner != user {
+        return Err(format!(
+            "belongs to user {owner}: chown to root or to user {user}, which this process is"
+        ));
+    }
+    Ok(())
+}
+
+/// Reads a file that is closed to others.
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let from_system = |error: io::Error| error.to_string();
     // Does not wait for the other end of a FIFO.
@@ -35,12 +54,7 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     if !metadata.is_file() {
         return Err("not a regular file".into());
     }
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(format!(
-            "group or others have access (mode {mode:04o}): chmod 0600 or 0400"
-        ));
-    }
+    check_private(metadata.mode(), metadata.uid(), effective_user())?;
     // Of full length from the start: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(vec![0; SECRET_MAX + 1]);
     let mut len = 0;
@@ -69,6 +83,9 @@ impl Secret {
         if bytes.len() < SECRET_MIN {
             let len = bytes.len();
             return Err(format!("{len} bytes, must be {SECRET_MIN} or more"));
+        }
+        if bytes.iter().all(|byte| *byte == bytes[0]) {
+            return Err("all bytes are equal: head -c 32 /dev/urandom makes a secret".into());
         }
         Ok(Self(bytes))
     }
@@ -110,7 +127,7 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::PathBuf;
 
     use super::*;
@@ -139,7 +156,8 @@ mod tests {
 
     fn secret_file(folder: &Path, len: usize, mode: u32) -> PathBuf {
         let path = folder.join(format!("{len}-{mode:o}"));
-        fs::write(&path, vec![b'\n'; len]).unwrap();
+        let bytes: Vec<u8> = (0..len).map(|n| n as u8).collect();
+        fs::write(&path, bytes).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
     }
@@ -148,12 +166,20 @@ mod tests {
     fn a_secret_is_a_private_file_of_enough_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let read = |len, mode| Secret::read(&secret_file(folder.path(), len, mode));
-        for (len, mode) in [(32, 0o600), (32, 0o400), (33, 0o700), (SECRET_MAX, 0o600)] {
+        for (len, mode) in [
+            (32, 0o600),
+            (32, 0o400),
+            (32, 0o440),
+            (32, 0o640),
+            (33, 0o700),
+            (SECRET_MAX, 0o600),
+        ] {
             assert_eq!(read(len, mode).unwrap().0.len(), len);
         }
-        for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644] {
+        for mode in [0o604, 0o620, 0o602, 0o660, 0o601, 0o644, 0o444] {
             let error = read(32, mode).unwrap_err();
-            assert!(error.starts_with(&format!("group or others have access (mode {mode:04o})")));
+            let expected = format!("others have access, or the group can write (mode {mode:04o})");
+            assert!(error.starts_with(&expected), "{error}");
         }
         for len in [0, 1, 31] {
             let error = read(len, 0o600).unwrap_err();
@@ -161,6 +187,54 @@ mod tests {
         }
         let error = read(SECRET_MAX + 1, 0o600).unwrap_err();
         assert_eq!(error, "more than 4096 bytes");
+    }
+
+    #[test]
+    fn a_private_file_is_roots_or_of_this_user() {
+        assert_eq!(check_private(0o100440, 0, 1000), Ok(()));
+        assert_eq!(check_private(0o100440, 1000, 1000), Ok(()));
+        let error = check_private(0o100400, 1001, 1000).unwrap_err();
+        assert!(error.starts_with("belongs to user 1001: "), "{error}");
+        let error = check_private(0o100400, 1001, 0).unwrap_err();
+        assert!(error.starts_with("belongs to user 1001: "), "{error}");
+    }
+
+    /// Kubernetes: the name is a link into a directory that is a link, and changes.
+    #[test]
+    fn a_mounted_secret_is_read_from_where_its_links_lead_now() {
+        let folder = tempfile::tempdir().unwrap();
+        for version in ["1", "2"] {
+            let directory = folder.path().join(version);
+            fs::create_dir(&directory).unwrap();
+            let file = directory.join("secret");
+            fs::write(&file, format!("{version}123456789abcdef0123456789abcdef")).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o440)).unwrap();
+        }
+        let data = folder.path().join("..data");
+        let name = folder.path().join("secret");
+        symlink("..data/secret", &name).unwrap();
+        for version in ["1", "2"] {
+            let next = folder.path().join("..next");
+            symlink(version, &next).unwrap();
+            fs::rename(&next, &data).unwrap();
+            assert!(
+                Secret::read(&name)
+                    .unwrap()
+                    .0
+                    .starts_with(version.as_bytes())
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_all_equal_are_no_secret() {
+        for bytes in [vec![0; 32], vec![7; 32], vec![b'a'; 100]] {
+            let error = Secret::new(Zeroizing::new(bytes)).unwrap_err();
+            assert!(error.starts_with("all bytes are equal"), "{error}");
+        }
+        let mut bytes = vec![0; 32];
+        bytes[31] = 1;
+        assert!(Secret::new(Zeroizing::new(bytes)).is_ok());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::counters::Counter;
 use crate::host::events::Event;
 use crate::host::log::Level;
+use crate::host::may_carry_early_data;
 use crate::log_limit::Topic;
 use crate::member::Member;
 use crate::redis::link::{self, Backoff, Link};
@@ -124,6 +125,8 @@ impl Publisher {
                 (Kind::Removal, message::encode_removal(id))
             }
             Event::New => match member.host.get_der(id) {
+                // Each member would accept its early data once.
+                Some(der) if may_carry_early_data(&der) => return,
                 Some(der) => (Kind::Session, message::encode_session(id, &der)),
                 None if attempts < ATTEMPTS && self.early.len() < BATCH * 8 => {
                     let next = Instant::now() + BETWEEN_ATTEMPTS;

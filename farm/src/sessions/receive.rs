@@ -7,6 +7,7 @@ use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{RedisResult, Value, cmd};
 
 use crate::counters::Counter;
+use crate::host::NotInserted;
 use crate::member::Member;
 use crate::redis::link::Link;
 use crate::seal::{Kind, Opened, Opener};
@@ -205,10 +206,10 @@ fn insert(member: &Member, opener: &Opener, opened: &Opened) {
     if member.is_removed(id, &opened.header) {
         return counters.count(Counter::RefusedTombstone);
     }
-    let counter = if member.host.insert(id, der) {
-        Counter::Inserted
-    } else {
-        Counter::RefusedNotASession
+    let counter = match member.host.insert(id, der) {
+        Ok(()) => Counter::Inserted,
+        Err(NotInserted::NotASession) => Counter::RefusedNotASession,
+        Err(NotInserted::EarlyData) => Counter::RefusedEarlyData,
     };
     counters.count(counter);
 }

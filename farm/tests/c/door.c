@@ -113,6 +113,29 @@ the_boundary(void)
   CHECK_INT(value, 0);
 }
 
+/* A session that may carry early data is not published: what comes after it is. */
+static void
+early_data_stays(SSL_CTX *server, SSL_CTX *client)
+{
+  SSL_CTX *early_server = tls_server(TLS1_3_VERSION);
+  SSL_CTX *early_client = tls_client(TLS1_3_VERSION);
+  SSL_SESSION *session  = NULL;
+  long long before      = counter(PUBLISHED);
+  SSL_CTX_set_max_early_data(early_server, 1000);
+  REQUIRE(TSSslSessionCacheAttach((TSSslContext)early_server) == TS_SUCCESS);
+  CHECK_INT(tls_visit(early_server, early_client, NULL, TLS_CLEAN, &session), 0);
+  CHECK(SSL_SESSION_get_max_early_data(session) > 0);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
+  for (int i = 0; i < 3000 && counter(PUBLISHED) == before; i++) {
+    usleep(10000);
+  }
+  usleep(100000);
+  CHECK_INT(counter(PUBLISHED), before + 1);
+  SSL_SESSION_free(session);
+  SSL_CTX_free(early_server);
+  SSL_CTX_free(early_client);
+}
+
 int
 main(int argc, char *argv[])
 {
@@ -142,6 +165,7 @@ main(int argc, char *argv[])
     usleep(10000);
   }
   CHECK_INT(counter(PUBLISHED), 1);
+  early_data_stays(server, client);
   CHECK_INT(counter("plugin.tssession_farm.missing"), 0);
   SSL_CTX_free(server);
   SSL_CTX_free(client);
