@@ -15,8 +15,8 @@ mod man;
 
 use header::{declarations, write_all};
 
-/// Rises when a caller built against an older version cannot use a newer one. The
-/// Makefile reads it here.
+/// Rises when a caller built against an older version cannot use a newer one.
+/// mk/install.mk reads it here.
 const SOVERSION: &str = "0";
 
 const LICENSE: &str = "SPDX-License-Identifier: Apache-2.0";

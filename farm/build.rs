@@ -15,7 +15,7 @@ mod man;
 
 use header::{declarations, write_all};
 
-/// As in the library's own build.rs. The Makefile reads it here.
+/// As in the library's own build.rs. mk/install.mk reads it here.
 const SOVERSION: &str = "0";
 
 const LICENSE: &str = "SPDX-License-Identifier: Apache-2.0";

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+
+##@ Install
+
+# The files are used in PREFIX and the directories below it. DESTDIR is put before these while
+# the files are copied, and appears in none of them.
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
+soversion_in = $(shell sed -n 's/^const SOVERSION: &str = "\(.*\)";$$/\1/p' $(1))
+SOVERSION := $(call soversion_in,build.rs)
+FARM_SOVERSION := $(call soversion_in,farm/build.rs)
+so = libtssession.so
+farm_so = libtssession_farm.so
+
+install_dirs = PREFIX LIBDIR INCLUDEDIR MANDIR DOCDIR
+# Checked before anything is written or removed, because make and the shell expand these.
+plain = $(shell printf '%s\n' '$(subst ','"'"',$($(1)))' | LC_ALL=C grep -qx '[A-Za-z0-9_./+@:~-]*' && echo yes)
+absolute = $(foreach dir,$(install_dirs) DESTDIR,\
+  $(if $(call plain,$(dir)),,$(error $(dir) must be of letters, digits and _./+@:~- only)))$(foreach \
+  dir,$(install_dirs),$(if $(filter /%,$($(dir))),,$(error $(dir) must be an absolute path, not "$($(dir))")))
+# ATS has a ts/ts.h too: ours is in a separate directory.
+headerdir = $(INCLUDEDIR)/tssession
+cmakedir = $(LIBDIR)/cmake/tssession
+docdir = $(DOCDIR)/tssession
+pkgconfigdir = $(LIBDIR)/pkgconfig
+below_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
+from_cmake = $(shell realpath -ms --relative-to=$(cmakedir) $(1))
+fill = sed -e 's|@VERSION@|$(VERSION)|; s|@PREFIX@|$(PREFIX)|' \
+  -e 's|@SOVERSION@|$(SOVERSION)|; s|@FARM_SOVERSION@|$(FARM_SOVERSION)|' \
+  -e 's|@LIBDIR@|$(call below_prefix,$(LIBDIR))|; s|@INCLUDEDIR@|$(call below_prefix,$(INCLUDEDIR))|' \
+  -e 's|@TO_LIBDIR@|$(call from_cmake,$(LIBDIR))|; s|@TO_INCLUDEDIR@|$(call from_cmake,$(INCLUDEDIR))|'
+# A staged copy is not for this machine's loader.
+tell_loader = [ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
+
+# Libraries that another user built are installed as they are: under sudo, cargo would build
+# them again as root, or not be found.
+built_by_another := $(shell [ ! -e $(release)/$(so) ] || [ -O $(release)/$(so) ] || echo yes)
+all_are_built = $(foreach file,$(libraries),$(if $(wildcard $(file)),,$(error $(file) is missing: run make first)))
+
+# $(call install_library,FILE,SOVERSION): installs it under the names that loader and linker look for.
+define install_library
+install -m 755 $(release)/$(1) $(DESTDIR)$(LIBDIR)/$(1).$(VERSION)
+ln -sf $(1).$(VERSION) $(DESTDIR)$(LIBDIR)/$(1).$(2)
+ln -sf $(1).$(2) $(DESTDIR)$(LIBDIR)/$(1)
+endef
+installed_library = $(addprefix $(DESTDIR)$(LIBDIR)/,$(1) $(1).$(2) $(1).$(VERSION))
+
+install: $(if $(built_by_another),,$(libraries))  ## install into PREFIX, /usr/local
+	$(absolute)$(all_are_built)install -d -m 755 \
+	  $(addprefix $(DESTDIR),$(pkgconfigdir) $(cmakedir) $(headerdir)/ts $(MANDIR)/man3 $(docdir))
+	$(call install_library,$(so),$(SOVERSION))
+	$(call install_library,$(farm_so),$(FARM_SOVERSION))
+	install -m 644 include/ts/*.h $(DESTDIR)$(headerdir)/ts
+	install -m 644 man/*.3 $(DESTDIR)$(MANDIR)/man3
+	install -m 644 farm/farm.example.toml $(DESTDIR)$(docdir)
+	$(fill) packaging/tssession.pc.in >$(DESTDIR)$(pkgconfigdir)/tssession.pc
+	$(fill) packaging/tssession-farm.pc.in >$(DESTDIR)$(pkgconfigdir)/tssession-farm.pc
+	$(fill) packaging/tssessionConfig.cmake.in >$(DESTDIR)$(cmakedir)/tssessionConfig.cmake
+	$(fill) packaging/tssessionConfigVersion.cmake.in >$(DESTDIR)$(cmakedir)/tssessionConfigVersion.cmake
+	chmod 644 $(DESTDIR)$(pkgconfigdir)/tssession*.pc $(DESTDIR)$(cmakedir)/*
+	$(tell_loader)
+
+uninstall:  ## remove what install installed
+	$(absolute)rm -f $(call installed_library,$(so),$(SOVERSION)) $(call installed_library,$(farm_so),$(FARM_SOVERSION))
+	rm -f $(addprefix $(DESTDIR)$(pkgconfigdir)/,tssession.pc tssession-farm.pc)
+	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,$(notdir $(wildcard man/*.3)))
+	rm -rf $(DESTDIR)$(headerdir) $(DESTDIR)$(cmakedir) $(DESTDIR)$(docdir)
+	$(tell_loader)
+
+installcheck:  ## build the examples with the installed files, and run them
+	@$(absolute)$(foreach name,DESTDIR VERSION SOVERSION FARM_SOVERSION CC $(install_dirs),$(name)='$($(name))') packaging/installcheck.sh
+
+install-test: deps-test $(libraries)  ## test these three
+	MAKE='$(MAKE)' packaging/install-test.sh $(libraries)

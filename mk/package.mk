@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+
+##@ Debian packages
+
+# debhelper leaves its work in debian/.
+debhelper_files = debian/.debhelper debian/debhelper-build-stamp debian/files debian/*.substvars \
+  debian/*.debhelper debian/*.debhelper.log debian/tmp debian/libtssession0 debian/libtssession-farm0 debian/libtssession-dev
+
+deb: deps-deb $(libraries)  ## build the packages into target/deb
+	rm -rf target/deb $(debhelper_files)
+	mkdir -p target/deb
+	$(MAKE) -f debian/rules binary DEB_DIR=target/deb
+	rm -rf $(debhelper_files)
+	lintian --allow-root --fail-on error target/deb/*.deb
+
+deb-test: deps-deb-test deb  ## test the packages in a clean Debian
+	packaging/deb-test.sh target/deb target/deb-test
