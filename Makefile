@@ -76,11 +76,12 @@ clean:  ## remove target/
 
 ##@ Source
 
-lint: deps-lint  ## check formatting, clippy with warnings denied, shell scripts
+lint: deps-lint  ## check formatting, clippy and rustdoc with warnings denied, shell scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --all-targets --features tssession/inject-faults -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --workspace --no-deps
 	! grep -nE '^[a-z0-9-]+:' Makefile mk/*.mk | grep -v '  ## '
 	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc \
