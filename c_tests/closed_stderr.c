@@ -25,7 +25,6 @@ static const struct {
   {"closed at load", 0, 0},
   {"closed later", 0, 0},
   {"a connection", 0, 0},
-  {"for itself", 0, 0},
   {"freopen", 0, 1},
   {"dup2", 0, 1},
 };
@@ -48,14 +47,11 @@ be_host(const char *way, const char *second)
   api_open();
   if (strcmp(way, "closed later") == 0) {
     close(STDERR_FILENO);
-    take_place(open(second, O_RDWR | O_CREAT, 0600));
+    take_place(open(second, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   } else if (strcmp(way, "a connection") == 0) {
     close(STDERR_FILENO);
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
     take_place(ends[0]);
-  } else if (strcmp(way, "for itself") == 0) {
-    close(STDERR_FILENO);
-    take_place(open(second, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
   } else if (strcmp(way, "freopen") == 0) {
     REQUIRE(freopen(second, "w", stderr) != NULL);
   } else if (strcmp(way, "dup2") == 0) {

@@ -307,8 +307,8 @@ TSReturnCode TSSslSessionInsertBuffer(const TSSslSessionID *sessionid, const cha
  * AES-256-CBC key. If it has lines of base64, they are the keys of HAProxy, all of 48 or all
  * of 80 bytes: 16 bytes name, 16 or 32 bytes AES-CBC key, 16 or 32 bytes HMAC-SHA256 secret;
  * the last but one encrypts. Other text (with line breaks, in UTF-16, hexadecimal, PEM) is
- * refused whatever its length, and so is a length that is not that of whole keys; a byte order
- * mark is skipped. If users other than its owner can read or write the file, a warning is
+ * refused whatever its length, and so are keys with a line break behind them; a byte order mark
+ * is skipped. If users other than its owner can read or write the file, a warning is
  * logged. A debug line says how many keys of which layout are active.
  *
  * The most recent update wins, whether from a file or from TSSslTicketKeyUpdate. The file that

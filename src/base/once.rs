@@ -69,6 +69,7 @@ pub struct Once<T> {
 // the only `Making`, before `is_made` lets others see it.
 unsafe impl<T: Send + Sync> Sync for Once<T> {}
 
+#[allow(clippy::new_without_default)] // They are made at compile time.
 impl<T> Once<T> {
     /// An empty place.
     pub const fn new() -> Self {
@@ -114,6 +115,7 @@ pub fn try_make_once<T>(place: &Once<T>, make: impl FnOnce() -> Option<T>) -> Op
 /// None is ever dropped.
 pub struct Current<T>(AtomicPtr<T>);
 
+#[allow(clippy::new_without_default)] // As above.
 impl<T: Send + Sync + 'static> Current<T> {
     /// An empty place.
     pub const fn new() -> Self {

@@ -27,9 +27,15 @@ pub fn wipe(bytes: &mut [u8]) {
 /// The file that stderr was when the library was loaded: device and inode; 0 and 0: none.
 static STDERR_AT_LOAD: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// Notes what stderr is, for [`write_stderr`].
+/// Notes what stderr is, for [`write_stderr`]. A file that can be read too is none: a host that
+/// has closed stderr before it loaded the library may have opened a database since.
 pub fn note_stderr() {
-    if let Some(file) = stat_stderr() {
+    let Some(file) = stat_stderr() else {
+        return;
+    };
+    // SAFETY: it only asks.
+    let status = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL) };
+    if file.st_mode & libc::S_IFMT != libc::S_IFREG || status & libc::O_ACCMODE == libc::O_WRONLY {
         STDERR_AT_LOAD[0].store(file.st_dev, Ordering::Relaxed);
         STDERR_AT_LOAD[1].store(file.st_ino, Ordering::Relaxed);
     }
@@ -44,32 +50,20 @@ fn stat_stderr() -> Option<libc::stat> {
 }
 
 /// Whether stderr is for log lines. Where a host has closed it, the next file that it opens has
-/// its number: a database, a client's connection.
+/// its number.
 ///
-/// Never again if it was closed when the library was loaded. A device, which a terminal and
-/// /dev/null are, is for lines; a file or a pipe if nothing can be read from it, which a log is
-/// written to; anything else, such as the journal's socket, only as long as it is the one of the
-/// beginning. What a host puts in its place with dup2 or freopen survives an exec; most of what
-/// libraries open does not.
+/// Never if there was none when the library was loaded. What has taken its place since is for
+/// lines if it survives an exec and is not a connection: that is how dup2 and freopen leave a log,
+/// and not how most libraries open their files.
 fn is_stderr_for_lines() -> bool {
     let at_load = STDERR_AT_LOAD.each_ref().map(|it| it.load(Ordering::Relaxed));
     let Some(file) = stat_stderr().filter(|_| at_load != [0, 0]) else {
         return false;
     };
-    let is_same = at_load == [file.st_dev, file.st_ino];
-    // SAFETY: these only ask.
-    let (descriptor, status) = unsafe {
-        (
-            libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD),
-            libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL),
-        )
-    };
-    (is_same || descriptor & libc::FD_CLOEXEC == 0)
-        && match file.st_mode & libc::S_IFMT {
-            libc::S_IFCHR => true,
-            libc::S_IFREG | libc::S_IFIFO => status & libc::O_ACCMODE == libc::O_WRONLY,
-            _ => is_same,
-        }
+    // SAFETY: it only asks.
+    let descriptor = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD) };
+    at_load == [file.st_dev, file.st_ino]
+        || descriptor & libc::FD_CLOEXEC == 0 && file.st_mode & libc::S_IFMT != libc::S_IFSOCK
 }
 
 /// Writes a line to stderr, if that is for lines, in one piece and without a lock: another thread

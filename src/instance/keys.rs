@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use crate::base::alloc::{NoMemory, Shared, os_string};
 use crate::base::files::{self, Content, FileError};
 use crate::base::spin::{Patience, lock, try_lock};
-use crate::keys::file::{self, LastRead, NotKeys, Stamp};
+use crate::keys::file::{self, LastRead, Stamp};
 use crate::keys::ring::{KeyError, KeyRing, KeySet, Layout};
 use crate::report::counters::{Counter, Stats};
 use crate::settings::table::{Config, Record};
@@ -25,10 +25,8 @@ pub enum KeyFileError {
     File(PathBuf, FileError),
     /// Its content is not a set of keys.
     Keys(PathBuf, KeyError),
-    /// Its content is text, but not lines of base64 of keys.
+    /// Its content is text, but not lines of base64 of keys; or keys and a line break.
     Text(PathBuf),
-    /// Its content has this length, which is not that of whole keys.
-    Length(PathBuf, usize),
     /// The allocator had nothing left.
     NoMemory,
 }
@@ -47,12 +45,7 @@ impl fmt::Display for KeyFileError {
             Self::Keys(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Text(path) => write!(
                 f,
-                "{}: text, but not lines of base64 of 48 or of 80 bytes each",
-                path.display()
-            ),
-            Self::Length(path, len) => write!(
-                f,
-                "{}: {len} bytes, which are not whole keys of 48 or of 80 bytes",
+                "{}: text, but not lines of base64 of 48 or of 80 bytes each; or keys and a line break",
                 path.display()
             ),
             Self::NoMemory => NoMemory.fmt(f),
@@ -134,11 +127,8 @@ impl TicketKeys {
             Err(error) => return Err(KeyFileError::File(path, error)),
         };
         let stamp = Stamp::new(&metadata, &bytes, &self.hasher);
-        let (keys, layout) = match file::keys(bytes) {
-            Ok(keys) => keys,
-            Err(NotKeys::Text) => return Err(KeyFileError::Text(path)),
-            Err(NotKeys::Length(len)) => return Err(KeyFileError::Length(path, len)),
-            Err(NotKeys::NoMemory) => return Err(KeyFileError::NoMemory),
+        let Some((keys, layout)) = file::keys(bytes)? else {
+            return Err(KeyFileError::Text(path));
         };
         let (keys, summary) = match self.parse(&keys, layout) {
             Ok(parsed) => parsed,

@@ -9,7 +9,7 @@ use base64::engine::{Engine, general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use crate::base::alloc::{self, NoMemory};
-use crate::keys::ring::{KEY_LEN, Layout};
+use crate::keys::ring::Layout;
 
 /// A file as it was when it was read.
 #[derive(PartialEq, Eq)]
@@ -61,23 +61,6 @@ pub fn is_open_to_others(metadata: &Metadata) -> bool {
 /// A run of keys, wiped when dropped, and their layout.
 pub type Keys = (Zeroizing<Vec<u8>>, Layout);
 
-/// Why the content of a file is not keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotKeys {
-    /// Text, whose letters would be keys that anybody can read.
-    Text,
-    /// So many bytes are not whole keys.
-    Length(usize),
-    /// The allocator had nothing left.
-    NoMemory,
-}
-
-impl From<NoMemory> for NotKeys {
-    fn from(_: NoMemory) -> Self {
-        Self::NoMemory
-    }
-}
-
 /// What a file of keys holds, behind a byte order mark or without one.
 ///
 /// * Bytes, of which 48 are a key, as ATS has them. Only where the length is a multiple of
@@ -85,28 +68,31 @@ impl From<NoMemory> for NotKeys {
 /// * Lines of base64, each a key of 48 or each one of 80 bytes, as HAProxy has them. There
 ///   the last but one encrypts, and the last is one that the others have not begun with.
 ///
-/// Other text is refused: what has line breaks, and hexadecimal digits. Letters without a line
-/// break that fill keys are keys: ATS's manual makes such files.
-pub fn keys(mut content: Zeroizing<Vec<u8>>) -> Result<Keys, NotKeys> {
+/// `None` for other text, whose letters would be keys that anybody can read: what has line breaks,
+/// hexadecimal digits, and keys with a line break behind them. Letters without a line break that
+/// fill keys are keys: ATS's manual makes such files.
+pub fn keys(mut content: Zeroizing<Vec<u8>>) -> Result<Option<Keys>, NoMemory> {
     if content.starts_with(UTF8_BOM) && is_text(&content) {
         content.drain(..UTF8_BOM.len());
     }
     if let Some(keys) = lines_of_base64(&content)? {
-        return Ok(keys);
+        return Ok(Some(keys));
     }
+    let layout_of = |len: usize| {
+        let mut layouts = [Layout::ATS, Layout::NGINX_256].into_iter();
+        layouts.find(|layout| len.is_multiple_of(layout.key_len()))
+    };
+    let layout = layout_of(content.len());
     let has_lines = content.contains(&b'\n') || content.contains(&b'\r');
-    if has_lines && is_text(&content) || is_hex(&content) || is_utf16(&content) {
-        return Err(NotKeys::Text);
+    let ends_in_line = layout.is_none()
+        && [&b"\n"[..], b"\r\n"].iter().any(|line_break| {
+            let keys = content.strip_suffix(*line_break);
+            keys.is_some_and(|keys| layout_of(keys.len()).is_some())
+        });
+    if has_lines && is_text(&content) || ends_in_line || is_hex(&content) || is_utf16(&content) {
+        return Ok(None);
     }
-    let layout = [Layout::ATS, Layout::NGINX_256]
-        .into_iter()
-        .find(|layout| content.len().is_multiple_of(layout.key_len()));
-    match layout {
-        Some(layout) => Ok((content, layout)),
-        // Not one whole key, whatever the layout.
-        None if content.len() < KEY_LEN => Ok((content, Layout::ATS)),
-        None => Err(NotKeys::Length(content.len())),
-    }
+    Ok(Some((content, layout.unwrap_or(Layout::ATS))))
 }
 
 const UTF8_BOM: &[u8] = b"\xef\xbb\xbf";
@@ -252,28 +238,29 @@ mod tests {
     }
 
     /// What came of a file of these bytes.
-    fn read(content: &[u8]) -> Result<(Vec<u8>, Layout), NotKeys> {
-        keys(Zeroizing::new(content.to_vec())).map(|(keys, layout)| (keys.to_vec(), layout))
+    fn read(content: &[u8]) -> Option<(Vec<u8>, Layout)> {
+        let keys = keys(Zeroizing::new(content.to_vec())).unwrap();
+        keys.map(|(keys, layout)| (keys.to_vec(), layout))
     }
 
     #[test]
     fn the_length_tells_the_layout_and_48_is_the_rule() {
         for (len, layout) in [
-            (0, Ok(Layout::ATS)),
-            (47, Ok(Layout::ATS)),
-            (48, Ok(Layout::ATS)),
-            (49, Err(NotKeys::Length(49))),
-            (79, Err(NotKeys::Length(79))),
-            (80, Ok(Layout::NGINX_256)),
-            (81, Err(NotKeys::Length(81))),
-            (96, Ok(Layout::ATS)),
-            (160, Ok(Layout::NGINX_256)),
-            (240, Ok(Layout::ATS)),
-            (400, Ok(Layout::NGINX_256)),
+            (0, Layout::ATS),
+            (47, Layout::ATS),
+            (48, Layout::ATS),
+            (49, Layout::ATS),
+            (79, Layout::ATS),
+            (80, Layout::NGINX_256),
+            (81, Layout::ATS),
+            (96, Layout::ATS),
+            (160, Layout::NGINX_256),
+            (240, Layout::ATS),
+            (400, Layout::NGINX_256),
         ] {
             for byte in [b'a', 0xa5] {
                 let content = vec![byte; len];
-                let expected = layout.map(|layout| (content.clone(), layout));
+                let expected = Some((content.clone(), layout));
                 assert_eq!(read(&content), expected, "{len} bytes");
             }
         }
@@ -286,7 +273,7 @@ mod tests {
             repeats in 1usize..4,
         ) {
             let content = content.repeat(repeats);
-            prop_assert_eq!(read(&content), Ok((content, Layout::ATS)));
+            prop_assert_eq!(read(&content), Some((content, Layout::ATS)));
         }
     }
 
@@ -309,8 +296,8 @@ mod tests {
                 let given: Vec<_> = given.iter().map(Vec::as_slice).collect();
                 let order: Vec<u8> = order.iter().flat_map(|byte| key(*byte)).collect();
                 let given = lines(&given);
-                assert_eq!(read(&given), Ok((order.clone(), layout)));
-                assert_eq!(read(&[UTF8_BOM, &given].concat()), Ok((order, layout)));
+                assert_eq!(read(&given), Some((order.clone(), layout)));
+                assert_eq!(read(&[UTF8_BOM, &given].concat()), Some((order, layout)));
             }
         }
         // As they come from another system, and without the last line's end.
@@ -358,11 +345,16 @@ mod tests {
             utf16(&four, u16::to_le_bytes, &[]),
             b"\n".to_vec(),
         ];
+        let with_break = |len, line_break: &[u8]| [&vec![0xa5; len], line_break].concat();
+        for len in [48, 80, 96, 240] {
+            assert_eq!(read(&with_break(len, b"\n")), None);
+            assert_eq!(read(&with_break(len, b"\r\n")), None);
+        }
         for text in texts {
             // And so much of it that it fills keys.
             let filled = text.repeat(48);
             for text in [&text, &filled, &[UTF8_BOM, &text].concat()] {
-                assert_eq!(read(text), Err(NotKeys::Text), "{}", text.escape_ascii());
+                assert_eq!(read(text), None, "{}", text.escape_ascii());
             }
         }
         // Letters that fill keys, and bytes that have a line break.
@@ -370,12 +362,12 @@ mod tests {
         let mut bytes = [0xa5; 96].to_vec();
         bytes[95] = b'\n';
         for content in [&letters, &bytes] {
-            assert_eq!(read(content), Ok((content.clone(), Layout::ATS)));
+            assert_eq!(read(content), Some((content.clone(), Layout::ATS)));
         }
         let marked = [UTF8_BOM, &letters].concat();
-        assert_eq!(read(&marked), Ok((letters, Layout::ATS)));
+        assert_eq!(read(&marked), Some((letters, Layout::ATS)));
         // Bytes that begin as a mark does are no text for that.
         bytes[..3].copy_from_slice(UTF8_BOM);
-        assert_eq!(read(&bytes), Ok((bytes, Layout::ATS)));
+        assert_eq!(read(&bytes), Some((bytes, Layout::ATS)));
     }
 }
