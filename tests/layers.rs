@@ -88,10 +88,7 @@ const FARM: Table = &[
             "sessions::receive",
         ],
     ),
-    (
-        "ffi",
-        &["boundary", "config", "counters", "host", "member", "start"],
-    ),
+    ("ffi", &["boundary", "config", "host", "start"]),
 ];
 
 /// The path of a module from the crate's root.

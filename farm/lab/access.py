@@ -4,6 +4,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 
 import os
+import re
 import ssl
 import subprocess
 import time
@@ -19,6 +20,9 @@ WRONG_PASSWORD = "staple-of-the-battery"
 # What docs/farm.md says a user needs, and what it needs beyond that with a Cluster or Sentinels.
 COMMANDS = "+xadd +xread +xrevrange +xtrim +eval +get +set +del +incr +pexpire +pttl +time".split()
 CLUSTER_COMMANDS = ["+ping", "+cluster|slots"]
+VERSION = subprocess.run(["redis-server", "--version"], check=True, capture_output=True, text=True).stdout
+if tuple(map(int, re.search(r"v=(\d+)\.(\d+)", VERSION).groups())) >= (7, 2):
+    CLUSTER_COMMANDS.append("+client|setinfo")
 SENTINEL_COMMANDS = ["+role"]
 
 
@@ -125,6 +129,27 @@ class UserRefused(Refused):
         self.is_refused(self.redis.settings() + AS_USER, "Redis refuses: .*no permissions to run the 'eval' command")
 
 
+class MasterRefused(Refused, servers.Sentinels):
+    options = user_options("farm", COMMANDS)
+
+    def test_the_master_is_named(self):
+        write_password("wrong", WRONG_PASSWORD)
+        self.is_refused(self.redis_settings() + '\nuser = "farm"\npassword_file = "wrong"',
+                        f"no connection with Redis at 127.0.0.1:{self.master.port}: Password authentication failed")
+
+
+class NodeRefused(Refused, servers.Cluster):
+    replicas = 0
+
+    def test_the_announced_address_is_named(self):
+        port = lab.free_port()
+        self.nodes[2].ask("CONFIG", "SET", "cluster-announce-port", port)
+        announced = lambda: [master[1] for _, _, master, *_ in self.nodes[0].ask("CLUSTER", "SLOTS")]
+        self.comes_true(lambda: port in announced())
+        self.is_refused(f'urls = ["{self.nodes[0].url()}"]\nmode = "cluster"',
+                        f"no connection with Redis at 127.0.0.1:{port}: Connection refused")
+
+
 class Allowed:
     """A user with just the commands that are said to do, over TLS. With one of the kinds of servers."""
 
@@ -166,6 +191,12 @@ class AllowedSingle(Allowed, Farm):
 
     def servers(self):
         return [self.redis]
+
+    def test_no_command_is_unknown(self):
+        # Redis 7.0 does not know CLIENT SETINFO, 7.2 denies it.
+        self.all_are_connected()
+        self.assertNotIn("errorstat_ERR", self.redis.ask("INFO", "errorstats").decode())
+        self.nothing_was_denied()
 
     def test_a_stream_is_ahead_of_the_clock(self):
         last = f"{int(time.time() * 1000) + 60000}-0"

@@ -8,7 +8,7 @@
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use tssession_common::buffer::{none_stored, write_text};
 use tssession_common::code::TSReturnCode;
@@ -16,17 +16,19 @@ use tssession_common::code::TSReturnCode;
 use crate::boundary::guard;
 use crate::config::Config;
 use crate::host::{Host, register};
-use crate::member::Member;
-use crate::start::start;
-
-static MEMBER: OnceLock<&'static Member> = OnceLock::new();
+use crate::start::{member, start};
 
 /// What ATS's plugin starts with when ATS is ready. The lock is held while a member is started.
 static WAITING: Mutex<Option<(Config, Host)>> = Mutex::new(None);
 
-fn waiting() -> MutexGuard<'static, Option<(Config, Host)>> {
-    // A panic has left it whole.
-    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+/// Does not wait: in a forked child the thread that holds the lock may not exist.
+fn waiting() -> Result<MutexGuard<'static, Option<(Config, Host)>>, String> {
+    match WAITING.try_lock() {
+        Ok(waiting) => Ok(waiting),
+        // A panic has left it whole.
+        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => Err("another thread is starting the farm".to_owned()),
+    }
 }
 
 /// Makes this process a member of a farm.
@@ -47,11 +49,12 @@ fn waiting() -> MutexGuard<'static, Option<(Config, Host)>> {
 /// # Errors
 /// TS_ERROR if config_file is NULL, the file cannot be read, a setting is not valid (the line
 /// names it), a function of the host is missing, or the process is a member already. An error
-/// is logged and nothing changes.
+/// is logged and nothing changes: the call can be repeated.
 ///
 /// # Threads
 /// Any thread can call it at any time. It starts threads that end with the process: call it
-/// after a fork, not before one.
+/// after a fork, not before one. A forked child of a member is not a member; it can become one
+/// by this call.
 ///
 /// # Safety
 /// `config_file` is null or a C string.
@@ -61,15 +64,15 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
         if config_file.is_null() {
             return Err("the path is NULL".into());
         }
-        let waiting = waiting();
-        if waiting.is_some() || MEMBER.get().is_some() {
+        let waiting = waiting()?;
+        if waiting.is_some() || member().is_ok() {
             return Err("the farm has been started before".into());
         }
         // SAFETY: the caller vouches for the string.
         let path = unsafe { path(config_file) };
         let config = Config::read(path)?;
         let host = Host::find().map_err(|error| error.to_string())?;
-        join(config, host)?;
+        start(config, host)?;
         Ok(TSReturnCode::TS_SUCCESS)
     })
 }
@@ -105,7 +108,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatsText(
         if len_ptr.is_null() {
             return Err("len_ptr is NULL".into());
         }
-        let counters = MEMBER.get().map(|member| &member.counters);
+        let counters = member().ok().map(|member| &member.counters);
         // SAFETY: the caller vouches for the pointers.
         Ok(unsafe {
             write_text(buffer, len_ptr, |text| {
@@ -143,7 +146,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
         if name.is_null() || value.is_null() {
             return Err("an argument is NULL".into());
         }
-        let member = MEMBER.get().ok_or("the farm has not been started")?;
+        let member = member()?;
         // SAFETY: the caller vouches for the string.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
         let found = member.counters.get(&name);
@@ -168,32 +171,28 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
         if argc != 2 {
             return Err("plugin.config must name one file of settings".into());
         }
-        let mut place = waiting();
-        if place.is_some() || MEMBER.get().is_some() {
+        let mut place = waiting()?;
+        if place.is_some() || member().is_ok() {
             return Err("plugin.config names the plugin twice".into());
         }
         // SAFETY: the host vouches for its arguments.
         let path = unsafe { path(*argv.add(1)) };
         let config = Config::read(&host.resolve(path))?;
         let when_ready = || {
-            guard(|| match waiting().take() {
-                Some((config, host)) => join(config, host),
-                None => Ok(()),
+            guard(|| {
+                if let Some((config, host)) = waiting()?.take() {
+                    start(config, host)?;
+                }
+                Ok(())
             });
         };
         if host.call_when_ready(when_ready) {
             *place = Some((config, host));
         } else {
-            join(config, host)?;
+            start(config, host)?;
         }
         Ok(())
     });
-}
-
-fn join(config: Config, host: Host) -> Result<(), String> {
-    let member = start(config, host)?;
-    MEMBER.get_or_init(|| member);
-    Ok(())
 }
 
 /// # Safety

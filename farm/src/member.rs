@@ -146,9 +146,8 @@ impl Member {
         !self.is_disbelieved.load(Ordering::Relaxed)
     }
 
-    /// An error as it is logged: cut off, and without the password, which a server may repeat.
-    fn describe(&self, error: &RedisError) -> String {
-        let mut text = error.to_string();
+    /// What a server said as it is logged: cut off, and without the password, which it may repeat.
+    fn describe(&self, mut text: String) -> String {
         let redis = &self.config.redis;
         for password in redis.password.iter().chain(&redis.sentinel_password) {
             text = text.replace(password.as_str(), "***");
@@ -176,24 +175,23 @@ impl Member {
         if !std::mem::replace(&mut link.is_down, true)
             && self.down.fetch_add(1, Ordering::Relaxed) == 0
         {
+            let redis = link.name();
             let text = match error {
-                _ if error.is_timeout() => format!("{what}: Redis does not answer in time"),
-                _ if is_answer(error) => format!("{what}: Redis refuses: {}", self.describe(error)),
-                _ => format!("{what}: no connection with Redis: {}", self.describe(error)),
+                _ if error.is_timeout() => format!("{what}: {redis} does not answer in time"),
+                _ if is_answer(error) => format!("{what}: {redis} refuses: {error}"),
+                _ => format!("{what}: no connection with {redis}: {error}"),
             };
-            self.log(Topic::Redis, Level::Error, text);
+            self.log(Topic::Redis, Level::Error, self.describe(text));
         }
     }
 
     /// Redis refused messages. Logged once until it accepts some.
-    pub(crate) fn redis_refuses(&self, error: &RedisError) {
+    pub(crate) fn redis_refuses(&self, link: &Link, error: &RedisError) {
         self.counters.count(Counter::RedisErrors);
         if !self.is_refused.swap(true, Ordering::Relaxed) {
-            let text = format!(
-                "Redis refuses messages, which are dropped: {}",
-                self.describe(error)
-            );
-            self.log(Topic::Refusal, Level::Error, text);
+            let redis = link.name();
+            let text = format!("{redis} refuses messages, which are dropped: {error}");
+            self.log(Topic::Refusal, Level::Error, self.describe(text));
         }
     }
 

@@ -2,12 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::{OnceLock, mpsc};
+use std::sync::mpsc;
 
 use crate::config::Config;
 use crate::counters::Counter;
 use crate::host::Host;
 use crate::host::events::Event;
+use crate::host::per_process::{PerProcess, watch_forks};
 use crate::keys::keeper::Keeper;
 use crate::member::Member;
 use crate::redis::link::Link;
@@ -16,7 +17,16 @@ use crate::sessions::publish;
 use crate::sessions::queue::Item;
 use crate::sessions::receive;
 
-static MEMBER: OnceLock<Member> = OnceLock::new();
+static MEMBER: PerProcess<Member> = PerProcess::new();
+
+/// What this process is; the error says why it is none.
+pub fn member() -> Result<&'static Member, &'static str> {
+    MEMBER.get().ok_or(if MEMBER.is_of_parent() {
+        "the farm runs in the parent process"
+    } else {
+        "the farm has not been started"
+    })
+}
 
 /// Called in handshakes.
 fn on_session_event(event: Event, id: &[u8]) {
@@ -30,21 +40,37 @@ fn on_session_event(event: Event, id: &[u8]) {
     }
 }
 
-/// Joins the farm, once in a process. Waits for the current ticket keys for no longer than
-/// Redis is given to accept a connection and to answer once.
+/// Joins the farm, once in a process; one thread at a time calls this. Waits for the current ticket
+/// keys for no longer than Redis is given to accept a connection and to answer once. After an error
+/// no thread is left, and it can be tried again.
 pub fn start(config: Config, host: Host) -> Result<&'static Member, String> {
+    if MEMBER.get().is_some() {
+        return Err("this process has joined a farm already".to_owned());
+    }
     let threads = Threads::new(&config)?;
-    let member = Member::new(config, host, threads.sealer.sender());
-    MEMBER
-        .set(member)
-        .map_err(|_| "this process has joined a farm already")?;
-    let member = MEMBER.wait();
-    threads.start(member)?;
-    if !member.host.add_hook(on_session_event) {
+    let sender = threads.sealer.sender();
+    let patience = config.redis.timeout * 2;
+    let (said, looked) = mpsc::sync_channel(1);
+    let doors = threads.start(&host, said)?;
+    if !watch_forks() {
+        return Err("there is no memory to watch forks".to_owned());
+    }
+    if !host.add_hook(on_session_event) {
         return Err("the host has no hook for TLS sessions".to_owned());
     }
+    let member = MEMBER.set(Member::new(config, host, sender));
+    for door in doors {
+        // The thread waits for it.
+        let _ = door.send(member);
+    }
+    // Before there are handshakes: a key of this member alone would be of no use to others. An error
+    // if nobody keeps keys.
+    let _ = looked.recv_timeout(patience);
     Ok(member)
 }
+
+/// What a thread waits for: without it, the start has failed and the thread ends.
+type Door = mpsc::Sender<&'static Member>;
 
 /// What the threads run with, one connection each. It is made before the first of them starts:
 /// if any of it cannot be made, nothing has changed.
@@ -93,41 +119,49 @@ impl Threads {
         })
     }
 
-    fn start(self, member: &'static Member) -> Result<(), String> {
+    /// Starts the threads, each of which waits at its door. `said` is used after the first look at
+    /// the ticket keys.
+    fn start(self, host: &Host, said: mpsc::SyncSender<()>) -> Result<Vec<Door>, String> {
+        let mut doors = Vec::new();
+        let mut spawn = |name, body| {
+            doors.push(spawn(host, name, body)?);
+            Ok::<_, String>(())
+        };
         if let Some(mut keeper) = self.keeper {
-            let (said, looked) = mpsc::sync_channel(1);
-            spawn(member, "farm-keys", move || {
+            let body = move |member| {
                 keeper.step(member);
                 // If it took too long, nothing waits any more.
                 let _ = said.send(());
                 keeper.run(member);
-            })?;
-            // Before there are handshakes: a key of this member alone would be of no use to others.
-            let _ = looked.recv_timeout(member.config.redis.timeout * 2);
+            };
+            spawn("farm-keys", Box::new(body))?;
         }
         let (publisher, sealer, upkeep) = (self.publisher, self.sealer, self.upkeep);
-        spawn(member, "farm-publish", move || {
-            publish::run(member, publisher, sealer)
-        })?;
-        spawn(member, "farm-upkeep", move || {
-            publish::keep_up(member, upkeep)
-        })?;
+        let publish = move |member| publish::run(member, publisher, sealer);
+        spawn("farm-publish", Box::new(publish))?;
+        spawn(
+            "farm-upkeep",
+            Box::new(move |member| publish::keep_up(member, upkeep)),
+        )?;
         for (link, openers) in self.readers {
-            spawn(member, "farm-read", move || {
-                receive::run(member, link, openers)
-            })?;
+            let read = move |member| receive::run(member, link, openers);
+            spawn("farm-read", Box::new(read))?;
         }
-        Ok(())
+        Ok(doors)
     }
 }
 
-fn spawn(
-    member: &Member,
-    name: &'static str,
-    body: impl FnOnce() + Send + 'static,
-) -> Result<(), String> {
-    if member.host.spawn(name, Box::new(body)) {
-        Ok(())
+type Body = Box<dyn FnOnce(&'static Member) + Send>;
+
+fn spawn(host: &Host, name: &'static str, body: Body) -> Result<Door, String> {
+    let (door, opens) = mpsc::channel();
+    let body = move || {
+        if let Ok(member) = opens.recv() {
+            body(member);
+        }
+    };
+    if host.spawn(name, Box::new(body)) {
+        Ok(door)
     } else {
         Err(format!("the thread {name} cannot be started"))
     }

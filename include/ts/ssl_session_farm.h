@@ -40,11 +40,12 @@ extern "C" {
  * Errors:
  *   TS_ERROR if config_file is NULL, the file cannot be read, a setting is not valid (the line
  *   names it), a function of the host is missing, or the process is a member already. An error
- *   is logged and nothing changes.
+ *   is logged and nothing changes: the call can be repeated.
  *
  * Threads:
  *   Any thread can call it at any time. It starts threads that end with the process: call it
- *   after a fork, not before one.
+ *   after a fork, not before one. A forked child of a member is not a member; it can become one
+ *   by this call.
  */
 TSReturnCode TSSslSessionFarmStart(const char *config_file);
 

@@ -35,12 +35,12 @@ pub(super) enum Hooks {
 impl Hooks {
     /// As [`super::Host::add_hook`].
     pub(super) fn add(&self, hook: fn(Event, &[u8])) -> bool {
-        if HOOK.set(hook).is_err() {
-            return false;
+        if HOOK.get().is_some() {
+            return true;
         }
         // SAFETY: `on_event` is of the type that the host calls, and is never unloaded;
         // libtssession passes on any pointer as the continuation.
-        unsafe {
+        let is_added = unsafe {
             match self {
                 Self::Library { add } => add(on_event, ptr::null_mut()) == SUCCESS,
                 Self::Server {
@@ -54,7 +54,8 @@ impl Hooks {
                         .is_some()
                 }
             }
-        }
+        };
+        is_added && HOOK.set(hook).is_ok()
     }
 }
 

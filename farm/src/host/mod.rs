@@ -8,6 +8,7 @@ pub mod events;
 pub mod functions;
 mod library;
 pub mod log;
+pub mod per_process;
 mod threads;
 
 use std::ffi::{c_int, c_long, c_void};
@@ -207,8 +208,8 @@ impl Host {
     }
 
     /// Calls `hook` with the ID of each session that a handshake makes or a failed connection
-    /// removes, on the thread of the connection. Once in a process; false: it is not the first
-    /// call, or the host refused.
+    /// removes, on the thread of the connection. Only the first hook counts, and a forked child has
+    /// it too; false: the host refused.
     ///
     /// ATS calls it before it stores the session, which can be read only later.
     pub fn add_hook(&self, hook: fn(Event, &[u8])) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{Client, Connection, ConnectionInfo, RedisResult, TlsCertificates};
+use redis::{Client, Connection, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates};
 use zeroize::Zeroizing;
 
 pub(super) fn client(
@@ -15,12 +15,28 @@ pub(super) fn client(
     }
 }
 
+/// The address of an announced server.
+pub(super) fn address(host: String, port: u16, tls: bool) -> ConnectionAddr {
+    if tls {
+        ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: false,
+            tls_params: None,
+        }
+    } else {
+        ConnectionAddr::Tcp(host, port)
+    }
+}
+
+/// Also without `CLIENT SETINFO`, which a user with the documented permissions must not call: Redis
+/// 7.2 would log a denial for each connection.
 pub(super) fn with_credentials(
     info: ConnectionInfo,
     user: &Option<String>,
     password: &Option<Zeroizing<String>>,
 ) -> ConnectionInfo {
-    let mut redis = info.redis_settings().clone();
+    let mut redis = info.redis_settings().clone().set_skip_set_lib_name();
     if let Some(user) = user {
         redis = redis.set_username(user);
     }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
 use redis::{
-    Client, Cmd, Connection, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError,
-    RedisResult, TlsCertificates, TlsMode, Value, cmd,
+    Client, Cmd, Connection, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    RedisError, RedisResult, TlsCertificates, TlsMode, Value, cmd,
 };
 
 use super::connect::{client, connect, with_credentials};
+use super::nodes::Nodes;
 use super::sentinels::Sentinels;
 use crate::config::{Mode, Redis};
 
@@ -18,7 +19,7 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis
 enum Server {
     Single(Client),
     Sentinel(Sentinels),
-    Cluster(ClusterClient),
+    Cluster(ClusterClient, Nodes),
 }
 
 enum Open {
@@ -32,6 +33,8 @@ pub struct Link {
     open: Option<Open>,
     timeout: Duration,
     backoff: Backoff,
+    /// The address that Sentinels named last, unless they failed themselves.
+    named: Option<ConnectionAddr>,
     /// Whether the last attempt failed.
     pub is_down: bool,
 }
@@ -66,13 +69,28 @@ impl Link {
             open: None,
             timeout: settings.timeout,
             backoff: Backoff::default(),
+            named: None,
             is_down: false,
         })
     }
 
+    /// What it leads to, after an error: with the address, if a server has announced that. A Cluster
+    /// is asked for it, and each of its nodes whether it is there.
+    pub fn name(&self) -> String {
+        let announced = match &self.server {
+            Server::Single(_) => None,
+            Server::Sentinel(_) => self.named.clone(),
+            Server::Cluster(_, nodes) => nodes.unreachable(self.timeout),
+        };
+        match announced {
+            Some(address) => format!("Redis at {address}"),
+            None => "Redis".to_owned(),
+        }
+    }
+
     /// If so, commands for different partitions must not be mixed.
     pub fn is_cluster(&self) -> bool {
-        matches!(self.server, Server::Cluster(_))
+        matches!(self.server, Server::Cluster(..))
     }
 
     /// Runs one command, which may itself wait for `blocks` at the server.
@@ -141,8 +159,10 @@ impl Link {
         let timeout = self.timeout;
         match &self.server {
             Server::Single(client) => Ok(Open::One(connect(client, timeout)?)),
-            Server::Sentinel(sentinels) => Ok(Open::One(sentinels.connect(timeout)?)),
-            Server::Cluster(client) => {
+            Server::Sentinel(sentinels) => {
+                Ok(Open::One(sentinels.connect(timeout, &mut self.named)?))
+            }
+            Server::Cluster(client, _) => {
                 let connection = client.get_connection()?;
                 connection.set_write_timeout(Some(timeout))?;
                 Ok(Open::Cluster(Box::new(connection)))
@@ -208,15 +228,19 @@ fn server(settings: &Redis) -> RedisResult<Server> {
             Server::Sentinel(Sentinels::new(settings, service, infos, certificates)?)
         }
         Mode::Cluster => {
-            let infos = infos.into_iter().map(with_own);
-            let mut builder = ClusterClient::builder(infos)
+            let infos: Vec<_> = infos.into_iter().map(with_own).collect();
+            let mut builder = ClusterClient::builder(infos.clone())
                 .connection_timeout(settings.timeout)
                 .response_timeout(settings.timeout)
                 .retries(3);
-            if let Some(certificates) = certificates {
+            if let Some(certificates) = certificates.clone() {
                 builder = builder.tls(TlsMode::Secure).certs(certificates);
             }
-            Server::Cluster(builder.build()?)
+            let nodes = Nodes {
+                infos,
+                certificates,
+            };
+            Server::Cluster(builder.build()?, nodes)
         }
     })
 }

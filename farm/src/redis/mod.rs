@@ -5,4 +5,5 @@
 pub mod clock;
 mod connect;
 pub mod link;
+mod nodes;
 mod sentinels;

@@ -7,7 +7,7 @@ use redis::{
     TlsCertificates, cmd,
 };
 
-use super::connect::{client, connect, with_credentials};
+use super::connect::{address, client, connect, with_credentials};
 use crate::config::Redis;
 
 /// Servers that know which server is the master. They are asked in turn, each for no longer than
@@ -44,11 +44,17 @@ impl Sentinels {
     }
 
     /// Asks one after the other, until one names a server that confirms that it is the master.
-    pub(super) fn connect(&self, timeout: Duration) -> RedisResult<Connection> {
+    /// `named` becomes the address of the last server that was named.
+    pub(super) fn connect(
+        &self,
+        timeout: Duration,
+        named: &mut Option<ConnectionAddr>,
+    ) -> RedisResult<Connection> {
         let mut last =
             RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel is configured"));
         for sentinel in &self.sentinels {
-            match self.connect_by(sentinel, timeout) {
+            *named = None;
+            match self.connect_by(sentinel, timeout, named) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
             }
@@ -56,7 +62,12 @@ impl Sentinels {
         Err(last)
     }
 
-    fn connect_by(&self, sentinel: &Client, timeout: Duration) -> RedisResult<Connection> {
+    fn connect_by(
+        &self,
+        sentinel: &Client,
+        timeout: Duration,
+        named: &mut Option<ConnectionAddr>,
+    ) -> RedisResult<Connection> {
         let mut question = cmd("SENTINEL");
         question.arg("get-master-addr-by-name").arg(&self.service);
         let known: Option<(String, u16)> = question.query(&mut connect(sentinel, timeout)?)?;
@@ -64,15 +75,8 @@ impl Sentinels {
             let kind = ErrorKind::MasterNameNotFoundBySentinel;
             return Err((kind, "a Sentinel does not know the service").into());
         };
-        let address = match self.certificates {
-            None => ConnectionAddr::Tcp(host, port),
-            Some(_) => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: false,
-                tls_params: None,
-            },
-        };
+        let address = address(host, port, self.certificates.is_some());
+        *named = Some(address.clone());
         let info = self.master.clone().set_addr(address);
         let mut connection = connect(&client(info, self.certificates.as_ref())?, timeout)?;
         // The Sentinel may not have noticed yet that another server is the master now.

@@ -246,10 +246,10 @@ impl Outbox {
             let commands = self.messages.range(..count);
             let commands = commands.map(|sealed| append(&member.config, sealed));
             match link.run_all(commands.collect()) {
-                Ok(results) => count_sent(member, self.messages.drain(..count), results),
+                Ok(results) => count_sent(member, link, self.messages.drain(..count), results),
                 // Redis will not accept them later either: it is full, or permission is missing.
                 Err(error) if link::is_answer(&error) => {
-                    member.redis_refuses(&error);
+                    member.redis_refuses(link, &error);
                     member.counters.add(Counter::Dropped, count as i64);
                     self.messages.drain(..count);
                 }
@@ -269,7 +269,12 @@ fn append(config: &Config, sealed: &Sealed) -> Cmd {
     command
 }
 
-fn count_sent(member: &Member, sent: impl Iterator<Item = Sealed>, results: Vec<Value>) {
+fn count_sent(
+    member: &Member,
+    link: &Link,
+    sent: impl Iterator<Item = Sealed>,
+    results: Vec<Value>,
+) {
     let mut refused = None;
     for (sealed, result) in sent.zip(results) {
         if let Value::ServerError(error) = result {
@@ -283,7 +288,7 @@ fn count_sent(member: &Member, sent: impl Iterator<Item = Sealed>, results: Vec<
             .add(Counter::PublishedBytes, sealed.bytes.len() as i64);
     }
     match refused {
-        Some(error) => member.redis_refuses(&RedisError::from(error)),
+        Some(error) => member.redis_refuses(link, &RedisError::from(error)),
         None => member.redis_takes(),
     }
 }

@@ -9,8 +9,11 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <ts/ssl_session_cache.h>
@@ -20,6 +23,58 @@
 #include "tls.h"
 
 #define PUBLISHED "plugin.tssession_farm.published"
+
+/* The farm finds these two before those of libc and of libtssession. */
+static int threads_until_failure = -1;
+static int hooks_fail            = 0;
+
+static void
+find_next(const char *name, void *function)
+{
+  void *found = dlsym(RTLD_NEXT, name);
+  REQUIRE(found != NULL);
+  memcpy(function, &found, sizeof(found));
+}
+
+int
+pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *data)
+{
+  int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+  find_next("pthread_create", &create);
+  return threads_until_failure-- == 0 ? EAGAIN : create(thread, attributes, body, data);
+}
+
+TSReturnCode
+TSSslSessionHookAdd(TSEventFunc func, TSCont contp)
+{
+  TSReturnCode (*add)(TSEventFunc, TSCont);
+  find_next("TSSslSessionHookAdd", &add);
+  return hooks_fail ? TS_ERROR : add(func, contp);
+}
+
+static int
+count_threads(void)
+{
+  int count  = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  REQUIRE(tasks != NULL);
+  for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
+    count += entry->d_name[0] != '.';
+  }
+  closedir(tasks);
+  return count;
+}
+
+/* Whatever of it fails, no thread is left. */
+static void
+failed_start(const char *file)
+{
+  CHECK_INT(TSSslSessionFarmStart(file), TS_ERROR);
+  for (int i = 0; i < 3000 && count_threads() > 1; i++) {
+    usleep(1000);
+  }
+  CHECK_INT(count_threads(), 1);
+}
 
 static long long
 counter(const char *name)
@@ -42,6 +97,66 @@ before_the_start(const char *wrong)
   CHECK_INT(TSSslSessionFarmStart(NULL), TS_ERROR);
   CHECK_INT(TSSslSessionFarmStart("/no/such/file.toml"), TS_ERROR);
   CHECK_INT(TSSslSessionFarmStart(wrong), TS_ERROR);
+}
+
+static void
+starts_that_fail(const char *file)
+{
+  /* The publisher, upkeep, a reader. */
+  for (int thread = 0; thread < 3; thread++) {
+    threads_until_failure = thread;
+    failed_start(file);
+  }
+  threads_until_failure = -1;
+  hooks_fail            = 1;
+  failed_start(file);
+  hooks_fail = 0;
+}
+
+/* A full handshake, which is heard of; until its session is published. */
+static void
+visit(SSL_CTX *server, SSL_CTX *client)
+{
+  long long before = counter(PUBLISHED);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
+  for (int i = 0; i < 3000 && counter(PUBLISHED) == before; i++) {
+    usleep(10000);
+  }
+}
+
+/* It is no member, until it starts. */
+static void
+forked_child(const char *file, SSL_CTX *server, SSL_CTX *client)
+{
+  char byte;
+  int len       = 1;
+  int64_t value = -7;
+  CHECK_INT(TSSslSessionFarmStatGet(PUBLISHED, &value), TS_ERROR);
+  CHECK_INT(value, -7);
+  CHECK_INT(TSSslSessionFarmStatsText(&byte, &len), 0);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
+  REQUIRE(TSSslSessionFarmStart(file) == TS_SUCCESS);
+  CHECK_INT(TSSslSessionFarmStart(file), TS_ERROR);
+  visit(server, client);
+  usleep(100000);
+  CHECK_INT(counter(PUBLISHED), 1);
+}
+
+static void
+a_fork(const char *file, SSL_CTX *server, SSL_CTX *client)
+{
+  int status;
+  pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    forked_child(file, server, client);
+    _exit(check_result());
+  }
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK_INT(status, 0);
+  long long before = counter(PUBLISHED);
+  visit(server, client);
+  CHECK_INT(counter(PUBLISHED), before + 1);
 }
 
 /* Sizes as in TSSslSessionCacheStatsText. */
@@ -125,10 +240,7 @@ early_data_stays(SSL_CTX *server, SSL_CTX *client)
   REQUIRE(TSSslSessionCacheAttach((TSSslContext)early_server) == TS_SUCCESS);
   CHECK_INT(tls_visit(early_server, early_client, NULL, TLS_CLEAN, &session), 0);
   CHECK(SSL_SESSION_get_max_early_data(session) > 0);
-  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
-  for (int i = 0; i < 3000 && counter(PUBLISHED) == before; i++) {
-    usleep(10000);
-  }
+  visit(server, client);
   usleep(100000);
   CHECK_INT(counter(PUBLISHED), before + 1);
   SSL_SESSION_free(session);
@@ -141,6 +253,7 @@ main(int argc, char *argv[])
 {
   REQUIRE(argc == 3);
   before_the_start(argv[2]);
+  starts_that_fail(argv[1]);
   /* What has failed does not stand in the way of what is right. */
   REQUIRE(TSSslSessionFarmStart(argv[1]) == TS_SUCCESS);
   CHECK_INT(TSSslSessionFarmStart(argv[1]), TS_ERROR);
@@ -160,12 +273,10 @@ main(int argc, char *argv[])
   SSL_CTX *client = tls_client(TLS1_2_VERSION);
   SSL_CTX_set_options(client, SSL_OP_NO_TICKET);
   REQUIRE(TSSslSessionCacheAttach((TSSslContext)server) == TS_SUCCESS);
-  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
-  for (int i = 0; i < 3000 && counter(PUBLISHED) == 0; i++) {
-    usleep(10000);
-  }
+  visit(server, client);
   CHECK_INT(counter(PUBLISHED), 1);
   early_data_stays(server, client);
+  a_fork(argv[1], server, client);
   CHECK_INT(counter("plugin.tssession_farm.missing"), 0);
   SSL_CTX_free(server);
   SSL_CTX_free(client);

@@ -1,0 +1,63 @@
+//! What a process has, and its forked children do not: threads are not copied.
+
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+
+/// How many forks lie between the process that loaded this library and this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts forks from now on; false: there is no memory for that.
+pub fn watch_forks() -> bool {
+    static IS_WATCHED: AtomicBool = AtomicBool::new(false);
+    // To count each twice, after a race, would do no harm.
+    if !IS_WATCHED.load(Ordering::Relaxed) {
+        // SAFETY: the function does nothing that a forked child must not, and is never unloaded.
+        let result = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
+        IS_WATCHED.store(result == 0, Ordering::Relaxed);
+    }
+    IS_WATCHED.load(Ordering::Relaxed)
+}
+
+/// A value that is set once in a process, and again in a child of it. [`watch_forks`] was called.
+pub struct PerProcess<T: 'static>(AtomicPtr<Set<T>>);
+
+struct Set<T> {
+    forks: u32,
+    value: T,
+}
+
+impl<T: Sync> PerProcess<T> {
+    /// Not set.
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    fn latest(&self) -> Option<&'static Set<T>> {
+        // SAFETY: null, or from a box that is never freed.
+        unsafe { self.0.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// What this process has set. Makes no system call.
+    pub fn get(&self) -> Option<&'static T> {
+        let set = self.latest()?;
+        (set.forks == FORKS.load(Ordering::Relaxed)).then_some(&set.value)
+    }
+
+    /// Whether a parent of this process has set it, and this one has not.
+    pub fn is_of_parent(&self) -> bool {
+        self.latest().is_some() && self.get().is_none()
+    }
+
+    /// Sets it for as long as the process runs.
+    pub fn set(&self, value: T) -> &'static T {
+        let forks = FORKS.load(Ordering::Relaxed);
+        let set = Box::into_raw(Box::new(Set { forks, value }));
+        self.0.store(set, Ordering::Release);
+        // SAFETY: from a box that is never freed.
+        unsafe { &(*set).value }
+    }
+}
