@@ -33,10 +33,13 @@ static struct {
   get_function get_session;
   remove_function remove_session;
   ticket_key_function ticket_key;
+  SSL_CTX_generate_session_ticket_fn generate_ticket;
   SSL_CTX_decrypt_session_ticket_fn decrypted_ticket;
-  CRYPTO_EX_free *free_attached;
   CRYPTO_EX_new *note_context;
-  CRYPTO_EX_dup *forget_context;
+  CRYPTO_EX_dup *forget_in_copy;
+  CRYPTO_EX_free *free_attached;
+  CRYPTO_EX_free *connection_ends;
+  CRYPTO_EX_free *session_ends;
 } callbacks;
 
 #define CALLBACKS_REAL(name)                                                                                           \
@@ -122,6 +125,15 @@ SSL_CTX_set_tlsext_ticket_key_evp_cb(SSL_CTX *ctx, ticket_key_function function)
   return real(ctx, function == NULL ? NULL : call_ticket_key);
 }
 
+static int
+call_generate_ticket(SSL *ssl, void *arg)
+{
+  callback_begins("generate_ticket");
+  int result = callbacks.generate_ticket(ssl, arg);
+  callback_ends("generate_ticket");
+  return result;
+}
+
 static SSL_TICKET_RETURN
 call_decrypted_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t len, SSL_TICKET_STATUS status,
                       void *arg)
@@ -137,11 +149,12 @@ SSL_CTX_set_session_ticket_cb(SSL_CTX *ctx, SSL_CTX_generate_session_ticket_fn g
                               SSL_CTX_decrypt_session_ticket_fn decrypt, void *arg)
 {
   CALLBACKS_REAL(SSL_CTX_set_session_ticket_cb)
-  CHECK(generate == NULL);
+  CHECK_INT(generate == NULL, decrypt == NULL);
   if (decrypt != NULL) {
+    callbacks.generate_ticket  = generate;
     callbacks.decrypted_ticket = decrypt;
   }
-  return real(ctx, generate, decrypt == NULL ? NULL : call_decrypted_ticket, arg);
+  return real(ctx, generate == NULL ? NULL : call_generate_ticket, decrypt == NULL ? NULL : call_decrypted_ticket, arg);
 }
 
 static void
@@ -153,21 +166,25 @@ call_note_context(void *parent, void *ptr, CRYPTO_EX_DATA *data, int index, long
 }
 
 static int
-call_forget_context(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **from_d, int index, long argl, void *argp)
+call_forget_in_copy(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **from_d, int index, long argl, void *argp)
 {
-  callback_begins("forget_context");
-  int result = callbacks.forget_context(to, from, from_d, index, argl, argp);
-  callback_ends("forget_context");
+  callback_begins("forget_in_copy");
+  int result = callbacks.forget_in_copy(to, from, from_d, index, argl, argp);
+  callback_ends("forget_in_copy");
   return result;
 }
 
-static void
-call_free_attached(void *parent, void *ptr, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
-{
-  callback_begins("free_attached");
-  callbacks.free_attached(parent, ptr, data, index, argl, argp);
-  callback_ends("free_attached");
-}
+#define CALLBACKS_FREE(name)                                                                                           \
+  static void call_##name(void *parent, void *ptr, CRYPTO_EX_DATA *data, int index, long argl, void *argp)             \
+  {                                                                                                                    \
+    callback_begins(#name);                                                                                            \
+    callbacks.name(parent, ptr, data, index, argl, argp);                                                              \
+    callback_ends(#name);                                                                                              \
+  }
+
+CALLBACKS_FREE(free_attached)
+CALLBACKS_FREE(connection_ends)
+CALLBACKS_FREE(session_ends)
 
 int
 CRYPTO_get_ex_new_index(int class_index, long argl, void *argp, CRYPTO_EX_new *new_func, CRYPTO_EX_dup *dup_func,
@@ -179,13 +196,31 @@ CRYPTO_get_ex_new_index(int class_index, long argl, void *argp, CRYPTO_EX_new *n
   if (dladdr(__builtin_return_address(0), &caller) == 0 || strstr(caller.dli_fname, "libtssession") == NULL) {
     return real(class_index, argl, argp, new_func, dup_func, free_func);
   }
-  if (free_func != NULL) {
-    callbacks.free_attached = free_func;
-    return real(class_index, argl, argp, NULL, NULL, call_free_attached);
+  if (new_func != NULL) {
+    callbacks.note_context = new_func;
+    new_func               = call_note_context;
   }
-  callbacks.note_context   = new_func;
-  callbacks.forget_context = dup_func;
-  return real(class_index, argl, argp, call_note_context, call_forget_context, NULL);
+  if (dup_func != NULL) {
+    callbacks.forget_in_copy = dup_func;
+    dup_func                 = call_forget_in_copy;
+  }
+  if (free_func != NULL) {
+    switch (class_index) {
+    case CRYPTO_EX_INDEX_SSL_CTX:
+      callbacks.free_attached = free_func;
+      free_func               = call_free_attached;
+      break;
+    case CRYPTO_EX_INDEX_SSL:
+      callbacks.connection_ends = free_func;
+      free_func                 = call_connection_ends;
+      break;
+    default:
+      CHECK_INT(class_index, CRYPTO_EX_INDEX_SSL_SESSION);
+      callbacks.session_ends = free_func;
+      free_func              = call_session_ends;
+    }
+  }
+  return real(class_index, argl, argp, new_func, dup_func, free_func);
 }
 
 #endif /* CALLBACKS_H */

@@ -431,10 +431,14 @@ static const struct visit visits[] = {
   {"ticket_key", "ticket_key", TLS1_3_VERSION, 1, 1, 2, 1, TLS_CLEAN},
   {"decrypted_ticket", "decrypted_ticket", TLS1_2_VERSION, 1, 1, 1, 0, TLS_CLEAN},
   {"decrypted_ticket", "decrypted_ticket", TLS1_3_VERSION, 1, 1, 1, 0, TLS_CLEAN},
+  {"generate_ticket", "generate_ticket", TLS1_2_VERSION, 1, 0, 1, 0, TLS_CLEAN},
+  {"generate_ticket", "generate_ticket", TLS1_3_VERSION, 1, 1, 1, 1, TLS_CLEAN},
   {"inside OpenSSL", "ticket_key", TLS1_2_VERSION, 1, 1, 1, 0, TLS_CLEAN},
   /* The session stays. */
   {"remove_session", "remove_session", TLS1_2_VERSION, 0, 1, 1, 1, TLS_FATAL},
   {"remove, shard locked", "remove_session", TLS1_2_VERSION, 0, 1, 1, 1, TLS_FATAL},
+  {"connection_ends", "connection_ends", TLS1_2_VERSION, 0, 0, 1, 0, TLS_CLEAN},
+  {"session_ends", "session_ends", TLS1_2_VERSION, 0, 0, 1, 0, TLS_CLEAN},
 };
 
 static void
@@ -478,19 +482,19 @@ check_connections(void)
   SSL_CTX_set_max_early_data(server, 1000);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
   before = lookups();
-  /* A session whose connection does not know its context is not resumed. */
+  /* The context that a connection has now is the one that it began with. */
   SSL_SESSION *resume = NULL, *after = NULL;
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &resume), 0);
   arm("note_context", 1);
-  CHECK_INT(tls_visit(server, client, resume, TLS_CLEAN, &after), 0);
+  CHECK_INT(tls_visit(server, client, resume, TLS_CLEAN, &after), 1);
   check_panic("note_context");
   CHECK_INT(tls_visit(server, client, after, TLS_CLEAN, NULL), 1);
   lookups_done += (int)(lookups() - before);
 
   SSL *ssl = SSL_new(server);
-  arm("forget_context", 1);
+  arm("forget_in_copy", 1);
   CHECK(SSL_dup(ssl) == NULL);
-  check_panic("forget_context");
+  check_panic("forget_in_copy");
   ERR_clear_error();
   SSL *copy = SSL_dup(ssl);
   CHECK(copy != NULL);
@@ -587,7 +591,8 @@ check_exits(void)
     char expected[200];
     point = points[i];
     collect_stderr(end_in_child, text, sizeof(text));
-    snprintf(expected, sizeof(expected), "tssession: ERROR: (ssl.session_cache) %s: a panic at common/src/faults.rs:", point);
+    snprintf(expected, sizeof(expected),
+             "tssession: ERROR: (ssl.session_cache) %s: a panic at common/src/faults.rs:", point);
     CHECK(strncmp(text, expected, strlen(expected)) == 0);
     CHECK(strchr(text, '\n') != NULL && strchr(text, '\n')[1] == '\0');
     fprintf(report, "point %s\n", point);

@@ -131,7 +131,10 @@ fn panics() {
     let mut all = Vec::new();
     sources(&root().join("src"), &mut all);
     let mut points = literals(&all, "fault!(");
-    points.extend(called_by_name(&all).into_keys());
+    let called = called_by_name(&all).into_iter();
+    // What only catches has no point.
+    let guarded = called.filter(|(_, body)| !body.contains("catch("));
+    points.extend(guarded.map(|(name, _)| name));
     points.insert("TSSslSessionGetBuffer, at once".to_owned());
     assert_eq!(reported("point "), points);
 }

@@ -68,7 +68,7 @@ impl Life {
             )
         };
         let head = head(session).map_or(time, |head| head.min(time));
-        let own = time.saturating_add(timeout).saturating_sub(head);
+        let own = time.saturating_sub(head).saturating_add(timeout);
         let most = most.min(config.int(Record::MaxAge));
         let mut seconds = own.min(most);
         if let Some(left) = certificate_ends_in(session) {

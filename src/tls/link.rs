@@ -5,13 +5,15 @@
 //!
 //! 1. A connection has at most one link, and each of its sessions a reference to it.
 //! 2. [`Link::connection`] is null from the moment on at which OpenSSL begins to free the
-//!    connection, and is used only while its lock is held: so what it points to is alive.
+//!    connection, and is used only while its lock is held: so what it points to is alive. After
+//!    a panic on the way there ([`LOST`]) none is used any more.
 //! 3. The lock is held by the link's own thread, inside OpenSSL, or for the time of a store: no
 //!    fork finds it held.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::ptr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSessionRef, SslVersion};
@@ -40,6 +42,9 @@ struct Connection(*const SSL);
 
 // SAFETY: the pointer is used only as invariant 2 says.
 unsafe impl Send for Connection {}
+
+/// A link may point to a connection that is no more.
+static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Links a session with the connection that has made or resumed it. Without memory for that, a
 /// client that hangs up loses the session.
@@ -131,8 +136,9 @@ pub fn client_hung_up(session: &SslSessionRef) -> bool {
     let Some(mut connection) = try_lock(&link.connection) else {
         return false;
     };
+    let is_alive = !connection.0.is_null() && !LOST.load(Ordering::Acquire);
     // SAFETY: invariant 2; the connection is this thread's.
-    let hung_up = !connection.0.is_null() && unsafe { is_at_its_end(connection.0, session) };
+    let hung_up = is_alive && unsafe { is_at_its_end(connection.0, session) };
     if hung_up {
         connection.0 = ptr::null();
     }
@@ -212,7 +218,11 @@ unsafe extern "C" fn connection_ends(
     _long: c_long,
     _arg: *mut c_void,
 ) {
-    guard(|| {
+    // Of other contexts: there is none.
+    if link.is_null() {
+        return;
+    }
+    let done = guard(|| {
         // SAFETY: what is stored under our index is null or a reference, which ends here.
         unsafe {
             if let Some(link) = borrow(link) {
@@ -220,7 +230,11 @@ unsafe extern "C" fn connection_ends(
             }
             give_back(link);
         }
+        1
     });
+    if done == 0 {
+        LOST.store(true, Ordering::Release);
+    }
 }
 
 /// Called by OpenSSL at the end of every session.
