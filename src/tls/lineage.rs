@@ -86,19 +86,18 @@ impl Life {
 
 /// The time of the full handshake, if the session says it.
 fn head(session: &SslSessionRef) -> Option<i64> {
+    let time = application_data(session)?.strip_prefix(&MARK)?;
+    Some(i64::from_be_bytes(time.try_into().ok()?))
+}
+
+fn application_data(session: &SslSessionRef) -> Option<&[u8]> {
     let mut data = ptr::null_mut();
     let mut len = 0;
     // SAFETY: the session is live, and keeps the data while it is borrowed.
-    let data = unsafe {
-        if SSL_SESSION_get0_ticket_appdata(session.as_ptr(), &mut data, &mut len) != 1
-            || data.is_null()
-        {
-            return None;
-        }
-        slice::from_raw_parts(data.cast::<u8>(), len)
-    };
-    let time = data.strip_prefix(&MARK)?;
-    Some(i64::from_be_bytes(time.try_into().ok()?))
+    unsafe {
+        let found = SSL_SESSION_get0_ticket_appdata(session.as_ptr(), &mut data, &mut len) == 1;
+        (found && len > 0).then(|| slice::from_raw_parts(data.cast::<u8>(), len))
+    }
 }
 
 /// How many seconds the client's certificate, if it has one, is still valid; negative if it is
@@ -124,9 +123,10 @@ fn certificate_ends_in(session: &SslSessionRef) -> Option<i64> {
 }
 
 /// Writes the time of the full handshake into a session that begins a line. One that a resumed
-/// handshake made has it already.
+/// handshake made has it already. Application data of the host's stay: then each session counts
+/// from its own handshake.
 pub fn mark(session: &SslSessionRef) {
-    if session.protocol_version() != SslVersion::TLS1_3 || head(session).is_some() {
+    if session.protocol_version() != SslVersion::TLS1_3 || application_data(session).is_some() {
         return;
     }
     let Some(_visit) = Visit::begin() else {
