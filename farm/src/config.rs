@@ -166,6 +166,10 @@ fn lease() -> Seconds {
     Seconds::Whole(10)
 }
 
+/// In a Cluster each partition has a thread, a connection to every node, and its own messages that
+/// wait while its node is away: at least 512, so half of the default `queue` for all together.
+const CLUSTER_PARTITIONS: u32 = 64;
+
 /// The longest time that can be set.
 const LONGEST: f64 = 366.0 * 86_400.0;
 
@@ -207,11 +211,16 @@ impl Config {
             // A message that is still accepted would bring back what was removed.
             return Err("tombstone_lifetime: must be session_lifetime or longer".into());
         }
+        let redis = redis(file.redis, folder)?;
+        let (most, partitions) = match redis.mode {
+            Mode::Cluster => (CLUSTER_PARTITIONS, "partitions with mode = \"cluster\""),
+            _ => (4096, "partitions"),
+        };
         Ok(Self {
             farm: file.farm,
-            redis: redis(file.redis, folder)?,
+            redis,
             secrets,
-            partitions: within("partitions", file.partitions, 1, 4096)?,
+            partitions: within(partitions, file.partitions, 1, most)?,
             max_sessions: within("max_sessions", file.max_sessions, 1, 1 << 40)?,
             session_lifetime,
             tombstone_lifetime,
@@ -743,6 +752,20 @@ mod tests {
         assert!(Config::read(&folder.path().join("none")).is_err());
         assert!(Config::read(folder.path()).is_err());
         assert!(read(&folder, &LEAST.replacen("\"secret\"", "\"link\"", 1)).is_ok());
+    }
+
+    #[test]
+    fn a_cluster_has_fewer_partitions() {
+        let folder = folder();
+        let with = |partitions| {
+            let text = format!("partitions = {partitions}\n{LEAST}mode = \"cluster\"\n");
+            read(&folder, &text)
+        };
+        assert_eq!(with(64).unwrap().partitions, 64);
+        let error = with(65).unwrap_err();
+        let message = "partitions with mode = \"cluster\": 1 to 64, not 65";
+        assert!(error.ends_with(message), "{error}");
+        assert!(read(&folder, &format!("partitions = 4096\n{LEAST}")).is_ok());
     }
 
     /// Whatever is wrong with the line that it is in.

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prints sealed.txt: one sealed message, made from docs/farm.md with another implementation.
 
-Needs the `cryptography` package. src/seal.rs compares what it makes with these bytes.
+Needs the `cryptography` package. src/seal/mod.rs compares what it makes with these bytes.
 """
 
 from cryptography.hazmat.primitives import hashes, hmac
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 SECRET = bytes(range(48))
@@ -24,16 +24,17 @@ def derive(info, length, salt=b""):
 
 
 def main():
-    name = derive(b"tssession-farm 1 name", 4)
-    keyed = hmac.HMAC(derive(b"tssession-farm 1 id" + FARM, 32), hashes.SHA256())
+    name = derive(b"tssession-farm 2 name", 4)
+    keyed = hmac.HMAC(derive(b"tssession-farm 2 id" + FARM, 32), hashes.SHA256())
     keyed.update(ID)
     subject = keyed.finalize()
-    header = bytes([1, KIND]) + name + SENDER + COUNTER.to_bytes(8, "big") + TIME_MS.to_bytes(8, "big") + subject
+    header = bytes([2, KIND]) + name + SENDER + COUNTER.to_bytes(8, "big") + TIME_MS.to_bytes(8, "big") + subject
     assert len(header) == 70
     plain = bytes([len(ID)]) + ID + DER
-    key = derive(b"tssession-farm 1 seal" + FARM, 32, SENDER)
-    sealed = AESGCM(key).encrypt(bytes(4) + COUNTER.to_bytes(8, "big"), plain, header + FARM)
-    print((header + sealed).hex())
+    key = derive(b"tssession-farm 2 seal" + FARM, 64, SENDER)
+    sealed = AESSIV(key).encrypt(plain, [header, FARM])
+    tag, body = sealed[:16], sealed[16:]
+    print((header + body + tag).hex())
 
 
 main()

@@ -5,7 +5,7 @@ use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::instance::boundary::enter;
-use crate::plugin;
+use crate::plugin::{self, NotStarted};
 
 /// Has the sessions of this Traffic Server cached. What keeps the library from it is logged, and
 /// the server goes on as if it were not there.
@@ -26,8 +26,14 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
             let argument = unsafe { CStr::from_ptr(*argv.add(at)) };
             OsStr::from_bytes(argument.to_bytes())
         });
-        if let Err(error) = plugin::start(instance, arguments) {
-            log::error!(target: "ssl.session_cache", "{function}: {error}; sessions are left to the server");
+        match plugin::start(instance, arguments) {
+            Ok(()) => {}
+            Err(error @ NotStarted::Twice) => {
+                log::error!(target: "ssl.session_cache", "{function}: {error}");
+            }
+            Err(error) => {
+                log::error!(target: "ssl.session_cache", "{function}: {error}; sessions are left to the server");
+            }
         }
     });
 }

@@ -65,7 +65,10 @@ impl fmt::Display for NotStarted {
         match self {
             Self::NoServer => write!(f, "the process is no Traffic Server"),
             Self::Missing(missing) => missing.fmt(f),
-            Self::Twice => write!(f, "plugin.config names the plugin twice"),
+            Self::Twice => write!(
+                f,
+                "plugin.config names the plugin twice; only the first line counts"
+            ),
             Self::SecondCopy => write!(
                 f,
                 "another file of this library is loaded already, and has a cache of its own: \

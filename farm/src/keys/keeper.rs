@@ -17,7 +17,7 @@ use crate::keys::set::{self, Key, KeyBytes};
 use crate::log_limit::Topic;
 use crate::member::Member;
 use crate::redis::link::Link;
-use crate::seal::{Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
+use crate::seal::{AHEAD_MS, Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
 
 /// Takes the lease if it is free and prolongs it if it is ours, or gives it back if it is not wanted
 /// (`ARGV[3]`). Returns the time, the number of the lease and the key set. Values that no member
@@ -105,7 +105,7 @@ enum Worth {
     Lacking,
     /// There is none.
     Nothing,
-    /// It was refused.
+    /// It was refused, or a key of it was.
     Refused,
 }
 
@@ -231,29 +231,36 @@ impl Keeper {
         let opened = self.opener.open(sealed, now, self.oldest_ms());
         let set = opened.and_then(|opened| Ok((key_set(&opened)?, opened.header.time_ms)));
         match set {
-            Ok((theirs, time_ms)) => {
+            Ok((mut theirs, time_ms)) => {
+                let ahead = plan::take_out_far_ahead(&mut theirs, now + AHEAD_MS, &self.times);
                 let sealed_ms = member
                     .clock
                     .elapsed_ms()
                     .saturating_sub(now.saturating_sub(time_ms));
                 self.sealed_ms = self.sealed_ms.max(sealed_ms);
                 self.keys = plan::merged(&self.keys, &theirs, now, &self.times);
-                if plan::has_all(&theirs, &self.keys) {
+                if let Some(ahead_ms) = ahead {
+                    let ahead = (ahead_ms + AHEAD_MS) / 1000;
+                    let text = format!("a key that is to encrypt {ahead} s from now");
+                    self.refuse(member, Refusal::Stale, &text)
+                } else if plan::has_all(&theirs, &self.keys) {
                     Worth::Complete
                 } else {
                     Worth::Lacking
                 }
             }
-            Err(refusal) => {
-                member.counters.count(refusal.into());
-                // Once, until a set is accepted again.
-                if self.worth != Worth::Refused {
-                    let text = format!("the key set in Redis is refused: {refusal:?}");
-                    member.log(Topic::Keys, Level::Warning, text);
-                }
-                Worth::Refused
-            }
+            Err(refusal) => self.refuse(member, refusal, &format!("{refusal:?}")),
         }
+    }
+
+    /// Counts a set that is refused, or a key of it. Logged once, until a set is accepted again.
+    fn refuse(&self, member: &Member, refusal: Refusal, what: &str) -> Worth {
+        member.counters.count(refusal.into());
+        if self.worth != Worth::Refused {
+            let text = format!("the key set in Redis is refused: {what}");
+            member.log(Topic::Keys, Level::Warning, text);
+        }
+        Worth::Refused
     }
 
     /// A set that is older than this is of no use.

@@ -33,6 +33,17 @@ fn ms(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
+/// Takes out of a set the keys that begin to encrypt later than any key that a leader makes until the
+/// next rotation: each would be the newest until then, and no other would be made. Returns how far ahead
+/// the latest of them begins.
+pub fn take_out_far_ahead(keys: &mut Vec<Key>, now_ms: u64, times: &Times) -> Option<u64> {
+    let most_ms = ms(times.rotation) + ms(times.spread);
+    let ahead = |key: &Key| key.from_ms.saturating_sub(now_ms);
+    let furthest = keys.iter().map(ahead).max();
+    keys.retain(|key| ahead(key) <= most_ms);
+    furthest.filter(|ahead| *ahead > most_ms)
+}
+
 /// All keys of two sets, except those that are over, the newest first. Members that have seen the
 /// same sets have the same keys, whatever the order and age of the sets. So a set that was put back
 /// does no harm, and two that were made apart become one.
@@ -278,6 +289,27 @@ mod tests {
         // It is over when it has not encrypted for a lifetime.
         let keys = merged(&new, &old, now + LIFETIME - ROTATION, &times());
         assert!(!has_all(&keys, &old[..1]) && has_all(&keys, &new));
+    }
+
+    #[test]
+    fn a_key_that_is_dated_far_ahead_does_not_stop_rotation() {
+        let now = 1_000_000;
+        let most = now + ROTATION + SPREAD;
+        let ours = plan(&[], now, &times(), make).unwrap();
+        for (from_ms, is_kept) in [
+            (now, true),
+            (most, true),
+            (most + 1, false),
+            (u64::MAX, false),
+        ] {
+            let mut theirs = vec![key(1, from_ms), key(2, now - 1)];
+            let ahead = take_out_far_ahead(&mut theirs, now, &times());
+            assert_eq!(ahead, (!is_kept).then(|| from_ms - now), "{from_ms}");
+            assert_eq!(theirs.len(), 1 + usize::from(is_kept), "{from_ms}");
+            let merged = merged(&ours, &theirs, now, &times());
+            let later = from_ms.min(most) + ROTATION;
+            assert!(plan(&merged, later, &times(), make).is_some(), "{from_ms}");
+        }
     }
 
     proptest! {
