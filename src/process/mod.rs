@@ -126,8 +126,9 @@ extern "C" fn at_load() {
     }
     #[cfg(feature = "inject-faults")]
     tssession_common::faults::arm_from_environment();
+    // First: what is logged below is to reach it.
+    system::note_stderr();
     guard(|| {
-        system::note_stderr();
         instance::prepare();
         log::introduce(versions());
         // SAFETY: the three functions have the type asked for and stay valid: the library is
