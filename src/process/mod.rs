@@ -124,10 +124,11 @@ extern "C" fn at_load() {
     if system::is_loaded_by_itself() {
         boundary::take_panics_over();
     }
+    // First: whatever goes wrong from here on has a line.
+    system::note_stderr();
     #[cfg(feature = "inject-faults")]
     tssession_common::faults::arm_from_environment();
     guard(|| {
-        system::note_stderr();
         instance::prepare();
         log::introduce(versions());
         // SAFETY: the three functions have the type asked for and stay valid: the library is
