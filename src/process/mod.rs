@@ -124,10 +124,10 @@ extern "C" fn at_load() {
     if system::is_loaded_by_itself() {
         boundary::take_panics_over();
     }
-    // First: whatever goes wrong from here on has a line.
-    system::note_stderr();
     #[cfg(feature = "inject-faults")]
     tssession_common::faults::arm_from_environment();
+    // First: what is logged below is to reach it.
+    system::note_stderr();
     guard(|| {
         instance::prepare();
         log::introduce(versions());
