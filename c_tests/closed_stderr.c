@@ -23,6 +23,7 @@ static const struct {
 } ways[] = {
   {"kept", 1, 0},
   {"closed at load", 0, 0},
+  {"taken at load", 0, 0},
   {"closed later", 0, 0},
   {"a connection", 0, 0},
   {"freopen", 0, 1},
@@ -41,11 +42,14 @@ static void
 be_host(const char *way, const char *second)
 {
   int ends[2];
-  if (strcmp(way, "closed at load") == 0) {
-    take_place(open(second, O_RDWR | O_CREAT, 0600));
+  /* Linked, the library is there already. */
+  if (strcmp(way, "taken at load") == 0) {
+    take_place(open(second, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   }
   api_open();
-  if (strcmp(way, "closed later") == 0) {
+  if (strcmp(way, "closed at load") == 0) {
+    take_place(open(second, O_RDWR | O_CREAT, 0600));
+  } else if (strcmp(way, "closed later") == 0) {
     close(STDERR_FILENO);
     take_place(open(second, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   } else if (strcmp(way, "a connection") == 0) {
@@ -98,7 +102,7 @@ main(int argc, char **argv)
     pid_t child = fork();
     if (child == 0) {
       close(STDERR_FILENO);
-      if (strcmp(ways[i].name, "closed at load") != 0) {
+      if (strstr(ways[i].name, "at load") == NULL) {
         take_place(open(in_folder("first"), O_WRONLY));
       }
       execl("/proc/self/exe", argv[0], ways[i].name, second, (char *)NULL);

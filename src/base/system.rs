@@ -27,43 +27,37 @@ pub fn wipe(bytes: &mut [u8]) {
 /// The file that stderr was when the library was loaded: device and inode; 0 and 0: none.
 static STDERR_AT_LOAD: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// Notes what stderr is, for [`write_stderr`]. A file that can be read too is none: a host that
-/// has closed stderr before it loaded the library may have opened a database since.
+/// Notes what stderr is, for [`write_stderr`].
 pub fn note_stderr() {
-    let Some(file) = stat_stderr() else {
-        return;
-    };
-    // SAFETY: it only asks.
-    let status = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL) };
-    if file.st_mode & libc::S_IFMT != libc::S_IFREG || status & libc::O_ACCMODE == libc::O_WRONLY {
+    if let Some(file) = stderr_that_survives_exec() {
         STDERR_AT_LOAD[0].store(file.st_dev, Ordering::Relaxed);
         STDERR_AT_LOAD[1].store(file.st_ino, Ordering::Relaxed);
     }
 }
 
-fn stat_stderr() -> Option<libc::stat> {
-    // SAFETY: a structure of numbers, which is written to.
+/// What stderr is. Where a host has closed it, the next file that it opens has its number, which
+/// most libraries open so that no exec passes it on: that is none. What a process begins with,
+/// and what dup2 and freopen put in its place, is passed on.
+fn stderr_that_survives_exec() -> Option<libc::stat> {
+    // SAFETY: a structure of numbers, which is written to; the rest only asks.
     unsafe {
         let mut file = mem::zeroed();
-        (libc::fstat(libc::STDERR_FILENO, &mut file) == 0).then_some(file)
+        let flags = libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD);
+        (flags >= 0
+            && flags & libc::FD_CLOEXEC == 0
+            && libc::fstat(libc::STDERR_FILENO, &mut file) == 0)
+            .then_some(file)
     }
 }
 
-/// Whether stderr is for log lines. Where a host has closed it, the next file that it opens has
-/// its number.
-///
-/// Never if there was none when the library was loaded. What has taken its place since is for
-/// lines if it survives an exec and is not a connection: that is how dup2 and freopen leave a log,
-/// and not how most libraries open their files.
+/// Whether stderr is for log lines: never if there was none when the library was loaded, and not
+/// if it has become a connection since.
 fn is_stderr_for_lines() -> bool {
     let at_load = STDERR_AT_LOAD.each_ref().map(|it| it.load(Ordering::Relaxed));
-    let Some(file) = stat_stderr().filter(|_| at_load != [0, 0]) else {
-        return false;
-    };
-    // SAFETY: it only asks.
-    let descriptor = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD) };
-    at_load == [file.st_dev, file.st_ino]
-        || descriptor & libc::FD_CLOEXEC == 0 && file.st_mode & libc::S_IFMT != libc::S_IFSOCK
+    at_load != [0, 0]
+        && stderr_that_survives_exec().is_some_and(|file| {
+            at_load == [file.st_dev, file.st_ino] || file.st_mode & libc::S_IFMT != libc::S_IFSOCK
+        })
 }
 
 /// Writes a line to stderr, if that is for lines, in one piece and without a lock: another thread
