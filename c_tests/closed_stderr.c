@@ -21,13 +21,8 @@ static const struct {
   int in_first;
   int in_second;
 } ways[] = {
-  {"kept", 1, 0},
-  {"closed at load", 0, 0},
-  {"taken at load", 0, 0},
-  {"closed later", 0, 0},
-  {"a connection", 0, 0},
-  {"freopen", 0, 1},
-  {"dup2", 0, 1},
+  {"kept", 1, 0},         {"closed at load", 0, 0}, {"taken at load", 0, 0}, {"closed later", 0, 0},
+  {"a connection", 0, 0}, {"freopen", 0, 1},        {"dup2", 0, 1},
 };
 
 /* What is opened has the number of stderr, which is closed. */
