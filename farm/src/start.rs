@@ -59,13 +59,15 @@ pub fn start(config: Config, host: Host) -> Result<&'static Member, String> {
         return Err("the host has no hook for TLS sessions".to_owned());
     }
     let member = MEMBER.set(Member::new(config, host, sender));
-    for door in doors {
-        // The thread waits for it.
+    // A thread waits at each. The first is the keeper's, if there is one.
+    let mut doors = doors.into_iter();
+    if let Some(door) = doors.next() {
         let _ = door.send(member);
     }
     // Before there are handshakes: a key of this member alone would be of no use to others. An error
-    // if nobody keeps keys.
+    // at once if nobody keeps keys.
     let _ = looked.recv_timeout(patience);
+    doors.for_each(|door| _ = door.send(member));
     Ok(member)
 }
 
