@@ -8,8 +8,8 @@ use std::sync::Once;
 use libfuzzer_sys::fuzz_target;
 use tssession::ffi::ts::TSSslTicketKeyUpdate;
 use tssession::ffi::types::TSReturnCode;
-use tssession::keys::file;
 use tssession::instance::Instance;
+use tssession::keys::file;
 use tssession::keys::ring::{KeyError, KeySet, Layout};
 use tssession_fuzz::{check_lines, stat};
 use zeroize::Zeroizing;
@@ -109,7 +109,9 @@ fn is_text(content: &[u8]) -> bool {
     };
     let bytes: usize = letters.chars().filter(of_text).map(char::len_utf8).sum();
     let replacements = content.windows(3).filter(|bytes| *bytes == b"\xef\xbf\xbd");
-    let controls = letters.chars().filter(|letter| !of_text(letter) && letter.len_utf8() == 2);
+    let controls = letters
+        .chars()
+        .filter(|letter| !of_text(letter) && letter.len_utf8() == 2);
     // Those of two bytes count once.
     let text = bytes + 3 * replacements.count() + controls.count();
     content.len() - text <= content.len() / 32
@@ -120,7 +122,9 @@ fn is_wide(content: &[u8]) -> bool {
     let count = |at: usize| {
         let units = content.chunks_exact(2);
         units
-            .filter(|unit| unit[1 - at] == 0 && matches!(unit[at], b' '..=b'~' | b'\t'..=b'\n' | 0x0c | b'\r'))
+            .filter(|unit| {
+                unit[1 - at] == 0 && matches!(unit[at], b' '..=b'~' | b'\t'..=b'\n' | 0x0c | b'\r')
+            })
             .count()
     };
     let units = content.len() / 2;

@@ -8,8 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use libfuzzer_sys::fuzz_target;
-use tssession::settings::table::{Config, Setting, Source};
 use tssession::settings::records::{Format, Problem, Records, RecordsError, parse};
+use tssession::settings::table::{Config, Setting, Source};
 
 /// The names of numbers, and what these may be.
 const NUMBERS: [(&str, i128, i128); 13] = [
