@@ -11,7 +11,9 @@
 //!    before the fork: what other threads change during it, the child may see in any order.
 //! 4. What is not the instance's has no lock that outlives a thread in the child: the gate and the
 //!    one that makes things are set right there, and all else (hooks, keys, counters, the
-//!    logger, templates) is changed in one step.
+//!    logger, templates) is changed in one step. Two are left: that of a link
+//!    between a session and its connection, for which only the connection's own thread waits, and
+//!    the plugin's for attaching, in a server that does not go on serving in a child.
 //! 5. A thread that forks inside the library goes on in the child where it was: it is neither
 //!    waited for nor counted out.
 

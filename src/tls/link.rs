@@ -7,8 +7,8 @@
 //! 2. [`Link::connection`] is null from the moment on at which OpenSSL begins to free the
 //!    connection, and is used only while its lock is held: so what it points to is alive. After
 //!    a panic on the way there ([`LOST`]) none is used any more.
-//! 3. The lock is held by the link's own thread, inside OpenSSL, or for the time of a store: no
-//!    fork finds it held.
+//! 3. The lock is held by the link's own thread, inside OpenSSL, or for the time of a store, by
+//!    whoever frees the connection: nobody else waits for it, in a forked child neither.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::ptr;
