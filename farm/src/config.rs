@@ -417,13 +417,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use openssl::asn1::Asn1Time;
-    use openssl::ec::{EcGroup, EcKey};
-    use openssl::hash::MessageDigest;
-    use openssl::nid::Nid;
-    use openssl::pkey::PKey;
-    use openssl::x509::X509Name;
     use proptest::prelude::*;
+    use tssession_test_support::certificate;
 
     const LEAST: &str =
         "farm = \"a\"\nsecrets = [\"secret\"]\n[redis]\nurls = [\"redis://localhost\"]\n";
@@ -440,7 +435,7 @@ mod tests {
         }
         file("secret-old", b"fedcba9876543210fedcba9876543210", 0o440);
         file("zeros", &[0; 32], 0o600);
-        file("ca.pem", &certificate(), 0o644);
+        file("ca.pem", &certificate().0.to_pem().unwrap(), 0o644);
         file("empty", b"", 0o600);
         file("newline", b"\n", 0o600);
         file("short", &[7; 31], 0o600);
@@ -452,24 +447,6 @@ mod tests {
         symlink("nothing", folder.path().join("dangling")).unwrap();
         fs::create_dir(folder.path().join("folder")).unwrap();
         folder
-    }
-
-    fn certificate() -> Vec<u8> {
-        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-        let mut certificate = X509::builder().unwrap();
-        let name = X509Name::builder().unwrap().build();
-        certificate.set_issuer_name(&name).unwrap();
-        certificate.set_subject_name(&name).unwrap();
-        certificate
-            .set_not_before(&Asn1Time::days_from_now(0).unwrap())
-            .unwrap();
-        certificate
-            .set_not_after(&Asn1Time::days_from_now(1).unwrap())
-            .unwrap();
-        certificate.set_pubkey(&key).unwrap();
-        certificate.sign(&key, MessageDigest::sha256()).unwrap();
-        certificate.build().to_pem().unwrap()
     }
 
     fn read(folder: &tempfile::TempDir, text: &str) -> Result<Config, String> {

@@ -271,12 +271,6 @@ impl<'a> Parts<'a> {
 mod tests {
     use super::*;
     use crate::tls::session::{Encoded, decode, restore};
-    use openssl::asn1::Asn1Time;
-    use openssl::ec::{EcGroup, EcKey};
-    use openssl::hash::MessageDigest;
-    use openssl::nid::Nid;
-    use openssl::pkey::PKey;
-    use openssl::x509::X509;
     use proptest::collection::vec;
     use proptest::option;
     use proptest::prelude::*;
@@ -298,21 +292,9 @@ mod tests {
         value(tag::INTEGER, &[&vec![0; sign], &bytes[zeros..]].concat())
     }
 
-    fn certificate() -> Vec<u8> {
-        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-        let mut builder = X509::builder().unwrap();
-        builder.set_pubkey(&key).unwrap();
-        let day = Asn1Time::days_from_now(1).unwrap();
-        builder.set_not_before(&day).unwrap();
-        builder.set_not_after(&day).unwrap();
-        builder.sign(&key, MessageDigest::sha256()).unwrap();
-        builder.build().to_der().unwrap()
-    }
-
     /// The DER bytes of sessions of every kind, most of them such that a server makes them.
     fn session() -> impl Strategy<Value = Vec<u8>> {
-        let certificate = certificate();
+        let certificate = tssession_test_support::certificate().0.to_der().unwrap();
         let octets = |tag, len| {
             vec(any::<u8>(), len)
                 .prop_map(move |bytes| value(tag, &value(tag::OCTET_STRING, &bytes)))
