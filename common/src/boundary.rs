@@ -67,7 +67,6 @@ pub type Report = fn(Name, &Panic);
 pub fn guard<R: Fallback>(name: Name, report: Report, body: impl FnOnce() -> R) -> R {
     let _errno = Errno::keep();
     let _stays = NoCancel::begin();
-    let _inside = Inside::enter();
     match catch(at_point(name, body)) {
         Ok(result) => result,
         Err(panic) => {
@@ -86,7 +85,6 @@ pub fn quick<R>(report: Report, body: impl FnOnce() -> Option<R>) -> Option<R> {
         suffix: ", at once",
         ..Name::of(&body)
     };
-    let _inside = Inside::enter();
     match catch(at_point(name, body)) {
         Ok(result) => result,
         Err(panic) => {
@@ -117,6 +115,7 @@ fn tell(name: Name, report: Report, panic: Panic) {
 /// Runs `body`; its panic becomes a value.
 #[inline]
 pub fn catch<R>(body: impl FnOnce() -> R) -> Result<R, Panic> {
+    let _inside = Inside::enter();
     // Unwind safe: what `body` shares with others is behind atomics, or behind locks that are
     // taken again whatever happened while they were held.
     catch_unwind(AssertUnwindSafe(body)).map_err(|payload| Panic {
@@ -196,7 +195,7 @@ impl Display for Place {
 thread_local! {
     /// Where the panic that is on its way to [`catch`] happened.
     static PLACE: Cell<Place> = const { Cell::new(Place::UNKNOWN) };
-    /// How many calls of C's this thread is in: more than one inside a hook.
+    /// How many calls of [`catch`] this thread is in: more than one inside a hook.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -208,9 +207,11 @@ type PanicHook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 /// Keeps panics inside the boundary off stderr: they are reported. To be called where the Rust
 /// runtime is the library's own; a Rust program decides itself what becomes of panics.
 pub fn take_panics_over() {
-    if BY_DEFAULT.set(panic::take_hook()).is_ok() {
+    BY_DEFAULT.get_or_init(|| {
+        let by_default = panic::take_hook();
         panic::set_hook(Box::new(note_panic));
-    }
+        by_default
+    });
 }
 
 /// Called by the Rust runtime when a panic begins: locks may be held, so nothing is logged.

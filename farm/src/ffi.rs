@@ -12,11 +12,22 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use tssession_common::buffer::{none_stored, write_text};
 use tssession_common::code::TSReturnCode;
+use tssession_common::{boundary, stderr};
 
 use crate::boundary::guard;
 use crate::config::Config;
 use crate::host::{Host, register};
 use crate::start::{member, start};
+
+extern "C" fn at_load() {
+    boundary::take_panics_over();
+    stderr::note();
+}
+
+/// Run by the loader.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = at_load;
 
 /// What ATS's plugin starts with when ATS is ready. The lock is held while a member is started.
 static WAITING: Mutex<Option<(Config, Host)>> = Mutex::new(None);
@@ -41,7 +52,7 @@ fn waiting() -> Result<MutexGuard<'static, Option<(Config, Host)>>, String> {
 /// libtssession_farm.so and the file in plugin.config instead of calling this function.
 ///
 /// The call waits until ticket keys are active, but for an answer from Redis no longer than
-/// redis.timeout. Without an answer the process continues alone.
+/// twice redis.timeout. Without an answer the process continues alone.
 ///
 /// # Returns
 /// TS_SUCCESS if the process is a member now, otherwise TS_ERROR.

@@ -32,7 +32,7 @@ extern "C" {
  * libtssession_farm.so and the file in plugin.config instead of calling this function.
  *
  * The call waits until ticket keys are active, but for an answer from Redis no longer than
- * redis.timeout. Without an answer the process continues alone.
+ * twice redis.timeout. Without an answer the process continues alone.
  *
  * Returns:
  *   TS_SUCCESS if the process is a member now, otherwise TS_ERROR.

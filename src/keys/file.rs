@@ -47,9 +47,14 @@ pub struct LastRead {
 
 impl LastRead {
     /// Whether another file, or what has become of the same one, takes its place: it was opened
-    /// later, and is not as this one was.
-    pub fn is_outdone_by(&self, stamp: &Stamp, order: u64) -> bool {
-        order > self.order && self.stamp.as_ref() != Some(stamp)
+    /// later, and is not as this one was. If it is as this one was, this one was read again.
+    pub fn is_outdone_by(&mut self, stamp: &Stamp, order: u64) -> bool {
+        let is_other = self.stamp.as_ref() != Some(stamp);
+        let is_later = order > self.order;
+        if !is_other {
+            self.order = self.order.max(order);
+        }
+        is_other && is_later
     }
 }
 
@@ -121,7 +126,7 @@ fn is_of_text(letter: char) -> bool {
 /// Whether this is hexadecimal text: digits of both kinds, with or without separators. Of
 /// random keys of 48 bytes one in 10^48 is.
 fn is_hex(content: &[u8]) -> bool {
-    let is_digit = |byte: &u8| byte.is_ascii_hexdigit() || b" :-".contains(byte);
+    let is_digit = |byte: &u8| byte.is_ascii_hexdigit() || b" \t:,-_xX{}".contains(byte);
     content.iter().all(is_digit)
         && content.iter().any(u8::is_ascii_digit)
         && content.iter().any(u8::is_ascii_alphabetic)
@@ -221,20 +226,29 @@ mod tests {
     fn of_two_files_the_one_that_was_opened_later_stays() {
         let dir = tempfile::tempdir().unwrap();
         let hasher = RandomState::new();
-        let [early, late] = [1, 2].map(|byte| {
+        let [early, late, again] = [1, 2, 1].map(|byte| {
             let path = dir.path().join(byte.to_string());
-            fs::write(&path, [byte; 48]).unwrap();
+            if !path.exists() {
+                fs::write(&path, [byte; 48]).unwrap();
+            }
             let content = files::read(&path).unwrap();
             let stamp = Stamp::new(&content.metadata, &content.bytes, &hasher);
             (stamp, content.order)
         });
         let mut last = LastRead::default();
         assert!(last.is_outdone_by(&early.0, early.1));
+        // It was read once more after the second was opened.
+        last = LastRead {
+            stamp: Some(early.0),
+            order: early.1,
+        };
+        assert!(!last.is_outdone_by(&again.0, again.1));
+        assert!(!last.is_outdone_by(&late.0, late.1));
         last = LastRead {
             stamp: Some(late.0),
             order: late.1,
         };
-        assert!(!last.is_outdone_by(&early.0, early.1));
+        assert!(!last.is_outdone_by(&again.0, early.1));
     }
 
     /// What came of a file of these bytes.
@@ -338,6 +352,7 @@ mod tests {
             lines(&[&[1; 47]]).to_vec(),
             hex.clone().into_bytes(),
             hex.replace('8', "8:").into_bytes(),
+            hex.replace('8', "8, 0x").into_bytes(),
             [b'a'; 48].into_iter().chain([b'\n']).collect(),
             [b'a'; 80].into_iter().chain(*b"\r\n").collect(),
             utf16(&four, u16::to_le_bytes, &[0xfeff]),

@@ -21,7 +21,7 @@ use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
-use tssession_common::boundary;
+use tssession_common::{boundary, stderr};
 
 use crate::base::once::{self, Making};
 use crate::base::spin::Patience;
@@ -129,7 +129,7 @@ extern "C" fn at_load() {
     #[cfg(feature = "inject-faults")]
     tssession_common::faults::arm_from_environment();
     // First: what is logged below is to reach it.
-    system::note_stderr();
+    stderr::note();
     guard(|| {
         instance::prepare();
         log::introduce(versions());

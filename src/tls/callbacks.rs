@@ -85,6 +85,8 @@ pub unsafe extern "C" fn get_session(
             }
         }
         instance.sessions.used(&id);
+        // One that nobody has marked (another machine's, say): its time is still its own.
+        mark(&session);
         link(ssl, &session);
         instance.hooks.fire(SessionEvent::Get, &id);
         if is_single_use {

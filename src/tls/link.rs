@@ -6,14 +6,15 @@
 //! 1. A connection has at most one link, and each of its sessions a reference to it.
 //! 2. [`Link::connection`] is null from the moment on at which OpenSSL begins to free the
 //!    connection, and is used only while its lock is held: so what it points to is alive. After
-//!    a panic on the way there ([`LOST`]) none is used any more.
-//! 3. The lock is held by the link's own thread, inside OpenSSL, or for the time of a store, by
-//!    whoever frees the connection: nobody else waits for it, in a forked child neither.
+//!    a panic on the way there, or a lock that could not be had ([`LOST`]), none is used any more.
+//! 3. The lock is held by the link's own thread, or for the time of a store by whoever frees the
+//!    connection. In a forked child that may last for ever: who frees waits for a moment only.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSessionRef, SslVersion};
@@ -29,7 +30,7 @@ use super::ex_data::{forget_in_copy, new_index};
 use super::visit::Visit;
 use crate::base::alloc::Shared;
 use crate::base::once::{Once, try_make_once};
-use crate::base::spin::{lock_by_trying, try_lock};
+use crate::base::spin::{Patience, lock_by_trying, try_lock};
 use crate::instance::boundary::guard;
 
 struct Link {
@@ -42,6 +43,10 @@ struct Connection(*const SSL);
 
 // SAFETY: the pointer is used only as invariant 2 says.
 unsafe impl Send for Connection {}
+
+/// Longer than any lock is held that a running thread holds, but for a BIO of the host's that takes
+/// its time.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// A link may point to a connection that is no more.
 static LOST: AtomicBool = AtomicBool::new(false);
@@ -225,12 +230,16 @@ unsafe extern "C" fn connection_ends(
     let done = guard(|| {
         // SAFETY: what is stored under our index is null or a reference, which ends here.
         unsafe {
-            if let Some(link) = borrow(link) {
-                lock_by_trying(&link.connection).0 = ptr::null();
-            }
+            let lock = |of: &Link| {
+                let mut connection =
+                    Patience::of(PATIENCE).wait_for(|| try_lock(&of.connection))?;
+                connection.0 = ptr::null();
+                Some(())
+            };
+            let done = borrow(link).is_none_or(|link| lock(&link).is_some());
             give_back(link);
+            c_int::from(done)
         }
-        1
     });
     if done == 0 {
         LOST.store(true, Ordering::Release);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::SslSessionRef;
+use openssl::ssl::{SslSessionRef, SslVersion};
 use openssl_sys as ffi;
 use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, SSL, SSL_SESSION};
 use zeroize::Zeroizing;
@@ -14,7 +14,7 @@ use super::bindings::{
     OSSL_PARAM_construct_utf8_string, SSL_TICKET_SUCCESS, SSL_TICKET_SUCCESS_RENEW, TicketUse,
 };
 use super::connection::may_resume;
-use super::lineage::Life;
+use super::lineage::{Life, mark};
 use super::visit::Visit;
 use crate::base::alloc::NoMemory;
 use crate::instance::Instance;
@@ -51,12 +51,10 @@ pub unsafe extern "C" fn decrypted_ticket(
     status: c_int,
     _arg: *mut c_void,
 ) -> TicketUse {
-    let accepted = match status {
-        SSL_TICKET_SUCCESS => TicketUse::USE,
-        SSL_TICKET_SUCCESS_RENEW => TicketUse::USE_RENEW,
+    if status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW {
         // Without a session; OpenSSL does the same where there is no callback.
-        _ => return TicketUse::IGNORE_RENEW,
-    };
+        return TicketUse::IGNORE_RENEW;
+    }
     // SAFETY: OpenSSL passes a live connection, and where it has decrypted the ticket, the 16
     // bytes of its key's name and a live session.
     callback(|instance| unsafe {
@@ -68,10 +66,14 @@ pub unsafe extern "C" fn decrypted_ticket(
             .count(Counter::ticket_verified(key.map(|(_, place)| place)));
         let session = SslSessionRef::from_ptr(session);
         if !Life::in_ticket(session, &instance.config).is_over() && may_resume(ssl, session) {
-            if status == SSL_TICKET_SUCCESS_RENEW {
-                instance.stats.count(Counter::TicketRenewed);
+            // One that nobody has marked: its time is still its own.
+            mark(session);
+            // Over QUIC a connection does not say that it is TLS 1.3: the session does.
+            if status == SSL_TICKET_SUCCESS && session.protocol_version() != SslVersion::TLS1_3 {
+                return TicketUse::USE;
             }
-            return accepted;
+            instance.stats.count(Counter::TicketRenewed);
+            return TicketUse::USE_RENEW;
         }
         log::debug!(target: "ssl_session_ticket", "a ticket that is not for this connection: a full handshake");
         TicketUse::IGNORE_RENEW

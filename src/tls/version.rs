@@ -70,11 +70,11 @@ fn is_in_this_openssl(address: *const c_void) -> bool {
 }
 
 /// Whether this OpenSSL, having no memory for its table, leaves a session on the list of its cache
-/// and gives the reference back: 3.0 does.
+/// and gives the reference back: up to 3.4 it does.
 pub fn leaves_failed_sessions_on_list() -> bool {
     const MINOR: c_ulong = 20;
     // SAFETY: takes nothing, and may be called at any time.
-    unsafe { ffi::OpenSSL_version_num() >> MINOR == 0x300 }
+    unsafe { ffi::OpenSSL_version_num() >> MINOR < 0x305 }
 }
 
 /// Whether the process's OpenSSL, whose objects a plugin is given, is the one that the library

@@ -1,10 +1,10 @@
 //! Where log lines go.
 
 use std::ffi::CString;
-use std::io::Write as _;
 
 use tssession_ats::{ERROR, Report, WARNING};
 use tssession_common::boundary::{Name, Panic};
+use tssession_common::stderr;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +42,8 @@ impl Log {
         match report {
             Some(report) => report.write(c"tssession_farm", &c_line(line)),
             None => {
-                // In one piece. There is nowhere to report a failure to.
                 let line = format!("tssession_farm: {word}: {}\n", one_line(line));
-                let _ = std::io::stderr().write_all(line.as_bytes());
+                stderr::write(line.as_bytes());
             }
         }
     }

@@ -198,9 +198,9 @@ impl Host {
         let Ok(len) = c_int::try_from(keys.len()) else {
             return false;
         };
-        // The host's function is allowed to change them.
-        let mut keys = Zeroizing::new(keys.to_vec());
         self.update_ticket_keys.iter().fold(true, |all, update| {
+            // The host's function is allowed to change them.
+            let mut keys = Zeroizing::new(keys.to_vec());
             // SAFETY: the pointer and the length are those of `keys`, during the call.
             let done = unsafe { update(keys.as_mut_ptr().cast(), len) };
             all && done == SUCCESS
@@ -255,9 +255,9 @@ pub enum NotInserted {
     EarlyData,
 }
 
-/// Whether these DER bytes are a session that may carry early data.
+/// Whether these DER bytes are a session that may carry early data, as far as can be told.
 pub fn may_carry_early_data(der: &[u8]) -> bool {
-    Session::decode(der).is_some_and(|session| session.may_carry_early_data())
+    Session::decode(der).is_none_or(|session| session.may_carry_early_data())
 }
 
 /// A decoded session of its own, not one that a connection has.

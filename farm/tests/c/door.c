@@ -13,6 +13,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -249,11 +250,37 @@ early_data_stays(SSL_CTX *server, SSL_CTX *client)
   SSL_CTX_free(early_client);
 }
 
+/* A pipe that nobody reads, and a connection, have the number of stderr. */
+static void
+the_stderr(void)
+{
+  int ends[2], before = dup(STDERR_FILENO);
+
+  REQUIRE(before >= 0 && pipe(ends) == 0);
+  dup2(ends[1], STDERR_FILENO);
+  close(ends[0]);
+  close(ends[1]);
+  TSReturnCode unread = TSSslSessionFarmStart(NULL);
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
+  dup2(ends[1], STDERR_FILENO);
+  TSReturnCode connected = TSSslSessionFarmStart(NULL);
+  char byte;
+  ssize_t sent = read(ends[0], &byte, 1);
+  dup2(before, STDERR_FILENO);
+  close(before);
+  close(ends[0]);
+  close(ends[1]);
+  CHECK_INT(unread, TS_ERROR);
+  CHECK_INT(connected, TS_ERROR);
+  CHECK_INT(sent, -1);
+}
+
 int
 main(int argc, char *argv[])
 {
   REQUIRE(argc == 3);
   before_the_start(argv[2]);
+  the_stderr();
   starts_that_fail(argv[1]);
   /* What has failed does not stand in the way of what is right. */
   REQUIRE(TSSslSessionFarmStart(argv[1]) == TS_SUCCESS);

@@ -18,6 +18,7 @@ use arc_swap::RefCnt;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use tssession_common::boundary::catch;
 use tssession_common::log_rate::{Kind, Rate};
+use tssession_common::stderr;
 
 use crate::base::alloc::{NoMemory, Shared, Swap};
 use crate::base::clock;
@@ -159,7 +160,7 @@ pub(crate) fn panicked(what: Arguments<'_>) {
 pub(crate) fn write_stderr(text: Arguments<'_>) {
     let mut line = Line::new(Level::Error, "ssl.session_cache");
     let _ = line.write_fmt(text);
-    system::write_stderr(line.for_stderr());
+    stderr::write(line.for_stderr());
 }
 
 /// Says it once.
@@ -269,7 +270,7 @@ impl Logger {
         if !self.call(record.level(), tag(record.target()), line.text())
             && record.level() <= Level::Warn
         {
-            system::write_stderr(line.for_stderr());
+            stderr::write(line.for_stderr());
         }
     }
 }
