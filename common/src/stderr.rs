@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The file that stderr was when the library was loaded: device and inode; 0 and 0: none.
 static AT_LOAD: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// Notes what stderr is, for [`write`].
+/// Notes what stderr is, for [`write()`].
 pub fn note() {
     if let Some(file) = stderr_that_survives_exec() {
         AT_LOAD[0].store(file.st_dev, Ordering::Relaxed);
