@@ -1,71 +1,18 @@
 /** @file
 
   Clocks that step and session times of any kind: no session lives longer than it should.
-  This program's clocks take the place of the C library's.
 
   SPDX-License-Identifier: Apache-2.0
  */
 
 #include <limits.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "api.h"
 #include "check.h"
+#include "clocks.h"
 #include "tls.h"
 
 enum { HOUR = 3600, DAY = 24 * HOUR, WEEK = 7 * DAY };
-
-/* How far the clocks of this program are ahead of where they began. They stand still until
-   the test moves them, however slow the machine is. */
-static long wall_ahead, up_ahead;
-
-int
-clock_gettime(clockid_t clock, struct timespec *now)
-{
-  int is_wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
-  if (!is_wall && clock != CLOCK_MONOTONIC && clock != CLOCK_MONOTONIC_COARSE) {
-    return (int)syscall(SYS_clock_gettime, clock, now);
-  }
-  now->tv_sec  = is_wall ? 1800000000 + wall_ahead : 100000 + up_ahead;
-  now->tv_nsec = 0;
-  return 0;
-}
-
-time_t
-time(time_t *result)
-{
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  if (result != NULL) {
-    *result = now.tv_sec;
-  }
-  return now.tv_sec;
-}
-
-/* glibc has one whose second argument is restricted. */
-int gettimeofday(struct timeval *now, void *zone);
-
-int
-gettimeofday(struct timeval *now, void *zone)
-{
-  struct timespec precise;
-  (void)zone;
-  clock_gettime(CLOCK_REALTIME, &precise);
-  now->tv_sec  = precise.tv_sec;
-  now->tv_usec = precise.tv_nsec / 1000;
-  return 0;
-}
-
-/* Time goes by. */
-static void
-wait_for(long seconds)
-{
-  wall_ahead += seconds;
-  up_ahead += seconds;
-}
 
 /* Somebody sets the wall clock; the library looks at both clocks once a second. */
 static void
