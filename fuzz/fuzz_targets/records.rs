@@ -45,7 +45,7 @@ enum Value {
 
 fn value_of(setting: &Setting) -> Value {
     let config = Config::default();
-    assert!(config.put(setting.clone(), Source::File));
+    assert!(config.put(setting.clone(), Source::File, 1));
     if setting.is_number() {
         Value::Number(config.int(setting.record()))
     } else {
