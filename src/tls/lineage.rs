@@ -72,7 +72,8 @@ impl Life {
         let most = most.min(config.int(Record::MaxAge));
         let mut seconds = own.min(most);
         if let Some(left) = certificate_ends_in(session) {
-            let since = clock::now().wall.saturating_sub(head);
+            // A session of the future counts from now.
+            let since = clock::now().wall.saturating_sub(head).max(0);
             seconds = seconds.min(since.saturating_add(left));
         }
         Self { head, seconds }
