@@ -13,32 +13,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Atomic: threads check too. */
 static int check_failures;
 
-#define CHECK(condition)                                                                                               \
+/* Not every one of a flood is printed. */
+#define CHECK_OR(condition, format, ...)                                                                               \
   do {                                                                                                                 \
-    if (!(condition)) {                                                                                                \
-      check_failures++;                                                                                                \
-      fprintf(stderr, "%s:%d: %s: not so\n", __FILE__, __LINE__, #condition);                                          \
+    if (!(condition) && __atomic_fetch_add(&check_failures, 1, __ATOMIC_RELAXED) < 50) {                               \
+      fprintf(stderr, "%s:%d: " format "\n", __FILE__, __LINE__, __VA_ARGS__);                                         \
     }                                                                                                                  \
   } while (0)
+
+#define CHECK(condition) CHECK_OR(condition, "CHECK failed: %s", #condition)
 
 #define CHECK_INT(actual, expected)                                                                                    \
   do {                                                                                                                 \
     long long check_actual   = (long long)(actual);                                                                    \
     long long check_expected = (long long)(expected);                                                                  \
-    if (check_actual != check_expected) {                                                                              \
-      check_failures++;                                                                                                \
-      fprintf(stderr, "%s:%d: %s is %lld, not %lld (%s)\n", __FILE__, __LINE__, #actual, check_actual, check_expected, \
-              #expected);                                                                                              \
-    }                                                                                                                  \
+    CHECK_OR(check_actual == check_expected, "%s is %lld, not %lld (%s)", #actual, check_actual, check_expected,       \
+             #expected);                                                                                               \
   } while (0)
 
 /* For what must hold for the rest of the test to make sense. */
 #define REQUIRE(condition)                                                                                             \
   do {                                                                                                                 \
     if (!(condition)) {                                                                                                \
-      fprintf(stderr, "%s:%d: %s: not so, giving up\n", __FILE__, __LINE__, #condition);                               \
+      fprintf(stderr, "%s:%d: REQUIRE failed: %s\n", __FILE__, __LINE__, #condition);                                  \
       exit(2);                                                                                                         \
     }                                                                                                                  \
   } while (0)

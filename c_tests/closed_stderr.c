@@ -104,10 +104,8 @@ main(int argc, char **argv)
       _exit(99);
     }
     CHECK(waitpid(child, &status, 0) == child && status == 0);
-    if (status != 0 || has_line("first") != ways[i].in_first || has_line("second") != ways[i].in_second) {
-      fprintf(stderr, "%s: status %x\n", ways[i].name, (unsigned)status);
-      check_failures++;
-    }
+    CHECK_OR(status == 0 && has_line("first") == ways[i].in_first && has_line("second") == ways[i].in_second,
+             "%s: status %x", ways[i].name, (unsigned)status);
   }
   folder_remove(files, 2);
   return check_result();

@@ -579,10 +579,8 @@ check_first_calls(void)
         _exit(99);
       }
       REQUIRE(waitpid(pid, &status, 0) == pid);
-      if (!WIFEXITED(status) || WEXITSTATUS(status) < 10 || WEXITSTATUS(status) > 11) {
-        check_failures++;
-        fprintf(stderr, "the first call, %s, allocation %d fails: status %x\n", FIRST[what], n, (unsigned)status);
-      }
+      CHECK_OR(WIFEXITED(status) && WEXITSTATUS(status) >= 10 && WEXITSTATUS(status) <= 11,
+               "the first call, %s, allocation %d fails: status %x", FIRST[what], n, (unsigned)status);
       failed_in_all += WIFEXITED(status) && WEXITSTATUS(status) == 11;
       if (WIFEXITED(status) && WEXITSTATUS(status) == 10) {
         break;

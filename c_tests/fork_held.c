@@ -328,10 +328,8 @@ fork_now(const char *what, int number)
   long_forks += took >= SHORT_MS;
   REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
   int result = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  if (took >= LONG_MS || (result != KEPT && result != EMPTY)) {
-    fprintf(stderr, "%s, %d: the fork took %ld ms, the child ended with %x\n", what, number, took, (unsigned)status);
-    check_failures++;
-  }
+  CHECK_OR(took < LONG_MS && (result == KEPT || result == EMPTY),
+           "%s, %d: the fork took %ld ms, the child ended with %x", what, number, took, (unsigned)status);
   return result;
 }
 

@@ -117,6 +117,7 @@ check_levels(void)
     int lines = seen.lines;
     CHECK_INT(TSSslSessionCacheLogSet(NULL, NULL, none[i]), TS_ERROR);
     CHECK_INT(seen.lines, lines + 1);
+    CHECK(strstr(seen.line, "; it must be 1 (errors) to 3 (debug lines)") != NULL);
   }
 
   CHECK_INT(TSSslSessionCacheLogSet(NULL, NULL, TS_SSL_SESSION_CACHE_LOG_WARNING), TS_SUCCESS);

@@ -183,16 +183,11 @@ check_panic(const char *boundary)
 {
   char expected[200];
 
-  if (tssession_panics() != panics_before + 1) {
-    check_failures++;
-    fprintf(stderr, "%s: %d panics\n", point, tssession_panics() - panics_before);
-  }
+  CHECK_OR(tssession_panics() == panics_before + 1, "%s: %d panics", point, tssession_panics() - panics_before);
   snprintf(expected, sizeof(expected), "%s: a panic at common/src/faults.rs:", boundary);
-  if (atomic_load(&panic_lines) != lines_before + 1 || strncmp(line, expected, strlen(expected)) != 0 ||
-      strstr(line, ": injected at ") == NULL) {
-    check_failures++;
-    fprintf(stderr, "%s: %d lines, the last is \"%s\"\n", point, atomic_load(&panic_lines) - lines_before, line);
-  }
+  CHECK_OR(atomic_load(&panic_lines) == lines_before + 1 && strncmp(line, expected, strlen(expected)) == 0 &&
+             strstr(line, ": injected at ") != NULL,
+           "%s: %d lines, the last is \"%s\"", point, atomic_load(&panic_lines) - lines_before, line);
   fprintf(report, "point %s\n", point);
 }
 

@@ -290,10 +290,7 @@ asked(void)
 static void
 check_out_of_the_way(const char *why)
 {
-  if (strstr(error_line, why) == NULL) {
-    check_failures++;
-    fprintf(stderr, "\"%s\" and not \"%s\"\n", error_line, why);
-  }
+  CHECK_OR(strstr(error_line, why) != NULL, "\"%s\" and not \"%s\"", error_line, why);
   CHECK(strncmp(error_line, "tssession: TSPluginInit: ", 25) == 0);
   CHECK(strstr(error_line, "; sessions are left to the server") != NULL);
   CHECK_INT(count_hooks(lifecycle_hooks) + count_hooks(http_hooks), 0);

@@ -53,7 +53,7 @@ pub fn start(config: Config, host: Host) -> Result<&'static Member, String> {
     let (said, looked) = mpsc::sync_channel(1);
     let doors = threads.start(&host, said)?;
     if !watch_forks() {
-        return Err("there is no memory to watch forks".to_owned());
+        return Err("no memory to watch forks".to_owned());
     }
     if !host.add_hook(on_session_event) {
         return Err("the host has no hook for TLS sessions".to_owned());

@@ -272,7 +272,7 @@ pub unsafe extern "C" fn TSSslSessionCacheLogSet(
             TS_SSL_SESSION_CACHE_LOG_WARNING => LevelFilter::Warn,
             TS_SSL_SESSION_CACHE_LOG_DEBUG => LevelFilter::Debug,
             _ => {
-                log::error!(target: "ssl.session_cache", "{function}: there is no level {level}");
+                log::error!(target: "ssl.session_cache", "{function}: the level is {level}; it must be 1 (errors) to 3 (debug lines)");
                 return TSReturnCode::TS_ERROR;
             }
         };
@@ -541,13 +541,13 @@ pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturn
         // SAFETY: passed on to the caller.
         let path = unsafe { text(path) };
         if path.is_some_and(OsStr::is_empty) {
-            log::error!(target: "ssl_session_ticket", "{function}: the path is empty; the keys in force stay");
+            log::error!(target: "ssl_session_ticket", "{function}: the path is empty; the active keys are unchanged");
             return TSReturnCode::TS_ERROR;
         }
         match instance.keys.load(path.map(Path::new)) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
             Err(error) => {
-                log::error!(target: "ssl_session_ticket", "{function}: {error}; the keys in force stay");
+                log::error!(target: "ssl_session_ticket", "{function}: {error}; the active keys are unchanged");
                 TSReturnCode::TS_ERROR
             }
         }

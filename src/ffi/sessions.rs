@@ -140,7 +140,7 @@ pub unsafe fn TSSslTicketKeyUpdate(data: *const c_char, len: c_int) -> TSReturnC
         match instance.keys.update(function, data) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
             Err(error) => {
-                log::error!(target: "ssl_session_ticket", "{function}: {error}; the keys in force stay");
+                log::error!(target: "ssl_session_ticket", "{function}: {error}; the active keys are unchanged");
                 TSReturnCode::TS_ERROR
             }
         }

@@ -138,7 +138,7 @@ impl TicketKeys {
         fault!("key file locked");
         if !last.is_outdone_by(&stamp, order) {
             drop(last);
-            log::debug!(target: "ssl_session_ticket", "{}: not changed since it was read; the active keys stay", path.display());
+            log::debug!(target: "ssl_session_ticket", "{}: not changed since it was read; the active keys are unchanged", path.display());
             return Ok(());
         }
         if let Err(error) = self.replace(keys) {

@@ -41,9 +41,9 @@ impl fmt::Display for LineError {
                     argument.display()
                 )
             }
-            Self::NoValue(argument) => write!(f, "{}: there is no value", argument.display()),
+            Self::NoValue(argument) => write!(f, "{}: the value is missing", argument.display()),
             Self::Setting(argument, error) => write!(f, "{}: {error}", argument.display()),
-            Self::SecondFile => write!(f, "--config: there is one file of settings only"),
+            Self::SecondFile => write!(f, "--config: only one file of settings is allowed"),
             Self::Mode(argument) => write!(
                 f,
                 "{}: that is for ATS's own cache; to have this one off, take the line away",
@@ -166,12 +166,12 @@ mod tests {
             (&["-x"], "-x: settings are written --NAME=VALUE"),
             (
                 &["--session-cache.size"],
-                "--session-cache.size: there is no value",
+                "--session-cache.size: the value is missing",
             ),
-            (&["--config="], "--config=: there is no value"),
+            (&["--config="], "--config=: the value is missing"),
             (
                 &["--config=a", "--config", "b"],
-                "--config: there is one file of settings only",
+                "--config: only one file of settings is allowed",
             ),
             (
                 &["--session-cache.siz=1"],

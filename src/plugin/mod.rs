@@ -42,7 +42,7 @@ const SHOW_EVERY_MS: i64 = 1000;
 /// Why the plugin stays out of the way: nothing of the server's is changed.
 #[derive(Debug)]
 pub enum NotStarted {
-    /// The process is no Traffic Server.
+    /// Not running inside Traffic Server.
     NoServer,
     /// The server lacks a function.
     Missing(Missing),
@@ -63,7 +63,7 @@ pub enum NotStarted {
 impl fmt::Display for NotStarted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoServer => write!(f, "the process is no Traffic Server"),
+            Self::NoServer => write!(f, "not running inside Traffic Server"),
             Self::Missing(missing) => missing.fmt(f),
             Self::Twice => write!(
                 f,
@@ -417,7 +417,7 @@ unsafe extern "C" fn on_reload(_cont: Cont, _event: c_int, _data: *mut c_void) -
             && let Err(error) = instance.keys.load(None)
             && !matches!(error, KeyFileError::NoneSet)
         {
-            log::error!(target: "ssl_session_ticket", "reload: {error}; the keys in force stay");
+            log::error!(target: "ssl_session_ticket", "reload: {error}; the active keys are unchanged");
         }
     });
     0

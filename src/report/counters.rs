@@ -51,7 +51,7 @@ pub enum Counter {
     RefusedOff,
     /// Sessions removed by a call or after a failed connection.
     Removed,
-    /// Sessions pushed out to keep the bounds.
+    /// Sessions evicted to keep the bounds.
     Evicted,
     /// Sessions dropped because their time was over.
     Expired,
@@ -73,7 +73,7 @@ pub enum Counter {
     TicketNotFound,
     /// Accepted tickets that a fresh one replaces.
     TicketRenewed,
-    /// Key sets put in force by a call or a file.
+    /// Key sets made active by a call or a file.
     TicketKeysRenewed,
 }
 
@@ -113,9 +113,9 @@ pub enum Gauge {
     Bytes,
     /// Contexts that are attached.
     Contexts,
-    /// Ticket keys in force.
+    /// Active ticket keys.
     TicketKeys,
-    /// How many times ticket keys came into force, the random one included.
+    /// How many times ticket keys became active, the random one included.
     TicketKeyGeneration,
 }
 
@@ -148,7 +148,7 @@ pub const METRICS: [Metric<Counter, Gauge>; 22] = [
     Metric {
         name: "proxy.process.ssl.ssl_session_cache_eviction",
         value: Value::Counters(&[Evicted]),
-        help: "Sessions pushed out to keep the bounds.",
+        help: "Sessions evicted to keep the bounds.",
     },
     Metric {
         name: "proxy.process.ssl.ssl_session_cache_lock_contention",
@@ -255,17 +255,17 @@ pub const METRICS: [Metric<Counter, Gauge>; 22] = [
     Metric {
         name: "proxy.process.ssl.total_ticket_keys_renewed",
         value: Value::Counters(&[TicketKeysRenewed]),
-        help: "Sets of ticket keys put in force by a call or a file.",
+        help: "Sets of ticket keys made active by a call or a file.",
     },
     Metric {
         name: "tssession.ticket_keys.count",
         value: Value::Gauge(Gauge::TicketKeys),
-        help: "Ticket keys in force.",
+        help: "Active ticket keys.",
     },
     Metric {
         name: "tssession.ticket_keys.generation",
         value: Value::Gauge(Gauge::TicketKeyGeneration),
-        help: "How many times ticket keys came into force, the random one of the start included.",
+        help: "How many times ticket keys became active, the random one of the start included.",
     },
 ];
 

@@ -97,13 +97,13 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotARecord => write!(f, "not a record: it begins with none of {SCOPES:?}"),
-            Self::NoValue => write!(f, "there is no value"),
+            Self::NoValue => write!(f, "the value is missing"),
             Self::NotOfType(name) => write!(f, "the type is not {name}"),
             Self::Value(error) => error.fmt(f),
             Self::NotAScalar => write!(f, "not a single value"),
             Self::Alias => write!(f, "an alias, which is not resolved here"),
             Self::NotAMap => write!(f, "not a map"),
-            Self::NoRecords => write!(f, "there are no \"records:\" in it"),
+            Self::NoRecords => write!(f, "\"records:\" is missing"),
             Self::NotUtf8 => write!(f, "not UTF-8"),
             Self::Yaml(error) => write!(f, "not YAML: {error}"),
             Self::NoMemory => NoMemory.fmt(f),
