@@ -6,13 +6,11 @@
 
     plugin_ats8.so IN OUT
 
-  Answers the messages in the file IN, see message.h, in the file OUT. A plugin in use
-  has connections in their place, and waits for the next message on a thread of its own.
+  Answers the messages in the file IN in the file OUT, see answer.h.
 
   SPDX-License-Identifier: Apache-2.0
  */
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +19,7 @@
 
 #include <ts/ts.h>
 
-#include "message.h"
+#include "answer.h"
 
 #define KEY_LEN 48
 #define MAX_KEYS 3
@@ -93,64 +91,4 @@ give_session(const TSSslSessionID *id, char **bytes, int *len)
     needed = TSSslSessionGetBuffer(id, *bytes, len);
   }
   return needed > 0 ? MESSAGE_SESSION : MESSAGE_ABSENT;
-}
-
-static void
-answer(const struct message *question, const char *bytes, FILE *out)
-{
-  struct message reply = *question;
-  char *session        = NULL;
-
-  reply.kind = MESSAGE_REFUSED;
-  reply.len  = 0;
-  switch (question->kind) {
-  case MESSAGE_KEY:
-    reply.kind = use_key(bytes, question->len);
-    break;
-  case MESSAGE_SESSION:
-    reply.kind = take_session(&question->id, bytes, question->len);
-    break;
-  case MESSAGE_WANTED:
-    reply.kind = give_session(&question->id, &session, &reply.len);
-    break;
-  case MESSAGE_REVOKED:
-    reply.kind = TSSslSessionRemove(&question->id) == TS_SUCCESS ? MESSAGE_DONE : MESSAGE_REFUSED;
-    break;
-  default:
-    break;
-  }
-  if (reply.kind == MESSAGE_REFUSED) {
-    fprintf(stderr, "plugin_ats8: refused a message of kind %d\n", (int)question->kind);
-  }
-  fwrite(&reply, sizeof(reply), 1, out);
-  if (session != NULL) {
-    fwrite(session, 1, (size_t)reply.len, out);
-    OPENSSL_cleanse(session, (size_t)reply.len);
-    free(session);
-  }
-}
-
-void
-TSPluginInit(int argc, const char *argv[])
-{
-  static char bytes[MESSAGE_MAX_LEN];
-  struct message question;
-  FILE *in  = argc == 3 ? fopen(argv[1], "rb") : NULL;
-  FILE *out = argc == 3 ? fopen(argv[2], "wb") : NULL;
-
-  if (in == NULL || out == NULL) {
-    fprintf(stderr, "plugin_ats8: cannot open IN and OUT\n");
-  } else {
-    while (fread(&question, sizeof(question), 1, in) == 1 && question.len >= 0 && question.len <= MESSAGE_MAX_LEN &&
-           fread(bytes, 1, (size_t)question.len, in) == (size_t)question.len) {
-      answer(&question, bytes, out);
-    }
-    OPENSSL_cleanse(bytes, sizeof(bytes));
-  }
-  if (in != NULL) {
-    fclose(in);
-  }
-  if (out != NULL) {
-    fclose(out);
-  }
 }
