@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 /* Atomic: threads check too. */
 static int check_failures;
@@ -42,6 +43,15 @@ static int check_failures;
       exit(2);                                                                                                         \
     }                                                                                                                  \
   } while (0)
+
+/* A child that ends with 0. */
+static inline void
+check_child(pid_t child)
+{
+  int status = 1;
+  CHECK_INT(waitpid(child, &status, 0), child);
+  CHECK_INT(status, 0);
+}
 
 static inline int
 check_result(void)

@@ -9,7 +9,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -147,9 +146,7 @@ main(void)
     if (child == 0) {
       return be_child(i);
     }
-    int status = 1;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    CHECK_INT(status, 0);
+    check_child(child);
   }
   pid_t child = fork();
   REQUIRE(child >= 0);
@@ -158,9 +155,7 @@ main(void)
     REQUIRE(TSSslSessionCacheLogSet(note_line, NULL, TS_SSL_SESSION_CACHE_LOG_WARNING) == TS_SUCCESS);
     exit(check_result());
   }
-  int status = 1;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK_INT(status, 0);
+  check_child(child);
   OPENSSL_free(der);
   SSL_SESSION_free(session);
   return check_result();

@@ -14,7 +14,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -34,9 +33,7 @@ static pthread_mutex_t in_openssl = PTHREAD_MUTEX_INITIALIZER;
 static int
 ignore_event(TSCont contp, TSEvent event, void *data)
 {
-  (void)contp;
-  (void)event;
-  (void)data;
+  (void)contp, (void)event, (void)data;
   return 0;
 }
 
@@ -156,18 +153,14 @@ main(int argc, char **argv)
         use_all_functions(1);
         execl("/bin/true", "true", (char *)NULL);
       }
-      int grandchild_status = 1;
-      CHECK_INT(waitpid(grandchild, &grandchild_status, 0), grandchild);
-      CHECK_INT(grandchild_status, 0);
+      check_child(grandchild);
       if (check_failures == 0) {
         /* Not _exit: valgrind would report what the lost threads owned. */
         execl("/bin/true", "true", (char *)NULL);
       }
       _exit(1);
     }
-    int status = 0;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    check_child(child);
     if (check_failures > 0) {
       break;
     }

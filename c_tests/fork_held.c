@@ -128,20 +128,6 @@ visit_twice(SSL_CTX *ctx)
   SSL_SESSION_free(of_client);
 }
 
-/* The letter of the key that a new ticket is encrypted with. */
-static int
-active_key(void)
-{
-  SSL_SESSION *of_client      = NULL;
-  const unsigned char *ticket = NULL;
-  size_t len                  = 0;
-  CHECK_INT(tls_visit(ticket_server, client, NULL, TLS_CLEAN, &of_client), 0);
-  SSL_SESSION_get0_ticket(of_client, &ticket, &len);
-  int letter = len > 16 && ticket[0] == ticket[15] ? ticket[0] : 0;
-  SSL_SESSION_free(of_client);
-  return letter;
-}
-
 static void
 write_key(char letter)
 {
@@ -304,8 +290,7 @@ be_child(void)
     insert();
     exit(check_failures != 0);
   }
-  int status = 1;
-  CHECK(waitpid(grandchild, &status, 0) == grandchild && status == 0);
+  check_child(grandchild);
   exit(check_failures != 0 ? 1 : result);
 }
 
@@ -369,9 +354,9 @@ check_files(void)
   /* The thread has the older file. */
   write_key('b');
   load_keys();
-  CHECK_INT(active_key(), 'b');
+  CHECK_INT(tls_key_letter(ticket_server, client), 'b');
   release(thread);
-  CHECK_INT(active_key(), 'b');
+  CHECK_INT(tls_key_letter(ticket_server, client), 'b');
 
   static const char *const size[] = {"CONFIG tssession.session_cache.max_bytes INT 5000\n",
                                      "CONFIG tssession.session_cache.max_bytes INT 900000\n"};

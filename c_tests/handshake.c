@@ -302,8 +302,7 @@ static SSL_CTX *switch_to;
 static int
 switch_context(SSL *ssl, int *alert, void *arg)
 {
-  (void)alert;
-  (void)arg;
+  (void)alert, (void)arg;
   CHECK(SSL_set_SSL_CTX(ssl, switch_to) == switch_to);
   return SSL_CLIENT_HELLO_SUCCESS;
 }
@@ -447,10 +446,7 @@ static SSL_TICKET_RETURN
 hosts_decrypt(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t len, SSL_TICKET_STATUS status,
               void *count)
 {
-  (void)ssl;
-  (void)session;
-  (void)name;
-  (void)len;
+  (void)ssl, (void)session, (void)name, (void)len;
   ++*(int *)count;
   return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_IGNORE_RENEW;
 }
@@ -486,8 +482,7 @@ check_hosts_ticket_callbacks(void)
 static int
 hosts_new(SSL *ssl, SSL_SESSION *session)
 {
-  (void)ssl;
-  (void)session;
+  (void)ssl, (void)session;
   return 0;
 }
 

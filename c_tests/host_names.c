@@ -22,9 +22,7 @@ TSSslSessionGet(const TSSslSessionID *sessionid)
 int
 TSSslSessionGetBuffer(const TSSslSessionID *sessionid, char *buffer, int *len_ptr)
 {
-  (void)sessionid;
-  (void)buffer;
-  (void)len_ptr;
+  (void)sessionid, (void)buffer, (void)len_ptr;
   calls++;
   return 0;
 }
@@ -32,8 +30,7 @@ TSSslSessionGetBuffer(const TSSslSessionID *sessionid, char *buffer, int *len_pt
 TSReturnCode
 TSSslSessionInsert(const TSSslSessionID *sessionid, TSSslSession addSession)
 {
-  (void)sessionid;
-  (void)addSession;
+  (void)sessionid, (void)addSession;
   calls++;
   return TS_SUCCESS;
 }
@@ -49,8 +46,7 @@ TSSslSessionRemove(const TSSslSessionID *sessionid)
 void
 TSSslTicketKeyUpdate(char *ticketData, int ticketDataLength)
 {
-  (void)ticketData;
-  (void)ticketDataLength;
+  (void)ticketData, (void)ticketDataLength;
   calls++;
 }
 

@@ -91,9 +91,7 @@ check_cancel(void)
 static int
 ignore_event(TSCont contp, TSEvent event, void *edata)
 {
-  (void)contp;
-  (void)event;
-  (void)edata;
+  (void)contp, (void)event, (void)edata;
   return 0;
 }
 

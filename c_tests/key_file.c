@@ -37,20 +37,6 @@ update(char letter)
   TSSslTicketKeyUpdate(key, sizeof(key));
 }
 
-/* The letter of the key that a new ticket is encrypted with. */
-static int
-key_in_force(void)
-{
-  SSL_SESSION *session        = NULL;
-  const unsigned char *ticket = NULL;
-  size_t len                  = 0;
-  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
-  SSL_SESSION_get0_ticket(session, &ticket, &len);
-  int letter = len > 16 && ticket[0] == ticket[15] ? ticket[0] : 0;
-  SSL_SESSION_free(session);
-  return letter;
-}
-
 /* Whether a new ticket (RFC 5077, 4: name, initialization vector, encrypted state, HMAC) is
    under this key. */
 static int
@@ -127,7 +113,7 @@ check_refused(const void *content, size_t len)
   update('q');
   folder_write("layout", content, len, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_ERROR);
-  CHECK_INT(key_in_force(), 'q');
+  CHECK_INT(tls_key_letter(server, client), 'q');
 }
 
 /* Text of a length that keys have, or one that is nearly it. */
@@ -178,7 +164,7 @@ check_text(void)
   memset(line, 'Q', KEY);
   folder_write("layout", line, KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
-  CHECK_INT(key_in_force(), 'Q');
+  CHECK_INT(tls_key_letter(server, client), 'Q');
 }
 
 /* 80-byte keys, and the lines of base64 that HAProxy has. */
@@ -242,7 +228,7 @@ check_other_layouts(void)
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("before")), TS_SUCCESS);
   folder_write("layout", lines, 130, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_ERROR);
-  CHECK_INT(key_in_force(), 'q');
+  CHECK_INT(tls_key_letter(server, client), 'q');
   CHECK_INT(unlink(in_folder("before")), 0);
   check_text();
   check_said();
@@ -265,7 +251,7 @@ main(void)
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.cert.path", folder), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.ticket_key.filename", "keys"), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
-  CHECK_INT(key_in_force(), 'a');
+  CHECK_INT(tls_key_letter(server, client), 'a');
   CHECK_INT(api_stat(STAT_KEYS_RENEWED), 1);
 
   /* Not changed: not read again, by any name for it that was used before. */
@@ -278,36 +264,36 @@ main(void)
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("keys")), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
-  CHECK_INT(key_in_force(), 'b');
+  CHECK_INT(tls_key_letter(server, client), 'b');
 
   /* A file that has changed wins. */
   write_keys("keys", "ca", 2 * KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
-  CHECK_INT(key_in_force(), 'c');
+  CHECK_INT(tls_key_letter(server, client), 'c');
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
 
   /* And so does another file; one that others can read is used, with a warning. */
   write_keys("other", "d", KEY, 0644);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
-  CHECK_INT(key_in_force(), 'd');
+  CHECK_INT(tls_key_letter(server, client), 'd');
 
   /* And back to the one before, by another name, as it is. */
   REQUIRE(symlink("keys", in_folder("link")) == 0);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
-  CHECK_INT(key_in_force(), 'c');
+  CHECK_INT(tls_key_letter(server, client), 'c');
 
   /* A link that goes to another file and back. */
   for (int i = 0; i < 4; i++) {
     CHECK_INT(unlink(in_folder("link")), 0);
     REQUIRE(symlink(i % 2 == 0 ? "other" : "keys", in_folder("link")) == 0);
     CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
-    CHECK_INT(key_in_force(), i % 2 == 0 ? 'd' : 'c');
+    CHECK_INT(tls_key_letter(server, client), i % 2 == 0 ? 'd' : 'c');
   }
   /* A call wins over the file that was read last, by any name. */
   update('b');
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
-  CHECK_INT(key_in_force(), 'b');
+  CHECK_INT(tls_key_letter(server, client), 'b');
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
 
   /* Refused, and the keys in force stay. */
@@ -323,12 +309,12 @@ main(void)
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("empty")), TS_ERROR);
   write_keys("blank", "", KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("blank")), TS_ERROR);
-  CHECK_INT(key_in_force(), 'd');
+  CHECK_INT(tls_key_letter(server, client), 'd');
 
   /* What was refused is read again when it is in order. */
   write_keys("short", "e", KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("short")), TS_SUCCESS);
-  CHECK_INT(key_in_force(), 'e');
+  CHECK_INT(tls_key_letter(server, client), 'e');
 
   check_other_layouts();
 

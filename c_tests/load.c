@@ -38,7 +38,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -115,19 +114,14 @@ note_event(TSCont contp, TSEvent event, void *data)
 static void
 count_line(TSCont contp, int level, const char *tag, const char *line)
 {
-  (void)contp;
-  (void)level;
-  (void)tag;
-  (void)line;
+  (void)contp, (void)level, (void)tag, (void)line;
   atomic_fetch_add(&log_lines, 1);
 }
 
 static int
 accept_name(SSL *ssl, int *alert, void *arg)
 {
-  (void)ssl;
-  (void)alert;
-  (void)arg;
+  (void)ssl, (void)alert, (void)arg;
   return SSL_TLSEXT_ERR_OK;
 }
 
@@ -903,9 +897,7 @@ main(int argc, char **argv)
     REQUIRE(pthread_create(&servers[i], NULL, accept_connections, (void *)(i % KINDS)) == 0);
   }
   for (int i = 0; i < CLIENTS; i++) {
-    int status = 0;
-    REQUIRE(waitpid(clients[i], &status, 0) == clients[i]);
-    CHECK_INT(status, 0);
+    check_child(clients[i]);
   }
   clock_gettime(CLOCK_MONOTONIC, &end);
   if (check_failures > 0 || atomic_load(&counts->failed) > 0) {

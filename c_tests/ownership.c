@@ -20,11 +20,7 @@ static int freed;
 static void
 count_free(void *parent, void *data, CRYPTO_EX_DATA *ad, int index, long argl, void *argp)
 {
-  (void)parent;
-  (void)ad;
-  (void)index;
-  (void)argl;
-  (void)argp;
+  (void)parent, (void)ad, (void)index, (void)argl, (void)argp;
   if (data != NULL) {
     freed++;
   }

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -540,13 +539,10 @@ check_forks(void)
         check_all_is_well();
         _exit(check_failures != 0);
       }
-      int status = 1;
-      CHECK(grandchild > 0 && waitpid(grandchild, &status, 0) == grandchild && status == 0);
+      check_child(grandchild);
       _exit(check_failures != 0);
     }
-    int status = 1;
-    CHECK_INT(waitpid(child, &status, 0), child);
-    CHECK_INT(status, 0);
+    check_child(child);
     if (points[i].in_child) {
       tssession_panic_at(NULL, 0);
     } else {
@@ -568,9 +564,7 @@ end_in_child(void)
     tssession_panic_at(point, 1);
     exit(0);
   }
-  int status = 1;
-  CHECK_INT(waitpid(child, &status, 0), child);
-  CHECK_INT(status, 0);
+  check_child(child);
 }
 
 /* The ends of OpenSSL and of the process, which is in good order all the same. */
@@ -607,9 +601,7 @@ load_in_child(void)
     execl(program, program, (char *)NULL);
     _exit(99);
   }
-  int status = 1;
-  CHECK_INT(waitpid(child, &status, 0), child);
-  CHECK_INT(status, 0);
+  check_child(child);
 }
 
 static void

@@ -64,8 +64,7 @@ static int count;
 static int
 accept_any(int ok, X509_STORE_CTX *store)
 {
-  (void)ok;
-  (void)store;
+  (void)ok, (void)store;
   return 1;
 }
 
@@ -85,8 +84,7 @@ on_client_hello(SSL *ssl, int *alert, void *arg)
 {
   const unsigned char *extension;
   size_t len;
-  (void)alert;
-  (void)arg;
+  (void)alert, (void)arg;
   /* The length of the list, one type, the length of the name (RFC 6066, 3). */
   if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &extension, &len) == 1 && len > 5) {
     go_on_with(ssl, (const char *)extension + 5, len - 5);
@@ -98,8 +96,7 @@ static int
 on_server_name(SSL *ssl, int *alert, void *arg)
 {
   const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-  (void)alert;
-  (void)arg;
+  (void)alert, (void)arg;
   if (name != NULL) {
     go_on_with(ssl, name, strlen(name));
   }

@@ -84,8 +84,7 @@ tls_server(int version)
 static int
 accept_any(int ok, X509_STORE_CTX *store)
 {
-  (void)ok;
-  (void)store;
+  (void)ok, (void)store;
   return 1;
 }
 
@@ -242,6 +241,19 @@ tls_session(size_t padding)
   SSL_CTX_free(server);
   SSL_CTX_free(client);
   return session;
+}
+
+int
+tls_key_letter(SSL_CTX *server, SSL_CTX *client)
+{
+  SSL_SESSION *session        = NULL;
+  const unsigned char *ticket = NULL;
+  size_t len                  = 0;
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  SSL_SESSION_get0_ticket(session, &ticket, &len);
+  int letter = len > 16 && ticket[0] == ticket[15] ? ticket[0] : 0;
+  SSL_SESSION_free(session);
+  return letter;
 }
 
 unsigned char *

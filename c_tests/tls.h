@@ -54,6 +54,9 @@ int tls_visit(SSL_CTX *server, SSL_CTX *client, SSL_SESSION *resume, enum tls_en
    certificate if `padding` is not 0. The caller frees it. */
 SSL_SESSION *tls_session(size_t padding);
 
+/* The letter that a new ticket's key name consists of; 0 for another name. */
+int tls_key_letter(SSL_CTX *server, SSL_CTX *client);
+
 /* i2d_SSL_SESSION into memory of its own, with its length. */
 unsigned char *tls_der(SSL_SESSION *session, int *len);
 
