@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openssl::ssl::{SslContextBuilder, SslSession, SslSessionRef};
+use tssession_common::metrics::Numbers;
 use zeroize::Zeroizing;
 
 pub use crate::base::alloc::NoMemory;

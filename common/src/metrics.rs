@@ -36,57 +36,65 @@ impl Display for Underscored {
     }
 }
 
-/// A table of metrics, and where their numbers come from.
-pub struct Numbers<'a, C: 'static, G, N> {
-    /// The table.
-    pub metrics: &'a [Metric<C, G>],
-    /// Reads a counter.
-    pub counter: &'a dyn Fn(C) -> N,
-    /// Reads a gauge.
-    pub gauge: &'a dyn Fn(G) -> N,
-}
+/// Where the numbers of a table of metrics come from.
+pub trait Numbers {
+    /// What counters are named by.
+    type Counter: Copy + 'static;
+    /// What gauges are named by.
+    type Gauge: Copy + 'static;
+    /// What both are read as.
+    type Number: Display + Sum;
 
-impl<C: Copy, G: Copy, N: Copy + Display + Sum> Numbers<'_, C, G, N> {
-    fn whole(&self, value: Value<C, G>) -> N {
+    /// The table.
+    const METRICS: &'static [Metric<Self::Counter, Self::Gauge>];
+
+    /// Reads a counter.
+    fn counter(&self, counter: Self::Counter) -> Self::Number;
+
+    /// Reads a gauge.
+    fn gauge(&self, gauge: Self::Gauge) -> Self::Number;
+
+    /// A metric without its parts.
+    fn whole(&self, value: &Value<Self::Counter, Self::Gauge>) -> Self::Number {
         match value {
-            Value::Counters(counters) => counters.iter().map(|c| (self.counter)(*c)).sum(),
-            Value::ByLabel(_, parts) => parts.iter().map(|part| (self.counter)(part.1)).sum(),
-            Value::Gauge(gauge) => (self.gauge)(gauge),
+            Value::Counters(counters) => counters.iter().map(|c| self.counter(*c)).sum(),
+            Value::ByLabel(_, parts) => parts.iter().map(|part| self.counter(part.1)).sum(),
+            Value::Gauge(gauge) => self.gauge(*gauge),
         }
     }
 
     /// A metric by its name, or one part of it by that and the value of its label:
     /// `NAME.LABEL`.
-    pub fn by_name(&self, name: &str) -> Option<N> {
-        self.metrics.iter().find_map(|metric| {
+    fn stat(&self, name: &str) -> Option<Self::Number> {
+        Self::METRICS.iter().find_map(|metric| {
             let rest = name.strip_prefix(metric.name)?;
             if rest.is_empty() {
-                return Some(self.whole(metric.value));
+                return Some(self.whole(&metric.value));
             }
-            let (label, Value::ByLabel(_, parts)) = (rest.strip_prefix('.')?, metric.value) else {
+            let (label, Value::ByLabel(_, parts)) = (rest.strip_prefix('.')?, &metric.value) else {
                 return None;
             };
             let (_, counter) = parts.iter().find(|(value, _)| *value == label)?;
-            Some((self.counter)(*counter))
+            Some(self.counter(*counter))
         })
     }
 
     /// Calls `show` with the name and the value of each metric, and then of each part that it
     /// has, with the value of its label.
-    pub fn each(&self, mut show: impl FnMut(&'static str, Option<&'static str>, N)) {
-        for Metric { name, value, .. } in self.metrics {
-            show(name, None, self.whole(*value));
+    fn each_stat(&self, mut show: impl FnMut(&'static str, Option<&'static str>, Self::Number)) {
+        for Metric { name, value, .. } in Self::METRICS {
+            show(name, None, self.whole(value));
             if let Value::ByLabel(_, parts) = value {
                 for (part, counter) in *parts {
-                    show(name, Some(part), (self.counter)(*counter));
+                    show(name, Some(part), self.counter(*counter));
                 }
             }
         }
     }
 
     /// Writes all metrics as text: their names with `_` for `.`, and parts under their label.
-    pub fn write_text(&self, out: &mut impl Write) -> fmt::Result {
-        for Metric { name, value, help } in self.metrics {
+    fn write_stats(&self, out: &mut impl Write) -> fmt::Result {
+        for Metric { name, value, help } in Self::METRICS {
             let name = Underscored(name);
             let kind = match value {
                 Value::Gauge(_) => "gauge",
@@ -94,17 +102,102 @@ impl<C: Copy, G: Copy, N: Copy + Display + Sum> Numbers<'_, C, G, N> {
             };
             writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")?;
             let Value::ByLabel(label, parts) = value else {
-                writeln!(out, "{name} {}", self.whole(*value))?;
+                writeln!(out, "{name} {}", self.whole(value))?;
                 continue;
             };
             for (part, counter) in *parts {
                 writeln!(
                     out,
                     "{name}{{{label}=\"{part}\"}} {}",
-                    (self.counter)(*counter)
+                    self.counter(*counter)
                 )?;
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A counter is what it is named by, a gauge is above 100.
+    struct Named;
+
+    impl Numbers for Named {
+        type Counter = u8;
+        type Gauge = u8;
+        type Number = u32;
+
+        const METRICS: &'static [Metric<u8, u8>] = &[
+            Metric {
+                name: "a.hit",
+                value: Value::Counters(&[1, 2]),
+                help: "Hits.",
+            },
+            Metric {
+                name: "a.miss",
+                value: Value::ByLabel("cause", &[("absent", 20), ("expired", 30)]),
+                help: "Misses.",
+            },
+            Metric {
+                name: "a.hits",
+                value: Value::Gauge(7),
+                help: "All.",
+            },
+        ];
+
+        fn counter(&self, counter: u8) -> u32 {
+            counter.into()
+        }
+
+        fn gauge(&self, gauge: u8) -> u32 {
+            100 + u32::from(gauge)
+        }
+    }
+
+    #[test]
+    fn a_metric_is_the_sum_of_its_parts() {
+        for (name, value) in [
+            ("a.hit", Some(3)),
+            ("a.hits", Some(107)),
+            ("a.miss", Some(50)),
+            ("a.miss.absent", Some(20)),
+            ("a.miss.expired", Some(30)),
+            ("a.miss.", None),
+            ("a.miss.other", None),
+            ("a.missabsent", None),
+            ("a.hit.absent", None),
+            ("a.hits.", None),
+            ("a", None),
+            ("", None),
+        ] {
+            assert_eq!(Named.stat(name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_is_shown_with_its_parts_behind_it() {
+        let mut shown = Vec::new();
+        Named.each_stat(|name, part, number| shown.push((name, part, number)));
+        let expected = [
+            ("a.hit", None, 3),
+            ("a.miss", None, 50),
+            ("a.miss", Some("absent"), 20),
+            ("a.miss", Some("expired"), 30),
+            ("a.hits", None, 107),
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn the_text_has_parts_in_the_place_of_the_whole() {
+        let mut text = String::new();
+        Named.write_stats(&mut text).unwrap();
+        let expected = "# HELP a_hit Hits.\n# TYPE a_hit counter\na_hit 3\n\
+                        # HELP a_miss Misses.\n# TYPE a_miss counter\n\
+                        a_miss{cause=\"absent\"} 20\na_miss{cause=\"expired\"} 30\n\
+                        # HELP a_hits All.\n# TYPE a_hits gauge\na_hits 107\n";
+        assert_eq!(text, expected);
     }
 }

@@ -2,65 +2,40 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tssession_common::metrics::{Metric, Numbers, Value};
 
 use crate::seal::Refusal;
 
-/// A number.
+/// What is counted. `METRICS` says of each what it is.
+#[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// Messages written to Redis, sessions and removals.
     Published,
-    /// Their bytes.
     PublishedBytes,
-    /// Messages read from Redis, those of this member too.
     Received,
-    /// Messages of this member, read back and left alone.
     Own,
-    /// Sessions of other members that were inserted.
     Inserted,
-    /// Sessions that were removed because another member said so.
     Removed,
-    /// Events that fell out of a full queue.
     Dropped,
-    /// Sessions that were gone before they could be published.
     Missing,
-    /// Refused: too short, or of another version.
     RefusedGarbage,
-    /// Refused: under a secret of no known name.
     RefusedUnknownSecret,
-    /// Refused: not authentic, or of another farm.
     RefusedForged,
-    /// Refused: too old, or of the future.
     RefusedStale,
-    /// Refused: a counter that was there before.
     RefusedReplayed,
-    /// Refused: the session was removed.
     RefusedTombstone,
-    /// Refused: not one session in DER, or the host did not take it.
     RefusedNotASession,
-    /// Refused: a session that may carry early data.
     RefusedEarlyData,
-    /// Gauge: how far Redis's clock is ahead of this machine's, in milliseconds.
     ClockAheadMs,
-    /// Times a connection to Redis was made again.
     Reconnects,
-    /// Commands that Redis answered with an error, or not at all.
     RedisErrors,
-    /// Gauge: removals that are remembered.
     Tombstones,
-    /// Gauge: age of the last message when it was applied, in milliseconds.
     LagMs,
-    /// Gauge: whether Redis answers.
     RedisUp,
-    /// Gauge: how long ago the latest ticket keys that are known were sealed, in milliseconds.
     KeySetAgeMs,
-    /// How many times other ticket keys came into force.
     KeyGeneration,
-    /// Gauge: whether this member makes the ticket keys.
     Leader,
 }
 
@@ -220,39 +195,34 @@ impl Counters {
         self.values[counter as usize].load(Ordering::Relaxed)
     }
 
-    fn numbers<R>(&self, read: impl FnOnce(Numbers<'_, Counter, Counter, i64>) -> R) -> R {
-        let value = |counter| self.value(counter);
-        read(Numbers {
-            metrics: &METRICS,
-            counter: &value,
-            gauge: &value,
-        })
-    }
-
     /// Each number under its name, `plugin.tssession_farm.published` for example; what is
     /// counted by cause as a whole and as `NAME.CAUSE`. Always in the same order.
     pub fn each(&self) -> impl ExactSizeIterator<Item = (String, i64)> {
         let mut all = Vec::new();
-        self.numbers(|numbers| {
-            numbers.each(|name, cause, value| {
-                let name = match cause {
-                    Some(cause) => format!("{name}.{cause}"),
-                    None => name.to_owned(),
-                };
-                all.push((name, value));
-            });
+        self.each_stat(|name, cause, value| {
+            let name = match cause {
+                Some(cause) => format!("{name}.{cause}"),
+                None => name.to_owned(),
+            };
+            all.push((name, value));
         });
         all.into_iter()
     }
+}
 
-    /// One number by its name, as [`Counters::each`] has it.
-    pub fn get(&self, name: &str) -> Option<i64> {
-        self.numbers(|numbers| numbers.by_name(name))
+impl Numbers for Counters {
+    type Counter = Counter;
+    type Gauge = Counter;
+    type Number = i64;
+
+    const METRICS: &'static [Metric<Counter, Counter>] = &METRICS;
+
+    fn counter(&self, counter: Counter) -> i64 {
+        self.value(counter)
     }
 
-    /// Writes all numbers in the text format of Prometheus.
-    pub fn write_text(&self, out: &mut impl Write) -> fmt::Result {
-        self.numbers(|numbers| numbers.write_text(out))
+    fn gauge(&self, gauge: Counter) -> i64 {
+        self.value(gauge)
     }
 }
 
@@ -276,54 +246,6 @@ mod tests {
         let counters = Counters::default();
         let names: HashSet<_> = counters.each().map(|(name, _)| name).collect();
         assert_eq!(names.len(), COUNTERS + 1);
-    }
-
-    #[test]
-    fn a_metric_is_the_sum_of_its_causes() {
-        let counters = Counters::default();
-        counters.count(RefusedForged);
-        counters.add(RefusedNotASession, 20);
-        counters.add(Published, 300);
-        counters.set(LagMs, 7);
-        counters.set(LagMs, 5);
-        for (name, value) in [
-            ("plugin.tssession_farm.refused", Some(21)),
-            ("plugin.tssession_farm.refused.forged", Some(1)),
-            ("plugin.tssession_farm.refused.not_a_session", Some(20)),
-            ("plugin.tssession_farm.refused.stale", Some(0)),
-            ("plugin.tssession_farm.refused.", None),
-            ("plugin.tssession_farm.refused.other", None),
-            ("plugin.tssession_farm.published", Some(300)),
-            ("plugin.tssession_farm.published.forged", None),
-            ("plugin.tssession_farm.published_bytes", Some(0)),
-            ("plugin.tssession_farm.lag_ms", Some(5)),
-            ("plugin.tssession_farm", None),
-            ("published", None),
-            ("", None),
-        ] {
-            assert_eq!(counters.get(name), value, "{name}");
-        }
-    }
-
-    #[test]
-    fn the_text_has_each_metric_once() {
-        let counters = Counters::default();
-        counters.add(RefusedStale, 3);
-        counters.set(RedisUp, 1);
-        let mut text = String::new();
-        counters.write_text(&mut text).unwrap();
-        for line in [
-            "# TYPE plugin_tssession_farm_refused counter",
-            "plugin_tssession_farm_refused{cause=\"stale\"} 3",
-            "plugin_tssession_farm_refused{cause=\"forged\"} 0",
-            "# TYPE plugin_tssession_farm_redis_up gauge",
-            "plugin_tssession_farm_redis_up 1",
-        ] {
-            assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}");
-        }
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        assert_eq!(samples.count(), COUNTERS);
-        assert_eq!(text.matches("# TYPE ").count(), METRICS.len());
-        assert!(text.ends_with('\n'));
+        assert!(names.contains("plugin.tssession_farm.refused.forged"));
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use tssession_common::buffer::{none_stored, write_text};
 use tssession_common::code::TSReturnCode;
+use tssession_common::metrics::Numbers;
 use tssession_common::{boundary, stderr};
 
 use crate::boundary::guard;
@@ -123,7 +124,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatsText(
         // SAFETY: the caller vouches for the pointers.
         Ok(unsafe {
             write_text(buffer, len_ptr, |text| {
-                counters.map_or(Ok(()), |counters| counters.write_text(text))
+                counters.map_or(Ok(()), |counters| counters.write_stats(text))
             })
         })
     });
@@ -160,7 +161,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
         let member = member()?;
         // SAFETY: the caller vouches for the string.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        let found = member.counters.get(&name);
+        let found = member.counters.stat(&name);
         let found = found.ok_or_else(|| format!("{name}: there is no such counter"))?;
         // SAFETY: the caller vouches for the pointer.
         unsafe { value.write_unaligned(found) };

@@ -9,6 +9,7 @@ use std::path::Path;
 use log::{Level, LevelFilter};
 use tssession_common::boundary::Name;
 use tssession_common::buffer::{none_stored, write_text};
+use tssession_common::metrics::Numbers;
 
 use super::sessions::{bytes, read_id, stored};
 use super::types::{TSCont, TSEvent, TSEventFunc, TSReturnCode, TSSslContext, TSSslSessionID};

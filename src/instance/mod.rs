@@ -8,17 +8,17 @@ pub mod keys;
 pub mod sessions;
 pub mod settings;
 
-use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use tssession_common::metrics::{Metric, Numbers};
 
 use crate::base::alloc::{NoMemory, Shared, boxed, os_string};
 use crate::base::once::{self, Current};
 use crate::base::spin::Patience;
-use crate::report::counters::{Gauge, Stats};
+use crate::report::counters::{Counter, Gauge, METRICS, Stats};
 use crate::report::hooks::Hooks;
 use crate::settings::table::{Config, Record, SetError, Setting, Source};
 use keys::{FrozenKeys, TicketKeys};
@@ -152,34 +152,6 @@ impl Instance {
         settings::load(&self.config, &self.sessions, path)
     }
 
-    /// A metric by its name.
-    pub fn stat(&self, name: &str) -> Option<u64> {
-        self.stats.by_name(name, &|gauge| self.gauge(gauge))
-    }
-
-    /// Calls `show` with each metric and each part of one.
-    pub fn each_stat(&self, show: impl FnMut(&'static str, Option<&'static str>, u64)) {
-        self.stats.each(&|gauge| self.gauge(gauge), show);
-    }
-
-    /// Writes all metrics in the text format of Prometheus.
-    pub fn write_stats(&self, out: &mut impl fmt::Write) -> fmt::Result {
-        self.stats.write_text(out, &|gauge| self.gauge(gauge))
-    }
-
-    fn gauge(&self, gauge: Gauge) -> u64 {
-        match gauge {
-            Gauge::Entries => self.sessions.entries() as u64,
-            Gauge::Bytes => self.sessions.bytes() as u64,
-            Gauge::Contexts => self.contexts.load(Ordering::Relaxed),
-            Gauge::TicketKeys => {
-                let keys = self.keys.ring.current();
-                keys.as_ref().map_or(0, |keys| keys.count()) as u64
-            }
-            Gauge::TicketKeyGeneration => self.keys.ring.generation(),
-        }
-    }
-
     /// Wipes all secrets, for the end of the process. Threads may still be inside: they find
     /// an empty cache.
     pub fn wipe_at_exit(&self) {
@@ -194,6 +166,31 @@ impl Instance {
             _keys: self.keys.freeze(patience)?,
             sessions: self.sessions.freeze(patience)?,
         })
+    }
+}
+
+impl Numbers for Instance {
+    type Counter = Counter;
+    type Gauge = Gauge;
+    type Number = u64;
+
+    const METRICS: &'static [Metric<Counter, Gauge>] = &METRICS;
+
+    fn counter(&self, counter: Counter) -> u64 {
+        self.stats.get(counter)
+    }
+
+    fn gauge(&self, gauge: Gauge) -> u64 {
+        match gauge {
+            Gauge::Entries => self.sessions.entries() as u64,
+            Gauge::Bytes => self.sessions.bytes() as u64,
+            Gauge::Contexts => self.contexts.load(Ordering::Relaxed),
+            Gauge::TicketKeys => {
+                let keys = self.keys.ring.current();
+                keys.as_ref().map_or(0, |keys| keys.count()) as u64
+            }
+            Gauge::TicketKeyGeneration => self.keys.ring.generation(),
+        }
     }
 }
 

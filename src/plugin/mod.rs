@@ -25,6 +25,7 @@ use tssession_ats::{
     MGMT_UPDATE_REGISTER, Missing, NOTE, POOL_TASK, Server, Statistic, VCONN_REENABLE,
     VCONN_SSL_CONNECTION_GET, find_symbol,
 };
+use tssession_common::metrics::Numbers;
 
 use crate::base::spin::lock;
 use crate::base::system;

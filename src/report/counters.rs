@@ -1,79 +1,47 @@
 //! Counters, spread over cache lines so that threads do not fight for them.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use tssession_common::metrics::{Metric, Numbers, Value};
+use tssession_common::metrics::{Metric, Value};
 
 use crate::base::stripe;
 
-/// What is counted.
+/// What is counted. [`METRICS`] says of each what it is.
+#[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// Handshakes that were given the session they looked up.
     Hit,
-    /// Lookups by handshakes of an ID that has no session.
     MissAbsent,
-    /// Lookups by handshakes of a session whose time was over.
     MissExpired,
-    /// Lookups by handshakes of a session that the connection may not resume.
     MissRefused,
-    /// Lookups by handshakes that gave up on a locked shard.
     MissContention,
-    /// Lookups by handshakes that ran out of memory.
     MissNoMemory,
-    /// Calls that found a session.
     GetFound,
-    /// Calls with an ID that has no session.
     GetAbsent,
-    /// Calls that came upon a session whose time was over.
     GetExpired,
-    /// Calls that gave up on a locked shard.
     GetContention,
-    /// Calls that ran out of memory.
     GetNoMemory,
-    /// Sessions stored, replacements included.
     Stored,
-    /// Sessions that one with the same ID, newer or the same again, took the place of.
     Replaced,
-    /// Not stored: not a session, or the ID was not valid.
     RefusedInvalid,
-    /// Not stored: its time was over.
     RefusedExpired,
-    /// Not stored: larger than one session, or all of them, may be.
     RefusedTooLarge,
-    /// Not stored: gave up on a locked shard.
     RefusedContention,
-    /// Not stored: no memory.
     RefusedNoMemory,
-    /// Not stored: the cache was switched off.
     RefusedOff,
-    /// Sessions removed by a call or after a failed connection.
     Removed,
-    /// Sessions evicted to keep the bounds.
     Evicted,
-    /// Sessions dropped because their time was over.
     Expired,
-    /// Sessions dropped by clearing the cache.
     Cleared,
-    /// Times a lock was not free at the first try.
     Contention,
-    /// Tickets encrypted.
     TicketCreated,
-    /// Authentic tickets under the key that encrypts.
     TicketVerifiedAge0,
-    /// Authentic tickets under the second key of the set.
     TicketVerifiedAge1,
-    /// Authentic tickets under the third key of the set.
     TicketVerifiedAge2,
-    /// Authentic tickets under a later key of the set, or one that has just left it.
     TicketVerifiedOlder,
-    /// Tickets under a key that is not in the ring.
     TicketNotFound,
-    /// Accepted tickets that a fresh one replaces.
     TicketRenewed,
-    /// Key sets made active by a call or a file.
     TicketKeysRenewed,
 }
 
@@ -303,41 +271,6 @@ impl Stats {
             .map(|stripe| stripe[counter as usize].load(Ordering::Relaxed))
             .fold(0, u64::wrapping_add)
     }
-
-    fn numbers<R>(
-        &self,
-        gauge: &dyn Fn(Gauge) -> u64,
-        read: impl FnOnce(Numbers<'_, Counter, Gauge, u64>) -> R,
-    ) -> R {
-        read(Numbers {
-            metrics: &METRICS,
-            counter: &|counter| self.get(counter),
-            gauge,
-        })
-    }
-
-    /// See [`Numbers::by_name`].
-    pub fn by_name(&self, name: &str, gauge: &dyn Fn(Gauge) -> u64) -> Option<u64> {
-        self.numbers(gauge, |numbers| numbers.by_name(name))
-    }
-
-    /// See [`Numbers::each`].
-    pub fn each(
-        &self,
-        gauge: &dyn Fn(Gauge) -> u64,
-        show: impl FnMut(&'static str, Option<&'static str>, u64),
-    ) {
-        self.numbers(gauge, |numbers| numbers.each(show));
-    }
-
-    /// See [`Numbers::write_text`].
-    pub fn write_text(
-        &self,
-        out: &mut impl fmt::Write,
-        gauge: &dyn Fn(Gauge) -> u64,
-    ) -> fmt::Result {
-        self.numbers(gauge, |numbers| numbers.write_text(out))
-    }
 }
 
 #[cfg(test)]
@@ -346,7 +279,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_counter_is_told() {
+    fn every_counter_is_told_and_each_metric_once() {
         let mut told = HashSet::new();
         for metric in &METRICS {
             match metric.value {
@@ -356,70 +289,14 @@ mod tests {
             }
         }
         assert_eq!(told.len(), COUNTERS);
-    }
-
-    #[test]
-    fn a_metric_is_the_sum_of_its_parts() {
-        let stats = Stats::default();
-        stats.add(MissAbsent, 1);
-        stats.add(MissExpired, 20);
-        stats.add(Hit, 300);
-        stats.add(GetFound, 5);
-        stats.add(TicketVerifiedAge0, 4000);
-        stats.add(Counter::ticket_verified(Some(1)), 50_000);
-        stats.add(Counter::ticket_verified(None), 600_000);
-        let get = |name: &str| stats.by_name(name, &|gauge| gauge as u64 + 7);
-        for (name, value) in [
-            ("proxy.process.ssl.ssl_session_cache_miss", Some(21)),
-            ("proxy.process.ssl.ssl_session_cache_miss.absent", Some(1)),
-            ("proxy.process.ssl.ssl_session_cache_miss.expired", Some(20)),
-            ("proxy.process.ssl.ssl_session_cache_miss.", None),
-            ("proxy.process.ssl.ssl_session_cache_miss.other", None),
-            ("proxy.process.ssl.ssl_session_cache_hit", Some(300)),
-            ("proxy.process.ssl.ssl_session_cache_hit.absent", None),
-            ("tssession.session_cache.get.found", Some(5)),
-            ("proxy.process.ssl.total_tickets_verified", Some(654_000)),
-            (
-                "proxy.process.ssl.total_tickets_verified.older",
-                Some(600_000),
-            ),
-            (
-                "proxy.process.ssl.total_tickets_verified_old_key",
-                Some(650_000),
-            ),
-            ("tssession.session_cache.entries", Some(7)),
-            ("tssession.session_cache.entries.", None),
-            ("", None),
-            ("proxy.process.ssl", None),
-        ] {
-            assert_eq!(get(name), value, "{name}");
-        }
-    }
-
-    #[test]
-    fn the_text_has_each_metric_once_with_its_parts() {
-        let stats = Stats::default();
-        stats.add(MissExpired, 3);
-        let mut text = String::new();
-        stats.write_text(&mut text, &|_| 5).unwrap();
-        for line in [
-            "# TYPE proxy_process_ssl_ssl_session_cache_miss counter",
-            "proxy_process_ssl_ssl_session_cache_miss{cause=\"expired\"} 3",
-            "proxy_process_ssl_ssl_session_cache_miss{cause=\"absent\"} 0",
-            "# TYPE tssession_session_cache_entries gauge",
-            "tssession_session_cache_entries 5",
-        ] {
-            assert_eq!(
-                text.lines().filter(|l| *l == line).count(),
-                1,
-                "{line}\n{text}"
-            );
-        }
-        for metric in &METRICS {
-            let type_line = format!("# TYPE {} ", metric.name.replace('.', "_"));
-            assert_eq!(text.matches(&type_line).count(), 1, "{}", metric.name);
-            assert!(!metric.help.contains(['\n', '\\']) && metric.help.ends_with('.'));
-        }
+        let names: HashSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len());
+        let mut helps = METRICS.iter().map(|metric| metric.help);
+        assert!(helps.all(|help| !help.contains(['\n', '\\']) && help.ends_with('.')));
+        let ages = [Some(0), Some(1), Some(2), Some(3), None].map(Counter::ticket_verified);
+        let older = TicketVerifiedOlder;
+        let expected = [TicketVerifiedAge0, TicketVerifiedAge1, TicketVerifiedAge2, older, older];
+        assert_eq!(ages, expected);
     }
 
     #[test]
