@@ -5,6 +5,7 @@
 //! * [`code`]: the result of functions that only succeed or fail;
 //! * [`log_rate`]: how often log lines of one kind are written;
 //! * [`metrics`]: tables of counters, by name and as Prometheus text;
+//! * [`secret_file`]: reading a file without leaving copies of it in memory;
 //! * [`stderr`]: log lines where a host has no function for them;
 //! * `generate`: the C headers and manual pages, for build scripts;
 //! * `faults`: panics on demand, for tests.
@@ -21,4 +22,5 @@ pub mod faults;
 pub mod generate;
 pub mod log_rate;
 pub mod metrics;
+pub mod secret_file;
 pub mod stderr;

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::fs::Metadata;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tssession_common::secret_file::fill;
 use zeroize::Zeroizing;
 
 use crate::base::alloc::{self, NoMemory};
@@ -60,7 +61,7 @@ pub fn read(path: &Path) -> Result<Content, FileError> {
     static OPENED: AtomicU64 = AtomicU64::new(0);
     // Before the file is opened: of two files, the one of the higher order has newer content.
     let order = OPENED.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut file = system::open_to_read(path)?.map_err(FileError::Io)?;
+    let file = system::open_to_read(path)?.map_err(FileError::Io)?;
     let metadata = file.metadata().map_err(FileError::Io)?;
     if !metadata.is_file() {
         return Err(FileError::NotAFile);
@@ -68,18 +69,8 @@ pub fn read(path: &Path) -> Result<Content, FileError> {
     if metadata.len() > MAX_LEN {
         return Err(FileError::TooLarge);
     }
-    // Room for all of it: a vector that grows leaves a copy behind.
     let mut bytes = Zeroizing::new(alloc::zeros(metadata.len() as usize)?);
-    let mut len = 0;
-    while len < bytes.len() {
-        match file.read(&mut bytes[len..]) {
-            Ok(0) => break,
-            Ok(read) => len += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(FileError::Io(error)),
-        }
-    }
-    bytes.truncate(len);
+    fill(&mut bytes, file).map_err(FileError::Io)?;
     Ok(Content {
         bytes,
         metadata,

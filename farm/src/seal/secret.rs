@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use openssl::md::Md;
 use openssl::memcmp;
 use openssl::pkey::Id;
 use openssl::pkey_ctx::PkeyCtx;
+use tssession_common::secret_file::fill;
 use zeroize::Zeroizing;
 
 use crate::host::effective_user;
@@ -45,7 +46,7 @@ fn check_private(mode: u32, owner: u32, user: u32) -> Result<(), String> {
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let from_system = |error: io::Error| error.to_string();
     // Does not wait for the other end of a FIFO.
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
@@ -55,21 +56,11 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
         return Err("not a regular file".into());
     }
     check_private(metadata.mode(), metadata.uid(), effective_user())?;
-    // Of full length from the start: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(vec![0; SECRET_MAX + 1]);
-    let mut len = 0;
-    while len < bytes.len() {
-        match file.read(&mut bytes[len..]) {
-            Ok(0) => break,
-            Ok(read) => len += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(from_system(error)),
-        }
-    }
-    if len > SECRET_MAX {
+    fill(&mut bytes, file).map_err(from_system)?;
+    if bytes.len() > SECRET_MAX {
         return Err(format!("more than {SECRET_MAX} bytes"));
     }
-    bytes.truncate(len);
     Ok(bytes)
 }
 
