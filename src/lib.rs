@@ -44,20 +44,39 @@ macro_rules! fault {
     };
 }
 
-/// Modules that are public for the tests, bench/ and fuzz/ only.
-macro_rules! internal {
-    ($($name:ident)*) => {$(
-        #[cfg(feature = "__internal")]
-        pub mod $name;
-        #[cfg(not(feature = "__internal"))]
-        mod $name;
-    )*};
-}
-
 mod api;
 mod plugin;
 mod process;
 mod tls;
-internal! { base cache ffi instance keys report settings }
+
+// Public for the tests, bench/ and fuzz/ only. Not by a macro: rustfmt would not find them.
+#[cfg(not(feature = "__internal"))]
+mod base;
+#[cfg(feature = "__internal")]
+pub mod base;
+#[cfg(not(feature = "__internal"))]
+mod cache;
+#[cfg(feature = "__internal")]
+pub mod cache;
+#[cfg(not(feature = "__internal"))]
+mod ffi;
+#[cfg(feature = "__internal")]
+pub mod ffi;
+#[cfg(not(feature = "__internal"))]
+mod instance;
+#[cfg(feature = "__internal")]
+pub mod instance;
+#[cfg(not(feature = "__internal"))]
+mod keys;
+#[cfg(feature = "__internal")]
+pub mod keys;
+#[cfg(not(feature = "__internal"))]
+mod report;
+#[cfg(feature = "__internal")]
+pub mod report;
+#[cfg(not(feature = "__internal"))]
+mod settings;
+#[cfg(feature = "__internal")]
+pub mod settings;
 
 pub use api::*;

@@ -114,7 +114,9 @@ pub fn addresses_of_file(address: *const c_void) -> Range<usize> {
         let headers =
             unsafe { std::slice::from_raw_parts(file.dlpi_phdr, usize::from(file.dlpi_phnum)) };
         let found = catch(|| {
-            let segments = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+            let segments = headers
+                .iter()
+                .filter(|header| header.p_type == libc::PT_LOAD);
             let ranges = segments.map(|segment| {
                 let start = file.dlpi_addr as usize + segment.p_vaddr as usize;
                 start..start + segment.p_memsz as usize

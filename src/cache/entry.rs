@@ -196,7 +196,9 @@ impl Entry {
         self.der_len == draft.der_len
             && usize::from(self.id_in_der) == draft.der[0].len()
             && self.lifetime(blocks).is_same(&draft.lifetime)
-            && draft.der_words().eq(stored.take(draft.words() - HEAD_WORDS))
+            && draft
+                .der_words()
+                .eq(stored.take(draft.words() - HEAD_WORDS))
     }
 
     /// Wipes its bytes.
@@ -304,7 +306,11 @@ mod tests {
             wall: NOW.wall + 5,
             up: NOW.up + 6,
         };
-        for der in [vec![], vec![1; 9], [&[9; 15][..], &[7; 32], &[3; 99]].concat()] {
+        for der in [
+            vec![],
+            vec![1; 9],
+            [&[9; 15][..], &[7; 32], &[3; 99]].concat(),
+        ] {
             let (blocks, entry, _) = stored(&id, &der, life);
             let is_same = |der: &[u8], time, timeout| {
                 let life = Lifetime::new(time, timeout, later);

@@ -391,13 +391,7 @@ impl Cache {
         (self.write(self.map.determine_shard(hash as usize)), hash)
     }
 
-    fn take(
-        &self,
-        mut shard: Shard<'_>,
-        hash: u64,
-        id: &SessionId,
-        now: Now,
-    ) -> bool {
+    fn take(&self, mut shard: Shard<'_>, hash: u64, id: &SessionId, now: Now) -> bool {
         fault!("remove, shard locked");
         let is_it = |entry: &Entry, blocks: &Blocks| entry.is(blocks, id);
         let taken = shard.take(&self.shared, hash, is_it, |entry, blocks| {

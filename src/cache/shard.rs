@@ -150,9 +150,7 @@ impl<'a> Shard<'a> {
         let found = self
             .table
             .get(hash, |(_, entry)| entry.get().is(blocks, id));
-        found
-            .map(|(_, entry)| read(entry.get(), blocks))
-            .is_some()
+        found.map(|(_, entry)| read(entry.get(), blocks)).is_some()
     }
 
     /// Makes sure that [`Shard::put`] allocates nothing.

@@ -456,13 +456,11 @@ pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -
 /// None: the arguments are only compared.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionHookRemove(func: TSEventFunc, contp: TSCont) -> TSReturnCode {
-    enter(|instance, function| {
-        match hook_key(func, contp) {
-            Some(key) if instance.hooks.remove(key) => TSReturnCode::TS_SUCCESS,
-            _ => {
-                log::error!(target: "ssl.session_cache", "{function}: there is no such hook");
-                TSReturnCode::TS_ERROR
-            }
+    enter(|instance, function| match hook_key(func, contp) {
+        Some(key) if instance.hooks.remove(key) => TSReturnCode::TS_SUCCESS,
+        _ => {
+            log::error!(target: "ssl.session_cache", "{function}: there is no such hook");
+            TSReturnCode::TS_ERROR
         }
     })
 }

@@ -38,9 +38,7 @@ pub unsafe fn TSSslSessionGetBuffer(
     len_ptr: *mut c_int,
 ) -> c_int {
     // SAFETY: the caller vouches for the pointers.
-    let at_once = quick(|| unsafe {
-        get_buffer_at_once(id, buffer, len_ptr)
-    });
+    let at_once = quick(|| unsafe { get_buffer_at_once(id, buffer, len_ptr) });
     if let Some(needed) = at_once {
         return needed;
     }

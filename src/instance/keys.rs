@@ -144,7 +144,10 @@ impl TicketKeys {
         if let Err(error) = self.replace(keys) {
             return Err(KeyFileError::Keys(path, error));
         }
-        *last = LastRead { stamp: Some(stamp), order };
+        *last = LastRead {
+            stamp: Some(stamp),
+            order,
+        };
         drop(last);
         let origin = format_args!("ticket keys in {}", path.display());
         if file::is_open_to_others(&metadata) {

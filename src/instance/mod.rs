@@ -9,8 +9,8 @@ pub mod sessions;
 pub mod settings;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use smallvec::SmallVec;
 use tssession_common::metrics::{Metric, Numbers};
@@ -95,7 +95,8 @@ impl Instance {
             ..Self::new(config.unwrap_or_default(), Arc::clone(&self.stats))?
         };
         if let Some(base) = self.keys.base_directory() {
-            new.keys.set_base_directory(os_string(base.as_os_str())?.into());
+            new.keys
+                .set_base_directory(os_string(base.as_os_str())?.into());
         }
         boxed(new)
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
 
 use crate::base::alloc::NoMemory;
-use crate::base::secret_memory::SecretBytes;
 use crate::base::atomics::{self, AtomicU64, Guard, Shared, Swap};
+use crate::base::secret_memory::SecretBytes;
 
 /// Bytes of a key's name, which stands in clear at the start of a ticket.
 pub const NAME_LEN: usize = 16;

@@ -295,7 +295,13 @@ mod tests {
         assert!(helps.all(|help| !help.contains(['\n', '\\']) && help.ends_with('.')));
         let ages = [Some(0), Some(1), Some(2), Some(3), None].map(Counter::ticket_verified);
         let older = TicketVerifiedOlder;
-        let expected = [TicketVerifiedAge0, TicketVerifiedAge1, TicketVerifiedAge2, older, older];
+        let expected = [
+            TicketVerifiedAge0,
+            TicketVerifiedAge1,
+            TicketVerifiedAge2,
+            older,
+            older,
+        ];
         assert_eq!(ages, expected);
     }
 

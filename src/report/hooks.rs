@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::base::session_id::SessionId;
 use crate::base::alloc::{self, NoMemory, Shared, Swap};
+use crate::base::session_id::SessionId;
 
 /// What a handshake did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -337,7 +337,8 @@ impl Config {
             *to = from.as_deref().map(os_string).transpose().ok()?;
         }
         for (to, from) in copy.slots.iter().zip(&self.slots) {
-            to.int.store(from.int.load(Ordering::Relaxed), Ordering::Relaxed);
+            to.int
+                .store(from.int.load(Ordering::Relaxed), Ordering::Relaxed);
             to.source
                 .store(from.source.load(Ordering::Relaxed), Ordering::Relaxed);
             to.order
