@@ -22,17 +22,12 @@
 static void callback_begins(const char *name);
 static void callback_ends(const char *name);
 
-typedef int (*new_function)(SSL *, SSL_SESSION *);
-typedef SSL_SESSION *(*get_function)(SSL *, const unsigned char *, int, int *);
-typedef void (*remove_function)(SSL_CTX *, SSL_SESSION *);
-typedef int (*ticket_key_function)(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, EVP_MAC_CTX *, int);
-
 /* The library's callbacks: one of each kind. */
 static struct {
-  new_function new_session;
-  get_function get_session;
-  remove_function remove_session;
-  ticket_key_function ticket_key;
+  int (*new_session)(SSL *, SSL_SESSION *);
+  SSL_SESSION *(*get_session)(SSL *, const unsigned char *, int, int *);
+  void (*remove_session)(SSL_CTX *, SSL_SESSION *);
+  int (*ticket_key)(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, EVP_MAC_CTX *, int);
   SSL_CTX_generate_session_ticket_fn generate_ticket;
   SSL_CTX_decrypt_session_ticket_fn decrypted_ticket;
   CRYPTO_EX_new *note_context;
@@ -50,98 +45,67 @@ static struct {
     memcpy(&real, &found, sizeof(found));                                                                              \
   }
 
-static int
-call_new_session(SSL *ssl, SSL_SESSION *session)
-{
-  callback_begins("new_session");
-  int result = callbacks.new_session(ssl, session);
-  callback_ends("new_session");
-  return result;
-}
-
-void
-SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, new_function function)
-{
-  CALLBACKS_REAL(SSL_CTX_sess_set_new_cb)
-  if (function != NULL && function != call_new_session) {
-    callbacks.new_session = function;
+#define CALLBACKS_CALL(type, name, parameters, ...)                                                                    \
+  static type call_##name parameters                                                                                   \
+  {                                                                                                                    \
+    callback_begins(#name);                                                                                            \
+    type result = callbacks.name(__VA_ARGS__);                                                                         \
+    callback_ends(#name);                                                                                              \
+    return result;                                                                                                     \
   }
-  real(ctx, function == NULL ? NULL : call_new_session);
-}
 
-static SSL_SESSION *
-call_get_session(SSL *ssl, const unsigned char *id, int len, int *copy)
-{
-  callback_begins("get_session");
-  SSL_SESSION *result = callbacks.get_session(ssl, id, len, copy);
-  callback_ends("get_session");
-  return result;
-}
-
-void
-SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, get_function function)
-{
-  CALLBACKS_REAL(SSL_CTX_sess_set_get_cb)
-  if (function != NULL && function != call_get_session) {
-    callbacks.get_session = function;
+#define CALLBACKS_CALL_VOID(name, parameters, ...)                                                                     \
+  static void call_##name parameters                                                                                   \
+  {                                                                                                                    \
+    callback_begins(#name);                                                                                            \
+    callbacks.name(__VA_ARGS__);                                                                                       \
+    callback_ends(#name);                                                                                              \
   }
-  real(ctx, function == NULL ? NULL : call_get_session);
-}
 
-static void
-call_remove_session(SSL_CTX *ctx, SSL_SESSION *session)
-{
-  callback_begins("remove_session");
-  callbacks.remove_session(ctx, session);
-  callback_ends("remove_session");
-}
+#define EX_PARAMETERS (void *parent, void *ptr, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
 
-void
-SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, remove_function function)
-{
-  CALLBACKS_REAL(SSL_CTX_sess_set_remove_cb)
-  if (function != NULL && function != call_remove_session) {
-    callbacks.remove_session = function;
+CALLBACKS_CALL(int, new_session, (SSL * ssl, SSL_SESSION *session), ssl, session)
+CALLBACKS_CALL(SSL_SESSION *, get_session, (SSL * ssl, const unsigned char *id, int len, int *copy), ssl, id, len, copy)
+CALLBACKS_CALL_VOID(remove_session, (SSL_CTX * ctx, SSL_SESSION *session), ctx, session)
+CALLBACKS_CALL(int, ticket_key,
+               (SSL * ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
+                int encrypt),
+               ssl, name, iv, cipher, mac, encrypt)
+CALLBACKS_CALL(int, generate_ticket, (SSL * ssl, void *arg), ssl, arg)
+CALLBACKS_CALL(SSL_TICKET_RETURN, decrypted_ticket,
+               (SSL * ssl, SSL_SESSION *session, const unsigned char *name, size_t len, SSL_TICKET_STATUS status,
+                void *arg),
+               ssl, session, name, len, status, arg)
+CALLBACKS_CALL(int, forget_in_copy,
+               (CRYPTO_EX_DATA * to, const CRYPTO_EX_DATA *from, void **from_d, int index, long argl, void *argp), to,
+               from, from_d, index, argl, argp)
+CALLBACKS_CALL_VOID(note_context, EX_PARAMETERS, parent, ptr, data, index, argl, argp)
+CALLBACKS_CALL_VOID(free_attached, EX_PARAMETERS, parent, ptr, data, index, argl, argp)
+CALLBACKS_CALL_VOID(connection_ends, EX_PARAMETERS, parent, ptr, data, index, argl, argp)
+CALLBACKS_CALL_VOID(session_ends, EX_PARAMETERS, parent, ptr, data, index, argl, argp)
+
+#define CALLBACKS_SET(setter, name)                                                                                    \
+  void setter(SSL_CTX *ctx, __typeof__(callbacks.name) function)                                                       \
+  {                                                                                                                    \
+    CALLBACKS_REAL(setter)                                                                                             \
+    if (function != NULL && function != call_##name) {                                                                 \
+      callbacks.name = function;                                                                                       \
+    }                                                                                                                  \
+    real(ctx, function == NULL ? NULL : call_##name);                                                                  \
   }
-  real(ctx, function == NULL ? NULL : call_remove_session);
-}
 
-static int
-call_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt)
-{
-  callback_begins("ticket_key");
-  int result = callbacks.ticket_key(ssl, name, iv, cipher, mac, encrypt);
-  callback_ends("ticket_key");
-  return result;
-}
+CALLBACKS_SET(SSL_CTX_sess_set_new_cb, new_session)
+CALLBACKS_SET(SSL_CTX_sess_set_get_cb, get_session)
+CALLBACKS_SET(SSL_CTX_sess_set_remove_cb, remove_session)
 
 int
-SSL_CTX_set_tlsext_ticket_key_evp_cb(SSL_CTX *ctx, ticket_key_function function)
+SSL_CTX_set_tlsext_ticket_key_evp_cb(SSL_CTX *ctx, __typeof__(callbacks.ticket_key) function)
 {
   CALLBACKS_REAL(SSL_CTX_set_tlsext_ticket_key_evp_cb)
   if (function != NULL) {
     callbacks.ticket_key = function;
   }
   return real(ctx, function == NULL ? NULL : call_ticket_key);
-}
-
-static int
-call_generate_ticket(SSL *ssl, void *arg)
-{
-  callback_begins("generate_ticket");
-  int result = callbacks.generate_ticket(ssl, arg);
-  callback_ends("generate_ticket");
-  return result;
-}
-
-static SSL_TICKET_RETURN
-call_decrypted_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t len, SSL_TICKET_STATUS status,
-                      void *arg)
-{
-  callback_begins("decrypted_ticket");
-  SSL_TICKET_RETURN result = callbacks.decrypted_ticket(ssl, session, name, len, status, arg);
-  callback_ends("decrypted_ticket");
-  return result;
 }
 
 int
@@ -156,35 +120,6 @@ SSL_CTX_set_session_ticket_cb(SSL_CTX *ctx, SSL_CTX_generate_session_ticket_fn g
   }
   return real(ctx, generate == NULL ? NULL : call_generate_ticket, decrypt == NULL ? NULL : call_decrypted_ticket, arg);
 }
-
-static void
-call_note_context(void *parent, void *ptr, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
-{
-  callback_begins("note_context");
-  callbacks.note_context(parent, ptr, data, index, argl, argp);
-  callback_ends("note_context");
-}
-
-static int
-call_forget_in_copy(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **from_d, int index, long argl, void *argp)
-{
-  callback_begins("forget_in_copy");
-  int result = callbacks.forget_in_copy(to, from, from_d, index, argl, argp);
-  callback_ends("forget_in_copy");
-  return result;
-}
-
-#define CALLBACKS_FREE(name)                                                                                           \
-  static void call_##name(void *parent, void *ptr, CRYPTO_EX_DATA *data, int index, long argl, void *argp)             \
-  {                                                                                                                    \
-    callback_begins(#name);                                                                                            \
-    callbacks.name(parent, ptr, data, index, argl, argp);                                                              \
-    callback_ends(#name);                                                                                              \
-  }
-
-CALLBACKS_FREE(free_attached)
-CALLBACKS_FREE(connection_ends)
-CALLBACKS_FREE(session_ends)
 
 int
 CRYPTO_get_ex_new_index(int class_index, long argl, void *argp, CRYPTO_EX_new *new_func, CRYPTO_EX_dup *dup_func,

@@ -9,9 +9,9 @@
 #define CLOCKS_H
 
 #include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock_calls.h"
 
 /* How far the clocks of this program are ahead of where they began. They stand still until
    the test moves them, however slow the machine is. */
@@ -26,31 +26,6 @@ clock_gettime(clockid_t clock, struct timespec *now)
   }
   now->tv_sec  = is_wall ? 1800000000 + wall_ahead : 100000 + up_ahead;
   now->tv_nsec = 0;
-  return 0;
-}
-
-time_t
-time(time_t *result)
-{
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  if (result != NULL) {
-    *result = now.tv_sec;
-  }
-  return now.tv_sec;
-}
-
-/* glibc has one whose second argument is restricted. */
-int gettimeofday(struct timeval *now, void *zone);
-
-int
-gettimeofday(struct timeval *now, void *zone)
-{
-  struct timespec precise;
-  (void)zone;
-  clock_gettime(CLOCK_REALTIME, &precise);
-  now->tv_sec  = precise.tv_sec;
-  now->tv_usec = precise.tv_nsec / 1000;
   return 0;
 }
 

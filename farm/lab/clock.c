@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "../../c_tests/clock_calls.h"
 
 static const volatile int64_t *offset;
 
@@ -41,26 +41,4 @@ clock_gettime(clockid_t clock, struct timespec *now)
     now->tv_sec += *offset;
   }
   return result;
-}
-
-int
-gettimeofday(struct timeval *restrict now, void *restrict zone)
-{
-  struct timespec precise;
-  (void)zone;
-  int result   = clock_gettime(CLOCK_REALTIME, &precise);
-  now->tv_sec  = precise.tv_sec;
-  now->tv_usec = precise.tv_nsec / 1000;
-  return result;
-}
-
-time_t
-time(time_t *result)
-{
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  if (result != NULL) {
-    *result = now.tv_sec;
-  }
-  return now.tv_sec;
 }
