@@ -1,7 +1,5 @@
 """What somebody may do who can write to Redis, or answers in its place.
 
-    MEMBER=... attacks.py [TEST...]
-
 SPDX-License-Identifier: Apache-2.0
 """
 
@@ -12,10 +10,10 @@ import socket
 import subprocess
 import threading
 import time
-import unittest
 
 import lab
-from lab import KINDS, Member, Redis, free_port, leader_of, new_client, start, traffic, visit, wait_until, write_settings
+from case import Farm
+from lab import KINDS, Member, Redis, free_port, leader_of, new_client, start, visit, write_settings
 
 
 def bulk(*words):
@@ -136,31 +134,17 @@ class WrongClock(Server):
             pass
 
 
-class Attack(unittest.TestCase):
-    """Members, and a Redis of the test's own."""
+class Attack(Farm):
+    """Members that the test begins with, and a Redis of its own."""
 
-    def setUp(self):
-        random.seed(1)
-        self.redis = Redis()
-        self.members = []
-        self.farm = self.id().rsplit(".", 1)[-1]
-        lab.write_secret()
-        self.log_begin = lab.log.seek(0, 2)
-
-    def tearDown(self):
-        for member in self.members:
-            member.kill()
-        self.redis.kill()
+    def clocks(self):
+        return []
 
     def begin(self, port=None, more_redis="", **times):
         port = port or self.redis.port
         times = {"rotation": 2, "lifetime": 8, "spread": 0.5, **times}
         self.settings = write_settings(f'urls = ["redis://127.0.0.1:{port}"]\n{more_redis}', farm=self.farm, **times)
         self.members = [Member(self.settings) for _ in range(3)]
-
-    def log(self):
-        lab.log.seek(self.log_begin)
-        return lab.log.read()
 
     def do(self, *words):
         """A command to Redis; its answer, as it is."""
@@ -170,16 +154,6 @@ class Attack(unittest.TestCase):
 
     def key(self, what):
         return f"tssession:{{{self.farm}}}:{what}"
-
-    def comes_true(self, condition, seconds=15):
-        self.assertIsNotNone(wait_until(condition, seconds))
-
-    def one_leads(self):
-        self.comes_true(lambda: [member.stat("leader") for member in self.members].count(1) == 1)
-
-    def no_handshake_fails(self, visits=30):
-        for kind in range(len(KINDS)):
-            self.assertEqual(traffic(self.members, kind, visits)[2], 0, KINDS[kind])
 
     def all_resume(self, kinds=range(len(KINDS)), rounds=8):
         """Each time with a new session, at each member, if not at once."""
@@ -381,7 +355,7 @@ class Attack(unittest.TestCase):
                 member.kill()
             proxy.close()
             self.do("FLUSHALL")
-            self.log_begin = lab.log.seek(0, 2)
+            self.log_begin = lab.log_position()
 
     def test_no_password_in_the_log(self):
         """A server without AUTH repeats its arguments in the error."""
@@ -393,7 +367,3 @@ class Attack(unittest.TestCase):
         self.comes_true(lambda: "authentication failed" in self.log())
         self.no_handshake_fails(5)
         self.assertNotIn("sesame", self.log())
-
-
-if __name__ == "__main__":
-    unittest.main(verbosity=2)
