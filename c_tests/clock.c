@@ -193,8 +193,7 @@ check_handshakes(int version, int by_ticket, long most)
   /* The host gets its own timeout back. */
   CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
   CHECK_INT(SSL_CTX_get_timeout(server), 30L * DAY);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, NULL);
 }
 
 int

@@ -500,9 +500,7 @@ check_long_run(long every)
     check_all_is_there();
   }
   failed_in_all += memory.failed;
-  SSL_SESSION_free(resume);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, resume);
 }
 
 /* The first calls of a process, which is this program again. */

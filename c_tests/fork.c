@@ -57,8 +57,7 @@ serve(void)
   SSL_SESSION_free(of_client);
   CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
   TSSslSessionHookRemove(ignore_event, NULL);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, NULL);
   pthread_mutex_unlock(&in_openssl);
 
   CHECK_INT(TSSslSessionCacheConfigLoad(records_file), TS_SUCCESS);

@@ -138,7 +138,6 @@ main(void)
   TSSslTicketKeyUpdate(key, sizeof(key));
   check_workers(1);
 
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, NULL);
   return check_result();
 }

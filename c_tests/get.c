@@ -113,8 +113,7 @@ sessions_of_a_kind(int version, int kind)
     OPENSSL_free(shared_der);
     SSL_SESSION_free(session);
   }
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, NULL);
 }
 
 int

@@ -168,12 +168,9 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
   SSL_CTX *apart = tls_server(TLS1_2_VERSION);
   CHECK_INT(SSL_CTX_set_session_id_context(apart, (const unsigned char *)"apart", 5), 1);
   CHECK_INT(tls_visit(attached(apart), client, session, TLS_CLEAN, NULL), 0);
-  SSL_CTX_free(sharing);
-  SSL_CTX_free(apart);
+  tls_free(sharing, apart, NULL);
 
-  SSL_SESSION_free(session);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, session);
 }
 
 /* Handshakes are use of a session: it survives a flood of others, each of which is copied by
@@ -251,8 +248,7 @@ check_tls13_tickets(void)
   CHECK_INT(api_stat(STAT_CREATED), created + 3);
   set("proxy.config.ssl.server.session_ticket.number", "2");
 
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, NULL);
 }
 
 /* TLS 1.3 with tickets off: the ticket is an ID, the session is in the cache. */
@@ -343,9 +339,7 @@ check_single_use(void)
   SSL_CTX_free(switch_to);
   single_use = 0;
   SSL_SESSION_free(session);
-  SSL_SESSION_free(next);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, next);
 }
 
 /* A context that demands a client certificate does not resume what another one
@@ -474,9 +468,7 @@ check_hosts_ticket_callbacks(void)
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
   CHECK_INT(calls, 4);
 
-  SSL_SESSION_free(session);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, session);
 }
 
 static int
@@ -547,9 +539,7 @@ check_detach(void)
   attached(server);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
 
-  SSL_SESSION_free(session);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, session);
 }
 
 /* proxy.config.ssl.session_cache, auto_clear and timeout, as attached contexts see them. */
@@ -604,9 +594,7 @@ check_modes(void)
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   set("proxy.config.ssl.session_cache.timeout", "0");
 
-  SSL_SESSION_free(session);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, session);
 }
 
 int

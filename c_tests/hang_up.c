@@ -564,8 +564,7 @@ check_way(const struct way *way, int version, uint64_t options, int resumes)
   } else {
     CHECK_INT(resumed, 0);
   }
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, NULL);
 }
 
 /* A host that polls has many connections on a thread, and one error queue. An error

@@ -320,7 +320,6 @@ main(void)
 
   static const char *const names[] = {"keys", "other", "fifo", "short", "empty", "blank", "link"};
   folder_remove(names, sizeof(names) / sizeof(names[0]));
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, NULL);
   return check_result();
 }

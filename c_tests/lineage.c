@@ -47,9 +47,7 @@ come_back(struct line *line)
 static void
 end(struct line *line)
 {
-  SSL_SESSION_free(line->newest);
-  SSL_CTX_free(line->server);
-  SSL_CTX_free(line->client);
+  tls_free(line->server, line->client, line->newest);
 }
 
 /* In TLS 1.3: the session that is cached is one of another library, without the time of its

@@ -459,9 +459,7 @@ check_visit(const struct visit *visit)
   CHECK_INT(tls_visit(server, client, after, TLS_CLEAN, NULL), 1);
   lookups_done += (int)(api_stat(STAT_MISS) - misses + api_stat(STAT_HIT) - hits);
   SSL_SESSION_free(after);
-  SSL_SESSION_free(resume);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, resume);
   check_all_is_well();
 }
 

@@ -427,9 +427,7 @@ example(const char *path)
   CHECK(strstr(say("insert 0102"), "not one session") != NULL);
   CHECK(strstr(say("insert 1"), "not bytes in hex") != NULL);
   CHECK(strstr(say("what"), "no such command") != NULL);
-  SSL_SESSION_free(session);
-  SSL_CTX_free(client);
-  SSL_CTX_free(ctx);
+  tls_free(ctx, client, session);
 }
 
 static void (*panic_at)(const char *point, int nth);

@@ -149,8 +149,7 @@ check_hooks(void)
   COMES_BACK(CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0));
 #endif
   CHECK_INT(TSSslSessionHookRemove(note, (TSCont)&told[1]), TS_SUCCESS);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, NULL);
 }
 
 int

@@ -58,9 +58,7 @@ check_stranger(SSL_CTX *server, enum tls_ending ending)
   CHECK_INT(removes, 1);
   CHECK_INT(tls_visit(server, victim, victims, TLS_CLEAN, NULL), 0);
   SSL_SESSION_free(victims);
-  SSL_SESSION_free(attacks);
-  SSL_CTX_free(victim);
-  SSL_CTX_free(attacker);
+  tls_free(victim, attacker, attacks);
 }
 
 /* The client closes without close_notify, and what OpenSSL says of it stays in the queue. */

@@ -249,9 +249,7 @@ check_tickets(void)
   CHECK_INT(number("tssession_ticket_keys_generation"), 8);
   CHECK_INT(number("tssession_ticket_keys_count"), 1);
 
-  SSL_SESSION_free(a_ticket);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, a_ticket);
 }
 
 int

@@ -237,9 +237,7 @@ check_keys(int version)
   server = first;
   CHECK_INT(come_back(&ticket), 1);
 
-  SSL_SESSION_free(ticket);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, ticket);
 }
 
 static atomic_int rotating = 1;
@@ -278,9 +276,7 @@ check_rotation_in_traffic(int version)
   pthread_join(rotator, NULL);
   CHECK_INT(update("a"), TS_SUCCESS);
 
-  SSL_SESSION_free(ticket);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, ticket);
 }
 
 /* A host that keeps its ticket keys, and then does not, and then does again. */
@@ -368,9 +364,7 @@ main(void)
   CHECK_INT(api_stat(STAT_KEYS_RENEWED), 0);
   CHECK_INT(api_stat(STAT_CREATED), 1);
   CHECK_INT(api_stat(STAT_VERIFIED), 2);
-  SSL_SESSION_free(ticket);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, ticket);
 
   check_keys(TLS1_2_VERSION);
   check_keys(TLS1_3_VERSION);

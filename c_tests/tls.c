@@ -114,6 +114,14 @@ tls_give_short_certificate(SSL_CTX *client, long seconds)
   give_certificate(client, 0, seconds);
 }
 
+void
+tls_free(SSL_CTX *server, SSL_CTX *client, SSL_SESSION *session)
+{
+  SSL_CTX_free(server);
+  SSL_CTX_free(client);
+  SSL_SESSION_free(session);
+}
+
 /* Turns the crank until neither side has anything to do; 1 if both are done. */
 static int
 shake_hands(struct tls_connection *connection)

@@ -41,6 +41,9 @@ void tls_give_certificate(SSL_CTX *client, size_t padding);
 /* Gives a client a certificate that ends in so many seconds. */
 void tls_give_short_certificate(SSL_CTX *client, long seconds);
 
+/* Frees what a test had; any may be NULL. */
+void tls_free(SSL_CTX *server, SSL_CTX *client, SSL_SESSION *session);
+
 /* A handshake, and a byte each way so that TLS 1.3 tickets arrive. `resume` may be
    NULL. 1: resumed, 0: a full handshake, -1: failed (and nothing to end). */
 int tls_connect(SSL_CTX *server, SSL_CTX *client, SSL_SESSION *resume, struct tls_connection *connection);

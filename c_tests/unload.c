@@ -149,9 +149,7 @@ check_context(void)
   CHECK_INT(dlclose(library), 0);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &resume), 0);
   CHECK_INT(tls_visit(server, client, resume, TLS_CLEAN, NULL), 1);
-  SSL_SESSION_free(resume);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, resume);
 }
 
 int
@@ -193,8 +191,6 @@ main(void)
   int status = 1;
   CHECK_INT(waitpid(child, &status, 0), child);
 
-  SSL_SESSION_free(session);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, session);
   return check_result();
 }

@@ -233,9 +233,7 @@ measure(const struct kind *kind, int repetitions, int handshakes)
             kind->name, call_count, quantile(calls, call_count, 0.5), quantile(calls, call_count, 0.9),
             quantile(calls, call_count, 0.99), quantile(calls, call_count, 0.999));
   }
-  SSL_SESSION_free(session);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, session);
 }
 
 int

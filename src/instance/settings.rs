@@ -47,8 +47,8 @@ pub enum NotInForce {
 impl fmt::Display for NotInForce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Overruled => "it has been set by what counts more, and stays so",
-            Self::ShardsStay => "the cache is in use, and the number of its shards stays",
+            Self::Overruled => "a source of higher priority has set it; unchanged",
+            Self::ShardsStay => "the cache is in use; its number of shards is unchanged",
         })
     }
 }

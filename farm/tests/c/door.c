@@ -245,9 +245,7 @@ early_data_stays(SSL_CTX *server, SSL_CTX *client)
   visit(server, client);
   usleep(100000);
   CHECK_INT(counter(PUBLISHED), before + 1);
-  SSL_SESSION_free(session);
-  SSL_CTX_free(early_server);
-  SSL_CTX_free(early_client);
+  tls_free(early_server, early_client, session);
 }
 
 /* A pipe that nobody reads, and a connection, have the number of stderr. */
@@ -311,7 +309,6 @@ main(int argc, char *argv[])
   early_data_stays(server, client);
   a_fork(argv[1], server, client);
   CHECK_INT(counter("plugin.tssession_farm.missing"), 0);
-  SSL_CTX_free(server);
-  SSL_CTX_free(client);
+  tls_free(server, client, NULL);
   return check_result();
 }
