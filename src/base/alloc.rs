@@ -2,6 +2,7 @@
 //! which is not for a library to do.
 
 use std::alloc::{Layout, alloc};
+use std::collections::TryReserveError;
 use std::ffi::{OsStr, OsString, c_void};
 use std::fmt;
 use std::marker::PhantomData;
@@ -25,6 +26,12 @@ impl fmt::Display for NoMemory {
 
 impl std::error::Error for NoMemory {}
 
+impl From<TryReserveError> for NoMemory {
+    fn from(_: TryReserveError) -> Self {
+        Self
+    }
+}
+
 /// A value in memory of its own.
 pub fn boxed<T>(value: T) -> Result<Box<T>, NoMemory> {
     let layout = Layout::new::<T>();
@@ -45,7 +52,7 @@ pub fn boxed<T>(value: T) -> Result<Box<T>, NoMemory> {
 /// A copy of a vector's content.
 pub fn vec(from: &[u8]) -> Result<Vec<u8>, NoMemory> {
     let mut copy = Vec::new();
-    copy.try_reserve_exact(from.len()).map_err(|_| NoMemory)?;
+    copy.try_reserve_exact(from.len())?;
     copy.extend_from_slice(from);
     Ok(copy)
 }
@@ -53,7 +60,7 @@ pub fn vec(from: &[u8]) -> Result<Vec<u8>, NoMemory> {
 /// So many zeros.
 pub fn zeros(len: usize) -> Result<Vec<u8>, NoMemory> {
     let mut zeros = Vec::new();
-    zeros.try_reserve_exact(len).map_err(|_| NoMemory)?;
+    zeros.try_reserve_exact(len)?;
     zeros.resize(len, 0);
     Ok(zeros)
 }
@@ -66,7 +73,7 @@ pub fn os_string(from: &OsStr) -> Result<OsString, NoMemory> {
 /// A copy of a text.
 pub fn string(from: &str) -> Result<String, NoMemory> {
     let mut copy = String::new();
-    copy.try_reserve_exact(from.len()).map_err(|_| NoMemory)?;
+    copy.try_reserve_exact(from.len())?;
     copy.push_str(from);
     Ok(copy)
 }

@@ -42,8 +42,7 @@ pub fn with_variable<R>(name: &CStr, read: impl FnOnce(&OsStr) -> R) -> Option<R
 pub fn open_to_read(path: &Path) -> Result<io::Result<File>, NoMemory> {
     let mut name = Vec::new();
     let path = path.as_os_str().as_bytes();
-    name.try_reserve_exact(path.len() + 1)
-        .map_err(|_| NoMemory)?;
+    name.try_reserve_exact(path.len() + 1)?;
     name.extend_from_slice(path);
     name.push(0);
     let Ok(name) = CString::from_vec_with_nul(name) else {

@@ -187,8 +187,7 @@ impl TicketKeys {
             .map_or(OsStr::new(""), |base| base.as_os_str());
         let directory = self.config.text(Record::CertPath)?.unwrap_or_default();
         let mut path = PathBuf::new();
-        path.try_reserve_exact(base.len() + 1 + directory.len() + 1 + file.len())
-            .map_err(|_| NoMemory)?;
+        path.try_reserve_exact(base.len() + 1 + directory.len() + 1 + file.len())?;
         path.push(base);
         path.push(directory);
         path.push(file);

@@ -85,8 +85,7 @@ impl Hooks {
             let hooks = before.iter().flat_map(|list| list.iter());
             let hooks = hooks.filter(|hook| hook.is_there()).chain(new);
             let mut list = Vec::<Shared<Hook>>::new();
-            list.try_reserve_exact(hooks.clone().count())
-                .map_err(|_| NoMemory)?;
+            list.try_reserve_exact(hooks.clone().count())?;
             for hook in hooks {
                 if list.iter().any(|other| other.key == hook.key) {
                     return Ok(());
