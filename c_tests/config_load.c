@@ -30,7 +30,7 @@ load(const char *name, const char *text)
   return load_bytes(name, text, strlen(text));
 }
 
-/* How many sessions there are after a hundred were inserted: the size in force. */
+/* How many sessions there are after a hundred were inserted: the active size. */
 static long long
 size_in_force(void)
 {
@@ -71,7 +71,7 @@ check_lines(void)
   CHECK_INT(size_in_force(), 7);
 }
 
-/* Each after a good line, of which nothing must come into force. */
+/* Each after a good line, of which nothing may become active. */
 static void
 check_bad_lines(void)
 {

@@ -492,7 +492,7 @@ SHORT_ROW(remove_id_empty, say_code(TSSslSessionRemove(EMPTY_ID)))
 SHORT_ROW(remove_id_of_33, say_code(TSSslSessionRemove(LONG_ID)))
 SHORT_ROW(remove_id_endless, say_code(TSSslSessionRemove(ENDLESS_ID)))
 
-/* ---- TSSslTicketKeyUpdate: what it says; ticket_keys.c sees which keys are in force ---- */
+/* ---- TSSslTicketKeyUpdate: what it says; ticket_keys.c sees which keys are active ---- */
 
 static char keys[3 * KEY];
 

@@ -2,7 +2,7 @@
 
   No memory: each allocation of a call fails in turn, and then every nth one for many n, in the
   library and in OpenSSL on its behalf. The result is a defined one, the error queue and errno
-  stay as they were, what was cached and the keys in force are not lost, handshakes go on, and
+  stay as they were, what was cached and the active keys are not lost, handshakes go on, and
   the log still says what it says.
 
   What ends the process all the same is shown too (docs/reliability.md has the reasons).
@@ -309,7 +309,7 @@ check_functions(void)
   UNDER_ALL_PLANS(TSSslSessionRemove(&new_id), TS_SUCCESS, TS_SUCCESS,
                   CHECK_INT(TSSslSessionInsert(&new_id, (TSSslSession)session), TS_SUCCESS))
 
-  /* The keys in force stay, or are the new ones. */
+  /* the active keys are unchanged, or are the new ones. */
   write_lines();
   folder_write("short", keys, 47, 0600);
   folder_write("open", keys, 50, 0644);

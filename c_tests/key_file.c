@@ -296,7 +296,7 @@ main(void)
   CHECK_INT(tls_key_letter(server, client), 'b');
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
 
-  /* Refused, and the keys in force stay. */
+  /* Refused, and the active keys are unchanged. */
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("absent")), TS_ERROR);
   CHECK_INT(TSSslTicketKeyFileLoad(""), TS_ERROR);
   CHECK_INT(TSSslTicketKeyFileLoad(folder), TS_ERROR);

@@ -3,7 +3,7 @@
   Load: a server whose threads accept connections at five attached contexts, and processes
   full of clients that resume what they have, while in the server
 
-  - a thread puts a new ticket key in force every 10 ms, in front of the latest ones;
+  - a thread makes a new ticket key active every 10 ms, in front of the latest ones;
   - one clears the cache, and one changes its size, at random;
   - one calls the five functions, and InsertBuffer, with arguments that it should not
     pass, fills the cache, and meddles with the sessions of clients;
@@ -260,7 +260,7 @@ after_handshakes(unsigned number)
   return 0;
 }
 
-/* The ticket keys, the newest first, and when each of them came into force. */
+/* The ticket keys, the newest first, and when each of them became active. */
 static struct {
   char keys[MOST_KEYS][KEY_LEN];
   long since[MOST_KEYS];
@@ -657,7 +657,7 @@ call_with_other_bad_arguments(unsigned *dice)
   inserted(TSSslSessionInsertBuffer(&damaged_id, damaged, der_len));
 }
 
-/* All of them refused: the keys in force are those of the other thread. */
+/* All of them refused: the active keys are those of the other thread. */
 static void
 call_with_bad_keys(void)
 {
@@ -835,7 +835,7 @@ print_figures(double seconds)
 {
   fprintf(stderr, "%ld handshakes of %d processes in %.1f s, %.0f a second\n", atomic_load(&handshakes), CLIENTS,
           seconds, (double)atomic_load(&handshakes) / seconds);
-  fprintf(stderr, "ticket keys changed %ld times, every %.1f ms, at most %d in force; tickets under another %lld\n",
+  fprintf(stderr, "ticket keys changed %ld times, every %.1f ms, at most %d active; tickets under another %lld\n",
           ring.rotations, seconds * 1000 / (double)ring.rotations, ring.most, api_stat(STAT_NOT_FOUND));
   fprintf(stderr, "cleared %ld times, size changed %ld times; calls of the hostile thread %ld, log lines %ld\n",
           memory.clears, size_changes, calls.all, atomic_load(&log_lines));

@@ -211,7 +211,7 @@ check_calling_back(void)
   folder_make();
   folder_write(names[0], keys, sizeof(keys), 0644);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder(names[0])), TS_SUCCESS);
-  /* Others may read it, two bytes are left over, and it is in force. */
+  /* Others may read it, two bytes are left over, and it is active. */
   CHECK_INT(seen.lines, 5);
   folder_remove(names, 1);
   alarm(0);

@@ -18,7 +18,7 @@
 #include "secrets.h"
 #include "tls.h"
 
-/* Numbers of secrets. Number 0, and the key before the one in force, are not looked for: while
+/* Numbers of secrets. Number 0, and the key before the active one, are not looked for: while
    functions are called for the first time, the loader saves registers, and this program's own
    calls have parts of a secret in them. */
 enum { SESSIONS = 50, TICKET_KEY = 1000, OF_THE_HOST, FIRST_KEY };

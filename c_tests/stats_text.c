@@ -215,7 +215,7 @@ use_keys(const char *letters)
   TSSslTicketKeyUpdate(keys, (int)(count * 48));
 }
 
-/* Tickets by the age of their key, and how many times keys came into force. */
+/* Tickets by the age of their key, and how many times keys became active. */
 static void
 check_tickets(void)
 {

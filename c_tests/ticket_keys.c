@@ -174,7 +174,7 @@ check_keys(int version)
   CHECK_INT(api_stat(STAT_NOT_FOUND), not_found + 1);
   CHECK_INT(key_of(ticket), 'c');
 
-  /* Refused, and the keys in force stay: nothing whole... */
+  /* Refused, and the active keys are unchanged: nothing whole... */
   char keys[4 * KEY];
   put_key(keys, 'x', 'y');
   const int lengths[] = {0, -1, -KEY, INT_MIN, 1, KEY - 1};

@@ -1,6 +1,6 @@
 /** @file
 
-  What has left the cache, and ticket keys that are no longer in force, are not in
+  What has left the cache, and ticket keys that are no longer active, are not in
   the memory of the process any more.
 
   SPDX-License-Identifier: Apache-2.0

@@ -69,7 +69,7 @@ use_key(const Secret &key)
   Secret next = key;
   next.insert(next.end(), ring.begin(), ring.end());
   next.resize(std::min(next.size(), MAX_KEYS * KEY_LEN));
-  /* Keys that it does not like leave those in force as they are. */
+  /* Keys that it does not like leave the active ones as they are. */
   if (TSSslTicketKeyUpdate(next.data(), static_cast<int>(next.size())) != TS_SUCCESS) {
     return MESSAGE_REFUSED;
   }

@@ -3,7 +3,7 @@
   A plugin as one writes it for ATS 9 (TS_SSL_SESSION_API 9), and which compiles with the
   header of ATS 9 too: it shares sessions and ticket keys with other servers, by way of
   all five functions. Insert takes the connection, and TSSslTicketKeyUpdate tells whether
-  the keys are in force.
+  the keys are active.
 
     plugin_ats9.so IN OUT
 
@@ -41,7 +41,7 @@ use_key(const char *key, int len)
   }
   memcpy(next, key, KEY_LEN);
   memcpy(next + KEY_LEN, ring, sizeof(ring) - KEY_LEN);
-  /* Keys that it does not like leave those in force as they are. */
+  /* Keys that it does not like leave the active ones as they are. */
   if (TSSslTicketKeyUpdate(next, count * KEY_LEN) == TS_SUCCESS) {
     memcpy(ring, next, sizeof(ring));
     keys   = count;

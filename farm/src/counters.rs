@@ -152,7 +152,7 @@ const METRICS: [Metric<Counter, Counter>; 18] = [
     Metric {
         name: "plugin.tssession_farm.key_generation",
         value: Value::Gauge(KeyGeneration),
-        help: "Times that other ticket keys came into force.",
+        help: "Times that other ticket keys became active.",
     },
     Metric {
         name: "plugin.tssession_farm.leader",

@@ -41,7 +41,7 @@ fn cut(bytes: &[u8], (len, aes_first): Order) -> Key {
     }
 }
 
-/// The keys that come into force, or why none do.
+/// The keys that became active, or why none do.
 fn expected(data: &[u8], order: Order) -> Result<Vec<Key>, KeyError> {
     let len = 16 + 2 * order.0;
     let mut keys: Vec<Key> = Vec::new();

@@ -104,7 +104,7 @@ impl fmt::Debug for TicketKey<'_> {
     }
 }
 
-/// Why a set of keys was refused; the keys in force stay.
+/// Why a set of keys was refused; the active keys are unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
     /// There is not one whole key of so many bytes.
@@ -161,12 +161,10 @@ impl KeySet {
             return Err(KeyError::FirstIsBlank);
         }
         let mut by_name = HashMap::<_, usize>::new();
-        by_name
-            .try_reserve(given.len())
-            .map_err(|_| KeyError::NoMemory)?;
+        by_name.try_reserve(given.len()).map_err(NoMemory::from)?;
         let mut used = Vec::<TicketKey<'_>>::new();
         used.try_reserve_exact(given.len())
-            .map_err(|_| KeyError::NoMemory)?;
+            .map_err(NoMemory::from)?;
         let mut blanks = 0;
         for key in given {
             if key.is_blank() {
@@ -229,7 +227,7 @@ impl fmt::Debug for KeySet {
     }
 }
 
-/// The keys in force. Readers never wait for a writer, nor a writer for them.
+/// The active keys. Readers never wait for a writer, nor a writer for them.
 #[derive(Default)]
 pub struct KeyRing {
     keys: Swap<KeySet>,
@@ -245,7 +243,7 @@ impl KeyRing {
         drop(self.current());
     }
 
-    /// Puts `keys` in force for every ticket from now on. The old ones are wiped
+    /// Makes `keys` active for every ticket from now on. The old ones are wiped
     /// when the last handshake that is reading them lets go.
     pub fn replace(&self, keys: KeySet) -> Result<(), KeyError> {
         self.keys.store(Some(Shared::new(keys)?));
@@ -273,12 +271,12 @@ impl KeyRing {
         }
     }
 
-    /// The keys in force; `None` before any were given or made.
+    /// The active keys; `None` before any were given or made.
     pub fn current(&self) -> Guard<Option<Shared<KeySet>>> {
         self.keys.load()
     }
 
-    /// How many times keys came into force.
+    /// How many times keys became active.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
@@ -451,14 +449,14 @@ mod models {
         ring.fill_if_empty(|| Some(Zeroizing::new([RANDOM; KEY_LEN])));
     }
 
-    /// Which keys are in force; 0: none.
+    /// Which keys are active; 0: none.
     fn current(ring: &KeyRing) -> u8 {
         let keys = ring.current();
         keys.as_ref().map_or(0, |keys| keys.first().name()[0])
     }
 
-    /// Whatever comes first: the given keys are in force in the end and stay it, and every
-    /// time that keys came into force is counted, and no other.
+    /// Whatever comes first: the given keys are active in the end and stay it, and every
+    /// time that keys became active is counted, and no other.
     #[test]
     fn given_keys_win_over_random_ones_and_stay() {
         loom::model(|| {
@@ -513,8 +511,8 @@ mod models {
         });
     }
 
-    /// Two updates at once: one of them is in force in the end, both are counted, and of what is
-    /// no longer in force nothing is left when the last handshake lets go.
+    /// Two updates at once: one of them is active in the end, both are counted, and of what is
+    /// no longer active nothing is left when the last handshake lets go.
     #[test]
     fn every_update_is_counted_and_replaced_keys_go() {
         loom::model(|| {

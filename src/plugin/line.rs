@@ -16,7 +16,7 @@ pub struct Line {
     pub file: Option<OsString>,
 }
 
-/// An argument that is not valid; nothing of the line is in force.
+/// An argument that is not valid; nothing of the line is active.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LineError {
     /// It is not `--NAME=VALUE`.

@@ -168,7 +168,7 @@ pub fn start<'a>(
     Ok(())
 }
 
-/// Puts the settings of the plugin's line and its file in force.
+/// Makes the settings of the plugin's line and its file active.
 fn configure(
     instance: &Instance,
     server: Server,

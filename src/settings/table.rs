@@ -207,7 +207,7 @@ impl fmt::Display for SetError {
 
 impl Error for SetError {}
 
-/// A record and a value for it that was checked, not in force yet.
+/// A record and a value for it that was checked, not active yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     record: Record,
@@ -273,7 +273,7 @@ type Texts = [Option<OsString>; RECORDS.len()];
 /// While this lives, nobody can change the configuration.
 pub(crate) type FrozenConfig<'a> = MutexGuard<'a, Texts>;
 
-/// The values in force.
+/// The active values.
 pub struct Config {
     slots: [Slot; RECORDS.len()],
     texts: Mutex<Texts>,

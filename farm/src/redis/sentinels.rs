@@ -82,7 +82,7 @@ impl Sentinels {
         // The Sentinel may not have noticed yet that another server is the master now.
         match cmd("ROLE").query(&mut connection)? {
             redis::Role::Primary { .. } => Ok(connection),
-            _ => Err((ErrorKind::Client, "the server that the Sentinels name is not the master").into()),
+            _ => Err((ErrorKind::Client, "the Sentinels name a replica").into()),
         }
     }
 }
