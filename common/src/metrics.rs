@@ -26,6 +26,14 @@ pub struct Metric<C: 'static, G> {
     pub help: &'static str,
 }
 
+/// A table: `NAME = VALUE, HELP;` for each metric.
+#[macro_export]
+macro_rules! metrics {
+    ($($name:literal = $value:expr, $help:literal;)*) => {
+        &[$($crate::metrics::Metric { name: $name, value: $value, help: $help }),*]
+    };
+}
+
 /// A metric's name as Prometheus has them.
 struct Underscored(&'static str);
 
@@ -129,23 +137,11 @@ mod tests {
         type Gauge = u8;
         type Number = u32;
 
-        const METRICS: &'static [Metric<u8, u8>] = &[
-            Metric {
-                name: "a.hit",
-                value: Value::Counters(&[1, 2]),
-                help: "Hits.",
-            },
-            Metric {
-                name: "a.miss",
-                value: Value::ByLabel("cause", &[("absent", 20), ("expired", 30)]),
-                help: "Misses.",
-            },
-            Metric {
-                name: "a.hits",
-                value: Value::Gauge(7),
-                help: "All.",
-            },
-        ];
+        const METRICS: &'static [Metric<u8, u8>] = metrics! {
+            "a.hit" = Value::Counters(&[1, 2]), "Hits.";
+            "a.miss" = Value::ByLabel("cause", &[("absent", 20), ("expired", 30)]), "Misses.";
+            "a.hits" = Value::Gauge(7), "All.";
+        };
 
         fn counter(&self, counter: u8) -> u32 {
             counter.into()

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use tssession_common::metrics;
 use tssession_common::metrics::{Metric, Numbers, Value};
 
 use crate::seal::Refusal;
@@ -56,110 +57,49 @@ use Counter::*;
 
 const COUNTERS: usize = Leader as usize + 1;
 
-const METRICS: [Metric<Counter, Counter>; 18] = [
-    Metric {
-        name: "plugin.tssession_farm.published",
-        value: Value::Counters(&[Published]),
-        help: "Messages written to Redis, sessions and removals.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.published_bytes",
-        value: Value::Counters(&[PublishedBytes]),
-        help: "Bytes of the messages written to Redis.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.received",
-        value: Value::Counters(&[Received]),
-        help: "Messages read from Redis, those of this member too.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.own",
-        value: Value::Counters(&[Own]),
-        help: "Messages of this member, read back and left alone.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.inserted",
-        value: Value::Counters(&[Inserted]),
-        help: "Sessions of other members that were inserted.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.removed",
-        value: Value::Counters(&[Removed]),
-        help: "Sessions that were removed because another member said so.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.refused",
-        value: Value::ByLabel(
-            "cause",
-            &[
-                ("garbage", RefusedGarbage),
-                ("unknown_secret", RefusedUnknownSecret),
-                ("forged", RefusedForged),
-                ("stale", RefusedStale),
-                ("replayed", RefusedReplayed),
-                ("tombstone", RefusedTombstone),
-                ("not_a_session", RefusedNotASession),
-                ("early_data", RefusedEarlyData),
-            ],
-        ),
-        help: "Messages from Redis that were refused.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.dropped",
-        value: Value::Counters(&[Dropped]),
-        help: "Events that fell out of a full queue, and were not published.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.missing",
-        value: Value::Counters(&[Missing]),
-        help: "Sessions that were gone before they could be published.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.tombstones",
-        value: Value::Gauge(Tombstones),
-        help: "Removals that are remembered.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.lag_ms",
-        value: Value::Gauge(LagMs),
-        help: "Age of the last message of another member when it was applied, in milliseconds.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.redis_up",
-        value: Value::Gauge(RedisUp),
-        help: "1 if Redis answers.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.clock_ahead_ms",
-        value: Value::Gauge(ClockAheadMs),
-        help: "How far Redis's clock is ahead of this machine's, in milliseconds.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.reconnects",
-        value: Value::Counters(&[Reconnects]),
-        help: "Times a connection to Redis was made again.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.redis_errors",
-        value: Value::Counters(&[RedisErrors]),
-        help: "Commands that Redis answered with an error, or not at all.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.key_set_age_ms",
-        value: Value::Gauge(KeySetAgeMs),
-        help: "How long ago the latest ticket keys that are known were sealed, in milliseconds.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.key_generation",
-        value: Value::Gauge(KeyGeneration),
-        help: "Times that other ticket keys became active.",
-    },
-    Metric {
-        name: "plugin.tssession_farm.leader",
-        value: Value::Gauge(Leader),
-        help: "1 if this member makes the ticket keys.",
-    },
-];
+const METRICS: &[Metric<Counter, Counter>] = metrics! {
+    "plugin.tssession_farm.published" = Value::Counters(&[Published]),
+        "Messages written to Redis, sessions and removals.";
+    "plugin.tssession_farm.published_bytes" = Value::Counters(&[PublishedBytes]),
+        "Bytes of the messages written to Redis.";
+    "plugin.tssession_farm.received" = Value::Counters(&[Received]),
+        "Messages read from Redis, those of this member too.";
+    "plugin.tssession_farm.own" = Value::Counters(&[Own]),
+        "Messages of this member, read back and left alone.";
+    "plugin.tssession_farm.inserted" = Value::Counters(&[Inserted]),
+        "Sessions of other members that were inserted.";
+    "plugin.tssession_farm.removed" = Value::Counters(&[Removed]),
+        "Sessions that were removed because another member said so.";
+    "plugin.tssession_farm.refused" = Value::ByLabel("cause", &[
+        ("garbage", RefusedGarbage), ("unknown_secret", RefusedUnknownSecret),
+        ("forged", RefusedForged), ("stale", RefusedStale), ("replayed", RefusedReplayed),
+        ("tombstone", RefusedTombstone), ("not_a_session", RefusedNotASession),
+        ("early_data", RefusedEarlyData)
+    ]),
+        "Messages from Redis that were refused.";
+    "plugin.tssession_farm.dropped" = Value::Counters(&[Dropped]),
+        "Events that fell out of a full queue, and were not published.";
+    "plugin.tssession_farm.missing" = Value::Counters(&[Missing]),
+        "Sessions that were gone before they could be published.";
+    "plugin.tssession_farm.tombstones" = Value::Gauge(Tombstones),
+        "Removals that are remembered.";
+    "plugin.tssession_farm.lag_ms" = Value::Gauge(LagMs),
+        "Age of the last message of another member when it was applied, in milliseconds.";
+    "plugin.tssession_farm.redis_up" = Value::Gauge(RedisUp),
+        "1 if Redis answers.";
+    "plugin.tssession_farm.clock_ahead_ms" = Value::Gauge(ClockAheadMs),
+        "How far Redis's clock is ahead of this machine's, in milliseconds.";
+    "plugin.tssession_farm.reconnects" = Value::Counters(&[Reconnects]),
+        "Times a connection to Redis was made again.";
+    "plugin.tssession_farm.redis_errors" = Value::Counters(&[RedisErrors]),
+        "Commands that Redis answered with an error, or not at all.";
+    "plugin.tssession_farm.key_set_age_ms" = Value::Gauge(KeySetAgeMs),
+        "How long ago the latest ticket keys that are known were sealed, in milliseconds.";
+    "plugin.tssession_farm.key_generation" = Value::Gauge(KeyGeneration),
+        "Times that other ticket keys became active.";
+    "plugin.tssession_farm.leader" = Value::Gauge(Leader),
+        "1 if this member makes the ticket keys.";
+};
 
 /// All numbers of a farm's member.
 pub struct Counters {
@@ -215,7 +155,7 @@ impl Numbers for Counters {
     type Gauge = Counter;
     type Number = i64;
 
-    const METRICS: &'static [Metric<Counter, Counter>] = &METRICS;
+    const METRICS: &'static [Metric<Counter, Counter>] = METRICS;
 
     fn counter(&self, counter: Counter) -> i64 {
         self.value(counter)
@@ -234,7 +174,7 @@ mod tests {
     #[test]
     fn every_counter_is_reported_once() {
         let mut told = Vec::new();
-        for metric in &METRICS {
+        for metric in METRICS {
             match metric.value {
                 Value::Counters(counters) => told.extend(counters.iter().map(|c| *c as usize)),
                 Value::Gauge(gauge) => told.push(gauge as usize),

@@ -175,7 +175,7 @@ impl Numbers for Instance {
     type Gauge = Gauge;
     type Number = u64;
 
-    const METRICS: &'static [Metric<Counter, Gauge>] = &METRICS;
+    const METRICS: &'static [Metric<Counter, Gauge>] = METRICS;
 
     fn counter(&self, counter: Counter) -> u64 {
         self.stats.get(counter)

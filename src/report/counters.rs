@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
+use tssession_common::metrics;
 use tssession_common::metrics::{Metric, Value};
 
 use crate::base::stripe;
@@ -88,154 +89,65 @@ pub enum Gauge {
 }
 
 /// Every metric.
-pub const METRICS: [Metric<Counter, Gauge>; 22] = [
-    Metric {
-        name: "proxy.process.ssl.ssl_session_cache_hit",
-        value: Value::Counters(&[Hit]),
-        help: "Handshakes that were given the session they looked up.",
-    },
-    Metric {
-        name: "proxy.process.ssl.ssl_session_cache_miss",
-        value: Value::ByLabel(
-            "cause",
-            &[
-                ("absent", MissAbsent),
-                ("expired", MissExpired),
-                ("refused", MissRefused),
-                ("contention", MissContention),
-                ("no_memory", MissNoMemory),
-            ],
-        ),
-        help: "Lookups by handshakes that got no session.",
-    },
-    Metric {
-        name: "proxy.process.ssl.ssl_session_cache_new_session",
-        value: Value::Counters(&[Stored]),
-        help: "Sessions stored, by calls and handshakes, replacements included.",
-    },
-    Metric {
-        name: "proxy.process.ssl.ssl_session_cache_eviction",
-        value: Value::Counters(&[Evicted]),
-        help: "Sessions evicted to keep the bounds.",
-    },
-    Metric {
-        name: "proxy.process.ssl.ssl_session_cache_lock_contention",
-        value: Value::Counters(&[Contention]),
-        help: "Times a lock was not free at the first try.",
-    },
-    Metric {
-        name: "tssession.session_cache.get",
-        value: Value::ByLabel(
-            "result",
-            &[
-                ("found", GetFound),
-                ("absent", GetAbsent),
-                ("expired", GetExpired),
-                ("contention", GetContention),
-                ("no_memory", GetNoMemory),
-            ],
-        ),
-        help: "Lookups by calls of TSSslSessionGet and TSSslSessionGetBuffer.",
-    },
-    Metric {
-        name: "tssession.session_cache.replaced",
-        value: Value::Counters(&[Replaced]),
-        help: "Sessions that one with the same ID, newer or the same again, took the place of.",
-    },
-    Metric {
-        name: "tssession.session_cache.refused",
-        value: Value::ByLabel(
-            "cause",
-            &[
-                ("invalid", RefusedInvalid),
-                ("expired", RefusedExpired),
-                ("too_large", RefusedTooLarge),
-                ("contention", RefusedContention),
-                ("no_memory", RefusedNoMemory),
-                ("off", RefusedOff),
-            ],
-        ),
-        help: "Sessions that were to be stored, by calls and handshakes, and were not.",
-    },
-    Metric {
-        name: "tssession.session_cache.removed",
-        value: Value::Counters(&[Removed]),
-        help: "Sessions removed by a call or after a failed connection.",
-    },
-    Metric {
-        name: "tssession.session_cache.expired",
-        value: Value::Counters(&[Expired]),
-        help: "Sessions dropped because their time was over.",
-    },
-    Metric {
-        name: "tssession.session_cache.cleared",
-        value: Value::Counters(&[Cleared]),
-        help: "Sessions dropped by clearing the cache.",
-    },
-    Metric {
-        name: "tssession.session_cache.entries",
-        value: Value::Gauge(Gauge::Entries),
-        help: "Sessions in the cache.",
-    },
-    Metric {
-        name: "tssession.session_cache.bytes",
-        value: Value::Gauge(Gauge::Bytes),
-        help: "Bytes of DER in the cache.",
-    },
-    Metric {
-        name: "tssession.contexts",
-        value: Value::Gauge(Gauge::Contexts),
-        help: "Contexts (SSL_CTX) that are attached.",
-    },
-    Metric {
-        name: "proxy.process.ssl.total_tickets_created",
-        value: Value::Counters(&[TicketCreated]),
-        help: "Tickets encrypted.",
-    },
-    Metric {
-        name: "proxy.process.ssl.total_tickets_verified",
-        value: Value::ByLabel(
-            "key_age",
-            &[
-                ("0", TicketVerifiedAge0),
-                ("1", TicketVerifiedAge1),
-                ("2", TicketVerifiedAge2),
-                ("older", TicketVerifiedOlder),
-            ],
-        ),
-        help: "Authentic tickets, by the place of their key in the set: 0 is the one that encrypts.",
-    },
-    Metric {
-        name: "proxy.process.ssl.total_tickets_verified_old_key",
-        value: Value::Counters(&[TicketVerifiedAge1, TicketVerifiedAge2, TicketVerifiedOlder]),
-        help: "Authentic tickets under another key than the one that encrypts.",
-    },
-    Metric {
-        name: "proxy.process.ssl.total_tickets_not_found",
-        value: Value::Counters(&[TicketNotFound]),
-        help: "Tickets under a key that is not in the set.",
-    },
-    Metric {
-        name: "proxy.process.ssl.total_tickets_renewed",
-        value: Value::Counters(&[TicketRenewed]),
-        help: "Authentic tickets, accepted for their connection, that a fresh one replaces.",
-    },
-    Metric {
-        name: "proxy.process.ssl.total_ticket_keys_renewed",
-        value: Value::Counters(&[TicketKeysRenewed]),
-        help: "Sets of ticket keys made active by a call or a file.",
-    },
-    Metric {
-        name: "tssession.ticket_keys.count",
-        value: Value::Gauge(Gauge::TicketKeys),
-        help: "Active ticket keys.",
-    },
-    Metric {
-        name: "tssession.ticket_keys.generation",
-        value: Value::Gauge(Gauge::TicketKeyGeneration),
-        help: "How many times ticket keys became active, the random one of the start included.",
-    },
-];
+pub const METRICS: &[Metric<Counter, Gauge>] = metrics! {
+    "proxy.process.ssl.ssl_session_cache_hit" = Value::Counters(&[Hit]),
+        "Handshakes that were given the session they looked up.";
+    "proxy.process.ssl.ssl_session_cache_miss" = Value::ByLabel("cause", &[
+        ("absent", MissAbsent), ("expired", MissExpired), ("refused", MissRefused),
+        ("contention", MissContention), ("no_memory", MissNoMemory)
+    ]),
+        "Lookups by handshakes that got no session.";
+    "proxy.process.ssl.ssl_session_cache_new_session" = Value::Counters(&[Stored]),
+        "Sessions stored, by calls and handshakes, replacements included.";
+    "proxy.process.ssl.ssl_session_cache_eviction" = Value::Counters(&[Evicted]),
+        "Sessions evicted to keep the bounds.";
+    "proxy.process.ssl.ssl_session_cache_lock_contention" = Value::Counters(&[Contention]),
+        "Times a lock was not free at the first try.";
+    "tssession.session_cache.get" = Value::ByLabel("result", &[
+        ("found", GetFound), ("absent", GetAbsent), ("expired", GetExpired),
+        ("contention", GetContention), ("no_memory", GetNoMemory)
+    ]),
+        "Lookups by calls of TSSslSessionGet and TSSslSessionGetBuffer.";
+    "tssession.session_cache.replaced" = Value::Counters(&[Replaced]),
+        "Sessions that one with the same ID, newer or the same again, took the place of.";
+    "tssession.session_cache.refused" = Value::ByLabel("cause", &[
+        ("invalid", RefusedInvalid), ("expired", RefusedExpired), ("too_large", RefusedTooLarge),
+        ("contention", RefusedContention), ("no_memory", RefusedNoMemory), ("off", RefusedOff)
+    ]),
+        "Sessions that were to be stored, by calls and handshakes, and were not.";
+    "tssession.session_cache.removed" = Value::Counters(&[Removed]),
+        "Sessions removed by a call or after a failed connection.";
+    "tssession.session_cache.expired" = Value::Counters(&[Expired]),
+        "Sessions dropped because their time was over.";
+    "tssession.session_cache.cleared" = Value::Counters(&[Cleared]),
+        "Sessions dropped by clearing the cache.";
+    "tssession.session_cache.entries" = Value::Gauge(Gauge::Entries),
+        "Sessions in the cache.";
+    "tssession.session_cache.bytes" = Value::Gauge(Gauge::Bytes),
+        "Bytes of DER in the cache.";
+    "tssession.contexts" = Value::Gauge(Gauge::Contexts),
+        "Contexts (SSL_CTX) that are attached.";
+    "proxy.process.ssl.total_tickets_created" = Value::Counters(&[TicketCreated]),
+        "Tickets encrypted.";
+    "proxy.process.ssl.total_tickets_verified" = Value::ByLabel("key_age", &[
+        ("0", TicketVerifiedAge0), ("1", TicketVerifiedAge1), ("2", TicketVerifiedAge2),
+        ("older", TicketVerifiedOlder)
+    ]),
+        "Authentic tickets, by the place of their key in the set: 0 is the one that encrypts.";
+    "proxy.process.ssl.total_tickets_verified_old_key" =
+        Value::Counters(&[TicketVerifiedAge1, TicketVerifiedAge2, TicketVerifiedOlder]),
+        "Authentic tickets under another key than the one that encrypts.";
+    "proxy.process.ssl.total_tickets_not_found" = Value::Counters(&[TicketNotFound]),
+        "Tickets under a key that is not in the set.";
+    "proxy.process.ssl.total_tickets_renewed" = Value::Counters(&[TicketRenewed]),
+        "Authentic tickets, accepted for their connection, that a fresh one replaces.";
+    "proxy.process.ssl.total_ticket_keys_renewed" = Value::Counters(&[TicketKeysRenewed]),
+        "Sets of ticket keys made active by a call or a file.";
+    "tssession.ticket_keys.count" = Value::Gauge(Gauge::TicketKeys),
+        "Active ticket keys.";
+    "tssession.ticket_keys.generation" = Value::Gauge(Gauge::TicketKeyGeneration),
+        "How many times ticket keys became active, the random one of the start included.";
+};
 
 /// All counters of a cache and its key ring.
 pub struct Stats {
@@ -281,7 +193,7 @@ mod tests {
     #[test]
     fn every_counter_is_told_and_each_metric_once() {
         let mut told = HashSet::new();
-        for metric in &METRICS {
+        for metric in METRICS {
             match metric.value {
                 Value::Counters(counters) => told.extend(counters.iter().map(|c| *c as usize)),
                 Value::ByLabel(_, parts) => told.extend(parts.iter().map(|part| part.1 as usize)),

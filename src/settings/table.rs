@@ -10,39 +10,6 @@ use crate::base::alloc::{NoMemory, os_string};
 use crate::base::spin::{lock, try_lock};
 use crate::base::system;
 
-/// A setting. The order is that of the table `RECORDS`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Record {
-    /// 0: no session cache, 1: OpenSSL's own in each context, 2: this one.
-    SessionCache,
-    /// How many sessions at most.
-    Size,
-    /// How many shards, rounded up to a power of two.
-    NumBuckets,
-    /// 1: give up on a locked shard instead of waiting.
-    SkipOnContention,
-    /// Seconds that a session may be used at most; 0: as long as it says itself.
-    Timeout,
-    /// 0: OpenSSL's own cache is not flushed every 255 connections.
-    AutoClear,
-    /// 0: no session tickets.
-    TicketEnable,
-    /// How many TLS 1.3 tickets a full handshake gives out.
-    TicketNumber,
-    /// The largest session in DER bytes that is stored.
-    MaxSessionBytes,
-    /// How many bytes of DER at most; 0: 1 KiB for each entry of `Size`.
-    MaxBytes,
-    /// Seconds that a client may be resumed after its full handshake.
-    MaxAge,
-    /// 1: tickets are the library's, 0: the host's.
-    TicketMode,
-    /// The file with ticket keys.
-    TicketKeyFile,
-    /// The folder that a relative `TicketKeyFile` is in.
-    CertPath,
-}
-
 enum Kind {
     Int { min: i64, max: i64, default: i64 },
     Text,
@@ -52,78 +19,49 @@ const fn int(min: i64, max: i64, default: i64) -> Kind {
     Kind::Int { min, max, default }
 }
 
-const RECORDS: [(Record, &str, Kind); 14] = [
-    (
-        Record::SessionCache,
-        "proxy.config.ssl.session_cache",
-        int(0, 2, 2),
-    ),
-    (
-        Record::Size,
-        "proxy.config.ssl.session_cache.size",
-        int(1, 1 << 30, 102_400),
-    ),
-    (
-        Record::NumBuckets,
-        "proxy.config.ssl.session_cache.num_buckets",
-        int(1, 1 << 16, 256),
-    ),
-    (
-        Record::SkipOnContention,
-        "proxy.config.ssl.session_cache.skip_cache_on_bucket_contention",
-        int(0, 1, 0),
-    ),
-    (
-        Record::Timeout,
-        "proxy.config.ssl.session_cache.timeout",
-        int(0, i32::MAX as i64, 0),
-    ),
-    (
-        Record::AutoClear,
-        "proxy.config.ssl.session_cache.auto_clear",
-        int(0, 1, 1),
-    ),
-    (
-        Record::TicketEnable,
-        "proxy.config.ssl.server.session_ticket.enable",
-        int(0, 1, 1),
-    ),
-    (
-        Record::TicketNumber,
-        "proxy.config.ssl.server.session_ticket.number",
-        int(0, 255, 2),
-    ),
-    (
-        Record::MaxSessionBytes,
-        "tssession.session_cache.max_session_bytes",
-        int(1, 1 << 24, 16_384),
-    ),
-    (
-        Record::MaxBytes,
-        "tssession.session_cache.max_bytes",
-        int(0, 1 << 40, 0),
-    ),
-    (
-        Record::MaxAge,
-        "tssession.max_resumption_age",
-        int(1, 7 * 24 * 3600, 7 * 24 * 3600),
-    ),
-    (
-        Record::TicketMode,
-        "tssession.session_ticket.mode",
-        int(0, 1, 1),
-    ),
-    (
-        Record::TicketKeyFile,
-        "proxy.config.ssl.server.ticket_key.filename",
-        Kind::Text,
-    ),
-    (
-        Record::CertPath,
-        "proxy.config.ssl.server.cert.path",
-        Kind::Text,
-    ),
-];
+/// Declares the settings: `VARIANT = NAME, KIND;`, with what each is.
+macro_rules! records {
+    ($($(#[$doc:meta])* $record:ident = $name:literal, $kind:expr;)*) => {
+        /// A setting.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Record {
+            $($(#[$doc])* $record),*
+        }
+
+        const RECORDS: &[(Record, &str, Kind)] = &[$((Record::$record, $name, $kind)),*];
+    };
+}
+
+records! {
+    /// 0: no session cache, 1: OpenSSL's own in each context, 2: this one.
+    SessionCache = "proxy.config.ssl.session_cache", int(0, 2, 2);
+    /// How many sessions at most.
+    Size = "proxy.config.ssl.session_cache.size", int(1, 1 << 30, 102_400);
+    /// How many shards, rounded up to a power of two.
+    NumBuckets = "proxy.config.ssl.session_cache.num_buckets", int(1, 1 << 16, 256);
+    /// 1: give up on a locked shard instead of waiting.
+    SkipOnContention = "proxy.config.ssl.session_cache.skip_cache_on_bucket_contention", int(0, 1, 0);
+    /// Seconds that a session may be used at most; 0: as long as it says itself.
+    Timeout = "proxy.config.ssl.session_cache.timeout", int(0, i32::MAX as i64, 0);
+    /// 0: OpenSSL's own cache is not flushed every 255 connections.
+    AutoClear = "proxy.config.ssl.session_cache.auto_clear", int(0, 1, 1);
+    /// 0: no session tickets.
+    TicketEnable = "proxy.config.ssl.server.session_ticket.enable", int(0, 1, 1);
+    /// How many TLS 1.3 tickets a full handshake gives out.
+    TicketNumber = "proxy.config.ssl.server.session_ticket.number", int(0, 255, 2);
+    /// The largest session in DER bytes that is stored.
+    MaxSessionBytes = "tssession.session_cache.max_session_bytes", int(1, 1 << 24, 16_384);
+    /// How many bytes of DER at most; 0: 1 KiB for each entry of `Size`.
+    MaxBytes = "tssession.session_cache.max_bytes", int(0, 1 << 40, 0);
+    /// Seconds that a client may be resumed after its full handshake.
+    MaxAge = "tssession.max_resumption_age", int(1, 7 * 24 * 3600, 7 * 24 * 3600);
+    /// 1: tickets are the library's, 0: the host's.
+    TicketMode = "tssession.session_ticket.mode", int(0, 1, 1);
+    /// The file with ticket keys.
+    TicketKeyFile = "proxy.config.ssl.server.ticket_key.filename", Kind::Text;
+    /// The folder that a relative `TicketKeyFile` is in.
+    CertPath = "proxy.config.ssl.server.cert.path", Kind::Text;
+}
 
 /// The names that ATS 10 has for `proxy.config.ssl.session_cache`: in YAML a record cannot
 /// also be the start of another one's name.
@@ -286,7 +224,7 @@ impl Default for Config {
             slots: Default::default(),
             texts: Mutex::default(),
         };
-        for (record, _, kind) in &RECORDS {
+        for (record, _, kind) in RECORDS {
             if let Kind::Int { default, .. } = kind {
                 config.slots[*record as usize]
                     .int
@@ -421,13 +359,6 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_in_the_order_of_the_enum() {
-        for (at, (record, _, _)) in RECORDS.iter().enumerate() {
-            assert_eq!(*record as usize, at);
-        }
-    }
-
-    #[test]
     fn the_documentation_has_every_setting_as_it_is() {
         let rows: Vec<Vec<&str>> = include_str!("../../docs/settings.md")
             .lines()
@@ -435,7 +366,7 @@ mod tests {
             .map(|line| line.split('|').map(str::trim).collect())
             .collect();
         assert_eq!(rows.len(), RECORDS.len());
-        for (_, name, kind) in &RECORDS {
+        for (_, name, kind) in RECORDS {
             let row = rows.iter().find(|row| row[1] == format!("`{name}`"));
             let row = row.unwrap_or_else(|| panic!("{name}"));
             let (default, allowed) = match kind {
@@ -543,7 +474,7 @@ mod tests {
         #[test]
         fn any_value_is_taken_or_refused(value in ".*") {
             let config = Config::default();
-            for (record, name, kind) in &RECORDS {
+            for (record, name, kind) in RECORDS {
                 let before = config.int(*record);
                 let result = set(&config, name, &value, Source::Call);
                 if let Kind::Int { min, max, .. } = kind {
