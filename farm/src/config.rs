@@ -423,6 +423,17 @@ mod tests {
     const LEAST: &str =
         "farm = \"a\"\nsecrets = [\"secret\"]\n[redis]\nurls = [\"redis://localhost\"]\n";
 
+    /// Rows of cells with ` => ` between them, and `\\n` for a line break.
+    fn rows<const N: usize>(text: &str) -> impl Iterator<Item = [String; N]> {
+        text.trim().lines().map(|row| {
+            let cells = row
+                .trim()
+                .split(" => ")
+                .map(|cell| cell.replace("\\n", "\n"));
+            cells.collect::<Vec<_>>().try_into().unwrap()
+        })
+    }
+
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, content: &[u8], mode| {
@@ -523,208 +534,100 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let folder = folder();
-        for (line, message) in [
-            ("partitions = 0", "partitions: 1 to 4096, not 0"),
-            ("partitions = 5000", "partitions: 1 to 4096, not 5000"),
-            ("partitions = \"many\"", "line 1: partitions: expected u32"),
-            ("partitions = -1", "line 1: partitions: expected u32"),
-            ("max_sessions = 0", "max_sessions: 1 to "),
-            ("max_sessions = 1e9", "line 1: max_sessions: expected u64"),
-            ("queue = 0", "queue: 1 to 16777216, not 0"),
-            ("queue = 16777217", "queue: 1 to 16777216"),
-            (
-                "session_lifetime = 0",
-                "session_lifetime: a number of seconds",
-            ),
-            (
-                "session_lifetime = -1",
-                "session_lifetime: a number of seconds",
-            ),
-            (
-                "session_lifetime = nan",
-                "session_lifetime: a number of seconds",
-            ),
-            (
-                "session_lifetime = inf",
-                "session_lifetime: a number of seconds",
-            ),
-            (
-                "session_lifetime = \"1d\"",
-                "line 1: session_lifetime: expected a number of seconds",
-            ),
-            (
-                "tombstone_lifetime = 1e30",
-                "tombstone_lifetime: a number of seconds",
-            ),
-            (
-                "tombstone_lifetime = 86399",
-                "tombstone_lifetime: must be session_lifetime or longer",
-            ),
-            ("typo = 1", "line 1: typo: unknown field `typo`"),
-            ("queue = 1\nqueue = 2", "line 2: queue: duplicate key"),
-            ("queue", "line 1: key with no value"),
-        ] {
+        for [line, message] in rows(
+            r#"
+            partitions = 0 => partitions: 1 to 4096, not 0
+            partitions = 5000 => partitions: 1 to 4096, not 5000
+            partitions = "many" => line 1: partitions: expected u32
+            partitions = -1 => line 1: partitions: expected u32
+            max_sessions = 0 => max_sessions: 1 to
+            max_sessions = 1e9 => line 1: max_sessions: expected u64
+            queue = 0 => queue: 1 to 16777216, not 0
+            queue = 16777217 => queue: 1 to 16777216
+            session_lifetime = 0 => session_lifetime: a number of seconds
+            session_lifetime = -1 => session_lifetime: a number of seconds
+            session_lifetime = nan => session_lifetime: a number of seconds
+            session_lifetime = inf => session_lifetime: a number of seconds
+            session_lifetime = "1d" => line 1: session_lifetime: expected a number of seconds
+            tombstone_lifetime = 1e30 => tombstone_lifetime: a number of seconds
+            tombstone_lifetime = 86399 => tombstone_lifetime: must be session_lifetime or longer
+            typo = 1 => line 1: typo: unknown field `typo`
+            queue = 1\nqueue = 2 => line 2: queue: duplicate key
+            queue => line 1: key with no value
+            "#,
+        ) {
             let error = read(&folder, &format!("{line}\n{LEAST}")).unwrap_err();
             let named = format!("farm.toml: {message}");
             assert!(error.contains(&named), "{line}: {error}");
         }
-        for (line, message) in [
-            (
-                "mode = \"many\"",
-                "redis.mode: \"single\", \"sentinel\" or \"cluster\"",
-            ),
-            ("mode = 1", "line 5: mode: expected a string"),
-            ("mode = \"sentinel\"", "redis.service: missing with mode"),
-            ("service = \"a\"", "redis.service: only with mode"),
-            (
-                "mode = \"cluster\"\nservice = \"a\"",
-                "redis.service: only with mode",
-            ),
-            (
-                "mode = \"sentinel\"\nservice = \"\"",
-                "redis.service: is empty",
-            ),
-            ("user = \"farm\"", "redis.user: password_file is missing"),
-            (
-                "password = \"x\"",
-                "line 5: password: unknown field `password`",
-            ),
-            ("password_file = \"none\"", "none: No such file"),
-            (
-                "password_file = \"public\"",
-                "public: others have access, or the group can write (mode 0644)",
-            ),
-            ("password_file = \"empty\"", "redis.password_file: "),
-            ("password_file = \"newline\"", "newline: is empty"),
-            ("password_file = \"binary\"", "binary: not UTF-8"),
-            ("ca_file = \"ca.pem\"", "redis.ca_file: only with rediss://"),
-            ("timeout = 0", "redis.timeout: a number of seconds"),
-            (
-                "timeout = true",
-                "line 5: timeout: expected a number of seconds",
-            ),
-            (
-                "[ticket_keys]\nspread = 50000",
-                "ticket_keys.spread: must be shorter than rotation",
-            ),
-            (
-                "[ticket_keys]\nlifetime = 50",
-                "ticket_keys.lifetime: must be rotation and spread together, or longer",
-            ),
-            (
-                "[ticket_keys]\nrotation = 100",
-                "ticket_keys.lifetime: must be less than 198 rotations",
-            ),
-            (
-                "[ticket_keys]\nlease = 0",
-                "ticket_keys.lease: a number of seconds",
-            ),
-            (
-                "[ticket_keys]\nrotations = 1",
-                "line 6: rotations: unknown field",
-            ),
-            ("[ticket_keys]\n[ticket_keys]", "line 6: "),
-            ("[tickets]", "unknown field `tickets`"),
-        ] {
+        for [line, message] in rows(
+            r#"
+            mode = "many" => redis.mode: "single", "sentinel" or "cluster"
+            mode = 1 => line 5: mode: expected a string
+            mode = "sentinel" => redis.service: missing with mode
+            service = "a" => redis.service: only with mode
+            mode = "cluster"\nservice = "a" => redis.service: only with mode
+            mode = "sentinel"\nservice = "" => redis.service: is empty
+            user = "farm" => redis.user: password_file is missing
+            password = "x" => line 5: password: unknown field `password`
+            password_file = "none" => none: No such file
+            password_file = "public" => public: others have access, or the group can write (mode 0644)
+            password_file = "empty" => redis.password_file:
+            password_file = "newline" => newline: is empty
+            password_file = "binary" => binary: not UTF-8
+            ca_file = "ca.pem" => redis.ca_file: only with rediss://
+            timeout = 0 => redis.timeout: a number of seconds
+            timeout = true => line 5: timeout: expected a number of seconds
+            [ticket_keys]\nspread = 50000 => ticket_keys.spread: must be shorter than rotation
+            [ticket_keys]\nlifetime = 50 => ticket_keys.lifetime: must be rotation and spread together, or longer
+            [ticket_keys]\nrotation = 100 => ticket_keys.lifetime: must be less than 198 rotations
+            [ticket_keys]\nlease = 0 => ticket_keys.lease: a number of seconds
+            [ticket_keys]\nrotations = 1 => line 6: rotations: unknown field
+            [ticket_keys]\n[ticket_keys] => line 6:
+            [tickets] => unknown field `tickets`
+            "#,
+        ) {
             let error = read(&folder, &format!("{LEAST}{line}\n")).unwrap_err();
-            assert!(error.contains(message), "{line}: {error}");
+            assert!(error.contains(&message), "{line}: {error}");
         }
-        for (from, to, message) in [
-            ("\"a\"", "\"a b\"", "farm: 1 to 64 letters"),
-            ("\"a\"", "\"\"", "farm: 1 to 64 letters"),
-            ("\"a\"", "\"a:0\"", "farm: 1 to 64 letters"),
-            ("\"a\"", "\"a}\"", "farm: 1 to 64 letters"),
-            ("\"a\"", "\"{a\"", "farm: 1 to 64 letters"),
-            ("\"a\"", "\"ä\"", "farm: 1 to 64 letters"),
-            ("farm = \"a\"", "", "missing field `farm`"),
-            ("secrets = [\"secret\"]", "", "missing field `secrets`"),
-            ("urls = [\"redis://localhost\"]", "", "missing field `urls`"),
-            (
-                "[\"secret\"]",
-                "\"secret\"",
-                "line 2: secrets: expected a sequence",
-            ),
-            ("\"secret\"", "", "secrets: at least one file"),
-            ("\"secret\"", "\"none\"", "none: No such file"),
-            ("\"secret\"", "\"dangling\"", "dangling: No such file"),
-            (
-                "\"secret\"",
-                "\"empty\"",
-                "empty: 0 bytes, must be 32 or more",
-            ),
-            (
-                "\"secret\"",
-                "\"short\"",
-                "short: 31 bytes, must be 32 or more",
-            ),
-            ("\"secret\"", "\"long\"", "long: more than 4096 bytes"),
-            ("\"secret\"", "\"zeros\"", "zeros: all bytes are equal"),
-            ("\"secret\"", "\"folder\"", "folder: not a regular file"),
-            (
-                "\"secret\"",
-                "\"public\"",
-                "public: others have access, or the group can write (mode 0644)",
-            ),
-            (
-                "\"secret\"",
-                "\"link-to-public\"",
-                "others have access, or the group can write (mode 0644)",
-            ),
-            (
-                "\"secret\"",
-                "\"secret\", \"link\"",
-                "link: the same as another one",
-            ),
-            ("\"secret\"", "\"secret\", \"short\"", "secrets: "),
-            (
-                "redis://localhost",
-                "http://localhost",
-                "redis.urls: not like redis://",
-            ),
-            (
-                "redis://localhost",
-                "localhost:6379",
-                "redis.urls: not like redis://",
-            ),
-            (
-                "redis://localhost",
-                "rediss://localhost#insecure",
-                "redis.urls: not like redis://",
-            ),
-            (
-                "redis://localhost",
-                "redis://:pass@localhost",
-                "redis.urls: with a user or a password",
-            ),
-            (
-                "redis://localhost",
-                "redis://me@localhost",
-                "redis.urls: with a user or a password",
-            ),
-            ("\"redis://localhost\"", "", "redis.urls: at least one"),
-            (
-                "\"redis://localhost\"",
-                "\"redis://a\", \"redis://b\"",
-                "redis.urls: a single server has one",
-            ),
-            (
-                "\"redis://localhost\"",
-                "\"redis://a\", \"rediss://b\"",
-                "redis.urls: all with redis://, or all with rediss://",
-            ),
-            (
-                "\"redis://localhost\"]",
-                "\"rediss://a\"]\nca_file = \"none\"",
-                "none: No such file",
-            ),
-            (
-                "\"redis://localhost\"]",
-                "\"rediss://a\"]\nca_file = \"secret\"",
-                "secret: no certificates in PEM",
-            ),
-        ] {
-            let error = read(&folder, &LEAST.replacen(from, to, 1)).unwrap_err();
-            assert!(error.contains(message), "{to}: {error}");
+        for [from, to, message] in rows(
+            r#"
+            "a" => "a b" => farm: 1 to 64 letters
+            "a" => "" => farm: 1 to 64 letters
+            "a" => "a:0" => farm: 1 to 64 letters
+            "a" => "a}" => farm: 1 to 64 letters
+            "a" => "{a" => farm: 1 to 64 letters
+            "a" => "ä" => farm: 1 to 64 letters
+            farm = "a" =>  => missing field `farm`
+            secrets = ["secret"] =>  => missing field `secrets`
+            urls = ["redis://localhost"] =>  => missing field `urls`
+            ["secret"] => "secret" => line 2: secrets: expected a sequence
+            "secret" =>  => secrets: at least one file
+            "secret" => "none" => none: No such file
+            "secret" => "dangling" => dangling: No such file
+            "secret" => "empty" => empty: 0 bytes, must be 32 or more
+            "secret" => "short" => short: 31 bytes, must be 32 or more
+            "secret" => "long" => long: more than 4096 bytes
+            "secret" => "zeros" => zeros: all bytes are equal
+            "secret" => "folder" => folder: not a regular file
+            "secret" => "public" => public: others have access, or the group can write (mode 0644)
+            "secret" => "link-to-public" => others have access, or the group can write (mode 0644)
+            "secret" => "secret", "link" => link: the same as another one
+            "secret" => "secret", "short" => secrets:
+            redis://localhost => http://localhost => redis.urls: not like redis://
+            redis://localhost => localhost:6379 => redis.urls: not like redis://
+            redis://localhost => rediss://localhost#insecure => redis.urls: not like redis://
+            redis://localhost => redis://:pass@localhost => redis.urls: with a user or a password
+            redis://localhost => redis://me@localhost => redis.urls: with a user or a password
+            "redis://localhost" =>  => redis.urls: at least one
+            "redis://localhost" => "redis://a", "redis://b" => redis.urls: a single server has one
+            "redis://localhost" => "redis://a", "rediss://b" => redis.urls: all with redis://, or all with rediss://
+            "redis://localhost"] => "rediss://a"]\nca_file = "none" => none: No such file
+            "redis://localhost"] => "rediss://a"]\nca_file = "secret" => secret: no certificates in PEM
+            "#,
+        ) {
+            let error = read(&folder, &LEAST.replacen(&from, &to, 1)).unwrap_err();
+            assert!(error.contains(&message), "{to}: {error}");
         }
         assert!(Config::read(&folder.path().join("none")).is_err());
         assert!(Config::read(folder.path()).is_err());
