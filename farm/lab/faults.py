@@ -6,11 +6,10 @@ SPDX-License-Identifier: Apache-2.0
 import random
 import signal
 import time
-import unittest
 
 import lab
 from case import Farm
-from lab import Member, leader_of, new_client, visit, wait_until, write_settings
+from lab import Member, leader_of, new_client, visit, write_settings
 
 
 class OneRedis(Farm):
@@ -55,8 +54,7 @@ class OneRedis(Farm):
             field = random.choice(["m", "x"])
             length = random.choice([0, 1, 37, 38, 70, 86, 200, 5000])
             self.redis.ask("XADD", stream, "*", field, random.randbytes(length))
-        refused = lambda: sum(member.stat("refused") for member in self.members) >= 600
-        self.assertIsNotNone(wait_until(refused, 5))
+        self.comes_true(lambda: self.count("refused") >= 600, 5)
         self.redis.ask("SET", f"tssession:{{{self.farm}}}:keys", random.randbytes(300))
         time.sleep(2)
         self.all_resume()
@@ -72,8 +70,7 @@ class OneRedis(Farm):
                 self.redis.ask("XADD", stream, "*", "m", message)
                 copies += 1
         self.assertGreater(copies, 0)
-        replayed = lambda: self.count("refused.replayed") >= copies
-        self.assertIsNotNone(wait_until(replayed, 5))
+        self.comes_true(lambda: self.count("refused.replayed") >= copies, 5)
 
     def test_a_member_catches_up(self):
         client = new_client(0)
@@ -104,16 +101,14 @@ class OneRedis(Farm):
         self.assertTrue(visit(self.members[1], 0, client, session)[0], "sealed under the old secret")
 
     def test_the_leader_is_frozen_and_thaws(self):
-        leading = lambda: leader_of(self.members) is not None
-        self.assertIsNotNone(wait_until(leading, 5))
+        self.comes_true(lambda: leader_of(self.members) is not None, 5)
         leader = leader_of(self.members)
         others = [member for member in self.members if member is not leader]
         leader.process.send_signal(signal.SIGSTOP)
-        self.assertIsNotNone(wait_until(lambda: leader_of(others) is not None, 10))
+        self.comes_true(lambda: leader_of(others) is not None, 10)
         self.all_resume(others)
         leader.process.send_signal(signal.SIGCONT)
-        one = lambda: [member.stat("leader") for member in self.members].count(1) == 1
-        self.assertIsNotNone(wait_until(one, 10))
+        self.one_leads()
         time.sleep(1)
         self.all_resume()
 

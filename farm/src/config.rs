@@ -504,25 +504,10 @@ mod tests {
             "0123456789abcdef0123456789abcdef"
         );
         assert!(config.redis.user.is_some() && config.redis.ca_file.is_some());
-        for setting in [
-            "partitions",
-            "max_sessions",
-            "session_lifetime",
-            "tombstone_lifetime",
-            "queue",
-            "mode",
-            "service",
-            "user",
-            "password_file",
-            "sentinel_user",
-            "sentinel_password_file",
-            "ca_file",
-            "timeout",
-            "rotation",
-            "lifetime",
-            "spread",
-            "lease",
-        ] {
+        let settings = "partitions max_sessions session_lifetime tombstone_lifetime queue mode service \
+            user password_file sentinel_user sentinel_password_file ca_file timeout \
+            rotation lifetime spread lease";
+        for setting in settings.split_whitespace() {
             assert!(
                 all.lines()
                     .any(|line| line.starts_with(&format!("{setting} = "))),
