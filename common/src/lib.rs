@@ -4,7 +4,7 @@
 //! * [`buffer`]: results that are written to memory of the caller's;
 //! * [`code`]: the result of functions that only succeed or fail;
 //! * [`log_rate`]: how often log lines of one kind are written;
-//! * [`metrics`]: tables of counters, by name and as Prometheus text;
+//! * [`metrics`](mod@metrics): tables of counters, by name and as Prometheus text;
 //! * [`secret_file`]: reading a file without leaving copies of it in memory;
 //! * [`stderr`]: log lines where a host has no function for them;
 //! * `generate`: the C headers and manual pages, for build scripts;
