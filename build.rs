@@ -8,7 +8,9 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tssession_common::generate::{declarations, link, man, version, version_macro, write_all};
+use tssession_common::generate::{
+    declarations, link, man, version, version_macro, with_c_linkage, write_all,
+};
 
 /// Rises when a caller built against an older version cannot use a newer one.
 /// mk/install.mk reads it here.
@@ -160,7 +162,7 @@ extern void TSPluginInit(int argc, const char *argv[]);
 /// `<ts/ssl_session_cache.h>`.
 fn host(root: &Path) -> String {
     let version = version_macro();
-    let functions = declarations(root, "src/ffi/host.rs");
+    let functions = with_c_linkage(&declarations(root, "src/ffi/host.rs"));
     format!(
         r#"/** @file
 
@@ -179,15 +181,7 @@ fn host(root: &Path) -> String {
 #include <ts/ts.h>
 
 {version}
-#ifdef __cplusplus
-extern "C" {{
-#endif
-
 {functions}
-#ifdef __cplusplus
-}}
-#endif
-
 #endif /* TSSESSION_SSL_SESSION_CACHE_H */
 "#
     )

@@ -8,7 +8,9 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-use tssession_common::generate::{declarations, link, man, version, version_macro, write_all};
+use tssession_common::generate::{
+    declarations, link, man, version, version_macro, with_c_linkage, write_all,
+};
 
 /// As in the library's own build.rs. mk/install.mk reads it here.
 const SOVERSION: &str = "0";
@@ -52,6 +54,7 @@ fn main() {
 /// `<ts/ssl_session_farm.h>`.
 fn farm(functions: &str) -> String {
     let version = version_macro();
+    let functions = with_c_linkage(functions);
     format!(
         r#"/** @file
 
@@ -70,15 +73,7 @@ fn farm(functions: &str) -> String {
 #include <ts/ts.h>
 
 {version}
-#ifdef __cplusplus
-extern "C" {{
-#endif
-
 {functions}
-#ifdef __cplusplus
-}}
-#endif
-
 #endif /* TSSESSION_SSL_SESSION_FARM_H */
 "#
     )

@@ -38,6 +38,13 @@ pub fn declarations(root: &Path, source: &str) -> String {
     with_c_headings(text.trim_start())
 }
 
+/// Declarations that have C linkage in C++ too.
+pub fn with_c_linkage(declarations: &str) -> String {
+    let [begin, end] =
+        ["extern \"C\" {", "}"].map(|line| format!("#ifdef __cplusplus\n{line}\n#endif\n"));
+    format!("{begin}\n{declarations}\n{end}")
+}
+
 /// The version of libtssession and libtssession_farm.
 pub fn version() -> String {
     env::var("CARGO_PKG_VERSION").expect("set by cargo")
