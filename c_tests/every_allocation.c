@@ -405,6 +405,23 @@ check_functions(void)
   OPENSSL_free(large);
 }
 
+/* How many sessions of OpenSSL's there are, wherever. */
+static long sessions_alive;
+
+static void
+session_begins(void *of, void *data, CRYPTO_EX_DATA *all, int index, long number, void *arg)
+{
+  (void)of, (void)data, (void)all, (void)index, (void)number, (void)arg;
+  sessions_alive++;
+}
+
+static void
+session_ends(void *of, void *data, CRYPTO_EX_DATA *all, int index, long number, void *arg)
+{
+  (void)of, (void)data, (void)all, (void)index, (void)number, (void)arg;
+  sessions_alive--;
+}
+
 /* Clients that come and come back, at a server whose callbacks have no memory. */
 static void
 check_handshakes(int version, int tickets, int early_data, int certificates)
@@ -423,6 +440,7 @@ check_handshakes(int version, int tickets, int early_data, int certificates)
     tls_give_certificate(client, 500);
   }
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  long alive = sessions_alive;
   for (int visits = 0; visits < 4; visits++) {
     struct plan plan = {0, 0, 0};
     do {
@@ -442,6 +460,8 @@ check_handshakes(int version, int tickets, int early_data, int certificates)
       CHECK(has_failed || resumed == (visits > 0));
       SSL_SESSION_free(first);
       SSL_SESSION_free(second);
+      /* None stays where OpenSSL looked for it. */
+      CHECK(!early_data || sessions_alive == alive);
       check_all_is_there();
     } while (1);
   }
@@ -708,6 +728,8 @@ main(int argc, char **argv)
   TSSslSessionID id = api_numbered_id(1);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   TSSslTicketKeyUpdate(keys, 48);
+
+  REQUIRE(SSL_SESSION_get_ex_new_index(0, NULL, session_begins, NULL, session_ends) >= 0);
 
   check_log();
   CHECK_INT(TSSslSessionCacheLogSet(note_line, NULL, TS_SSL_SESSION_CACHE_LOG_DEBUG), TS_SUCCESS);

@@ -331,6 +331,13 @@ check_single_use(void)
   SSL_SESSION_free(session);
   SSL_SESSION_free(next);
 
+  /* They are in the library's cache only, and go with all others. */
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(SSL_CTX_sess_number(server), 0);
+  TSSslSessionCacheClear();
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  SSL_SESSION_free(session);
+
   /* OpenSSL asks the context that the connection began with. */
   switch_to = tls_server(TLS1_3_VERSION);
   SSL_CTX_set_max_early_data(switch_to, 1000);
