@@ -344,6 +344,12 @@ check_functions(void)
   }
   SSL_CTX *server = tls_server(TLS1_2_VERSION);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  /* A client that breaks its connection, having sent the ID of another's session with its ticket. */
+  SSL_SESSION *strangers = SSL_SESSION_dup(session);
+  REQUIRE(strangers != NULL && SSL_SESSION_set1_id(strangers, (unsigned char *)large_id.bytes, large_id.len) == 1);
+  long long removed = api_stat(STAT_REMOVED);
+  UNDER_ALL_PLANS((SSL_CTX_remove_session(server, strangers), api_stat(STAT_REMOVED)), removed, removed, (void)0)
+  SSL_SESSION_free(strangers);
   UNDER_ALL_PLANS(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS, TS_SUCCESS,
                   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS))
   SSL_CTX_free(server);

@@ -185,6 +185,33 @@ impl Entry {
         }
     }
 
+    /// Whether the DER bytes have these in them.
+    pub(crate) fn contains(&self, blocks: &Blocks, part: &[u8]) -> bool {
+        let mut rest = self.der(blocks);
+        loop {
+            if rest.clone().take(part.len()).eq(part.iter().copied()) {
+                return true;
+            }
+            if rest.next().is_none() {
+                return false;
+            }
+        }
+    }
+
+    /// The DER bytes one by one. [`Entry::copy_der`] is faster.
+    fn der(&self, blocks: &Blocks) -> impl Iterator<Item = u8> + Clone {
+        let words = blocks.all(&self.run).flatten().map(load);
+        let bytes = |from, len| words.clone().skip(from).flat_map(u64::to_ne_bytes).take(len);
+        let before_id = usize::from(self.id_in_der);
+        let id_len = if before_id > 0 { session_id::MAX_LEN } else { 0 };
+        bytes(HEAD_WORDS, before_id)
+            .chain(bytes(lifetime::WORDS, id_len))
+            .chain(bytes(
+                HEAD_WORDS + before_id.div_ceil(8),
+                self.der_len() - before_id - id_len,
+            ))
+    }
+
     pub(crate) fn lifetime(&self, blocks: &Blocks) -> Lifetime {
         let [wall, up, seconds, ..] = blocks.first(&self.run);
         Lifetime::from_words([wall, up, seconds].map(load))
@@ -287,6 +314,12 @@ mod tests {
                 assert!(read[copied..].iter().all(|byte| *byte == 0xee));
             }
             assert_eq!(entry.der_len(), der.len());
+            assert!(entry.der(&blocks).eq(der.iter().copied()));
+            for at in 0..der.len() {
+                assert!(entry.contains(&blocks, &der[at..]));
+                assert!(entry.contains(&blocks, &der[..at]));
+            }
+            assert!(!entry.contains(&blocks, &[der, &[0]].concat()));
             assert_eq!(entry.lifetime(&blocks), life);
             assert!(entry.is(&blocks, id));
             for other in [&[1, 2][..], &[1, 2, 3, 0], &[7; 31], &[9; 32]] {

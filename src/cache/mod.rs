@@ -368,38 +368,24 @@ impl Cache {
     /// Takes the shard's lock for writing and waits for it, whatever is set
     /// for contention.
     pub fn remove(&self, id: &SessionId, now: Now) -> bool {
-        let (shard, hash) = self.write_home(id);
-        self.take(shard, hash, id, now)
+        self.remove_if(id, now, |_, _| true)
     }
 
-    /// [`Cache::remove`], if the session's DER has these bytes in it. Without memory to compare
-    /// it the session goes.
+    /// [`Cache::remove`], if the session's DER has these bytes in it.
     pub fn remove_containing(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
-        let (shard, hash) = self.write_home(id);
-        let mut copy = DerCopy::default();
-        if copy.reserve(shard.der_len(hash, id).unwrap_or(0))
-            && shard.read(hash, id, |entry, blocks| copy.fill(entry, blocks))
-            && !copy.0.windows(part.len()).any(|bytes| bytes == part)
-        {
-            return false;
-        }
-        self.take(shard, hash, id, now)
+        self.remove_if(id, now, |entry, blocks| entry.contains(blocks, part))
     }
 
-    fn write_home(&self, id: &SessionId) -> (Shard<'_>, u64) {
-        let hash = self.hash(id);
-        (self.write(self.map.determine_shard(hash as usize)), hash)
-    }
-
-    fn take(
+    fn remove_if(
         &self,
-        mut shard: Shard<'_>,
-        hash: u64,
         id: &SessionId,
         now: Now,
+        is_it: impl Fn(&Entry, &Blocks) -> bool,
     ) -> bool {
+        let hash = self.hash(id);
+        let mut shard = self.write(self.map.determine_shard(hash as usize));
         fault!("remove, shard locked");
-        let is_it = |entry: &Entry, blocks: &Blocks| entry.is(blocks, id);
+        let is_it = |entry: &Entry, blocks: &Blocks| entry.is(blocks, id) && is_it(entry, blocks);
         let taken = shard.take(&self.shared, hash, is_it, |entry, blocks| {
             entry.lifetime(blocks).is_over(now, self.shared.timeout())
         });
@@ -743,6 +729,21 @@ mod tests {
             .insert(&id(0), &0u32.to_le_bytes(), lifetime, later)
             .unwrap();
         assert_eq!(cache.copy_der(&id(0), || later, &mut []), Some(4));
+    }
+
+    #[test]
+    fn a_session_is_removed_by_what_it_contains() {
+        let cache = cache();
+        let (id, other) = (id(1), id(2));
+        for id in [&id, &other] {
+            let der = [&[9; 15][..], id.padded(), &[8; 2000], b"secret"].concat();
+            let lifetime = Lifetime::new(0, 100, NOW);
+            cache.insert(id, &der, lifetime, NOW).unwrap();
+        }
+        assert!(!cache.remove_containing(&id, b"Secret", NOW));
+        assert!(cache.remove_containing(&id, b"secret", NOW));
+        assert!(!cache.remove_containing(&id, b"secret", NOW));
+        assert_eq!(cache.entries(), 1);
     }
 
     #[test]

@@ -134,25 +134,11 @@ impl<'a> Shard<'a> {
     }
 
     pub(super) fn der_len(&self, hash: u64, id: &SessionId) -> Option<usize> {
-        let mut len = None;
-        self.read(hash, id, |entry, _| len = Some(entry.der_len()));
-        len
-    }
-
-    /// Calls `read` with the entry under this ID; `false` if there is none.
-    pub(super) fn read(
-        &self,
-        hash: u64,
-        id: &SessionId,
-        read: impl FnOnce(&Entry, &Blocks),
-    ) -> bool {
         let blocks = &self.lane.blocks;
-        let found = self
+        let (_, entry) = self
             .table
-            .get(hash, |(_, entry)| entry.get().is(blocks, id));
-        found
-            .map(|(_, entry)| read(entry.get(), blocks))
-            .is_some()
+            .get(hash, |(_, entry)| entry.get().is(blocks, id))?;
+        Some(entry.get().der_len())
     }
 
     /// Makes sure that [`Shard::put`] allocates nothing.
