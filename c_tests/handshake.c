@@ -6,6 +6,7 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -325,11 +326,33 @@ check_single_use(void)
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, &next), 1);
   CHECK_INT(seen.gets, 1);
   CHECK_INT(seen.removes, 1);
+  /* Nobody is to copy it. */
+  CHECK_INT(seen.news, 0);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 1);
   CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 0);
   SSL_SESSION_free(session);
   SSL_SESSION_free(next);
+
+  /* Of two processes, the one that made it takes it. */
+  int status;
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+    CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &next), 0);
+    CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 1);
+    if (check_failures == 0) {
+      /* Not _exit: valgrind would report what the parent owns. */
+      execl("/bin/true", "true", (char *)NULL);
+    }
+    _exit(1);
+  }
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK_INT(status, 0);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  SSL_SESSION_free(session);
 
   /* They are in the library's cache only, and go with all others. */
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);

@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     /// Where in the DER bytes the ID is; 0: nowhere, because a session may be stored under
     /// another ID than its own.
     id_in_der: u8,
+    /// That of the process which stored it, see [`super::Cache::take_own`].
+    pub(crate) generation: u8,
 }
 
 /// Words before the DER bytes.
@@ -86,6 +88,7 @@ impl<'a> Draft<'a> {
             uses: AtomicU8::new(0),
             id_len,
             id_in_der: self.der[0].len() as u8,
+            generation: 0,
         }
     }
 }

@@ -35,7 +35,7 @@ mod shard;
 use std::hash::BuildHasher;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -111,6 +111,7 @@ impl Cache {
                 trial_share: TrialShare::default(),
                 has_evicted: AtomicBool::new(false),
                 shards,
+                generation: AtomicU8::new(0),
                 stats,
             },
         }
@@ -376,6 +377,17 @@ impl Cache {
         self.remove_if(id, now, |entry, blocks| entry.contains(blocks, part))
     }
 
+    /// [`Cache::remove_containing`], if it is not a copy of one that a parent of this process has
+    /// too. After 255 forks, each in a child of the one before, that cannot be told any more.
+    pub fn take_own(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
+        let generation = self.shared.generation.load(Ordering::Relaxed);
+        self.remove_if(id, now, |entry, blocks| {
+            entry.generation == generation
+                && generation < u8::MAX
+                && entry.contains(blocks, part)
+        })
+    }
+
     fn remove_if(
         &self,
         id: &SessionId,
@@ -625,11 +637,14 @@ pub(crate) struct Frozen<'a> {
 
 impl Frozen<'_> {
     /// Releases the locks in a forked child, where the threads that waited
-    /// for them do not exist.
+    /// for them do not exist, and where all sessions are copies.
     pub(crate) fn release_in_child(self) {
         for writers in &self.cache.writers_waiting {
             writers.store(0, Ordering::Relaxed);
         }
+        let generation = &self.cache.shared.generation;
+        let next = generation.load(Ordering::Relaxed).saturating_add(1);
+        generation.store(next, Ordering::Relaxed);
     }
 }
 
@@ -744,6 +759,25 @@ mod tests {
         assert!(cache.remove_containing(&id, b"secret", NOW));
         assert!(!cache.remove_containing(&id, b"secret", NOW));
         assert_eq!(cache.entries(), 1);
+    }
+
+    #[test]
+    fn a_child_takes_no_session_of_its_parents() {
+        let cache = cache();
+        let take = |n: u32| cache.take_own(&id(n), &n.to_le_bytes(), NOW);
+        for generation in 0..300 {
+            insert(&cache, 1);
+            assert!(!cache.take_own(&id(1), b"other", NOW));
+            assert_eq!(take(1), generation < 255);
+            assert!(!take(1));
+            insert(&cache, 2);
+            let frozen = cache.freeze(Patience::of(Duration::ZERO)).unwrap();
+            frozen.release_in_child();
+            assert!(!take(2), "its parent's");
+            insert(&cache, 2);
+            assert!(!take(2), "stored again");
+            assert!(cache.remove(&id(2), NOW));
+        }
     }
 
     #[test]

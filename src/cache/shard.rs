@@ -1,7 +1,7 @@
 //! One shard of the cache: its table, the eviction order beside it and the bytes of its
 //! entries; and what all shards share.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use dashmap::{RwLockWriteGuard, SharedValue};
@@ -93,6 +93,8 @@ pub(super) struct Shared {
     /// Whether there may be ghosts: as long as nothing was evicted, no lookup need ask.
     pub(super) has_evicted: AtomicBool,
     pub(super) shards: usize,
+    /// How many forks lie between the process that made the cache and this one, up to 255.
+    pub(super) generation: AtomicU8,
     pub(super) stats: Arc<Stats>,
 }
 
@@ -180,6 +182,7 @@ impl<'a> Shard<'a> {
         }
         let mut entry = draft.store(blocks, vacant);
         let len = entry.der_len();
+        entry.generation = shared.generation.load(Ordering::Relaxed);
         entry.slot = order.push(hash, entry.lifetime(blocks).end(timeout));
         let Some(place) = old else {
             table.insert(hash, (hash, SharedValue::new(entry)), |(hash, _)| *hash);

@@ -36,6 +36,8 @@ pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -
             if let Some(id) = SessionId::new(session.id()) {
                 link(ssl, session);
                 match store::store(instance, &id, session) {
+                    // One that may carry early data is nobody else's: each copy of it would be used.
+                    Ok(()) if session.max_early_data() > 0 => {}
                     Ok(()) => instance.hooks.fire(SessionEvent::New, &id),
                     Err(error) => {
                         log::log!(target: "ssl.session_cache.insert", error.level(), "a new session is not cached: {error}");
@@ -78,8 +80,8 @@ pub unsafe extern "C" fn get_session(
         }
         let mut offer = None;
         if is_single_use(ssl, &session) {
-            // Of several connections that find it, one takes it.
-            if !store::remove_same(instance, &id, &session) {
+            // Of several connections that find it, one takes it, and none of a forked child.
+            if !store::take_own(instance, &id, &session) {
                 return refuse(session);
             }
             offer = Offer::make(ssl, &id, &session);
