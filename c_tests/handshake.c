@@ -361,6 +361,25 @@ check_single_use(void)
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   SSL_SESSION_free(session);
 
+  /* It does not fit a connection of TLS 1.2, which gets as far as to ask for it. */
+  SSL_CTX *older           = tls_client(TLS1_2_VERSION);
+  SSL_SESSION *of_older    = NULL;
+  const unsigned char *its = NULL;
+  REQUIRE(SSL_CTX_set_min_proto_version(server, TLS1_2_VERSION) == 1);
+  SSL_CTX_set_options(older, SSL_OP_NO_TICKET);
+  CHECK_INT(tls_visit(server, older, NULL, TLS_CLEAN, &of_older), 0);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  /* For the client it is a ticket. */
+  size_t ticket_len = 0;
+  SSL_SESSION_get0_ticket(session, &its, &ticket_len);
+  REQUIRE(ticket_len == 32 && SSL_SESSION_set1_id(of_older, its, (unsigned int)ticket_len) == 1);
+  CHECK_INT(tls_visit(server, older, of_older, TLS_CLEAN, NULL), 0);
+  CHECK_INT(SSL_CTX_sess_number(server), 0);
+  REQUIRE(SSL_CTX_set_min_proto_version(server, TLS1_3_VERSION) == 1);
+  SSL_SESSION_free(session);
+  SSL_SESSION_free(of_older);
+  SSL_CTX_free(older);
+
   /* OpenSSL asks the context that the connection began with. */
   switch_to = tls_server(TLS1_3_VERSION);
   SSL_CTX_set_max_early_data(switch_to, 1000);

@@ -138,7 +138,7 @@ check_garbage(SSL_SESSION *certified)
   unsigned char *der = tls_der(certified, &len);
 
   CHECK_INT(TSSslSessionCacheLogSet(note_warning, NULL, TS_SSL_SESSION_CACHE_LOG_WARNING), TS_SUCCESS);
-  for (int at = 0; at < len; at++) {
+  for (int at = 0; at < len; at += 7) {
     der[at] ^= 0xff;
     KEEPS_QUEUE_OF(WITH_GARBAGE, (void)TSSslSessionInsertBuffer(&id, (const char *)der, len))
     CHECK(most_lost > 0 || warnings == 0);
