@@ -344,6 +344,12 @@ check_functions(void)
   }
   SSL_CTX *server = tls_server(TLS1_2_VERSION);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  /* A client that breaks its connection, having sent the ID of another's session with its ticket. */
+  SSL_SESSION *strangers = SSL_SESSION_dup(session);
+  REQUIRE(strangers != NULL && SSL_SESSION_set1_id(strangers, (unsigned char *)large_id.bytes, large_id.len) == 1);
+  long long removed = api_stat(STAT_REMOVED);
+  UNDER_ALL_PLANS((SSL_CTX_remove_session(server, strangers), api_stat(STAT_REMOVED)), removed, removed, (void)0)
+  SSL_SESSION_free(strangers);
   UNDER_ALL_PLANS(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS, TS_SUCCESS,
                   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS))
   SSL_CTX_free(server);
@@ -405,6 +411,23 @@ check_functions(void)
   OPENSSL_free(large);
 }
 
+/* How many sessions of OpenSSL's there are, wherever. */
+static long sessions_alive;
+
+static void
+session_begins(void *of, void *data, CRYPTO_EX_DATA *all, int index, long number, void *arg)
+{
+  (void)of, (void)data, (void)all, (void)index, (void)number, (void)arg;
+  sessions_alive++;
+}
+
+static void
+session_ends(void *of, void *data, CRYPTO_EX_DATA *all, int index, long number, void *arg)
+{
+  (void)of, (void)data, (void)all, (void)index, (void)number, (void)arg;
+  sessions_alive--;
+}
+
 /* Clients that come and come back, at a server whose callbacks have no memory. */
 static void
 check_handshakes(int version, int tickets, int early_data, int certificates)
@@ -423,6 +446,7 @@ check_handshakes(int version, int tickets, int early_data, int certificates)
     tls_give_certificate(client, 500);
   }
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
+  long alive = sessions_alive;
   for (int visits = 0; visits < 4; visits++) {
     struct plan plan = {0, 0, 0};
     do {
@@ -442,6 +466,8 @@ check_handshakes(int version, int tickets, int early_data, int certificates)
       CHECK(has_failed || resumed == (visits > 0));
       SSL_SESSION_free(first);
       SSL_SESSION_free(second);
+      /* None stays where OpenSSL looked for it. */
+      CHECK(!early_data || sessions_alive == alive);
       check_all_is_there();
     } while (1);
   }
@@ -704,6 +730,8 @@ main(int argc, char **argv)
   TSSslSessionID id = api_numbered_id(1);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   TSSslTicketKeyUpdate(keys, 48);
+
+  REQUIRE(SSL_SESSION_get_ex_new_index(0, NULL, session_begins, NULL, session_ends) >= 0);
 
   check_log();
   CHECK_INT(TSSslSessionCacheLogSet(note_line, NULL, TS_SSL_SESSION_CACHE_LOG_DEBUG), TS_SUCCESS);

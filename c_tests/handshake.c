@@ -6,6 +6,7 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -320,11 +321,59 @@ check_single_use(void)
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, &next), 1);
   CHECK_INT(seen.gets, 1);
   CHECK_INT(seen.removes, 1);
+  /* Nobody is to copy it. */
+  CHECK_INT(seen.news, 0);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 1);
   CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 0);
   SSL_SESSION_free(session);
   SSL_SESSION_free(next);
+
+  /* Of two processes, the one that made it takes it. */
+  int status;
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+    CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &next), 0);
+    CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 1);
+    if (check_failures == 0) {
+      /* Not _exit: valgrind would report what the parent owns. */
+      execl("/bin/true", "true", (char *)NULL);
+    }
+    _exit(1);
+  }
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK_INT(status, 0);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  SSL_SESSION_free(session);
+
+  /* They are in the library's cache only, and go with all others. */
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(SSL_CTX_sess_number(server), 0);
+  TSSslSessionCacheClear();
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  SSL_SESSION_free(session);
+
+  /* It does not fit a connection of TLS 1.2, which gets as far as to ask for it. */
+  SSL_CTX *older           = tls_client(TLS1_2_VERSION);
+  SSL_SESSION *of_older    = NULL;
+  const unsigned char *its = NULL;
+  REQUIRE(SSL_CTX_set_min_proto_version(server, TLS1_2_VERSION) == 1);
+  SSL_CTX_set_options(older, SSL_OP_NO_TICKET);
+  CHECK_INT(tls_visit(server, older, NULL, TLS_CLEAN, &of_older), 0);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  /* For the client it is a ticket. */
+  size_t ticket_len = 0;
+  SSL_SESSION_get0_ticket(session, &its, &ticket_len);
+  REQUIRE(ticket_len == 32 && SSL_SESSION_set1_id(of_older, its, (unsigned int)ticket_len) == 1);
+  CHECK_INT(tls_visit(server, older, of_older, TLS_CLEAN, NULL), 0);
+  CHECK_INT(SSL_CTX_sess_number(server), 0);
+  REQUIRE(SSL_CTX_set_min_proto_version(server, TLS1_3_VERSION) == 1);
+  SSL_SESSION_free(session);
+  SSL_SESSION_free(of_older);
+  SSL_CTX_free(older);
 
   /* OpenSSL asks the context that the connection began with. */
   switch_to = tls_server(TLS1_3_VERSION);

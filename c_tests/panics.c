@@ -480,7 +480,13 @@ check_connections(void)
   arm("note_context", 1);
   CHECK_INT(tls_visit(server, client, resume, TLS_CLEAN, &after), 1);
   check_panic("note_context");
-  CHECK_INT(tls_visit(server, client, after, TLS_CLEAN, NULL), 1);
+  SSL_SESSION_free(resume);
+  CHECK_INT(tls_visit(server, client, after, TLS_CLEAN, &resume), 1);
+  /* A session that does not get to OpenSSL does not stay where OpenSSL would have looked. */
+  arm("hook", 1);
+  CHECK_INT(tls_visit(server, client, resume, TLS_CLEAN, NULL), 0);
+  check_panic("get_session");
+  CHECK_INT(SSL_CTX_sess_number(server), 0);
   lookups_done += (int)(lookups() - before);
 
   SSL *ssl = SSL_new(server);

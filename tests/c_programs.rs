@@ -210,7 +210,13 @@ fn fork_held() {
     }
 }
 
-/// As above.
+/// What it registers comes before the library, so it cannot be linked.
+#[test]
+fn fork_in_fork() {
+    check("fork_in_fork.c", Reach::Dlopen, &[]);
+}
+
+/// As `fork_held`.
 mod every_allocation {
     use super::*;
 

@@ -1,4 +1,4 @@
-"""Clocks that are wrong by ten minutes: those of members, and Redis's.
+"""Clocks that are wrong: those of members, and Redis's, by ten minutes, and all by two hours.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -9,6 +9,7 @@ from case import Farm
 from lab import Clock, Member, Redis, leader_of, make_sessions, new_client, visit
 
 TEN_MINUTES = 600
+TWO_HOURS = 7200
 
 
 class OfMembers(Farm):
@@ -39,6 +40,28 @@ class OfMembers(Farm):
             self.one_leads()
             time.sleep(1)
             self.all_resume()
+
+
+class OfAll(Farm):
+    def start_redis(self):
+        self.clock = Clock(TWO_HOURS)
+        self.redis = Redis(clock=self.clock)
+        self.addCleanup(self.redis.kill)
+
+    def clocks(self):
+        return [self.clock] * 3
+
+    def test_they_are_set_back(self):
+        """A key from before would be the newest for two hours, and no other one would be made."""
+        self.one_leads()
+        self.all_resume()
+        self.clock.set(0)
+        for _ in range(3):
+            changes = [member.stat("key_generation") for member in self.members]
+            self.comes_true(lambda: all(
+                member.stat("key_generation") >= before + 2 for member, before in zip(self.members, changes)))
+        self.one_leads()
+        self.all_resume()
 
 
 class OfRedis(Farm):

@@ -8,7 +8,8 @@
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use tssession_common::buffer::{none_stored, write_text};
 use tssession_common::code::TSReturnCode;
@@ -17,6 +18,7 @@ use tssession_common::{boundary, stderr};
 
 use crate::boundary::guard;
 use crate::config::Config;
+use crate::host::per_process::{Taken, Turn, watch_forks};
 use crate::host::{Host, register};
 use crate::start::{member, start};
 
@@ -30,17 +32,23 @@ extern "C" fn at_load() {
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = at_load;
 
-/// What ATS's plugin starts with when ATS is ready. The lock is held while a member is started.
-static WAITING: Mutex<Option<(Config, Host)>> = Mutex::new(None);
+/// Whose turn it is to start a member.
+static STARTING: Turn = Turn::new();
 
-/// Does not wait: in a forked child the thread that holds the lock may not exist.
-fn waiting() -> Result<MutexGuard<'static, Option<(Config, Host)>>, String> {
-    match WAITING.try_lock() {
-        Ok(waiting) => Ok(waiting),
-        // A panic has left it whole.
-        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => Err("another thread is starting the farm".to_owned()),
+/// What ATS's plugin starts with when ATS is ready. Null, or a box; taken and put in one step, so
+/// that a forked child has it whole.
+static WAITING: AtomicPtr<(Config, Host)> = AtomicPtr::new(ptr::null_mut());
+
+/// Does not wait for a thread that has the turn.
+fn take_turn() -> Result<Taken<'static>, &'static str> {
+    if !watch_forks() {
+        return Err("there is no memory to watch forks");
     }
+    STARTING.take().ok_or("another thread is starting the farm")
+}
+
+fn is_started() -> bool {
+    !WAITING.load(Ordering::Relaxed).is_null() || member().is_ok()
 }
 
 /// Makes this process a member of a farm.
@@ -76,8 +84,8 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
         if config_file.is_null() {
             return Err("the path is NULL".into());
         }
-        let waiting = waiting()?;
-        if waiting.is_some() || member().is_ok() {
+        let _turn = take_turn()?;
+        if is_started() {
             return Err("the farm has been started before".into());
         }
         // SAFETY: the caller vouches for the string.
@@ -183,8 +191,8 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
         if argc != 2 {
             return Err("plugin.config must name one file of settings".into());
         }
-        let mut place = waiting()?;
-        if place.is_some() || member().is_ok() {
+        let _turn = take_turn()?;
+        if is_started() {
             return Err("plugin.config names the plugin twice".into());
         }
         // SAFETY: the host vouches for its arguments.
@@ -192,14 +200,19 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
         let config = Config::read(&host.resolve(path))?;
         let when_ready = || {
             guard(|| {
-                if let Some((config, host)) = waiting()?.take() {
+                let _turn = take_turn()?;
+                let waiting = WAITING.swap(ptr::null_mut(), Ordering::Acquire);
+                if !waiting.is_null() {
+                    // SAFETY: from a box, which is taken once.
+                    let (config, host) = *unsafe { Box::from_raw(waiting) };
                     start(config, host)?;
                 }
                 Ok(())
             });
         };
         if host.call_when_ready(when_ready) {
-            *place = Some((config, host));
+            let waiting = Box::into_raw(Box::new((config, host)));
+            WAITING.store(waiting, Ordering::Release);
         } else {
             start(config, host)?;
         }

@@ -1,6 +1,7 @@
 //! A host in C, linked with both libraries, with a Redis of its own.
 
 use std::fs;
+use std::net::TcpListener;
 use std::process::Command;
 
 use tssession_test_support::{
@@ -13,6 +14,12 @@ fn door() {
     let settings = redis.settings();
     let file = scratch().join("farm.toml");
     fs::write(&file, &settings).unwrap();
+    // It takes connections, and answers nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let keys = "timeout = 10\n[ticket_keys]\n";
+    let silent_file = scratch().join("silent.toml");
+    fs::write(&silent_file, settings.replace(&redis.url, &url) + keys).unwrap();
     let wrong = scratch().join("wrong.toml");
     fs::write(&wrong, format!("wrong = 1\n{settings}")).unwrap();
 
@@ -28,7 +35,7 @@ fn door() {
         .arg("-L")
         .arg(library_dir())
         .args(["-ltssession", "-ltssession_farm", "-lssl", "-lcrypto"]));
-    let stderr = execute(Command::new(program).args([&file, &wrong]));
+    let stderr = execute(Command::new(program).args([&file, &wrong, &silent_file]));
     let lines = [
         "ERROR: TSSslSessionFarmStart: the path is NULL\n",
         "ERROR: TSSslSessionFarmStart: /no/such/file.toml: ",

@@ -145,7 +145,7 @@ impl Blocks {
     }
 
     /// The blocks of a run. What follows its last word in the last one is zero.
-    pub(crate) fn all(&self, run: &Run) -> impl Iterator<Item = &Line> {
+    pub(crate) fn all(&self, run: &Run) -> impl Iterator<Item = &Line> + Clone {
         Chain {
             blocks: self,
             region: self.region_of(run.first),
@@ -261,6 +261,7 @@ impl Blocks {
 }
 
 /// The rest of a run.
+#[derive(Clone)]
 struct Chain<'a> {
     blocks: &'a Blocks,
     /// Mostly the blocks of a run are in one.
@@ -287,6 +288,7 @@ impl<'a> Iterator for Chain<'a> {
 }
 
 /// Blocks with consecutive numbers, and before them their links.
+#[derive(Clone)]
 struct Region<'a> {
     lines: &'a Lines,
     start: u32,

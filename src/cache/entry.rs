@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     /// Where in the DER bytes the ID is; 0: nowhere, because a session may be stored under
     /// another ID than its own.
     id_in_der: u8,
+    /// That of the process which stored it, see [`super::Cache::take_own`].
+    pub(crate) generation: u8,
 }
 
 /// Words before the DER bytes.
@@ -86,6 +88,7 @@ impl<'a> Draft<'a> {
             uses: AtomicU8::new(0),
             id_len,
             id_in_der: self.der[0].len() as u8,
+            generation: 0,
         }
     }
 }
@@ -183,6 +186,33 @@ impl Entry {
             }
             at += size_of::<Line>();
         }
+    }
+
+    /// Whether the DER bytes have these in them.
+    pub(crate) fn contains(&self, blocks: &Blocks, part: &[u8]) -> bool {
+        let mut rest = self.der(blocks);
+        loop {
+            if rest.clone().take(part.len()).eq(part.iter().copied()) {
+                return true;
+            }
+            if rest.next().is_none() {
+                return false;
+            }
+        }
+    }
+
+    /// The DER bytes one by one. [`Entry::copy_der`] is faster.
+    fn der(&self, blocks: &Blocks) -> impl Iterator<Item = u8> + Clone {
+        let words = blocks.all(&self.run).flatten().map(load);
+        let bytes = |from, len| words.clone().skip(from).flat_map(u64::to_ne_bytes).take(len);
+        let before_id = usize::from(self.id_in_der);
+        let id_len = if before_id > 0 { session_id::MAX_LEN } else { 0 };
+        bytes(HEAD_WORDS, before_id)
+            .chain(bytes(lifetime::WORDS, id_len))
+            .chain(bytes(
+                HEAD_WORDS + before_id.div_ceil(8),
+                self.der_len() - before_id - id_len,
+            ))
     }
 
     pub(crate) fn lifetime(&self, blocks: &Blocks) -> Lifetime {
@@ -289,6 +319,12 @@ mod tests {
                 assert!(read[copied..].iter().all(|byte| *byte == 0xee));
             }
             assert_eq!(entry.der_len(), der.len());
+            assert!(entry.der(&blocks).eq(der.iter().copied()));
+            for at in 0..der.len() {
+                assert!(entry.contains(&blocks, &der[at..]));
+                assert!(entry.contains(&blocks, &der[..at]));
+            }
+            assert!(!entry.contains(&blocks, &[der, &[0]].concat()));
             assert_eq!(entry.lifetime(&blocks), life);
             assert!(entry.is(&blocks, id));
             for other in [&[1, 2][..], &[1, 2, 3, 0], &[7; 31], &[9; 32]] {

@@ -35,7 +35,7 @@ mod shard;
 use std::hash::BuildHasher;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -111,6 +111,7 @@ impl Cache {
                 trial_share: TrialShare::default(),
                 has_evicted: AtomicBool::new(false),
                 shards,
+                generation: AtomicU8::new(0),
                 stats,
             },
         }
@@ -368,32 +369,28 @@ impl Cache {
     /// Takes the shard's lock for writing and waits for it, whatever is set
     /// for contention.
     pub fn remove(&self, id: &SessionId, now: Now) -> bool {
-        let (shard, hash) = self.write_home(id);
-        self.take(shard, hash, id, now)
+        self.remove_if(id, now, |_, _| true)
     }
 
-    /// [`Cache::remove`], if the session's DER has these bytes in it. Without memory to compare
-    /// it the session goes.
+    /// [`Cache::remove`], if the session's DER has these bytes in it.
     pub fn remove_containing(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
-        let (shard, hash) = self.write_home(id);
-        let mut copy = DerCopy::default();
-        if copy.reserve(shard.der_len(hash, id).unwrap_or(0))
-            && shard.read(hash, id, |entry, blocks| copy.fill(entry, blocks))
-            && !copy.0.windows(part.len()).any(|bytes| bytes == part)
-        {
-            return false;
-        }
-        self.take(shard, hash, id, now)
+        self.remove_if(id, now, |entry, blocks| entry.contains(blocks, part))
     }
 
-    fn write_home(&self, id: &SessionId) -> (Shard<'_>, u64) {
+    /// [`Cache::remove_containing`], if it is not a copy of one that a parent of this process has
+    /// too. After 255 forks, each in a child of the one before, that cannot be told any more.
+    pub fn take_own(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
+        let generation = self.shared.generation.load(Ordering::Relaxed);
+        self.remove_if(id, now, |entry, blocks| {
+            entry.generation == generation && generation < u8::MAX && entry.contains(blocks, part)
+        })
+    }
+
+    fn remove_if(&self, id: &SessionId, now: Now, is_it: impl Fn(&Entry, &Blocks) -> bool) -> bool {
         let hash = self.hash(id);
-        (self.write(self.map.determine_shard(hash as usize)), hash)
-    }
-
-    fn take(&self, mut shard: Shard<'_>, hash: u64, id: &SessionId, now: Now) -> bool {
+        let mut shard = self.write(self.map.determine_shard(hash as usize));
         fault!("remove, shard locked");
-        let is_it = |entry: &Entry, blocks: &Blocks| entry.is(blocks, id);
+        let is_it = |entry: &Entry, blocks: &Blocks| entry.is(blocks, id) && is_it(entry, blocks);
         let taken = shard.take(&self.shared, hash, is_it, |entry, blocks| {
             entry.lifetime(blocks).is_over(now, self.shared.timeout())
         });
@@ -633,11 +630,14 @@ pub(crate) struct Frozen<'a> {
 
 impl Frozen<'_> {
     /// Releases the locks in a forked child, where the threads that waited
-    /// for them do not exist.
+    /// for them do not exist, and where all sessions are copies.
     pub(crate) fn release_in_child(self) {
         for writers in &self.cache.writers_waiting {
             writers.store(0, Ordering::Relaxed);
         }
+        let generation = &self.cache.shared.generation;
+        let next = generation.load(Ordering::Relaxed).saturating_add(1);
+        generation.store(next, Ordering::Relaxed);
     }
 }
 
@@ -737,6 +737,40 @@ mod tests {
             .insert(&id(0), &0u32.to_le_bytes(), lifetime, later)
             .unwrap();
         assert_eq!(cache.copy_der(&id(0), || later, &mut []), Some(4));
+    }
+
+    #[test]
+    fn a_session_is_removed_by_what_it_contains() {
+        let cache = cache();
+        let (id, other) = (id(1), id(2));
+        for id in [&id, &other] {
+            let der = [&[9; 15][..], id.padded(), &[8; 2000], b"secret"].concat();
+            let lifetime = Lifetime::new(0, 100, NOW);
+            cache.insert(id, &der, lifetime, NOW).unwrap();
+        }
+        assert!(!cache.remove_containing(&id, b"Secret", NOW));
+        assert!(cache.remove_containing(&id, b"secret", NOW));
+        assert!(!cache.remove_containing(&id, b"secret", NOW));
+        assert_eq!(cache.entries(), 1);
+    }
+
+    #[test]
+    fn a_child_takes_no_session_of_its_parents() {
+        let cache = cache();
+        let take = |n: u32| cache.take_own(&id(n), &n.to_le_bytes(), NOW);
+        for generation in 0..300 {
+            insert(&cache, 1);
+            assert!(!cache.take_own(&id(1), b"other", NOW));
+            assert_eq!(take(1), generation < 255);
+            assert!(!take(1));
+            insert(&cache, 2);
+            let frozen = cache.freeze(Patience::of(Duration::ZERO)).unwrap();
+            frozen.release_in_child();
+            assert!(!take(2), "its parent's");
+            insert(&cache, 2);
+            assert!(!take(2), "stored again");
+            assert!(cache.remove(&id(2), NOW));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One shard of the cache: its table, the eviction order beside it and the bytes of its
 //! entries; and what all shards share.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use dashmap::{RwLockWriteGuard, SharedValue};
@@ -93,6 +93,8 @@ pub(super) struct Shared {
     /// Whether there may be ghosts: as long as nothing was evicted, no lookup need ask.
     pub(super) has_evicted: AtomicBool,
     pub(super) shards: usize,
+    /// How many forks lie between the process that made the cache and this one, up to 255.
+    pub(super) generation: AtomicU8,
     pub(super) stats: Arc<Stats>,
 }
 
@@ -134,23 +136,11 @@ impl<'a> Shard<'a> {
     }
 
     pub(super) fn der_len(&self, hash: u64, id: &SessionId) -> Option<usize> {
-        let mut len = None;
-        self.read(hash, id, |entry, _| len = Some(entry.der_len()));
-        len
-    }
-
-    /// Calls `read` with the entry under this ID; `false` if there is none.
-    pub(super) fn read(
-        &self,
-        hash: u64,
-        id: &SessionId,
-        read: impl FnOnce(&Entry, &Blocks),
-    ) -> bool {
         let blocks = &self.lane.blocks;
-        let found = self
+        let (_, entry) = self
             .table
-            .get(hash, |(_, entry)| entry.get().is(blocks, id));
-        found.map(|(_, entry)| read(entry.get(), blocks)).is_some()
+            .get(hash, |(_, entry)| entry.get().is(blocks, id))?;
+        Some(entry.get().der_len())
     }
 
     /// Makes sure that [`Shard::put`] allocates nothing.
@@ -192,6 +182,7 @@ impl<'a> Shard<'a> {
         }
         let mut entry = draft.store(blocks, vacant);
         let len = entry.der_len();
+        entry.generation = shared.generation.load(Ordering::Relaxed);
         entry.slot = order.push(hash, entry.lifetime(blocks).end(timeout));
         let Some(place) = old else {
             table.insert(hash, (hash, SharedValue::new(entry)), |(hash, _)| *hash);

@@ -390,6 +390,9 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
 /// failed connection has removed one (TS_EVENT_SSL_SESSION_REMOVE). id is a TSSslSessionID *
 /// that is valid during the call.
 ///
+/// For a session that may carry early data there is no TS_EVENT_SSL_SESSION_NEW: it is used once, in
+/// this process, and must not be copied to others.
+///
 /// Calls of the library's functions call no hook: a plugin that inserts a session when its hook
 /// is called causes no further call. Adding the same func and contp again changes nothing.
 ///

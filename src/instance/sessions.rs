@@ -162,6 +162,11 @@ impl Sessions {
         self.log_removal(id, |cache| cache.remove_containing(id, part, clock::now()))
     }
 
+    /// [`Sessions::remove_containing`], if no parent of this process has the session too.
+    pub fn take_own(&self, id: &SessionId, part: &[u8]) -> bool {
+        self.log_removal(id, |cache| cache.take_own(id, part, clock::now()))
+    }
+
     fn log_removal(&self, id: &SessionId, remove: impl FnOnce(&Cache) -> bool) -> bool {
         self.if_on().is_some_and(|cache| {
             let removed = remove(cache);

@@ -80,6 +80,10 @@ thread_local! {
     /// Held from before a fork to after it. ManuallyDrop: there is nothing to do at the
     /// end of the thread.
     static FROZEN: Cell<Option<ManuallyDrop<Frozen>>> = const { Cell::new(None) };
+
+    /// How many forks of this thread are under way within the one that holds it: those of a signal
+    /// handler. Each child lets go of it.
+    static NESTED: Cell<u32> = const { Cell::new(0) };
 }
 
 fn take_frozen() -> Option<Frozen> {
@@ -88,13 +92,21 @@ fn take_frozen() -> Option<Frozen> {
 
 extern "C" fn before_fork() {
     // The first use in a thread may wait for the loader: not with every lock held.
-    FROZEN.set(None);
+    if let Some(frozen) = FROZEN.take() {
+        FROZEN.set(Some(frozen));
+        NESTED.set(NESTED.get() + 1);
+        return;
+    }
     guard(|| FROZEN.set(Some(ManuallyDrop::new(freeze()))));
 }
 
 // Locks are let go of whatever happens.
 
 extern "C" fn after_fork_in_parent() {
+    if let Some(nested) = NESTED.get().checked_sub(1) {
+        NESTED.set(nested);
+        return;
+    }
     let frozen = take_frozen();
     guard(|| drop(frozen));
 }
@@ -115,6 +127,7 @@ extern "C" fn after_fork_in_child() {
         }
     }
 
+    NESTED.set(0);
     let child = Child(take_frozen());
     guard(|| drop(child));
 }

@@ -10,7 +10,7 @@ use crate::base::session_id::SessionId;
 pub enum SessionEvent {
     /// It found a session and goes on with it.
     Get,
-    /// It stored a new session.
+    /// It stored a new session, which may be copied.
     New,
     /// It, or the connection after it, failed and removed the session.
     Remove,

@@ -128,6 +128,7 @@ unsafe extern "C" {
     pub fn SSL_CTX_sess_get_get_cb(ctx: *mut SSL_CTX) -> Option<GetSession>; // 0.9.8
     pub fn SSL_CTX_sess_get_remove_cb(ctx: *mut SSL_CTX) -> Option<RemoveSession>; // 0.9.8
     pub fn SSL_CTX_get_ssl_method(ctx: *const SSL_CTX) -> *const SSL_METHOD; // 1.1.1
+    pub fn SSL_CTX_flush_sessions(ctx: *mut SSL_CTX, time: c_long); // 0.9, deprecated since 3.4
     pub fn SSL_CTX_get_timeout(ctx: *const SSL_CTX) -> c_long; // 0.9
     pub fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, timeout: c_long) -> c_long; // 0.9
     pub fn SSL_CTX_set_tlsext_ticket_key_evp_cb(

@@ -4,14 +4,17 @@
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_uchar, c_uint};
-use std::{ptr, slice};
+use std::{mem, ptr, slice};
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::SslSessionRef;
 use openssl_sys as ffi;
 use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
 
-use super::bindings::SSL_has_matching_session_id;
+use super::bindings::{
+    SSL_CTX_flush_sessions, SSL_SESSION_set_time, SSL_SESSION_set_timeout,
+    SSL_has_matching_session_id,
+};
 use super::connection::{first_context, is_looked_up_by_id, is_single_use, may_resume};
 use super::lineage::mark;
 use super::link::{client_hung_up, link};
@@ -33,6 +36,8 @@ pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -
             if let Some(id) = SessionId::new(session.id()) {
                 link(ssl, session);
                 match store::store(instance, &id, session) {
+                    // One that may carry early data is nobody else's: each copy of it would be used.
+                    Ok(()) if session.max_early_data() > 0 => {}
                     Ok(()) => instance.hooks.fire(SessionEvent::New, &id),
                     Err(error) => {
                         log::log!(target: "ssl.session_cache.insert", error.level(), "a new session is not cached: {error}");
@@ -73,13 +78,14 @@ pub unsafe extern "C" fn get_session(
         if session.id() != id.as_bytes() || !may_resume(ssl, &session) {
             return refuse(session);
         }
-        let is_single_use = is_single_use(ssl, &session);
-        if is_single_use {
-            // Of several connections that find it, one takes it.
-            if !store::remove_same(instance, &id, &session) {
+        let mut offer = None;
+        if is_single_use(ssl, &session) {
+            // Of several connections that find it, one takes it, and none of a forked child.
+            if !store::take_own(instance, &id, &session) {
                 return refuse(session);
             }
-            if !offer_once(ssl, &id, &session) {
+            offer = Offer::make(ssl, &id, &session);
+            if offer.is_none() {
                 instance.hooks.fire(SessionEvent::Remove, &id);
                 return refuse(session);
             }
@@ -89,45 +95,65 @@ pub unsafe extern "C" fn get_session(
         mark(&session);
         link(ssl, &session);
         instance.hooks.fire(SessionEvent::Get, &id);
-        if is_single_use {
+        if offer.is_some() {
             instance.hooks.fire(SessionEvent::Remove, &id);
         }
+        // Nothing comes between this and OpenSSL, which takes it out.
+        mem::forget(offer);
         session::into_raw(session)
     })
 }
 
 thread_local! {
-    /// Whether this thread is inside [`offer_once`]: a full cache of OpenSSL's removes another
-    /// session then, while it holds a lock of the context.
+    /// Whether this thread is making an [`Offer`]: OpenSSL may remove other sessions from the
+    /// context's own cache then, while it holds a lock of the context.
     static OFFERS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Puts a single-use session where OpenSSL looks for it: it resumes such a session only if it can
+/// A single-use session where OpenSSL looks for it: it resumes such a session only if it can
 /// take it out of the own cache of the context that the connection began with. This is how it
-/// sees to it that of two connections one resumes. `false`: that context is not known.
-///
-/// # Safety
-/// `ssl` is a live connection.
-unsafe fn offer_once(ssl: *const SSL, id: &SessionId, session: &SslSessionRef) -> bool {
-    // SAFETY: the caller vouches for `ssl`, which keeps its contexts alive.
-    unsafe {
+/// sees to it that of two connections one resumes. It does so as soon as [`get_session`] has
+/// returned; until then the session is taken out when this is dropped, so none ever stays there.
+struct Offer {
+    context: *mut SSL_CTX,
+    session: *mut SSL_SESSION,
+}
+
+impl Offer {
+    /// `None`: that context is not known, or there is no memory.
+    ///
+    /// # Safety
+    /// `ssl` is a live connection, and the session lives longer than the result.
+    unsafe fn make(ssl: *const SSL, id: &SessionId, session: &SslSessionRef) -> Option<Self> {
+        let _visit = Visit::begin()?;
+        // SAFETY: the caller vouches for `ssl`, which keeps its contexts alive.
+        unsafe {
+            let (context, session) = (first_context(ssl), session.as_ptr());
+            OFFERS.set(true);
+            let is_added = ffi::SSL_CTX_add_session(context, session) == 1;
+            if !is_added && leaves_failed_sessions_on_list() {
+                // The list needs a reference. It lets only sessions go that have expired.
+                ffi::SSL_SESSION_up_ref(session);
+                SSL_SESSION_set_time(session, 0);
+                SSL_SESSION_set_timeout(session, 0);
+                SSL_CTX_flush_sessions(context, 1);
+            }
+            OFFERS.set(false);
+            let offer = is_added.then_some(Self { context, session })?;
+            let id = id.as_bytes();
+            let is_found = SSL_has_matching_session_id(ssl, id.as_ptr(), id.len() as c_uint) == 1;
+            is_found.then_some(offer)
+        }
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
         let Some(_visit) = Visit::begin() else {
-            return false;
+            return;
         };
-        let context = first_context(ssl);
-        OFFERS.set(true);
-        let is_added = ffi::SSL_CTX_add_session(context, session.as_ptr()) == 1;
-        OFFERS.set(false);
-        if !is_added && leaves_failed_sessions_on_list() {
-            // This reference is for the list.
-            ffi::SSL_SESSION_up_ref(session.as_ptr());
-        }
-        let id = id.as_bytes();
-        let is_found = SSL_has_matching_session_id(ssl, id.as_ptr(), id.len() as c_uint) == 1;
-        if !is_found {
-            ffi::SSL_CTX_remove_session(context, session.as_ptr());
-        }
-        is_found
+        // SAFETY: both are alive, as `make` demands.
+        unsafe { ffi::SSL_CTX_remove_session(self.context, self.session) };
     }
 }
 

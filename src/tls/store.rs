@@ -53,8 +53,19 @@ fn insert(
 /// Removes the session that is stored under an ID, if it is this one; `false` if it is not. A
 /// session ID proves nothing: a client chooses the one that it sends with a TLS 1.2 ticket.
 pub fn remove_same(instance: &Instance, id: &SessionId, session: &SslSessionRef) -> bool {
+    with_secret(session, |secret| {
+        instance.sessions.remove_containing(id, secret)
+    })
+}
+
+/// [`remove_same`], for a session that is used once: not if a parent of this process has it too.
+pub fn take_own(instance: &Instance, id: &SessionId, session: &SslSessionRef) -> bool {
+    with_secret(session, |secret| instance.sessions.take_own(id, secret))
+}
+
+/// No two sessions have the same secret, and it stands in the DER as it is.
+fn with_secret(session: &SslSessionRef, remove: impl FnOnce(&[u8]) -> bool) -> bool {
     let mut secret = Zeroizing::new([0; MAX_SECRET_LEN]);
     let len = session.master_key(secret.as_mut_slice());
-    // No two sessions have the same secret, and it stands in the DER as it is.
-    len > 0 && instance.sessions.remove_containing(id, &secret[..len])
+    len > 0 && remove(&secret[..len])
 }

@@ -1,11 +1,18 @@
 //! A visit to OpenSSL: what holds while the library is inside it.
 
+use std::ffi::c_ulong;
+
 use super::bindings::{ERR_peek_error, ERR_pop_to_mark, ERR_set_mark};
 use super::gate;
 
 /// A visit to OpenSSL. At its end, what OpenSSL put on this thread's error queue
 /// since is taken back: the queue is the caller's, whose next `SSL_get_error`
 /// reads it. Meanwhile the process is not forked, and OpenSSL does not end.
+///
+/// The queue holds 15 errors. Where it is nearly full and OpenSSL queues more than fit (ten or so for
+/// bytes that are not a session, one when it decodes a certificate), the caller's oldest fall out, as
+/// they do when the caller itself queues more. That is logged. No function of OpenSSL's puts errors back
+/// together with the caller's marks.
 pub struct Visit {
     queue: Queue,
     _inside: gate::Inside,
@@ -16,8 +23,8 @@ pub struct Visit {
 enum Queue {
     /// It was empty, as it nearly always is, and is to be so again.
     Empty,
-    /// What was there is marked.
-    Marked,
+    /// What was there is marked. This is the oldest.
+    Marked(c_ulong),
     /// It is as it was. OpenSSL takes its time to find the queue, so it pays to know that.
     Untouched,
 }
@@ -30,9 +37,9 @@ impl Visit {
         let queue = unsafe {
             match ERR_peek_error() {
                 0 => Queue::Empty,
-                _ => {
+                oldest => {
                     ERR_set_mark();
-                    Queue::Marked
+                    Queue::Marked(oldest)
                 }
             }
         };
@@ -58,7 +65,12 @@ impl Drop for Visit {
         unsafe {
             match self.queue {
                 Queue::Empty => openssl_sys::ERR_clear_error(),
-                Queue::Marked => drop(ERR_pop_to_mark()),
+                Queue::Marked(oldest) => {
+                    ERR_pop_to_mark();
+                    if ERR_peek_error() != oldest {
+                        log::warn!(target: "ssl.session_cache", "OpenSSL's error queue was nearly full: errors of the library's have pushed out the oldest of the host's");
+                    }
+                }
                 Queue::Untouched => {}
             }
         }

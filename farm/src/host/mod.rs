@@ -15,6 +15,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tssession_ats::{
     CONFIG_DIR_GET, Cont, LIFECYCLE_PORTS_INITIALIZED, SUCCESS, Server, SessionId, Statistic,
@@ -120,12 +121,14 @@ impl Host {
         }
     }
 
-    /// Calls `body` once the host is ready for the farm; false: it is ready already.
+    /// Calls `body` once the host is ready for the farm; false: it is ready already. Only the first
+    /// body counts; by one thread at a time.
     ///
     /// ATS loads plugins before it has a session cache, and later makes ticket keys, which would
     /// replace the farm's. It opens its ports after `body` has returned.
     pub fn call_when_ready(&self, body: fn()) -> bool {
         static READY: OnceLock<fn()> = OnceLock::new();
+        static IS_EXPECTED: AtomicBool = AtomicBool::new(false);
         unsafe extern "C" fn on_ready(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
             let call = || {
                 READY.get().map_or(0, |body| {
@@ -136,10 +139,12 @@ impl Host {
             guard(Name::of(&call), report, call)
         }
         self.server.is_some_and(|server| {
-            READY.set(body).is_err()
-                || server
-                    .on_lifecycle(LIFECYCLE_PORTS_INITIALIZED, on_ready)
-                    .is_ok()
+            READY.get_or_init(|| body);
+            if !IS_EXPECTED.load(Ordering::Relaxed) {
+                let added = server.on_lifecycle(LIFECYCLE_PORTS_INITIALIZED, on_ready);
+                IS_EXPECTED.store(added.is_ok(), Ordering::Relaxed);
+            }
+            IS_EXPECTED.load(Ordering::Relaxed)
         })
     }
 

@@ -1,7 +1,7 @@
 //! What a process has, and its forked children do not: threads are not copied.
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// How many forks lie between the process that loaded this library and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -59,5 +59,45 @@ impl<T: Sync> PerProcess<T> {
         self.0.store(set, Ordering::Release);
         // SAFETY: from a box that is never freed.
         unsafe { &(*set).value }
+    }
+}
+
+/// What one thread of a process does at a time. A forked child has no thread of its parent's that
+/// was doing it. [`watch_forks`] was called.
+pub struct Turn(AtomicU64);
+
+impl Turn {
+    /// Nobody's.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Takes it until the result is dropped; `None`: another thread of this process has it.
+    pub fn take(&self) -> Option<Taken<'_>> {
+        let process = u64::from(FORKS.load(Ordering::Relaxed)) + 1;
+        let is_free = |holder| (holder != process).then_some(process);
+        let taken = self
+            .0
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, is_free);
+        taken.is_ok().then_some(Taken {
+            turn: self,
+            process,
+        })
+    }
+}
+
+/// A turn that a thread has.
+pub struct Taken<'a> {
+    turn: &'a Turn,
+    process: u64,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        // Not that of another thread of a child.
+        let _ = self
+            .turn
+            .0
+            .compare_exchange(self.process, 0, Ordering::Release, Ordering::Relaxed);
     }
 }

@@ -210,6 +210,7 @@ impl Keeper {
             return Ok(());
         }
         member.counters.set(Counter::Leader, i64::from(number > 0));
+        self.drop_far_ahead(member);
         if sealed != self.seen {
             self.worth = self.take_over(member, &sealed);
             self.seen = sealed;
@@ -220,6 +221,19 @@ impl Keeper {
             self.write(member, None, redis_ms)?;
         }
         Ok(())
+    }
+
+    /// Drops keys that have come to be far ahead because clocks were set back.
+    fn drop_far_ahead(&mut self, member: &Member) {
+        let latest_ms = member.clock.now_ms() + AHEAD_MS;
+        let ahead = plan::take_out_far_ahead(&mut self.keys, latest_ms, &self.times);
+        if let Some(ahead_ms) = ahead {
+            let text = format!(
+                "the clock was set back: a key that is to encrypt {} s from now is dropped",
+                (ahead_ms + AHEAD_MS) / 1000
+            );
+            member.log(Topic::Keys, Level::Warning, text);
+        }
     }
 
     /// Takes over the keys of a set from Redis.

@@ -158,12 +158,14 @@ TSHttpHookAdd(TSHttpHookID id, TSCont cont)
   hook = (TSEventFunc)cont;
 }
 
+#ifndef NO_LIFECYCLE
 void
 TSLifecycleHookAdd(TSLifecycleHookID id, TSCont cont)
 {
   note("TSLifecycleHookAdd(%d)\n", (int)id);
   lifecycle = (TSEventFunc)cont;
 }
+#endif
 
 TSThread
 TSThreadCreate(TSThreadFunc func, void *data)

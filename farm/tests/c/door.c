@@ -2,9 +2,10 @@
 
   A host that is linked with libtssession and the farm, without plugins:
 
-    door FILE WRONG
+    door FILE WRONG SILENT
 
-  FILE has valid settings; in WRONG there is a setting that does not exist.
+  FILE has valid settings; in WRONG there is a setting that does not exist; SILENT names a Redis
+  that does not answer.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -112,6 +113,37 @@ starts_that_fail(const char *file)
   hooks_fail            = 1;
   failed_start(file);
   hooks_fail = 0;
+}
+
+static void *
+start_in_thread(void *file)
+{
+  TSSslSessionFarmStart(file);
+  return NULL;
+}
+
+/* The child can start what another thread was starting, which it does not have. */
+static void
+a_fork_during_the_start(const char *file, char *silent)
+{
+  pthread_t thread;
+  int status;
+  REQUIRE(pthread_create(&thread, NULL, start_in_thread, silent) == 0);
+  while (count_threads() < 3) {
+    usleep(1000);
+  }
+  CHECK_INT(TSSslSessionFarmStart(file), TS_ERROR);
+  pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    CHECK_INT(TSSslSessionFarmStart(file), TS_SUCCESS);
+    CHECK_INT(TSSslSessionFarmStart(file), TS_ERROR);
+    _exit(check_result());
+  }
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK_INT(status, 0);
+  /* The parent is still starting. */
+  CHECK_INT(TSSslSessionFarmStart(file), TS_ERROR);
 }
 
 /* A full handshake, which is heard of; until its session is published. */
@@ -276,10 +308,20 @@ the_stderr(void)
 int
 main(int argc, char *argv[])
 {
-  REQUIRE(argc == 3);
+  REQUIRE(argc == 4);
   before_the_start(argv[2]);
   the_stderr();
   starts_that_fail(argv[1]);
+  /* In a process that does nothing else. */
+  pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    a_fork_during_the_start(argv[1], argv[3]);
+    _exit(check_result());
+  }
+  int status;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK_INT(status, 0);
   /* What has failed does not stand in the way of what is right. */
   REQUIRE(TSSslSessionFarmStart(argv[1]) == TS_SUCCESS);
   CHECK_INT(TSSslSessionFarmStart(argv[1]), TS_ERROR);
