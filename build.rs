@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tssession_common::generate::{
-    declarations, link, man, version, version_macro, with_c_linkage, write_all,
+    declarations, link, look_for_ats, man, openssl, soname, version, version_macro, with_c_linkage,
+    write_all,
 };
 
 /// Rises when a caller built against an older version cannot use a newer one.
@@ -44,9 +45,17 @@ fn main() {
     println!("cargo::rerun-if-changed=src/ffi");
     println!("cargo::rerun-if-changed=common/src/code.rs");
     println!("cargo::rerun-if-changed=docs");
-    let soname = format!("libtssession.so.{SOVERSION}");
+    let soname = soname("libtssession", SOVERSION);
     link(&soname);
-    println!("cargo::rustc-env=TSSESSION_OPENSSL={}", openssl());
+    println!("cargo::rustc-env=TSSESSION_SONAME={soname}");
+    let [major, minor, patch] = openssl();
+    println!("cargo::rustc-env=TSSESSION_OPENSSL={major}.{minor}.{patch}");
+    println!("cargo::rustc-check-cfg=cfg(has_time_ex)");
+    if (major, minor) >= (3, 4) {
+        println!("cargo::rustc-cfg=has_time_ex");
+    }
+
+    look_for_ats();
 
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
@@ -65,7 +74,7 @@ fn main() {
             template: &read("build/tssession.3.in"),
             counters: &read("docs/counters.md"),
             settings: &read("docs/settings.md"),
-            soname: &soname,
+            soname: &format!("libtssession.so.{SOVERSION}"),
         },
         &read("build/examples.c"),
         &version(),
@@ -185,14 +194,6 @@ fn host(root: &Path) -> String {
 #endif /* TSSESSION_SSL_SESSION_CACHE_H */
 "#
     )
-}
-
-/// The version of OpenSSL that the library is built with.
-fn openssl() -> String {
-    let number = env::var("DEP_OPENSSL_VERSION_NUMBER").expect("openssl-sys tells it");
-    let number = u32::from_str_radix(&number, 16).expect("it is in hex");
-    let [major, minor, patch] = [number >> 28, number >> 20 & 0xff, number >> 4 & 0xff];
-    format!("{major}.{minor}.{patch}")
 }
 
 fn without_comments(text: &str) -> String {

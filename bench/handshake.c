@@ -128,9 +128,11 @@ give_certificate(SSL_CTX *ctx, enum certificate which)
   ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
   X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
   X509_gmtime_adj(X509_getm_notAfter(certificate), 24 * 3600);
-  X509_NAME *name = X509_get_subject_name(certificate);
+  X509_NAME *name = X509_NAME_new();
   X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1, 0);
+  X509_set_subject_name(certificate, name);
   X509_set_issuer_name(certificate, name);
+  X509_NAME_free(name);
   X509_set_pubkey(certificate, key);
   REQUIRE(X509_sign(certificate, key, EVP_sha256()) > 0);
   REQUIRE(SSL_CTX_use_certificate(ctx, certificate) == 1);
@@ -156,7 +158,7 @@ static void
 attach(SSL_CTX *ctx)
 {
   TSReturnCode (*function)(TSSslContext);
-  void *library = dlopen("libtssession.so.0", RTLD_NOW);
+  void *library = dlopen("libtssession.so", RTLD_NOW);
   if (library == NULL) {
     fprintf(stderr, "%s\n", dlerror());
   }

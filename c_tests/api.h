@@ -53,7 +53,7 @@ static inline void
 api_open(void)
 {
   void *found;
-  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_LOCAL);
+  void *library = dlopen("libtssession.so", RTLD_NOW | RTLD_LOCAL);
   if (library == NULL) {
     fprintf(stderr, "%s\n", dlerror());
   }

@@ -43,7 +43,7 @@ static void
 load(void)
 {
   api_open();
-  load_file("libtssession.so.0");
+  load_file("libtssession.so");
 }
 
 /* A line of plugin.config: the words end with NULL. */
@@ -448,7 +448,7 @@ static void
 panics(const char *path)
 {
   load();
-  void *found = dlsym(dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD), "tssession_panic_at");
+  void *found = dlsym(dlopen("libtssession.so", RTLD_NOW | RTLD_NOLOAD), "tssession_panic_at");
   REQUIRE(found != NULL);
   memcpy(&panic_at, &found, sizeof(found));
   report = fopen(path, "a");

@@ -18,7 +18,7 @@
 static void
 close_library(void)
 {
-  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD);
+  void *library = dlopen("libtssession.so", RTLD_NOW | RTLD_NOLOAD);
   REQUIRE(library != NULL);
   /* This handle, and the one of api_open. */
   CHECK_INT(dlclose(library), 0);
@@ -96,7 +96,7 @@ check_threads(void)
   for (int i = check_scaled(200); i > 0; i--) {
     long before = atomic_load(&rounds);
     close_library();
-    void *found = dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD);
+    void *found = dlopen("libtssession.so", RTLD_NOW | RTLD_NOLOAD);
     REQUIRE(found != NULL);
     void *get = dlsym(found, "TSSslSessionGet");
     CHECK(memcmp(&get, &TSSslSessionGet, sizeof(get)) == 0);
@@ -107,7 +107,7 @@ check_threads(void)
     }
     REQUIRE(pthread_create(&other, NULL, use_once, NULL) == 0);
     REQUIRE(pthread_join(other, NULL) == 0);
-    REQUIRE(dlopen("libtssession.so.0", RTLD_NOW | RTLD_LOCAL) != NULL);
+    REQUIRE(dlopen("libtssession.so", RTLD_NOW | RTLD_LOCAL) != NULL);
   }
   atomic_store(&is_over, 1);
   for (size_t i = 0; i < THREADS; i++) {
@@ -144,7 +144,7 @@ check_context(void)
   REQUIRE(pthread_create(&thread, NULL, attach_and_close, server) == 0);
   REQUIRE(pthread_join(thread, NULL) == 0);
   /* Only now that the thread has gone, it could go too. */
-  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD);
+  void *library = dlopen("libtssession.so", RTLD_NOW | RTLD_NOLOAD);
   REQUIRE(library != NULL);
   CHECK_INT(dlclose(library), 0);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &resume), 0);

@@ -30,6 +30,13 @@
 
 #include <ts/ssl_session_cache.h>
 
+/* Each OpenSSL has a library of its own. */
+#if OPENSSL_VERSION_MAJOR == 3
+#define LIBRARY "libtssession.so.0"
+#else
+#define LIBRARY "libtssession.so.0-openssl4"
+#endif
+
 static void
 fail(const char *what)
 {
@@ -71,9 +78,11 @@ use_new_certificate(SSL_CTX *ctx)
   ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
   X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
   X509_gmtime_adj(X509_getm_notAfter(certificate), 24 * 3600);
-  X509_NAME *name = X509_get_subject_name(certificate);
+  X509_NAME *name = X509_NAME_new();
   X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1, 0);
+  X509_set_subject_name(certificate, name);
   X509_set_issuer_name(certificate, name);
+  X509_NAME_free(name);
   X509_set_pubkey(certificate, key);
   if (X509_sign(certificate, key, EVP_sha256()) == 0 || SSL_CTX_use_certificate(ctx, certificate) != 1 ||
       SSL_CTX_use_PrivateKey(ctx, key) != 1) {
@@ -185,7 +194,7 @@ main(int argc, char **argv)
   setvbuf(stdout, NULL, _IOLBF, 0);
   signal(SIGPIPE, SIG_IGN);
 
-  void *library = load("libtssession.so.0");
+  void *library = load(LIBRARY);
   find(library, "TSSslSessionCacheAttach", &attach);
   find(library, "TSSslSessionCacheStatGet", &stat);
   void *plugin = load(argv[1]);

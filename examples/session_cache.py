@@ -11,6 +11,7 @@ SPDX-License-Identifier: Apache-2.0
 
 import base64
 import ctypes
+import ssl
 import sys
 
 
@@ -18,7 +19,9 @@ class SessionID(ctypes.Structure):
     _fields_ = [("len", ctypes.c_size_t), ("bytes", ctypes.c_char * 32)]
 
 
-cache = ctypes.CDLL("libtssession.so.0")
+# The library for the OpenSSL that this Python has.
+openssl = {3: "", 4: "-openssl4"}[ssl.OPENSSL_VERSION_INFO[0]]
+cache = ctypes.CDLL("libtssession.so.0" + openssl)
 der = base64.b64decode(open(sys.argv[1]).read().split("-----")[2])
 key = ctypes.byref(SessionID(6, b"python"))
 size, entries = ctypes.c_int(0), ctypes.c_int64()

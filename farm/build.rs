@@ -9,7 +9,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use tssession_common::generate::{
-    declarations, link, man, version, version_macro, with_c_linkage, write_all,
+    declarations, link, look_for_ats, man, soname, version, version_macro, with_c_linkage,
+    write_all,
 };
 
 /// As in the library's own build.rs. mk/install.mk reads it here.
@@ -24,8 +25,14 @@ fn main() {
     println!("cargo::rerun-if-changed=cbindgen.toml");
     println!("cargo::rerun-if-changed=src/ffi.rs");
     println!("cargo::rerun-if-changed=../include/ts/ssl_session_cache.h");
-    let soname = format!("libtssession_farm.so.{SOVERSION}");
-    link(&soname);
+    link(&soname("libtssession_farm", SOVERSION));
+    // What the farm opens.
+    println!(
+        "cargo::rustc-env=TSSESSION_SONAME={}",
+        soname("libtssession", SOVERSION)
+    );
+
+    look_for_ats();
 
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
@@ -39,7 +46,7 @@ fn main() {
             template: &read("../build/tssession_farm.3.in"),
             counters: "",
             settings: "",
-            soname: &soname,
+            soname: &format!("libtssession_farm.so.{SOVERSION}"),
         },
         &read("../build/examples.c"),
         &version(),

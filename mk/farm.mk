@@ -6,16 +6,16 @@ farm = target/farm
 
 $(farm)/lib/libtssession_farm.so: $(release)/libtssession_farm.so $(lib)/libtssession.so
 	mkdir -p $(farm)/lib
-	ln -sf $(abspath $(release)/libtssession.so) $(farm)/lib/libtssession.so.0
-	ln -sf $(abspath $<) $(farm)/lib/libtssession_farm.so.0
-	ln -sf libtssession_farm.so.0 $@
+	ln -sf $(abspath $(release)/libtssession.so) $(farm)/lib/libtssession.so.$(SOVERSION)
+	ln -sf $(abspath $<) $(farm)/lib/libtssession_farm.so.$(FARM_SOVERSION)
+	ln -sf libtssession_farm.so.$(FARM_SOVERSION) $@
 
 # -rdynamic: programs that measure define functions that the farm finds before the host's.
 $(farm)/%: farm/lab/%.c farm/lab/lab.h c_tests/tls.c c_tests/tls.h c_tests/check.h $(farm)/lib/libtssession_farm.so | deps-farm
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -Ic_tests -rdynamic -o $@ $< c_tests/tls.c -L$(farm)/lib -ltssession_farm \
 	  -L$(lib) -ltssession -lssl -lcrypto -ldl -lm -pthread
 
-$(farm)/clock.so: farm/lab/clock.c
+$(farm)/clock.so: farm/lab/clock.c c_tests/clock_calls.h
 	mkdir -p $(farm)
 	$(CC) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
 

@@ -11,9 +11,11 @@ MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
-soversion_in = $(shell sed -n 's/^const SOVERSION: &str = "\(.*\)";$$/\1/p' $(1))
-SOVERSION := $(call soversion_in,build.rs)
-FARM_SOVERSION := $(call soversion_in,farm/build.rs)
+# As the build scripts do: libraries of OpenSSL 4 stand beside those of OpenSSL 3.
+openssl = $(filter-out -openssl3,$(shell pkg-config --modversion libssl | sed 's/^\([0-9]*\).*/-openssl\1/'))
+soversion_in = $(shell sed -n 's/^const SOVERSION: &str = "\(.*\)";$$/\1/p' $(1))$(openssl)
+SOVERSION = $(call soversion_in,build.rs)
+FARM_SOVERSION = $(call soversion_in,farm/build.rs)
 so = libtssession.so
 farm_so = libtssession_farm.so
 
@@ -44,11 +46,11 @@ all_are_built = $(foreach file,$(libraries),$(if $(wildcard $(file)),,$(error $(
 
 # $(call install_library,FILE,SOVERSION): installs it under the names that loader and linker look for.
 define install_library
-install -m 755 $(release)/$(1) $(DESTDIR)$(LIBDIR)/$(1).$(VERSION)
-ln -sf $(1).$(VERSION) $(DESTDIR)$(LIBDIR)/$(1).$(2)
+install -m 755 $(release)/$(1) $(DESTDIR)$(LIBDIR)/$(1).$(VERSION)$(openssl)
+ln -sf $(1).$(VERSION)$(openssl) $(DESTDIR)$(LIBDIR)/$(1).$(2)
 ln -sf $(1).$(2) $(DESTDIR)$(LIBDIR)/$(1)
 endef
-installed_library = $(addprefix $(DESTDIR)$(LIBDIR)/,$(1) $(1).$(2) $(1).$(VERSION))
+installed_library = $(addprefix $(DESTDIR)$(LIBDIR)/,$(1) $(1).$(2) $(1).$(VERSION)$(openssl))
 
 install: $(if $(built_by_another),,$(libraries))  ## install into PREFIX, /usr/local
 	$(absolute)$(all_are_built)install -d -m 755 \

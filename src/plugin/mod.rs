@@ -209,11 +209,11 @@ fn folder(
 
 /// Whether plugins that are linked with the library have got another copy of it.
 fn is_second_copy() -> bool {
-    const SONAME: &CStr = c"libtssession.so.0";
+    const SONAME: &str = concat!(env!("TSSESSION_SONAME"), "\0");
     // SAFETY: finds what is loaded already; the handle is not given back, as the library is
     // never unloaded. What has this name is a function, of which only the address is used.
     let other: Option<*const c_void> = unsafe {
-        let library = libc::dlopen(SONAME.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
+        let library = libc::dlopen(SONAME.as_ptr().cast(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
         if library.is_null() {
             libc::dlerror();
             return false;

@@ -52,7 +52,9 @@ pub fn library_dir() -> &'static Path {
         for library in [&TSSESSION, &FARM] {
             let name = library.path.file_name().unwrap().to_str().unwrap();
             symlink(&library.path, dir.join(name)).unwrap();
-            symlink(&library.path, dir.join(format!("{name}.0"))).unwrap();
+            for soname in ["0", "0-openssl4"] {
+                symlink(&library.path, dir.join(format!("{name}.{soname}"))).unwrap();
+            }
         }
         dir
     });
@@ -87,11 +89,16 @@ impl Library {
         stdout(Command::new("readelf").arg("--dynamic").arg(&self.path))
     }
 
-    /// The name that the loader looks for.
+    /// The name that the loader looks for, without the OpenSSL that is named at its end.
     fn soname(&self) -> String {
         let dynamic = self.dynamic_section();
         let (_, rest) = dynamic.split_once("Library soname: [").unwrap();
-        rest.split_once(']').unwrap().0.to_owned()
+        let openssl = match openssl::version::number() >> 28 {
+            3 => String::new(),
+            major => format!("-openssl{major}"),
+        };
+        let name = rest.split_once(']').unwrap().0;
+        name.strip_suffix(&openssl).unwrap().to_owned()
     }
 
     /// The names that the loader finds in it.

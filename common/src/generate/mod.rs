@@ -10,6 +10,39 @@ use std::path::Path;
 
 use cbindgen::{Builder, Config};
 
+/// The version of the OpenSSL that a library is built with: major, minor and patch.
+pub fn openssl() -> [u32; 3] {
+    let number = env::var("DEP_OPENSSL_VERSION_NUMBER").expect("openssl-sys tells it");
+    let number = u32::from_str_radix(&number, 16).expect("it is in hex");
+    [number >> 28, number >> 20 & 0xff, number >> 4 & 0xff]
+}
+
+/// The name that the loader looks for. Those of two OpenSSLs differ, so that a library which hands
+/// out objects of the one is never loaded for the other. mk/install.mk makes the same.
+pub fn soname(library: &str, version: &str) -> String {
+    match openssl()[0] {
+        3 => format!("{library}.so.{version}"),
+        major => format!("{library}.so.{version}-openssl{major}"),
+    }
+}
+
+/// Sets `has_ats` where ATS 9's own headers are, which some tests compile beside ours. Not every
+/// system has them: there these tests are ignored.
+pub fn look_for_ats() {
+    let headers = Path::new("/usr/include/ts");
+    println!("cargo::rustc-check-cfg=cfg(has_ats)");
+    // A file that is missing would count as changed each time.
+    let watched = if headers.exists() {
+        headers
+    } else {
+        Path::new("/usr/include")
+    };
+    println!("cargo::rerun-if-changed={}", watched.display());
+    if headers.join("apidefs.h").exists() {
+        println!("cargo::rustc-cfg=has_ats");
+    }
+}
+
 /// How a library is linked.
 pub fn link(soname: &str) {
     // dlclose must not unmap functions that an SSL_CTX, a thread's end or the end of the

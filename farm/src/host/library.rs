@@ -21,11 +21,12 @@ impl Library {
             let handle = libc::RTLD_DEFAULT;
             return Ok(Self { handle });
         }
-        const FILE: &CStr = c"libtssession.so.0";
+        const FILE: &str = concat!(env!("TSSESSION_SONAME"), "\0");
         // It may be loaded with its names hidden. The loader then knows it by its SONAME and opens
         // no second copy, which would be a second cache.
         // SAFETY: the name is a C string; what the library does when it is loaded is sound.
-        let handle = unsafe { libc::dlopen(FILE.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        let handle =
+            unsafe { libc::dlopen(FILE.as_ptr().cast(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if handle.is_null() {
             // SAFETY: this thread's last message is a C string until the next call.
             let error = unsafe { CStr::from_ptr(libc::dlerror()) };
