@@ -371,21 +371,34 @@ check_single_use(void)
   CHECK_INT(tls_visit(server, older, of_older, TLS_CLEAN, NULL), 0);
   CHECK_INT(SSL_CTX_sess_number(server), 0);
   REQUIRE(SSL_CTX_set_min_proto_version(server, TLS1_3_VERSION) == 1);
+  /* Who knows its ID has not ended it by that. */
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
   SSL_SESSION_free(session);
   SSL_SESSION_free(of_older);
   SSL_CTX_free(older);
 
-  /* OpenSSL asks the context that the connection began with. */
+  /* OpenSSL asks the context that the connection began with, which is one of several. */
+  SSL_CTX *gone     = tls_server(TLS1_3_VERSION);
+  SSL_CTX *detached = tls_server(TLS1_3_VERSION);
+  attached(gone);
+  attached(detached);
+  SSL_CTX_free(gone);
+  CHECK_INT(TSSslSessionCacheDetach((TSSslContext)detached), TS_SUCCESS);
   switch_to = tls_server(TLS1_3_VERSION);
   SSL_CTX_set_max_early_data(switch_to, 1000);
   attached(switch_to);
   SSL_CTX_set_client_hello_cb(server, switch_context, NULL);
+  memset(&seen, 0, sizeof(seen));
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, &next), 1);
+  CHECK_INT(seen.removes, 1);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
+  CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 1);
   CHECK_INT(SSL_CTX_sess_number(server), 0);
   CHECK_INT(SSL_CTX_sess_number(switch_to), 0);
+  CHECK_INT(SSL_CTX_sess_number(detached), 0);
   SSL_CTX_free(switch_to);
+  SSL_CTX_free(detached);
   single_use = 0;
   SSL_SESSION_free(session);
   tls_free(server, client, next);

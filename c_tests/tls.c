@@ -32,9 +32,11 @@ new_certificate(EVP_PKEY *key, size_t padding, long seconds)
   ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
   X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
   X509_gmtime_adj(X509_getm_notAfter(certificate), seconds);
-  X509_NAME *name = X509_get_subject_name(certificate);
+  X509_NAME *name = X509_NAME_new();
   X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1, 0);
+  X509_set_subject_name(certificate, name);
   X509_set_issuer_name(certificate, name);
+  X509_NAME_free(name);
   X509_set_pubkey(certificate, key);
   if (padding > 0) {
     ASN1_OCTET_STRING *text = ASN1_OCTET_STRING_new();

@@ -12,6 +12,13 @@
 
 #include <openssl/ssl.h>
 
+/* SSL_SESSION_set_time is deprecated from OpenSSL 3.4 on. */
+#if OPENSSL_VERSION_NUMBER >= 0x30400000L
+#define tls_set_time SSL_SESSION_set_time_ex
+#else
+#define tls_set_time SSL_SESSION_set_time
+#endif
+
 /* How a connection ends. */
 enum tls_ending {
   TLS_CLEAN,   /* close_notify both ways */

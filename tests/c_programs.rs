@@ -51,7 +51,7 @@ programs! {
     types get get_buffer insert insert_buffer remove ticket_keys key_file ownership hostile cache environment
     config_load stats_text log_function
     handshake hang_up removal lineage session_data no_memory precise_clocks clock reentry threads fork
-    linearizability fork_keys load
+    linearizability fork_keys load newer
 }
 
 /// It defines the library's names itself, so it cannot be linked.

@@ -3,8 +3,8 @@
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 
 use openssl_sys::{
-    ASN1_TIME, BIO, CRYPTO_EX_DATA, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CIPHER,
-    SSL_CTX, SSL_METHOD, SSL_SESSION, X509, X509_STORE_CTX,
+    ASN1_TIME, BIO, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CIPHER, SSL_CTX, SSL_METHOD,
+    SSL_SESSION, X509, X509_STORE_CTX,
 };
 use tssession_common::boundary::Fallback;
 
@@ -29,6 +29,9 @@ pub const SSL_TICKET_SUCCESS_RENEW: c_int = 6;
 // From ssl3.h and dtls1.h: the first byte of every version of TLS, and of DTLS.
 pub const SSL3_VERSION_MAJOR: c_int = 0x03;
 pub const DTLS1_VERSION_MAJOR: c_int = 0xfe;
+
+// From quic.h, since 3.2.
+pub const OSSL_QUIC1_VERSION: c_int = 1;
 
 /// What becomes of a ticket: `SSL_TICKET_RETURN` in ssl.h.
 #[repr(transparent)]
@@ -80,8 +83,6 @@ unsafe extern "C" {
     pub fn ERR_pop_to_mark() -> c_int; // 0.9.8
     pub fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int; // 1.1.0
     pub fn CRYPTO_clear_free(ptr: *mut c_void, len: usize, file: *const c_char, line: c_int); // 1.1.0
-    pub fn CRYPTO_set_ex_data(data: *mut CRYPTO_EX_DATA, index: c_int, value: *mut c_void)
-    -> c_int; // 0.9
     pub fn OSSL_PARAM_construct_utf8_string(
         key: *const c_char,
         buf: *mut c_char,
@@ -98,7 +99,11 @@ unsafe extern "C" {
     pub fn SSL_state_string(ssl: *const SSL) -> *const c_char; // 0.9
     pub fn SSL_SESSION_set1_id(session: *mut SSL_SESSION, id: *const c_uchar, len: c_uint)
     -> c_int; // 1.1.0
-    pub fn SSL_SESSION_set_time(session: *mut SSL_SESSION, time: c_long) -> c_long; // 0.9, deprecated since 3.4
+    // 0.9, deprecated since 3.4, which has those with `_ex`. A `c_long` is a `time_t` of 64 bits.
+    #[cfg_attr(has_time_ex, link_name = "SSL_SESSION_get_time_ex")]
+    pub fn SSL_SESSION_get_time(session: *const SSL_SESSION) -> c_long;
+    #[cfg_attr(has_time_ex, link_name = "SSL_SESSION_set_time_ex")]
+    pub fn SSL_SESSION_set_time(session: *mut SSL_SESSION, time: c_long) -> c_long;
     pub fn SSL_SESSION_set_timeout(session: *mut SSL_SESSION, timeout: c_long) -> c_long; // 0.9
     pub fn SSL_SESSION_set1_master_key(
         session: *mut SSL_SESSION,
@@ -128,7 +133,8 @@ unsafe extern "C" {
     pub fn SSL_CTX_sess_get_get_cb(ctx: *mut SSL_CTX) -> Option<GetSession>; // 0.9.8
     pub fn SSL_CTX_sess_get_remove_cb(ctx: *mut SSL_CTX) -> Option<RemoveSession>; // 0.9.8
     pub fn SSL_CTX_get_ssl_method(ctx: *const SSL_CTX) -> *const SSL_METHOD; // 1.1.1
-    pub fn SSL_CTX_flush_sessions(ctx: *mut SSL_CTX, time: c_long); // 0.9, deprecated since 3.4
+    #[cfg_attr(has_time_ex, link_name = "SSL_CTX_flush_sessions_ex")]
+    pub fn SSL_CTX_flush_sessions(ctx: *mut SSL_CTX, time: c_long);
     pub fn SSL_CTX_get_timeout(ctx: *const SSL_CTX) -> c_long; // 0.9
     pub fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, timeout: c_long) -> c_long; // 0.9
     pub fn SSL_CTX_set_tlsext_ticket_key_evp_cb(

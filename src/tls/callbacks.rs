@@ -6,22 +6,24 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_uchar, c_uint};
 use std::{mem, ptr, slice};
 
-use foreign_types::ForeignTypeRef;
-use openssl::ssl::SslSessionRef;
+use foreign_types::{ForeignType, ForeignTypeRef};
+use openssl::ssl::{SslSession, SslSessionRef};
 use openssl_sys as ffi;
 use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
 
+use super::attached;
 use super::bindings::{
-    SSL_CTX_flush_sessions, SSL_SESSION_set_time, SSL_SESSION_set_timeout,
-    SSL_has_matching_session_id,
+    GetSession, RemoveSession, SSL_CTX_flush_sessions, SSL_CTX_sess_get_get_cb,
+    SSL_CTX_sess_get_remove_cb, SSL_SESSION_dup, SSL_SESSION_set_time, SSL_SESSION_set_timeout,
+    SSL_SESSION_set1_id, SSL_has_matching_session_id,
 };
-use super::connection::{first_context, is_looked_up_by_id, is_single_use, may_resume};
+use super::connection::{fits_version, is_looked_up_by_id, is_single_use, may_resume};
 use super::lineage::mark;
 use super::link::{client_hung_up, link};
 use super::version::leaves_failed_sessions_on_list;
 use super::visit::Visit;
 use super::{session, store};
-use crate::base::session_id::SessionId;
+use crate::base::session_id::{MAX_LEN, SessionId};
 use crate::instance::boundary::callback;
 use crate::report::counters::{Counter, Purpose};
 use crate::report::hooks::SessionEvent;
@@ -75,7 +77,10 @@ pub unsafe extern "C" fn get_session(
             session::free(session);
             ptr::null_mut()
         };
-        if session.id() != id.as_bytes() || !may_resume(ssl, &session) {
+        if session.id() != id.as_bytes()
+            || !fits_version(ssl, &session)
+            || !may_resume(ssl, &session)
+        {
             return refuse(session);
         }
         let mut offer = None;
@@ -84,7 +89,7 @@ pub unsafe extern "C" fn get_session(
             if !store::take_own(instance, &id, &session) {
                 return refuse(session);
             }
-            offer = Offer::make(ssl, &id, &session);
+            offer = Offer::make(ssl, &session);
             if offer.is_none() {
                 instance.hooks.fire(SessionEvent::Remove, &id);
                 return refuse(session);
@@ -105,8 +110,8 @@ pub unsafe extern "C" fn get_session(
 }
 
 thread_local! {
-    /// Whether this thread is making an [`Offer`]: OpenSSL may remove other sessions from the
-    /// context's own cache then, while it holds a lock of the context.
+    /// Whether this thread makes an [`Offer`] or takes it back: what OpenSSL removes from a
+    /// context's own cache then, it removes while a lock is held, and it is in no other.
     static OFFERS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -124,11 +129,42 @@ impl Offer {
     ///
     /// # Safety
     /// `ssl` is a live connection, and the session lives longer than the result.
-    unsafe fn make(ssl: *const SSL, id: &SessionId, session: &SslSessionRef) -> Option<Self> {
+    unsafe fn make(ssl: *const SSL, session: &SslSessionRef) -> Option<Self> {
         let _visit = Visit::begin()?;
-        // SAFETY: the caller vouches for `ssl`, which keeps its contexts alive.
+        // SAFETY: the caller vouches for `ssl`; the contexts that are asked are alive.
         unsafe {
-            let (context, session) = (first_context(ssl), session.as_ptr());
+            let now = ffi::SSL_get_SSL_CTX(ssl);
+            let context = if is_ours(now) {
+                // Whatever has been in a cache and was taken out, OpenSSL does not resume.
+                let probe = probe(session)?;
+                attached::first_context(ssl, |context| {
+                    is_ours(context)
+                        && Self::to(context, &probe).is_some_and(|offer| offer.is_of(ssl, &probe))
+                })?
+            } else {
+                now
+            };
+            let offer = Self::to(context, session)?;
+            offer.is_of(ssl, session).then_some(offer)
+        }
+    }
+
+    /// Whether the connection began with its context.
+    ///
+    /// # Safety
+    /// `ssl` is a live connection.
+    unsafe fn is_of(&self, ssl: *const SSL, session: &SslSessionRef) -> bool {
+        let id = session.id();
+        // SAFETY: passed on to the caller.
+        unsafe { SSL_has_matching_session_id(ssl, id.as_ptr(), id.len() as c_uint) == 1 }
+    }
+
+    /// # Safety
+    /// The context is alive, and the session lives longer than the result.
+    unsafe fn to(context: *mut SSL_CTX, session: &SslSessionRef) -> Option<Self> {
+        let session = session.as_ptr();
+        // SAFETY: passed on to the caller.
+        unsafe {
             OFFERS.set(true);
             let is_added = ffi::SSL_CTX_add_session(context, session) == 1;
             if !is_added && leaves_failed_sessions_on_list() {
@@ -139,11 +175,39 @@ impl Offer {
                 SSL_CTX_flush_sessions(context, 1);
             }
             OFFERS.set(false);
-            let offer = is_added.then_some(Self { context, session })?;
-            let id = id.as_bytes();
-            let is_found = SSL_has_matching_session_id(ssl, id.as_ptr(), id.len() as c_uint) == 1;
-            is_found.then_some(offer)
+            is_added.then_some(Self { context, session })
         }
+    }
+}
+
+/// Whether nobody has put callbacks for sessions of his own in the place of these.
+///
+/// # Safety
+/// `ctx` is a live `SSL_CTX`.
+unsafe fn is_ours(ctx: *mut SSL_CTX) -> bool {
+    // SAFETY: the caller vouches for `ctx`; these only read.
+    let (get, remove) = unsafe {
+        (
+            SSL_CTX_sess_get_get_cb(ctx),
+            SSL_CTX_sess_get_remove_cb(ctx),
+        )
+    };
+    get.map(|f| f as usize) == Some(get_session as GetSession as usize)
+        && remove.map(|f| f as usize) == Some(remove_session as RemoveSession as usize)
+}
+
+/// A copy of a session that no client knows.
+fn probe(session: &SslSessionRef) -> Option<SslSession> {
+    let mut id = [0; MAX_LEN];
+    for (byte, of_session) in id.iter_mut().zip(session.id()) {
+        *byte = !of_session;
+    }
+    // SAFETY: the session is live; the copy, if there is one, is the caller's alone.
+    unsafe {
+        let copy = SSL_SESSION_dup(session.as_ptr());
+        let copy = (!copy.is_null()).then(|| SslSession::from_ptr(copy))?;
+        let len = session.id().len().min(id.len());
+        (SSL_SESSION_set1_id(copy.as_ptr(), id.as_ptr(), len as c_uint) == 1).then_some(copy)
     }
 }
 
@@ -152,15 +216,16 @@ impl Drop for Offer {
         let Some(_visit) = Visit::begin() else {
             return;
         };
+        OFFERS.set(true);
         // SAFETY: both are alive, as `make` demands.
         unsafe { ffi::SSL_CTX_remove_session(self.context, self.session) };
+        OFFERS.set(false);
     }
 }
 
 /// A session has expired or its connection has failed: it may not be resumed, unless
 /// all that happened is that the client has gone.
 pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SESSION) {
-    // What a context's own cache has is in no other.
     if OFFERS.get() {
         return;
     }

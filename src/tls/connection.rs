@@ -1,6 +1,4 @@
-//! What a connection is, which sessions it may resume, and which context it began with.
-
-use std::ffi::{c_int, c_long, c_void};
+//! What a connection is, and which sessions it may resume.
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSessionRef, SslVersion};
@@ -8,15 +6,11 @@ use openssl_sys as ffi;
 use openssl_sys::{SSL, SSL_CTX};
 
 use super::bindings::{
-    CRYPTO_EX_INDEX_SSL, CRYPTO_set_ex_data, SSL_OP_NO_ANTI_REPLAY, SSL_SESSION_get0_id_context,
-    SSL_get_options, SSL_get_verify_callback,
+    OSSL_QUIC1_VERSION, SSL_OP_NO_ANTI_REPLAY, SSL_SESSION_get0_id_context, SSL_get_options,
+    SSL_get_verify_callback,
 };
 use super::der::Peer;
-use super::ex_data::{forget_in_copy, new_index};
 use super::session::Encoded;
-use super::visit::Visit;
-use crate::base::once::{Once, try_make_once};
-use crate::instance::boundary::guard;
 
 /// Whether a client will come back with the session's ID, and not with a ticket that holds the
 /// session itself: in TLS 1.3 OpenSSL reports sessions of both kinds.
@@ -28,7 +22,7 @@ pub unsafe fn is_looked_up_by_id(ssl: *const SSL, session: &SslSessionRef) -> bo
     unsafe {
         ffi::SSL_is_server(ssl) == 1
             && (session.protocol_version() != SslVersion::TLS1_3
-                || SSL_get_options(ssl) & ffi::SSL_OP_NO_TICKET != 0
+                || options(ssl) & ffi::SSL_OP_NO_TICKET != 0
                 || is_single_use(ssl, session))
     }
 }
@@ -44,8 +38,35 @@ pub unsafe fn is_single_use(ssl: *const SSL, session: &SslSessionRef) -> bool {
     unsafe {
         session.protocol_version() == SslVersion::TLS1_3
             && ffi::SSL_get_max_early_data(ssl) > 0
-            && SSL_get_options(ssl) & SSL_OP_NO_ANTI_REPLAY == 0
+            && options(ssl) & SSL_OP_NO_ANTI_REPLAY == 0
     }
+}
+
+/// The options of a connection that is inside a callback: there OpenSSL holds the lock of a QUIC
+/// connection, and would wait for it again to tell them. It has them from its context.
+///
+/// # Safety
+/// `ssl` is a live connection.
+unsafe fn options(ssl: *const SSL) -> u64 {
+    // SAFETY: the caller vouches for `ssl`, which keeps its context alive.
+    unsafe {
+        match ffi::SSL_version(ssl) {
+            OSSL_QUIC1_VERSION => ffi::SSL_CTX_get_options(ffi::SSL_get_SSL_CTX(ssl)),
+            _ => SSL_get_options(ssl),
+        }
+    }
+}
+
+/// Whether a session may be of this connection's version. A client that knows the ID of a
+/// single-use session must not end it by asking for it with TLS 1.2. QUIC has a number of its own.
+///
+/// # Safety
+/// `ssl` is a live connection.
+pub unsafe fn fits_version(ssl: *const SSL, session: &SslSessionRef) -> bool {
+    // SAFETY: the caller vouches for `ssl`.
+    let version = unsafe { ffi::SSL_version(ssl) };
+    session.protocol_version() != SslVersion::TLS1_3
+        || !(ffi::TLS1_VERSION..=ffi::TLS1_2_VERSION).contains(&version)
 }
 
 /// Whether the rules for client certificates allow this connection to resume this
@@ -87,63 +108,4 @@ pub unsafe fn may_resume(ssl: *const SSL, session: &SslSessionRef) -> bool {
 pub unsafe fn context_of_new(ssl: *const SSL) -> *mut SSL_CTX {
     // SAFETY: passed on to the caller.
     unsafe { ffi::SSL_get_SSL_CTX(ssl) }
-}
-
-/// The context that a connection began with, whatever SNI made of it since: that is the one whose
-/// callbacks and session cache OpenSSL uses, and it does not tell. Where it was not noted (before
-/// that was asked for the first time, and from OpenSSL 3.2 on, where a new connection has no
-/// context yet) it is the one that the connection has now: the caller must make sure.
-///
-/// # Safety
-/// `ssl` is a live connection.
-pub unsafe fn first_context(ssl: *const SSL) -> *mut SSL_CTX {
-    // SAFETY: the caller vouches for `ssl`; what is stored under our index is null or a context
-    // that the connection keeps alive.
-    unsafe {
-        let noted = index().map(|index| ffi::SSL_get_ex_data(ssl, index).cast::<SSL_CTX>());
-        noted
-            .filter(|context| !context.is_null())
-            .unwrap_or_else(|| ffi::SSL_get_SSL_CTX(ssl))
-    }
-}
-
-/// Where a connection carries the context that it began with. Made when it is needed first:
-/// from then on every connection of the process pays for it.
-pub fn index() -> Option<c_int> {
-    static INDEX: Once<c_int> = Once::new();
-    let index = try_make_once(&INDEX, || {
-        // SAFETY: the function is of the type asked for and stays in memory.
-        unsafe {
-            new_index(
-                CRYPTO_EX_INDEX_SSL,
-                Some(note_context),
-                Some(forget_in_copy),
-                None,
-            )
-        }
-    });
-    index.copied()
-}
-
-/// Called by OpenSSL at the beginning of every connection.
-unsafe extern "C" fn note_context(
-    ssl: *mut c_void,
-    _none: *mut c_void,
-    data: *mut ffi::CRYPTO_EX_DATA,
-    index: c_int,
-    _long: c_long,
-    _arg: *mut c_void,
-) {
-    guard(|| {
-        let Some(visit) = Visit::begin() else {
-            return;
-        };
-        // SAFETY: OpenSSL passes the new connection and its data; the connection holds a
-        // reference to the context.
-        let noted =
-            unsafe { CRYPTO_set_ex_data(data, index, ffi::SSL_get_SSL_CTX(ssl.cast()).cast()) };
-        if noted == 1 {
-            visit.end_in_success();
-        }
-    });
 }

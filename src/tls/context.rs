@@ -19,7 +19,7 @@ use super::ex_data::new_index;
 use super::lineage::{MOST_SECONDS_TLS13, generate_ticket};
 use super::version::is_of_this_openssl;
 use super::visit::Visit;
-use super::{callbacks, connection, tickets};
+use super::{attached, callbacks, tickets};
 use crate::base::alloc::boxed;
 use crate::base::once::{Once, try_make_once};
 use crate::instance::Instance;
@@ -102,6 +102,11 @@ pub unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) -> Result<(), Attac
                 drop(Box::from_raw(attached));
                 return Err(AttachError("OpenSSL does not take context data"));
             }
+            if attached::add(ctx).is_err() {
+                ffi::SSL_CTX_set_ex_data(ctx, index, ptr::null_mut());
+                drop(Box::from_raw(attached));
+                return Err(AttachError("no memory"));
+            }
             instance.contexts.fetch_add(1, Ordering::Relaxed);
         }
         let attached = &mut *attached;
@@ -124,10 +129,6 @@ pub unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) -> Result<(), Attac
         }
         attached.serves_tickets = serves_tickets;
         drop(visit);
-        if ffi::SSL_CTX_get_max_early_data(ctx) > 0 {
-            // Now, so that the first connection can be resumed already.
-            connection::index();
-        }
     }
     Ok(())
 }
@@ -150,6 +151,7 @@ pub unsafe fn detach(ctx: *mut SSL_CTX) -> Result<(), AttachError> {
         if attached.is_null() {
             return Ok(());
         }
+        attached::remove(ctx);
         ffi::SSL_CTX_set_ex_data(ctx, index, ptr::null_mut());
         let mut attached = Box::from_raw(attached);
         attached.learn_from(Settings::of(ctx));
@@ -318,7 +320,7 @@ fn index() -> Option<c_int> {
 
 /// Called by OpenSSL at the end of every context.
 unsafe extern "C" fn free_attached(
-    _ctx: *mut c_void,
+    ctx: *mut c_void,
     attached: *mut c_void,
     _data: *mut ffi::CRYPTO_EX_DATA,
     _index: c_int,
@@ -327,6 +329,7 @@ unsafe extern "C" fn free_attached(
 ) {
     guard(|| {
         if !attached.is_null() {
+            attached::remove(ctx.cast());
             // SAFETY: what is stored under our index is a box from `attach`, and the
             // context is not used any more.
             drop(unsafe { Box::from_raw(attached.cast::<Attached>()) });

@@ -46,6 +46,22 @@ impl Peer {
     }
 }
 
+/// Whether a session says that it is over before it has begun. From OpenSSL 3.3 on, which counts
+/// nanoseconds, its decoder makes a long time of that.
+pub fn has_negative_timeout(der: &[u8]) -> bool {
+    let timeout = || {
+        let mut fields = Reader(Reader(der).content(tag::SEQUENCE)?);
+        while let Some(&field) = fields.0.first() {
+            let content = fields.content(field)?;
+            if field == tag::TIMEOUT {
+                return Reader(content).content(tag::INTEGER)?.first();
+            }
+        }
+        None
+    };
+    timeout().is_some_and(|first| *first >= 0x80)
+}
+
 /// The part of `all` before its tail `rest`.
 pub fn before<'a>(all: &'a [u8], rest: &[u8]) -> &'a [u8] {
     &all[..all.len() - rest.len()]

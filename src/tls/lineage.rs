@@ -15,7 +15,7 @@ use openssl_sys as ffi;
 use openssl_sys::SSL;
 
 use super::bindings::{
-    ASN1_TIME_diff, SSL_SESSION_get0_peer, SSL_SESSION_get0_ticket_appdata,
+    ASN1_TIME_diff, SSL_SESSION_get_time, SSL_SESSION_get0_peer, SSL_SESSION_get0_ticket_appdata,
     SSL_SESSION_set1_ticket_appdata, X509_get0_notAfter,
 };
 use super::visit::Visit;
@@ -63,7 +63,7 @@ impl Life {
         // SAFETY: a reference is to a live session.
         let (time, timeout) = unsafe {
             (
-                ffi::SSL_SESSION_get_time(session.as_ptr()),
+                SSL_SESSION_get_time(session.as_ptr()),
                 ffi::SSL_SESSION_get_timeout(session.as_ptr()),
             )
         };
@@ -135,7 +135,7 @@ pub fn mark(session: &SslSessionRef) {
     };
     // SAFETY: the session is live and this handshake's; OpenSSL copies the data.
     unsafe {
-        let time: c_long = ffi::SSL_SESSION_get_time(session.as_ptr());
+        let time: c_long = SSL_SESSION_get_time(session.as_ptr());
         let mut data = [0; 12];
         data[..4].copy_from_slice(&MARK);
         data[4..].copy_from_slice(&time.to_be_bytes());

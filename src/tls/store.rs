@@ -3,6 +3,7 @@
 use openssl::ssl::{SslSession, SslSessionRef};
 use zeroize::Zeroizing;
 
+use super::der::has_negative_timeout;
 use super::error::StoreError;
 use super::lineage::Life;
 use super::session::{self, Encoded};
@@ -24,29 +25,32 @@ pub fn store(
     id: &SessionId,
     session: &SslSessionRef,
 ) -> Result<(), StoreError> {
-    let der = Encoded::new(session).inspect_err(|error| error.count(&instance.stats))?;
-    insert(instance, id, session, der.as_bytes())
+    encode_and_insert(instance, id, session, false)
 }
 
 /// Stores the DER bytes of one session under an ID. OpenSSL also reads what is not quite DER
 /// (lengths written in another way): it is encoded again, so that only DER comes out.
 pub fn store_der(instance: &Instance, id: &SessionId, der: &[u8]) -> Result<(), StoreError> {
     let session = session::decode(der).inspect_err(|error| error.count(&instance.stats))?;
-    let result = store(instance, id, &session);
+    let result = encode_and_insert(instance, id, &session, has_negative_timeout(der));
     session::free(session);
     result
 }
 
-fn insert(
+fn encode_and_insert(
     instance: &Instance,
     id: &SessionId,
     session: &SslSessionRef,
-    der: &[u8],
+    is_over: bool,
 ) -> Result<(), StoreError> {
-    let life = Life::by_id(session, &instance.config);
+    let der = Encoded::new(session).inspect_err(|error| error.count(&instance.stats))?;
+    let mut life = Life::by_id(session, &instance.config);
+    if is_over {
+        life.seconds = 0;
+    }
     instance
         .sessions
-        .insert(id, der, life.head, life.seconds)
+        .insert(id, der.as_bytes(), life.head, life.seconds)
         .map_err(StoreError::NotStored)
 }
 
