@@ -212,11 +212,11 @@ main(void)
   TSSslSessionCacheClear();
   long long expired = api_stat(STAT_EXPIRED);
   SSL_SESSION_set_timeout(session, 100);
-  SSL_SESSION_set_time(session, (long)time(NULL) - 98);
+  tls_set_time(session, (long)time(NULL) - 98);
   for (unsigned long i = 0; i < 1000; i++) {
     CHECK_INT(insert(i), TS_SUCCESS);
   }
-  SSL_SESSION_set_time(session, (long)time(NULL));
+  tls_set_time(session, (long)time(NULL));
   sleep(3);
   for (unsigned long i = 1000; i < 3000; i++) {
     CHECK_INT(insert(i), TS_SUCCESS);
@@ -229,7 +229,7 @@ main(void)
   /* They go before any other does, wherever they stand. */
   TSSslSessionCacheClear();
   set_number(RECORD ".size", 100);
-  SSL_SESSION_set_time(session, (long)time(NULL));
+  tls_set_time(session, (long)time(NULL));
   for (unsigned long i = 0; i < 100; i++) {
     int short_lived = i >= 20;
     SSL_SESSION_set_timeout(session, short_lived ? 2 : 1000);
@@ -254,14 +254,14 @@ main(void)
   /* The configured timeout counts where it is shorter, also for what is cached. */
   CHECK(is_present(2999));
   set_number(RECORD ".timeout", 3);
-  SSL_SESSION_set_time(session, (long)time(NULL));
+  tls_set_time(session, (long)time(NULL));
   CHECK_INT(insert(5000), TS_SUCCESS);
   sleep(4);
   CHECK(!is_present(5000) && !is_present(2999));
   set_number(RECORD ".timeout", 0);
 
   /* Dated in the future: no longer than its timeout from now. */
-  SSL_SESSION_set_time(session, (long)time(NULL) + 1000000);
+  tls_set_time(session, (long)time(NULL) + 1000000);
   SSL_SESSION_set_timeout(session, 2);
   CHECK_INT(insert(6000), TS_SUCCESS);
   CHECK(is_present(6000));

@@ -171,13 +171,13 @@ check_precedence(void)
   CHECK_INT(load("records.config", "CONFIG " RECORD ".timeout INT 1\n"), TS_SUCCESS);
   TSSslSessionID id = api_numbered_id(1);
   SSL_SESSION *old  = SSL_SESSION_dup(session);
-  SSL_SESSION_set_time(old, (long)time(NULL) - 30);
+  tls_set_time(old, (long)time(NULL) - 30);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)old), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheConfigSet(RECORD ".timeout", "1"), TS_SUCCESS);
   SSL_SESSION *copy = (SSL_SESSION *)TSSslSessionGet(&id);
   CHECK(copy != NULL);
   SSL_SESSION_free(copy);
-  SSL_SESSION_set_time(old, (long)time(NULL) - 61);
+  tls_set_time(old, (long)time(NULL) - 61);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)old), TS_ERROR);
   SSL_SESSION_free(old);
 }

@@ -197,7 +197,7 @@ expiring_session(void)
 {
   SSL_SESSION *session = SSL_SESSION_dup(first);
   SSL_SESSION_set_timeout(session, 100);
-  SSL_SESSION_set_time(session, (long)time(NULL) - 98);
+  tls_set_time(session, (long)time(NULL) - 98);
   return name_session("the expiring session", session);
 }
 
@@ -206,7 +206,7 @@ expired_session(void)
 {
   SSL_SESSION *session = SSL_SESSION_dup(first);
   SSL_SESSION_set_timeout(session, 100);
-  SSL_SESSION_set_time(session, (long)time(NULL) - 1000);
+  tls_set_time(session, (long)time(NULL) - 1000);
   return name_session("the expired session", session);
 }
 

@@ -35,7 +35,7 @@ get_change_free(void *arg)
     SSL_SESSION *session = (SSL_SESSION *)TSSslSessionGet(&shared_id);
     REQUIRE(session != NULL);
     expect_der(session);
-    SSL_SESSION_set_time(session, i);
+    tls_set_time(session, i);
     SSL_SESSION_set_timeout(session, i);
     SSL_SESSION_set1_id(session, (const unsigned char *)"other", 5);
     SSL_SESSION_free(session);
@@ -166,7 +166,7 @@ main(void)
 
   TSSslSessionID expiring = api_numbered_id(3);
   SSL_SESSION_set_timeout(session, 100);
-  SSL_SESSION_set_time(session, (long)time(NULL) - 98);
+  tls_set_time(session, (long)time(NULL) - 98);
   CHECK_INT(TSSslSessionInsert(&expiring, (TSSslSession)session), TS_SUCCESS);
   SSL_SESSION *living = (SSL_SESSION *)TSSslSessionGet(&expiring);
   CHECK(living != NULL);

@@ -184,7 +184,7 @@ main(void)
 
   TSSslSessionID expiring = api_numbered_id(1002);
   SSL_SESSION_set_timeout(session, 100);
-  SSL_SESSION_set_time(session, (long)time(NULL) - 98);
+  tls_set_time(session, (long)time(NULL) - 98);
   CHECK_INT(TSSslSessionInsert(&expiring, (TSSslSession)session), TS_SUCCESS);
   int len = 0;
   CHECK(TSSslSessionGetBuffer(&expiring, NULL, &len) > 0);

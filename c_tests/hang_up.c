@@ -171,7 +171,8 @@ what_happened(SSL *ssl, int result)
   case SSL_ERROR_SYSCALL:
     return last_errno == ECONNRESET || last_errno == EPIPE ? SAW_RESET : SAW_OTHER;
   case SSL_ERROR_SSL: {
-    int reason = ERR_GET_REASON(ERR_peek_last_error());
+    /* The first is the cause, as for SSL_get_error: newer OpenSSLs queue a failing write after it. */
+    int reason = ERR_GET_REASON(ERR_peek_error());
     return reason == SSL_R_UNEXPECTED_EOF_WHILE_READING ? SAW_EOF
            : reason > SSL_AD_REASON_OFFSET              ? SAW_ALERT
                                                         : SAW_FAULT;
@@ -249,7 +250,9 @@ serve(struct pair *pair, SSL *ssl)
     if (saw != 0 && pair->quiet) {
       return saw;
     }
-    return saw | read_to_the_end(ssl);
+    int then = read_to_the_end(ssl);
+    /* From OpenSSL 4 on, a system error ends a connection for good. */
+    return OPENSSL_VERSION_MAJOR >= 4 && saw == SAW_RESET && then == SAW_FAULT ? saw : saw | then;
   default:
     break;
   }

@@ -135,10 +135,10 @@ main(void)
   /* Refused: already expired, by its own timeout or by the configured one. */
   SSL_SESSION *old = SSL_SESSION_dup(one);
   SSL_SESSION_set_timeout(old, 300);
-  SSL_SESSION_set_time(old, (long)time(NULL) - 301);
+  tls_set_time(old, (long)time(NULL) - 301);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)old), TS_ERROR);
   CHECK(holds(&id, other));
-  SSL_SESSION_set_time(old, (long)time(NULL) - 60);
+  tls_set_time(old, (long)time(NULL) - 60);
   set("proxy.config.ssl.session_cache.timeout", "60");
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)old), TS_ERROR);
   CHECK(holds(&id, other));

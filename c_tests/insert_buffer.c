@@ -94,7 +94,7 @@ main(void)
   CHECK_INT(TSSslSessionInsertBuffer(&invalid, (char *)der, len), TS_ERROR);
   CHECK_INT(TSSslSessionInsertBuffer(NULL, (char *)der, len), TS_ERROR);
   /* Expired. */
-  SSL_SESSION_set_time(session, (long)time(NULL) - 1000);
+  tls_set_time(session, (long)time(NULL) - 1000);
   SSL_SESSION_set_timeout(session, 999);
   int expired_len        = 0;
   unsigned char *expired = tls_der(session, &expired_len);

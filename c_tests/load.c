@@ -448,7 +448,7 @@ make_variants(void)
     make_variant(&variants[i], base, 10 + 800 * i * i);
   }
   make_variant(&too_large, base, MAX_SESSION_BYTES);
-  SSL_SESSION_set_time(base, 1);
+  tls_set_time(base, 1);
   make_variant(&too_old, base, 10);
   SSL_SESSION_set_timeout(base, 1);
   make_variant(&short_lived, base, 10);
@@ -548,7 +548,7 @@ static void
 store_for_a_second(unsigned *dice)
 {
   TSSslSessionID id = api_numbered_id(OTHER_IDS + next(dice) % FEW);
-  SSL_SESSION_set_time(short_lived.session, time(NULL));
+  tls_set_time(short_lived.session, time(NULL));
   inserted(TSSslSessionInsert(&id, (TSSslSession)short_lived.session, NULL));
 }
 

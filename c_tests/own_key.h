@@ -21,7 +21,7 @@ static int own_key_asked;
 static int
 own_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt)
 {
-  static unsigned char key[16] = "sixteen bytes...";
+  static unsigned char key[16] = {'a', ' ', 'k', 'e', 'y'};
   OSSL_PARAM params[]          = {OSSL_PARAM_construct_octet_string("key", key, sizeof(key)),
                                   OSSL_PARAM_construct_utf8_string("digest", (char[]){"SHA256"}, 0), OSSL_PARAM_construct_end()};
   (void)ssl;

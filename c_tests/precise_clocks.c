@@ -32,7 +32,7 @@ main(void)
   api_open();
   TSSslSessionID id    = api_numbered_id(1);
   SSL_SESSION *session = tls_session(0);
-  SSL_SESSION_set_time(session, (long)time(NULL));
+  tls_set_time(session, (long)time(NULL));
   SSL_SESSION_set_timeout(session, 2);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   int len = 0;

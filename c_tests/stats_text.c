@@ -149,7 +149,7 @@ check_causes(void)
   CHECK_INT(TSSslSessionInsert(&one, (TSSslSession)session), TS_SUCCESS);
   CHECK_INT(TSSslSessionGetBuffer(&two, NULL, &len), 0);
   CHECK_INT(TSSslSessionGetBuffer(&two, NULL, &len), 0);
-  SSL_SESSION_set_time(brief, (long)time(NULL));
+  tls_set_time(brief, (long)time(NULL));
   SSL_SESSION_set_timeout(brief, 1);
   CHECK_INT(TSSslSessionInsert(&two, (TSSslSession)brief), TS_SUCCESS);
   struct timespec nap = {.tv_sec = 1, .tv_nsec = 200000000};
@@ -163,7 +163,7 @@ check_causes(void)
   CHECK_INT(TSSslSessionInsert(&two, (TSSslSession)empty), TS_ERROR);
   CHECK_INT(TSSslSessionInsertBuffer(&two, "x", 1), TS_ERROR);
   CHECK_INT(TSSslSessionInsertBuffer(&bad, "x", 1), TS_ERROR);
-  SSL_SESSION_set_time(old, 1000);
+  tls_set_time(old, 1000);
   CHECK_INT(TSSslSessionInsert(&two, (TSSslSession)old), TS_ERROR);
   CHECK_INT(TSSslSessionInsert(&two, (TSSslSession)large), TS_ERROR);
   CHECK_INT(TSSslSessionCacheConfigSet("tssession.session_cache.max_bytes", "10"), TS_SUCCESS);

@@ -27,7 +27,7 @@ insert(unsigned long id_number, int number, long timeout)
   secret_bytes(number, secret);
   REQUIRE(SSL_SESSION_set1_master_key(session, secret, sizeof(secret)) == 1);
   OPENSSL_cleanse(secret, sizeof(secret));
-  SSL_SESSION_set_time(session, (long)time(NULL));
+  tls_set_time(session, (long)time(NULL));
   SSL_SESSION_set_timeout(session, timeout);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   SSL_SESSION_free(session);

@@ -11,7 +11,18 @@
 #ifndef MESSAGE_H
 #define MESSAGE_H
 
+#include <openssl/ssl.h>
+
 #include <ts/ts.h>
+
+/* Deprecated from OpenSSL 3.4 on. */
+#if OPENSSL_VERSION_NUMBER >= 0x30400000L
+#define SESSION_TIME SSL_SESSION_get_time_ex
+#define SET_SESSION_TIME SSL_SESSION_set_time_ex
+#else
+#define SESSION_TIME SSL_SESSION_get_time
+#define SET_SESSION_TIME SSL_SESSION_set_time
+#endif
 
 enum message_kind {
   /* Questions. */

@@ -91,7 +91,7 @@ take_session(const TSSslSessionID &id, const Secret &der)
     return MESSAGE_REFUSED;
   }
   /* Messages overtake each other: the newer session stays. */
-  if (ours && SSL_SESSION_get_time(ours.get()) > SSL_SESSION_get_time(theirs.get())) {
+  if (ours && SESSION_TIME(ours.get()) > SESSION_TIME(theirs.get())) {
     return MESSAGE_REFUSED;
   }
   /* Another server's session has no connection here. */

@@ -52,8 +52,7 @@ take_session(const TSSslSessionID *id, const char *bytes, int len)
   SSL_SESSION *ours          = (SSL_SESSION *)TSSslSessionGet(id);
 
   /* Messages overtake each other: the newer session stays. */
-  if (theirs != NULL && end == start + len &&
-      (ours == NULL || SSL_SESSION_get_time(ours) <= SSL_SESSION_get_time(theirs)) &&
+  if (theirs != NULL && end == start + len && (ours == NULL || SESSION_TIME(ours) <= SESSION_TIME(theirs)) &&
       TSSslSessionInsert(id, (TSSslSession)theirs) == TS_SUCCESS) {
     answer = MESSAGE_DONE;
   }

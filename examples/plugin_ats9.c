@@ -62,8 +62,7 @@ take_session(const TSSslSessionID *id, const char *bytes, int len)
 
   /* Messages overtake each other: the newer session stays. Another server's session has
      no connection here. */
-  if (theirs != NULL && end == start + len &&
-      (ours == NULL || SSL_SESSION_get_time(ours) <= SSL_SESSION_get_time(theirs)) &&
+  if (theirs != NULL && end == start + len && (ours == NULL || SESSION_TIME(ours) <= SESSION_TIME(theirs)) &&
       TSSslSessionInsert(id, (TSSslSession)theirs, NULL) == TS_SUCCESS) {
     answer = MESSAGE_DONE;
   }

@@ -176,9 +176,10 @@ main(int argc, char **argv)
   /* Three states of one session: an older one, and a newer, much larger one. */
   SSL_SESSION *session = read_session(argv[2]);
   struct der first     = encode(session);
-  SSL_SESSION_set_time(session, SSL_SESSION_get_time(session) - 1);
+  time_t made          = SESSION_TIME(session);
+  SET_SESSION_TIME(session, made - 1);
   struct der older = encode(session);
-  SSL_SESSION_set_time(session, SSL_SESSION_get_time(session) + 2);
+  SET_SESSION_TIME(session, made + 1);
   SSL_SESSION_set1_ticket_appdata(session, appdata, sizeof(appdata));
   struct der larger = encode(session);
   SSL_SESSION_free(session);

@@ -48,6 +48,7 @@ fn every_language_and_order() {
 
 /// `<ts/ts.h>` may be the one of ATS itself: then it comes first on the path.
 #[test]
+#[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
 fn beside_the_header_of_ats() {
     let check = "#ifndef TS_VERSION_MAJOR\n#error this is not the header of ATS\n#endif\n";
     for (compiler, std) in [("gcc", "gnu11"), ("g++", "c++17")] {

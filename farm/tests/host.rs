@@ -126,6 +126,7 @@ const AS_ATS_10: [&str; 4] = ["-std=c++20", "-DATS_10", "-x", "c++"];
 const AS_ATS_11: [&str; 5] = ["-std=c++20", "-DATS_10", "-DATS_11", "-x", "c++"];
 
 #[test]
+#[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
 fn ats_9() {
     alone("in_ats", &ats("ats9.so", "gcc", &AS_ATS_9), &[]);
 }
@@ -276,6 +277,7 @@ fn check_counters(host: &Host, server: &Library) {
 /// A server whose own cache is off, or that has none: sessions are libtssession's, and either
 /// may have the tickets.
 #[test]
+#[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
 fn ats_with_libtssession() {
     for server in [
         ats("ats9_off.so", "gcc", &AS_ATS_9),
@@ -320,6 +322,7 @@ fn in_ats_with_libtssession() {
 /// A server whose own cache is off, where there is no other: at least ticket keys are shared. It
 /// does not tell either when it is ready, so it is taken to be, each time.
 #[test]
+#[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
 fn ats_without_any_cache() {
     let flags = [AS_ATS_9[0], "-DNO_LIFECYCLE"];
     let server = ats("ats9_alone.so", "gcc", &flags);

@@ -125,7 +125,9 @@ impl Byte for u8 {
 
 impl Byte for MaybeUninit<u8> {
     fn copy(to: &mut [Self], from: &[u8]) {
-        to.write_copy_of_slice(from);
+        for (to, from) in to.iter_mut().zip(from) {
+            to.write(*from);
+        }
     }
 }
 
@@ -204,9 +206,19 @@ impl Entry {
     /// The DER bytes one by one. [`Entry::copy_der`] is faster.
     fn der(&self, blocks: &Blocks) -> impl Iterator<Item = u8> + Clone {
         let words = blocks.all(&self.run).flatten().map(load);
-        let bytes = |from, len| words.clone().skip(from).flat_map(u64::to_ne_bytes).take(len);
+        let bytes = |from, len| {
+            words
+                .clone()
+                .skip(from)
+                .flat_map(u64::to_ne_bytes)
+                .take(len)
+        };
         let before_id = usize::from(self.id_in_der);
-        let id_len = if before_id > 0 { session_id::MAX_LEN } else { 0 };
+        let id_len = if before_id > 0 {
+            session_id::MAX_LEN
+        } else {
+            0
+        };
         bytes(HEAD_WORDS, before_id)
             .chain(bytes(lifetime::WORDS, id_len))
             .chain(bytes(

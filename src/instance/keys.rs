@@ -149,11 +149,11 @@ impl TicketKeys {
             order,
         };
         drop(last);
-        let origin = format_args!("ticket keys in {}", path.display());
+        let path = path.display();
         if file::is_open_to_others(&metadata) {
-            log::warn!(target: "ssl_session_ticket", "{origin}: others than the owner may read or write the file");
+            log::warn!(target: "ssl_session_ticket", "ticket keys in {path}: others than the owner may read or write the file");
         }
-        summary.log(origin);
+        summary.log(format_args!("ticket keys in {path}"));
         Ok(())
     }
 

@@ -163,6 +163,10 @@ impl Sealer {
         time_ms: u64,
         plain: &[u8],
     ) -> Result<Vec<u8>, String> {
+        // Some OpenSSLs seal nothing, others refuse it.
+        if plain.is_empty() {
+            return Err("an empty message".to_owned());
+        }
         let len = HEADER_LEN + plain.len() + TAG_LEN;
         if len > SEALED_MAX {
             return Err(format!("a message of more than {SEALED_MAX} bytes"));
