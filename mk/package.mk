@@ -13,5 +13,5 @@ deb: deps-deb $(libraries)  ## build the packages into target/deb
 	rm -rf $(debhelper_files)
 	lintian --allow-root --fail-on error target/deb/*.deb
 
-deb-test: deps-deb-test deb  ## test the packages in a clean Debian
+deb-test: deps-root deb  ## test the packages in a clean Debian
 	packaging/deb-test.sh target/deb target/deb-test

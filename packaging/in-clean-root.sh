@@ -38,11 +38,14 @@ for library in tssession tssession_farm; do
   done
 done
 
-echo "deb-test: beside trafficserver-dev"
-quietly apt-get download trafficserver-dev
-# dpkg refuses two packages with one file.
-quietly dpkg --force-depends --unpack trafficserver-dev_*.deb
-[[ -e /usr/include/ts/ts.h ]] || wrong "there is no header of ATS to be beside of"
+if apt-get download trafficserver-dev >/dev/null 2>&1; then
+  echo "deb-test: beside trafficserver-dev"
+  # dpkg refuses two packages with one file.
+  quietly dpkg --force-depends --unpack trafficserver-dev_*.deb
+  [[ -e /usr/include/ts/ts.h ]] || wrong "there is no header of ATS to be beside of"
+else
+  echo "deb-test: left out: beside trafficserver-dev, which this Debian does not have"
+fi
 
 echo "deb-test: build the examples"
 read -ra cflags < <(pkg-config --cflags tssession)
@@ -53,7 +56,7 @@ cc "${warnings[@]}" "${cflags[@]}" -fPIC -shared -o plugin.so examples/plugin.c 
 read -ra cflags < <(pkg-config --cflags tssession-farm)
 read -ra libs < <(pkg-config --libs tssession-farm)
 cc "${warnings[@]}" "${cflags[@]}" -o farm_member examples/farm_member.c "${libs[@]}" -lssl -lcrypto
-quietly dpkg --purge trafficserver-dev
+[[ ! -e /usr/include/ts/ts.h ]] || quietly dpkg --purge trafficserver-dev
 
 echo "deb-test: run the member of a farm without libtssession-dev"
 quietly apt-get purge -y libtssession-dev

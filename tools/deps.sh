@@ -1,12 +1,13 @@
 #!/bin/sh
 # Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
-# linters (lint), the Debian packages (deb), their test (deb-test), fuzzing (fuzz), the search
+# linters (lint), the Debian packages (deb), clean Debians (root), fuzzing (fuzz), the search
 # for data races (races), the farm with a real Redis (farm) or what runs the real ATS (ats;
 # ats-valgrind, in valgrind; farm-ats, with the farm) need beyond Rust, a C compiler and make, or
 # says in one line what to install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
+cd "$(dirname "$0")/.."
 
 missing=
 need() { # PACKAGE CHECK...
@@ -15,8 +16,22 @@ need() { # PACKAGE CHECK...
   "$@" >/dev/null 2>&1 || missing="$missing $package"
 }
 
+# What some tests use that are ignored elsewhere: not every system has it.
+wanted=
+want() { # PACKAGE CHECK...
+  package=$1
+  shift
+  "$@" >/dev/null 2>&1 || wanted="$wanted $package"
+}
+
+# The lowest that builds this.
+lowest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+is_enough() {
+  [ -n "$1" ] && printf '%s\n%s\n' "$lowest" "$1" | sort -CV
+}
+need rust is_enough "$(cargo --version 2>/dev/null | cut -d' ' -f2)"
 need pkg-config command -v pkg-config
-# OpenSSL 3: its headers and libraries, and the client of the demo.
+# OpenSSL 3 or 4: its headers and libraries, and the client of the demo.
 need libssl-dev sh -c 'echo "#include <openssl/core.h>" | cc -E -xc -'
 need openssl command -v openssl
 case ${1:-demo} in
@@ -32,7 +47,7 @@ test)
   # What is not C and uses the library too.
   need python3 command -v python3
   # ATS's own headers, which ours are compiled beside.
-  need trafficserver-dev test -f /usr/include/ts/apidefs.h
+  want trafficserver-dev test -f /usr/include/ts/apidefs.h
   # What the farm's tests start.
   need redis-server command -v redis-server
   # What reads manual pages, and what finds the installed library.
@@ -52,7 +67,7 @@ deb)
   # With it, lintian reads the manual pages.
   need man-db command -v man
   ;;
-deb-test)
+root)
   need mmdebstrap command -v mmdebstrap
   ;;
 ats)
@@ -90,13 +105,69 @@ lint)
   ;;
 esac
 
-[ -n "$missing" ] || exit 0
+[ -n "$missing$wanted" ] || exit 0
+sudo=sudo
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-  echo "installing:$missing" >&2
+  sudo=
+  export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
-  # shellcheck disable=SC2086 # a list of words
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
-else
-  echo "please install first: sudo apt-get install$missing" >&2
+fi
+
+# The version that apt would install.
+candidate() {
+  apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9].*\)/\1/p'
+}
+
+commands=
+add() {
+  commands="${commands:+$commands && }$*"
+}
+
+# Debian's own where it is new enough, else its backports, else rustup.
+add_rust() {
+  # shellcheck source=/dev/null
+  suite=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME-}")
+  if is_enough "$(candidate cargo)"; then
+    packages="$packages cargo"
+  elif [ "$suite" = trixie ]; then
+    add "echo deb http://deb.debian.org/debian trixie-backports main |" \
+      "${sudo:+$sudo }tee /etc/apt/sources.list.d/backports.list"
+    add "${sudo:+$sudo }apt-get update -qq"
+    add "${sudo:+$sudo }apt-get install -y -qq --no-install-recommends -t trixie-backports cargo"
+  else
+    packages="$packages curl ca-certificates"
+    rustup="curl -sSf https://static.rust-lang.org/rustup/rustup-init.sh | sh -s -- -y -q --profile minimal"
+  fi
+}
+
+packages=
+rustup=
+for package in $missing; do
+  case $package in
+  rust) add_rust ;;
+  *)
+    if [ -z "$sudo" ] && [ -z "$(candidate "$package")" ]; then
+      echo "this system has no $package" >&2
+      exit 1
+    fi
+    packages="$packages $package"
+    ;;
+  esac
+done
+for package in $wanted; do
+  if [ -n "$(candidate "$package")" ]; then
+    packages="$packages $package"
+  else
+    echo "left out: this system has no $package; the tests that need it are ignored" >&2
+  fi
+done
+[ -z "$packages" ] || add "${sudo:+$sudo }apt-get install -y -qq --no-install-recommends$packages"
+[ -z "$rustup" ] || add "$rustup"
+[ -n "$commands" ] || exit 0
+
+if [ -n "$sudo" ]; then
+  echo "please install first: $commands" >&2
   exit 1
 fi
+echo "installing: $commands" >&2
+sh -c "$commands" >/dev/null

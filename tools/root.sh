@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# A clean Debian in a folder, made by mmdebstrap with this machine's settings of apt (where the
+# packages come from, through what) and its certificates.
+#
+#   root.sh make SUITE FOLDER PACKAGE...   makes it; FOLDER.tar keeps it for the next time
+#   root.sh run FOLDER [FROM:TO]... -- COMMAND...
+#                                          runs a command in it, which sees FROM of this machine as TO
+#
+# A SUITE is that of a release, or experimental: unstable with the OpenSSL of experimental.
+#
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+
+if [[ $(id -u) != 0 ]]; then
+  echo "root: only root can chroot" >&2
+  exit 1
+fi
+
+make_root() {
+  local suite=$1 root=$2 apt=$2.apt
+  shift 2
+  local mirror=http://deb.debian.org/debian
+  local sources=("deb $mirror $suite main")
+  case $suite in
+  testing) ;;
+  experimental) sources=("deb $mirror unstable main" "deb $mirror experimental main") ;;
+  *) sources+=("deb $mirror $suite-updates main" "deb $mirror-security $suite-security main") ;;
+  esac
+  if [[ ! -e $root.tar ]]; then
+    mkdir -p "$(dirname "$root")"
+    apt-config dump --format '%F "%v";%n' Acquire >"$apt"
+    local options=()
+    if [[ $suite = experimental ]]; then
+      printf '%s\n' 'Package: openssl libssl* openssl-provider-*' 'Pin: release a=experimental' 'Pin-Priority: 990' >"$root.pin"
+      options=(--setup-hook="mkdir -p \"\$1/etc/apt/preferences.d\"" --setup-hook="copy-in $root.pin /etc/apt/preferences.d"
+        --setup-hook="mv \"\$1/etc/apt/preferences.d/$(basename "$root").pin\" \"\$1/etc/apt/preferences.d/openssl.pref\"")
+    fi
+    mmdebstrap --quiet --format=tar --variant=apt --dpkgopt=force-unsafe-io --aptopt="$apt" "${options[@]}" \
+      --include="$(IFS=, && echo "$*")" "${suite/experimental/unstable}" "$root.tar.new" "${sources[@]}"
+    mv "$root.tar.new" "$root.tar"
+    rm -f "$apt" "$root.pin"
+  fi
+  rm -rf "$root"
+  mkdir -p "$root"
+  tar -C "$root" --exclude='./dev/*' -xf "$root.tar"
+  # What this machine trusts besides Debian's own.
+  if [[ -d $root/usr/local/share/ca-certificates ]]; then
+    find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} "$root/usr/local/share/ca-certificates" \;
+    run_in "$root" -- update-ca-certificates >/dev/null 2>&1
+  fi
+}
+
+run_in() {
+  # Mounts and processes in namespaces of their own: gone with the command, however it ends.
+  # shellcheck disable=SC2016 # expanded in there
+  unshare --mount --pid --fork bash -euc '
+    root=$1
+    shift
+    mount --rbind /dev "$root/dev"
+    mount -t proc proc "$root/proc"
+    cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+    while [[ $1 != -- ]]; do
+      mkdir -p "$root${1#*:}"
+      mount --bind "${1%%:*}" "$root${1#*:}"
+      shift
+    done
+    shift
+    exec chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
+      DEBIAN_FRONTEND=noninteractive "$@"' - "$@"
+}
+
+command=$1
+shift
+case $command in
+make) make_root "$@" ;;
+run) run_in "$@" ;;
+esac
