@@ -33,7 +33,7 @@ faults: deps-test  ## panic in the library, at every boundary to C
 	$(CARGO) test --locked --features inject-faults --target-dir target/faults --test faults
 
 loom:  ## try every interleaving of the small concurrent parts
-	RUSTFLAGS='--cfg loom' $(CARGO) test --locked --profile checked --lib --target-dir target/loom -- models::
+	RUSTFLAGS='--cfg loom' $(CARGO) test --locked --profile models --lib --target-dir target/loom -- models::
 
 # With builds of their own: see tools/sanitize.sh. Not what has an allocator of its own, or a
 # library that is preloaded.
