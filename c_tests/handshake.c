@@ -6,6 +6,8 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -304,6 +306,21 @@ switch_context(SSL *ssl, int *alert, void *arg)
   return SSL_CLIENT_HELLO_SUCCESS;
 }
 
+static atomic_int stop;
+
+/* Contexts come and go while others are looked for. */
+static void *
+come_and_go(void *arg)
+{
+  while (!atomic_load(&stop)) {
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    REQUIRE(ctx != NULL);
+    CHECK_INT(TSSslSessionCacheAttach((TSSslContext)ctx), TS_SUCCESS);
+    SSL_CTX_free(ctx);
+  }
+  return arg;
+}
+
 /* TLS 1.3 with early data: each session once, so that nobody can replay it. */
 static void
 check_single_use(void)
@@ -394,6 +411,15 @@ check_single_use(void)
   CHECK_INT(seen.removes, 1);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 1);
+  pthread_t thread;
+  REQUIRE(pthread_create(&thread, NULL, come_and_go, NULL) == 0);
+  for (int i = 0; i < 100; i++) {
+    SSL_SESSION_free(session);
+    CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+    CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  }
+  atomic_store(&stop, 1);
+  REQUIRE(pthread_join(thread, NULL) == 0);
   CHECK_INT(SSL_CTX_sess_number(server), 0);
   CHECK_INT(SSL_CTX_sess_number(switch_to), 0);
   CHECK_INT(SSL_CTX_sess_number(detached), 0);

@@ -9,9 +9,9 @@
 //! 3. In the child, either all locks of the instance are this thread's, which releases them, or
 //!    another instance takes its place, empty and without a lock that is held. That is made
 //!    before the fork: what other threads change during it, the child may see in any order.
-//! 4. What is not the instance's has no lock that outlives a thread in the child: the gate and the
-//!    one that makes things are set right there, and all else (hooks, keys, counters, the
-//!    logger, templates) is changed in one step. Two are left: that of a link
+//! 4. What is not the instance's has no lock that outlives a thread in the child: the gate, the
+//!    one that makes things and that of the list of contexts are set right there, and all else
+//!    (hooks, keys, counters, the logger, templates) is changed in one step. Two are left: that of a link
 //!    between a session and its connection, for which only the connection's own thread waits, and
 //!    the plugin's for attaching, in a server that does not go on serving in a child.
 //! 5. A thread that forks inside the library goes on in the child where it was: it is neither
@@ -30,7 +30,7 @@ use crate::instance::boundary::guard;
 use crate::instance::{self, Instance};
 use crate::report::log;
 use crate::tls::gate::{self, Closed};
-use crate::tls::versions;
+use crate::tls::{attached, versions};
 
 /// Longer than threads need that nothing holds up.
 const PATIENCE: Duration = Duration::from_millis(10);
@@ -123,6 +123,7 @@ extern "C" fn after_fork_in_child() {
                 None => {}
             }
             once::begin_anew_in_child();
+            attached::begin_anew_in_child();
             gate::open_in_child();
         }
     }

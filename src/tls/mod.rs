@@ -1,6 +1,6 @@
 //! OpenSSL: the only place that knows it.
 
-mod attached;
+pub mod attached;
 pub mod bindings;
 mod callbacks;
 mod connection;
