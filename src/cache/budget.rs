@@ -88,6 +88,7 @@ impl Budget {
 }
 
 /// Adds `n` to `used` if that stays within `max`.
+#[allow(deprecated)] // Its new name is younger than our lowest Rust.
 fn add_within(used: &AtomicUsize, n: usize, max: &AtomicUsize) -> bool {
     let added = used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
         used.checked_add(n)

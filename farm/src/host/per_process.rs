@@ -73,6 +73,7 @@ impl Turn {
     }
 
     /// Takes it until the result is dropped; `None`: another thread of this process has it.
+    #[allow(deprecated)] // Its new name is younger than our lowest Rust.
     pub fn take(&self) -> Option<Taken<'_>> {
         let process = u64::from(FORKS.load(Ordering::Relaxed)) + 1;
         let is_free = |holder| (holder != process).then_some(process);
