@@ -30,7 +30,6 @@ static struct {
   int (*ticket_key)(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, EVP_MAC_CTX *, int);
   SSL_CTX_generate_session_ticket_fn generate_ticket;
   SSL_CTX_decrypt_session_ticket_fn decrypted_ticket;
-  CRYPTO_EX_new *note_context;
   CRYPTO_EX_dup *forget_in_copy;
   CRYPTO_EX_free *free_attached;
   CRYPTO_EX_free *connection_ends;
@@ -79,7 +78,6 @@ CALLBACKS_CALL(SSL_TICKET_RETURN, decrypted_ticket,
 CALLBACKS_CALL(int, forget_in_copy,
                (CRYPTO_EX_DATA * to, const CRYPTO_EX_DATA *from, void **from_d, int index, long argl, void *argp), to,
                from, from_d, index, argl, argp)
-CALLBACKS_CALL_VOID(note_context, EX_PARAMETERS, parent, ptr, data, index, argl, argp)
 CALLBACKS_CALL_VOID(free_attached, EX_PARAMETERS, parent, ptr, data, index, argl, argp)
 CALLBACKS_CALL_VOID(connection_ends, EX_PARAMETERS, parent, ptr, data, index, argl, argp)
 CALLBACKS_CALL_VOID(session_ends, EX_PARAMETERS, parent, ptr, data, index, argl, argp)
@@ -130,10 +128,6 @@ CRYPTO_get_ex_new_index(int class_index, long argl, void *argp, CRYPTO_EX_new *n
   Dl_info caller;
   if (dladdr(__builtin_return_address(0), &caller) == 0 || strstr(caller.dli_fname, "libtssession") == NULL) {
     return real(class_index, argl, argp, new_func, dup_func, free_func);
-  }
-  if (new_func != NULL) {
-    callbacks.note_context = new_func;
-    new_func               = call_note_context;
   }
   if (dup_func != NULL) {
     callbacks.forget_in_copy = dup_func;

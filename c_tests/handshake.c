@@ -306,6 +306,50 @@ switch_context(SSL *ssl, int *alert, void *arg)
   return SSL_CLIENT_HELLO_SUCCESS;
 }
 
+static unsigned char shown_id[32];
+
+static int
+show_id(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *len, SSL_SESSION **session)
+{
+  static const unsigned char cipher[2] = {0x13, 0x01}, secret[32] = {1};
+  (void)md;
+  *session = SSL_SESSION_new();
+  REQUIRE(*session != NULL && SSL_SESSION_set1_master_key(*session, secret, sizeof(secret)) == 1 &&
+          SSL_SESSION_set_cipher(*session, SSL_CIPHER_find(ssl, cipher)) == 1 &&
+          SSL_SESSION_set_protocol_version(*session, TLS1_3_VERSION) == 1);
+  *id  = shown_id;
+  *len = sizeof(shown_id);
+  return 1;
+}
+
+/* Who has seen the ID of a TLS 1.2 session shows it as an identity in TLS 1.3, where OpenSSL wants to use
+   it once: the session stays its client's. */
+static void
+check_shown_ids(void)
+{
+  SSL_CTX *server      = tls_server(TLS1_2_VERSION);
+  SSL_CTX *client      = tls_client(TLS1_2_VERSION);
+  SSL_CTX *stranger    = tls_client(TLS1_3_VERSION);
+  SSL_SESSION *session = NULL;
+  unsigned int len;
+
+  REQUIRE(SSL_CTX_set_max_proto_version(server, TLS1_3_VERSION) == 1);
+  SSL_CTX_set_max_early_data(server, 1000);
+  SSL_CTX_set_options(client, SSL_OP_NO_TICKET);
+  attached(server);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
+  const unsigned char *id = SSL_SESSION_get_id(session, &len);
+  REQUIRE(len == sizeof(shown_id));
+  memcpy(shown_id, id, len);
+  SSL_CTX_set_psk_use_session_callback(stranger, show_id);
+  memset(&seen, 0, sizeof(seen));
+  CHECK_INT(tls_visit(server, stranger, NULL, TLS_CLEAN, NULL), 0);
+  CHECK_INT(seen.removes, 0);
+  CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
+  SSL_CTX_free(stranger);
+  tls_free(server, client, session);
+}
+
 static atomic_int stop;
 
 /* Contexts come and go while others are looked for. */
@@ -702,6 +746,7 @@ main(void)
   check_tls13_tickets();
   check_tls13_stateful();
   check_single_use();
+  check_shown_ids();
   for (int i = 0; i < 4; i++) {
     int version      = i & 1 ? TLS1_3_VERSION : TLS1_2_VERSION;
     uint64_t options = i & 2 ? SSL_OP_NO_TICKET : 0;

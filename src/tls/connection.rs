@@ -57,16 +57,18 @@ unsafe fn options(ssl: *const SSL) -> u64 {
     }
 }
 
-/// Whether a session may be of this connection's version. A client that knows the ID of a
-/// single-use session must not end it by asking for it with TLS 1.2. QUIC has a number of its own.
+/// Whether a session may be of this connection's version, as far as that is TLS 1.3 or not. OpenSSL
+/// asks for any ID that a client shows, as one of TLS 1.2 or as the identity of a key in TLS 1.3, and
+/// with early data removes what it is given before it has seen that the client has the secret. QUIC
+/// has a number of its own.
 ///
 /// # Safety
 /// `ssl` is a live connection.
 pub unsafe fn fits_version(ssl: *const SSL, session: &SslSessionRef) -> bool {
     // SAFETY: the caller vouches for `ssl`.
     let version = unsafe { ffi::SSL_version(ssl) };
-    session.protocol_version() != SslVersion::TLS1_3
-        || !(ffi::TLS1_VERSION..=ffi::TLS1_2_VERSION).contains(&version)
+    let is_tls13 = [ffi::TLS1_3_VERSION, OSSL_QUIC1_VERSION].contains(&version);
+    (session.protocol_version() == SslVersion::TLS1_3) == is_tls13
 }
 
 /// Whether the rules for client certificates allow this connection to resume this

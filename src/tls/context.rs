@@ -313,7 +313,7 @@ fn index() -> Option<c_int> {
     static INDEX: Once<c_int> = Once::new();
     let index = try_make_once(&INDEX, || {
         // SAFETY: the function is of the type asked for and stays in memory.
-        unsafe { new_index(CRYPTO_EX_INDEX_SSL_CTX, None, None, Some(free_attached)) }
+        unsafe { new_index(CRYPTO_EX_INDEX_SSL_CTX, None, Some(free_attached)) }
     });
     index.copied()
 }

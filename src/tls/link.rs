@@ -189,7 +189,6 @@ fn connection_index() -> Option<c_int> {
         unsafe {
             new_index(
                 CRYPTO_EX_INDEX_SSL,
-                None,
                 Some(forget_in_copy),
                 Some(connection_ends),
             )
@@ -205,7 +204,6 @@ fn session_index() -> Option<c_int> {
         unsafe {
             new_index(
                 CRYPTO_EX_INDEX_SSL_SESSION,
-                None,
                 Some(forget_in_copy),
                 Some(session_ends),
             )
