@@ -15,6 +15,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 openssl = $(filter-out -openssl3,$(shell pkg-config --modversion libssl | sed 's/^\([0-9]*\).*/-openssl\1/'))
 soversion_in = $(shell sed -n 's/^const SOVERSION: &str = "\(.*\)";$$/\1/p' $(1))$(openssl)
 SOVERSION = $(call soversion_in,build.rs)
+FILE_VERSION = $(VERSION)$(openssl)
 FARM_SOVERSION = $(call soversion_in,farm/build.rs)
 so = libtssession.so
 farm_so = libtssession_farm.so
@@ -32,7 +33,7 @@ docdir = $(DOCDIR)/tssession
 pkgconfigdir = $(LIBDIR)/pkgconfig
 below_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
 from_cmake = $(shell realpath -ms --relative-to=$(cmakedir) $(1))
-fill = sed -e 's|@VERSION@|$(VERSION)|; s|@PREFIX@|$(PREFIX)|' \
+fill = sed -e 's|@VERSION@|$(VERSION)|; s|@FILE_VERSION@|$(FILE_VERSION)|; s|@PREFIX@|$(PREFIX)|' \
   -e 's|@SOVERSION@|$(SOVERSION)|; s|@FARM_SOVERSION@|$(FARM_SOVERSION)|' \
   -e 's|@LIBDIR@|$(call below_prefix,$(LIBDIR))|; s|@INCLUDEDIR@|$(call below_prefix,$(INCLUDEDIR))|' \
   -e 's|@TO_LIBDIR@|$(call from_cmake,$(LIBDIR))|; s|@TO_INCLUDEDIR@|$(call from_cmake,$(INCLUDEDIR))|'
@@ -46,11 +47,11 @@ all_are_built = $(foreach file,$(libraries),$(if $(wildcard $(file)),,$(error $(
 
 # $(call install_library,FILE,SOVERSION): installs it under the names that loader and linker look for.
 define install_library
-install -m 755 $(release)/$(1) $(DESTDIR)$(LIBDIR)/$(1).$(VERSION)$(openssl)
-ln -sf $(1).$(VERSION)$(openssl) $(DESTDIR)$(LIBDIR)/$(1).$(2)
+install -m 755 $(release)/$(1) $(DESTDIR)$(LIBDIR)/$(1).$(FILE_VERSION)
+ln -sf $(1).$(FILE_VERSION) $(DESTDIR)$(LIBDIR)/$(1).$(2)
 ln -sf $(1).$(2) $(DESTDIR)$(LIBDIR)/$(1)
 endef
-installed_library = $(addprefix $(DESTDIR)$(LIBDIR)/,$(1) $(1).$(2) $(1).$(VERSION)$(openssl))
+installed_library = $(addprefix $(DESTDIR)$(LIBDIR)/,$(1) $(1).$(2) $(1).$(FILE_VERSION))
 
 install: $(if $(built_by_another),,$(libraries))  ## install into PREFIX, /usr/local
 	$(absolute)$(all_are_built)install -d -m 755 \
@@ -75,7 +76,7 @@ uninstall:  ## remove what install installed
 	$(tell_loader)
 
 installcheck:  ## build the examples with the installed files, and run them
-	@$(absolute)$(foreach name,DESTDIR VERSION SOVERSION FARM_SOVERSION CC $(install_dirs),$(name)='$($(name))') packaging/installcheck.sh
+	@$(absolute)$(foreach name,DESTDIR FILE_VERSION VERSION SOVERSION FARM_SOVERSION CC $(install_dirs),$(name)='$($(name))') packaging/installcheck.sh
 
 install-test: deps-test $(libraries)  ## test these three
 	MAKE='$(MAKE)' packaging/install-test.sh $(libraries)

@@ -6,7 +6,9 @@
 debhelper_files = debian/.debhelper debian/debhelper-build-stamp debian/files debian/*.substvars \
   debian/*.debhelper debian/*.debhelper.log debian/tmp debian/libtssession0 debian/libtssession-farm0 debian/libtssession-dev
 
+# The names in debian/ are those of OpenSSL 3.
 deb: deps-deb $(libraries)  ## build the packages into target/deb
+	@$(if $(openssl),$(error the Debian packages are for OpenSSL 3))true
 	rm -rf target/deb $(debhelper_files)
 	mkdir -p target/deb
 	$(MAKE) -f debian/rules binary DEB_DIR=target/deb

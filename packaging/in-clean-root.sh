@@ -38,8 +38,9 @@ for library in tssession tssession_farm; do
   done
 done
 
-if apt-get download trafficserver-dev >/dev/null 2>&1; then
+if apt-cache show trafficserver-dev >/dev/null 2>&1; then
   echo "deb-test: beside trafficserver-dev"
+  quietly apt-get download trafficserver-dev
   # dpkg refuses two packages with one file.
   quietly dpkg --force-depends --unpack trafficserver-dev_*.deb
   [[ -e /usr/include/ts/ts.h ]] || wrong "there is no header of ATS to be beside of"

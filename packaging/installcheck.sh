@@ -5,7 +5,7 @@
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 cd "$(dirname "$0")/.."
-: "${DESTDIR=}" "$PREFIX" "$LIBDIR" "$INCLUDEDIR" "$MANDIR" "$DOCDIR" "$VERSION" "$SOVERSION" \
+: "${DESTDIR=}" "$PREFIX" "$LIBDIR" "$INCLUDEDIR" "$MANDIR" "$DOCDIR" "$FILE_VERSION" "$VERSION" "$SOVERSION" \
   "$FARM_SOVERSION" "$CC"
 
 wrong() {
@@ -33,10 +33,10 @@ trap end EXIT
 # The files and their names, and a manual page for each function and each library.
 for name in "$soname" "$farm_soname"; do
   link=${name%.*}
-  file=$lib/$link.$VERSION
+  file=$lib/$link.$FILE_VERSION
   [[ -f $file && ! -L $file ]] || wrong "$file is not a file"
   same "the SONAME" "$(LC_ALL=C objdump -p "$file" | sed -n 's/^ *SONAME *//p')" "$name"
-  same "the link $name" "$(readlink "$lib/$name")" "$link.$VERSION"
+  same "the link $name" "$(readlink "$lib/$name")" "$link.$FILE_VERSION"
   same "the link $link" "$(readlink "$lib/$link")" "$name"
   overview=${link#lib}
   for page in "${overview%.so}" $(nm -D --defined-only "$file" | sed -n 's/.* \(TSSsl.*\)/\1/p'); do

@@ -110,7 +110,8 @@ sudo=sudo
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   sudo=
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq
+  # What is only wanted may be in the lists that there are.
+  [ -z "$missing" ] || apt-get update -qq
 fi
 
 # The version that apt would install.

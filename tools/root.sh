@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A clean Debian in a folder, made by mmdebstrap with this machine's settings of apt (where the
-# packages come from, through what) and its certificates.
+# A clean Debian in a folder, made by mmdebstrap from deb.debian.org, with this machine's settings of
+# apt for how it is reached, and its certificates.
 #
 #   root.sh make SUITE FOLDER PACKAGE...   makes it; FOLDER.tar keeps it for the next time
 #   root.sh run FOLDER [FROM:TO]... -- COMMAND...
@@ -43,9 +43,11 @@ make_root() {
   rm -rf "$root"
   mkdir -p "$root"
   tar -C "$root" --exclude='./dev/*' -xf "$root.tar"
+  echo '127.0.0.1 localhost' >"$root/etc/hosts"
   # What this machine trusts besides Debian's own.
-  if [[ -d $root/usr/local/share/ca-certificates ]]; then
-    find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} "$root/usr/local/share/ca-certificates" \;
+  local own=/usr/local/share/ca-certificates
+  if [[ -d $own && -d $root$own ]]; then
+    find "$own" -name '*.crt' -exec cp {} "$root$own" \;
     run_in "$root" -- update-ca-certificates >/dev/null 2>&1
   fi
 }
@@ -53,7 +55,7 @@ make_root() {
 run_in() {
   # Mounts and processes in namespaces of their own: gone with the command, however it ends.
   # shellcheck disable=SC2016 # expanded in there
-  unshare --mount --pid --fork bash -euc '
+  unshare --mount --pid --fork --kill-child bash -euc '
     root=$1
     shift
     mount --rbind /dev "$root/dev"
