@@ -55,4 +55,4 @@ built = $(addprefix $(bench)/,calls plain.so ats_plugin.so handshake)
 bench-smoke: deps-test $(built) $(release)/libtssession.so  ## build all that measures, and run it for a moment
 	rm -f $(bench)/smoke.jsonl
 	$(bench)/calls -r 1 -t 2 -s 100 $(bench)/smoke.jsonl tssession=$(release)/libtssession.so plain=$(bench)/plain.so
-	$(report) $(bench)/smoke <$(bench)/smoke.jsonl >/dev/null
+	$(CARGO) run --locked -q -p tssession-bench --bin report -- $(bench)/smoke <$(bench)/smoke.jsonl >/dev/null
