@@ -486,15 +486,18 @@ check_connections(void)
   CHECK_INT(SSL_CTX_sess_number(server), 0);
   lookups_done += (int)(lookups() - before);
 
-  SSL *ssl = SSL_new(server);
+  /* A session that is linked with its connection. */
+  struct tls_connection connection;
+  CHECK_INT(tls_connect(server, client, NULL, &connection), 0);
+  SSL_SESSION *linked = SSL_get_session(connection.server);
   arm("forget_in_copy", 1);
-  CHECK(SSL_dup(ssl) == NULL);
+  CHECK(SSL_SESSION_dup(linked) == NULL);
   check_panic("forget_in_copy");
   ERR_clear_error();
-  SSL *copy = SSL_dup(ssl);
+  SSL_SESSION *copy = SSL_SESSION_dup(linked);
   CHECK(copy != NULL);
-  SSL_free(copy);
-  SSL_free(ssl);
+  SSL_SESSION_free(copy);
+  tls_end(&connection, TLS_CLEAN);
 
   SSL_SESSION_free(resume);
   SSL_SESSION_free(after);
