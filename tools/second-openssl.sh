@@ -11,9 +11,8 @@ suite=$1
 root=$2/$suite
 libraries=$3
 
-# The same as deps.sh wants for tests, and what runs the farm's.
-tools/root.sh make "$suite" "$root" gcc g++ clang libc6-dev libssl-dev openssl pkg-config binutils valgrind \
-  gnutls-bin python3 redis-server redis-sentinel ca-certificates
+# What these tests start.
+tools/root.sh make "$suite" "$root" gcc g++ libc6-dev libssl-dev openssl binutils redis-server ca-certificates
 mapfile -t tests < <(${CARGO:-cargo} test --locked --workspace --no-run 2>&1 |
   sed -n 's/^  Executable \(.*\) (\(.*\))$/\2/p' | grep -E '/(c_programs|exports|tssession|tssession_farm|host|door|insider)-[0-9a-f]*$')
 ((${#tests[@]} == 8)) || {
