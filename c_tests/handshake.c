@@ -322,8 +322,8 @@ show_id(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *len, SSL_S
   return 1;
 }
 
-/* Who has seen the ID of a TLS 1.2 session shows it as an identity in TLS 1.3, where OpenSSL wants to use
-   it once: the session stays its client's. */
+/* A stranger offers the ID of a TLS 1.2 session as an identity in TLS 1.3, and OpenSSL wants to use it
+   once: the session stays its client's. */
 static void
 check_shown_ids(void)
 {

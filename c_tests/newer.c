@@ -197,7 +197,7 @@ int
 main(void)
 {
   api_open();
-  /* A connection that waits for itself would wait for ever. */
+  /* A deadlock ends the test. */
   alarm(120);
 #if OPENSSL_VERSION_NUMBER >= 0x30200000L
   for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {

@@ -43,7 +43,7 @@ if apt-cache show trafficserver-dev >/dev/null 2>&1; then
   quietly apt-get download trafficserver-dev
   # dpkg refuses two packages with one file.
   quietly dpkg --force-depends --unpack trafficserver-dev_*.deb
-  [[ -e /usr/include/ts/ts.h ]] || wrong "there is no header of ATS to be beside of"
+  [[ -e /usr/include/ts/ts.h ]] || wrong "trafficserver-dev has no ts/ts.h"
 else
   echo "deb-test: left out: beside trafficserver-dev, which this Debian does not have"
 fi

@@ -36,12 +36,10 @@ impl Peer {
             is_known: false,
             is_verified: true,
         };
-        let mut fields = Reader(Reader(der).content(tag::SEQUENCE)?);
-        while let Some(&field) = fields.0.first() {
-            fields.content(field)?;
+        each_field(der, |field, _| {
             peer.is_known |= [tag::PEER, tag::RAW_PUBLIC_KEY].contains(&field);
             peer.is_verified &= field != tag::VERIFY_RESULT;
-        }
+        })?;
         Some(peer)
     }
 }
@@ -49,17 +47,22 @@ impl Peer {
 /// Whether a session says that it is over before it has begun. From OpenSSL 3.3 on, which counts
 /// nanoseconds, its decoder makes a long time of that.
 pub fn has_negative_timeout(der: &[u8]) -> bool {
-    let timeout = || {
-        let mut fields = Reader(Reader(der).content(tag::SEQUENCE)?);
-        while let Some(&field) = fields.0.first() {
-            let content = fields.content(field)?;
-            if field == tag::TIMEOUT {
-                return Reader(content).content(tag::INTEGER)?.first();
-            }
-        }
-        None
-    };
-    timeout().is_some_and(|first| *first >= 0x80)
+    let mut is_negative = false;
+    each_field(der, |field, content| {
+        let timeout = || Reader(content).content(tag::INTEGER)?.first();
+        is_negative |= field == tag::TIMEOUT && timeout().is_some_and(|first| *first >= 0x80);
+    });
+    is_negative
+}
+
+/// Calls `see` with the tag and the content of each field, until there is one that cannot be read:
+/// then the result is `None`.
+fn each_field<'a>(der: &'a [u8], mut see: impl FnMut(u8, &'a [u8])) -> Option<()> {
+    let mut fields = Reader(Reader(der).content(tag::SEQUENCE)?);
+    while let Some(&field) = fields.0.first() {
+        see(field, fields.content(field)?);
+    }
+    Some(())
 }
 
 /// The part of `all` before its tail `rest`.

@@ -124,8 +124,8 @@ fn certificate_ends_in(session: &SslSessionRef) -> Option<i64> {
 }
 
 /// Writes the time of the full handshake into a session that begins a line, or that is about to be
-/// resumed without one. One that a resumed handshake made has it already. Application data of the host's stay: then each session counts
-/// from its own handshake.
+/// resumed without one. One that a resumed handshake made has it already. Application data of the
+/// host's stay: then each session counts from its own handshake.
 pub fn mark(session: &SslSessionRef) {
     if session.protocol_version() != SslVersion::TLS1_3 || application_data(session).is_some() {
         return;
