@@ -164,16 +164,33 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
   expect_events(1, 0, 0);
   SSL_SESSION_free(kept);
 
-  /* Another context, attached too, shares the cache. OpenSSL checks that it may
-     have the session (the session ID context). */
-  SSL_CTX *sharing = attached(tls_server(TLS1_2_VERSION));
-  CHECK_INT(tls_visit(sharing, client, session, TLS_CLEAN, NULL), 1);
-  SSL_CTX *apart = tls_server(TLS1_2_VERSION);
-  CHECK_INT(SSL_CTX_set_session_id_context(apart, (const unsigned char *)"apart", 5), 1);
-  CHECK_INT(tls_visit(attached(apart), client, session, TLS_CLEAN, NULL), 0);
-  tls_free(sharing, apart, NULL);
-
   tls_free(server, client, session);
+}
+
+/* Another context, attached too, shares the cache. OpenSSL checks that it may have the session (the
+   session ID context), which is counted. */
+static void
+check_other_id_context(int version)
+{
+  SSL_CTX *contexts[3];
+  for (int i = 0; i < 3; i++) {
+    contexts[i] = tls_server(version);
+    SSL_CTX_set_options(contexts[i], SSL_OP_NO_TICKET);
+  }
+  CHECK_INT(SSL_CTX_set_session_id_context(contexts[2], (const unsigned char *)"apart", 5), 1);
+  SSL_CTX *client      = tls_client(version);
+  SSL_SESSION *session = NULL;
+  SSL_CTX_set_options(client, SSL_OP_NO_TICKET);
+  CHECK_INT(tls_visit(attached(contexts[0]), client, NULL, TLS_CLEAN, &session), 0);
+  long long refused = api_stat("tssession.session_cache.other_id_context");
+  CHECK_INT(tls_visit(attached(contexts[1]), client, session, TLS_CLEAN, NULL), 1);
+  CHECK_INT(api_stat("tssession.session_cache.other_id_context"), refused);
+  CHECK_INT(tls_visit(attached(contexts[2]), client, session, TLS_CLEAN, NULL), 0);
+  CHECK_INT(api_stat("tssession.session_cache.other_id_context"), refused + 1);
+  CHECK_INT(tls_visit(contexts[0], client, NULL, TLS_CLEAN, NULL), 0);
+  CHECK_INT(api_stat("tssession.session_cache.other_id_context"), refused + 1);
+  tls_free(contexts[0], client, session);
+  tls_free(contexts[1], contexts[2], NULL);
 }
 
 /* Handshakes are use of a session: it survives a flood of others, each of which is copied by
@@ -742,6 +759,8 @@ main(void)
   SSL_CTX *certified = client_without_tickets();
   tls_give_certificate(certified, 3000);
   check_session_ids(tls_server_with_client_certificates(TLS1_2_VERSION), certified);
+  check_other_id_context(TLS1_2_VERSION);
+  check_other_id_context(TLS1_3_VERSION);
   check_use();
   check_tls13_tickets();
   check_tls13_stateful();

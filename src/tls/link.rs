@@ -11,20 +11,22 @@
 //!    connection. In a forked child that may last for ever: who frees waits for a moment only.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
-use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSessionRef, SslVersion};
 use openssl_sys as ffi;
 use openssl_sys::SSL;
+use smallvec::SmallVec;
 
 use super::bindings::{
     BIO_CTRL_EOF, BIO_FLAGS_SHOULD_RETRY, BIO_test_flags, CRYPTO_EX_INDEX_SSL,
     CRYPTO_EX_INDEX_SSL_SESSION, ERR_LIB_SSL, SSL_R_UNEXPECTED_EOF_WHILE_READING,
-    SSL_SESSION_get_ex_data, SSL_SESSION_set_ex_data, SSL_state_string,
+    SSL_SESSION_get_ex_data, SSL_SESSION_get0_id_context, SSL_SESSION_set_ex_data,
+    SSL_state_string,
 };
 use super::ex_data::{forget_in_copy, new_index};
 use super::visit::Visit;
@@ -39,7 +41,28 @@ struct Link {
     thread: libc::pthread_t,
 }
 
-struct Connection(*const SSL);
+struct Connection {
+    ssl: *const SSL,
+    /// The session ID context of the session that was found for it.
+    found: Option<IdContext>,
+}
+
+/// A session ID context. OpenSSL resumes a session only under the one that it was made under, and
+/// does not tell which one a connection has: the session that a full handshake makes does.
+#[derive(PartialEq, Eq)]
+struct IdContext(SmallVec<[u8; 32]>);
+
+impl IdContext {
+    fn of(session: &SslSessionRef) -> Self {
+        let mut len = 0;
+        // SAFETY: the session is live, and so are the `len` bytes that it has there.
+        let bytes = unsafe {
+            let bytes = SSL_SESSION_get0_id_context(session.as_ptr(), &mut len);
+            slice::from_raw_parts(bytes, len as usize)
+        };
+        Self(SmallVec::from_slice(bytes))
+    }
+}
 
 // SAFETY: the pointer is used only as invariant 2 says.
 unsafe impl Send for Connection {}
@@ -70,11 +93,11 @@ pub unsafe fn link(ssl: *mut SSL, session: &SslSessionRef) {
             return;
         };
         let known = borrow(ffi::SSL_get_ex_data(ssl, of_connection));
-        let link = match known.filter(|link| !lock_by_trying(&link.connection).0.is_null()) {
+        let link = match known.filter(|link| !lock_by_trying(&link.connection).ssl.is_null()) {
             Some(link) => link,
             None => {
                 let Ok(link) = Shared::new(Link {
-                    connection: Mutex::new(Connection(ssl)),
+                    connection: Mutex::new(Connection { ssl, found: None }),
                     thread: libc::pthread_self(),
                 }) else {
                     return;
@@ -97,6 +120,38 @@ pub unsafe fn link(ssl: *mut SSL, session: &SslSessionRef) {
             give_back(stored);
         }
     }
+}
+
+/// Notes that a linked connection is given this session.
+///
+/// # Safety
+/// As for [`link`].
+pub unsafe fn note_found(ssl: *const SSL, session: &SslSessionRef) {
+    // SAFETY: passed on to the caller.
+    if let Some(link) = unsafe { of_connection(ssl) } {
+        lock_by_trying(&link.connection).found = Some(IdContext::of(session));
+    }
+}
+
+/// Whether a linked connection, which has made this session, was given one that OpenSSL refused,
+/// because the two have not the same session ID context. Once for each that was given.
+///
+/// # Safety
+/// As for [`link`].
+pub unsafe fn was_given_one_of_other_context(ssl: *const SSL, session: &SslSessionRef) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe { of_connection(ssl) }
+        .and_then(|link| lock_by_trying(&link.connection).found.take())
+        .is_some_and(|found| found != IdContext::of(session))
+}
+
+/// # Safety
+/// As for [`link`].
+unsafe fn of_connection(ssl: *const SSL) -> Option<Shared<Link>> {
+    let index = connection_index()?;
+    // SAFETY: the caller vouches for `ssl`; what is stored under the index is null or a reference
+    // of ours.
+    unsafe { borrow(ffi::SSL_get_ex_data(ssl, index)) }
 }
 
 /// Whether a client may go without close_notify and keep this session: from TLS 1.1 on (RFC
@@ -141,11 +196,11 @@ pub fn client_hung_up(session: &SslSessionRef) -> bool {
     let Some(mut connection) = try_lock(&link.connection) else {
         return false;
     };
-    let is_alive = !connection.0.is_null() && !LOST.load(Ordering::Acquire);
+    let is_alive = !connection.ssl.is_null() && !LOST.load(Ordering::Acquire);
     // SAFETY: invariant 2; the connection is this thread's.
-    let hung_up = is_alive && unsafe { is_at_its_end(connection.0, session) };
+    let hung_up = is_alive && unsafe { is_at_its_end(connection.ssl, session) };
     if hung_up {
-        connection.0 = ptr::null();
+        connection.ssl = ptr::null();
     }
     hung_up
 }
@@ -231,7 +286,7 @@ unsafe extern "C" fn connection_ends(
             let lock = |of: &Link| {
                 let mut connection =
                     Patience::of(PATIENCE).wait_for(|| try_lock(&of.connection))?;
-                connection.0 = ptr::null();
+                connection.ssl = ptr::null();
                 Some(())
             };
             let done = borrow(link).is_none_or(|link| lock(&link).is_some());
