@@ -1,13 +1,15 @@
 //! Compiles the programs in `c_tests/` and runs them: linked with the library,
 //! with `dlopen`, and under valgrind.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use tssession_test_support::abi::LEVELS;
 use tssession_test_support::{
-    Reach, TSSESSION, assert_logged, compile, compile_source, execute, root, run, scratch, stdout,
-    valgrind,
+    Ats, Reach, TSSESSION, assert_logged, compile, compile_source, execute, in_each_ats, root, run,
+    scratch, stdout, valgrind,
 };
 
 /// Compiles a program and runs it; what it has logged.
@@ -84,38 +86,28 @@ fn host_log_in_valgrind() {
     }
 }
 
-/// The names of the functions of two versions of Traffic Server, whose part the program plays.
-const ATS_VERSIONS: [&str; 2] = ["-DATS_9", "-DATS_10"];
 const PLUGIN_RUNS: [&str; 3] = ["told", "asked", "wrong"];
 
-#[test]
-fn plugin() {
-    for version in ATS_VERSIONS {
-        let program = compile("plugin.c", Reach::Dlopen, &[version]);
-        for run in PLUGIN_RUNS {
-            execute(Command::new(&program).arg(run));
-        }
+fn check_plugin(server: Ats) {
+    let program = compile("plugin.c", Reach::InAts, &[&format!("-D{server:?}")]);
+    for run in PLUGIN_RUNS {
+        let mut command = Command::new(&program);
+        command.arg(run);
+        execute(&mut server.command(command, &[]));
     }
 }
 
-/// A server of either version that has not got what the plugin needs.
-#[test]
-fn plugin_in_a_lacking_server() {
-    for version in ATS_VERSIONS {
-        for lacking in ["-DNO_LIFECYCLE_HOOKS", "-DNO_REENABLE"] {
-            let program = compile("plugin.c", Reach::Dlopen, &[version, lacking]);
-            execute(Command::new(program).arg("lacking"));
-        }
-    }
-}
+in_each_ats!(plugin, crate::check_plugin);
 
 #[test]
 #[ignore = "slow: make test-release"]
 fn plugin_in_valgrind() {
-    for version in ATS_VERSIONS {
-        let program = compile("plugin.c", Reach::Dlopen, &[version, "-DIN_VALGRIND"]);
+    for server in [Ats::V10, Ats::V11] {
+        let program = compile("plugin.c", Reach::InAts, &["-DIN_VALGRIND"]);
         for run in PLUGIN_RUNS {
-            execute(valgrind(&program).arg(run));
+            let mut command = valgrind(&program);
+            command.arg(run);
+            execute(&mut server.command(command, &[]));
         }
     }
 }
@@ -124,7 +116,12 @@ fn plugin_in_valgrind() {
 #[test]
 fn plugin_beside_others() {
     // Separate: the other tests make theirs at the same time.
-    let program = compile("plugin.c", Reach::Dlopen, &["-DATS_9", "-DBESIDE_OTHERS"]);
+    let program = compile("plugin.c", Reach::InAts, &["-DBESIDE_OTHERS"]);
+    let in_server = |arguments: &[&OsStr], preloaded: &[&Path]| {
+        let mut command = Command::new(&program);
+        command.args(arguments);
+        execute(&mut Ats::V10.command(command, preloaded));
+    };
     let map = root().join("c_tests/other_openssl.map");
     let map = format!("-Wl,--version-script={}", map.display());
     for (define, map) in [("-DOLDER", Some(map)), ("-DOTHER", None)] {
@@ -133,21 +130,14 @@ fn plugin_beside_others() {
             .args([define, "-shared", "-fPIC", "-o"])
             .arg(&preloaded)
             .args(map));
-        execute(
-            Command::new(&program)
-                .arg("other")
-                .env("LD_PRELOAD", preloaded),
-        );
+        in_server(&["other".as_ref()], &[&preloaded]);
     }
 
     let copy = scratch().join("copy/libtssession.so");
     fs::create_dir_all(copy.parent().unwrap()).unwrap();
     fs::copy(&TSSESSION.path, &copy).unwrap();
-    execute(
-        Command::new(program)
-            .arg("copies")
-            .args([&copy, &TSSESSION.path]),
-    );
+    let copies = ["copies".as_ref(), copy.as_ref(), TSSESSION.path.as_ref()];
+    in_server(&copies, &[]);
 }
 
 /// A second OpenSSL, which another part of the process has linked into it and hidden.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tssession_test_support::{
-    Host, Reach, TSSESSION, WARNINGS, compile, compile_source, compiler, execute, library_dir,
-    root, run, scratch, scratch_dir, stdout, valgrind,
+    Ats, Host, Reach, TSSESSION, WARNINGS, compile, compile_source, execute, library_dir, root,
+    run, scratch, scratch_dir, stdout, valgrind,
 };
 
 /// A directory for one test, with a session of a real handshake in it.
@@ -99,11 +99,10 @@ fn a_plugin_for_ats_10() {
 #[test]
 fn a_plugin_for_ats_11() {
     let plugin = scratch().join("plugin_ats11.so");
-    run(compiler(true)
-        .args(WARNINGS)
-        .args(["-std=c++20", "-shared", "-fPIC", "-I"])
-        // Before this library's, as where ATS is installed.
-        .arg(root().join("tests/ats11"))
+    // Its headers before this library's, as where ATS is installed.
+    run(Ats::V11
+        .compiler()
+        .args(["-shared", "-fPIC"])
         .arg("-I")
         .arg(root().join("include"))
         .arg(root().join("examples/plugin_ats11.cc"))
@@ -123,9 +122,10 @@ fn a_plugin_for_ats_11() {
             "_Z21TSSslSessionGetBufferPK14TSSslSessionIDPcPi",
         ]
     );
-    let host = compile("plugin.c", Reach::Dlopen, &["-DATS_10"]);
+    let host = compile("plugin.c", Reach::InAts, &[]);
     for mut command in [Command::new(&host), valgrind(&host)] {
-        execute(command.arg("example").arg(&plugin));
+        command.arg("example").arg(&plugin);
+        execute(&mut Ats::V11.command(command, &[]));
     }
 }
 

@@ -107,15 +107,16 @@ fn the_library_has_nothing_to_inject() {
 fn panics() {
     use std::process::Command;
 
-    use tssession_test_support::{Reach, compile, execute, scratch};
+    use tssession_test_support::{Ats, Reach, compile, execute, scratch};
 
     let bytes = fs::read(&TSSESSION.path).unwrap();
     assert!(bytes.windows(MARK.len()).any(|bytes| bytes == MARK));
     let report = scratch().join("panics.txt");
     let program = compile("panics.c", Reach::Link, &[]);
     execute(Command::new(program).arg(&report));
-    let plugin = compile("plugin.c", Reach::Dlopen, &["-DATS_9"]);
-    execute(Command::new(plugin).arg("panics").arg(&report));
+    let mut plugin = Command::new(compile("plugin.c", Reach::InAts, &[]));
+    plugin.arg("panics").arg(&report);
+    execute(&mut Ats::V11.command(plugin, &[]));
 
     // It went through all that there is.
     let report = fs::read_to_string(report).unwrap();

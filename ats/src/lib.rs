@@ -6,10 +6,11 @@
 
 mod debug;
 
-use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
+use std::slice;
 
 pub use debug::{DEBUG_NAMES, DebugTag};
 
@@ -73,6 +74,39 @@ impl SessionId {
     }
 }
 
+/// `TSPluginMsg`.
+#[repr(C)]
+pub struct PluginMessage {
+    tag: *const c_char,
+    data: *const c_void,
+    len: usize,
+}
+
+impl PluginMessage {
+    /// The text of a message with this tag, without what surrounds it: the NUL that
+    /// `traffic_ctl` of ATS 9 sends too, and spaces.
+    ///
+    /// # Safety
+    /// `message` is null, or one that the server passes to a hook, and lives as long as the result.
+    pub unsafe fn with_tag<'a>(message: *const c_void, tag: &CStr) -> Option<&'a [u8]> {
+        // SAFETY: the caller vouches for the message: its tag is a C string, its data has `len`
+        // bytes.
+        unsafe {
+            let message = message.cast::<Self>().as_ref()?;
+            if message.tag.is_null() || CStr::from_ptr(message.tag) != tag {
+                return None;
+            }
+            let text: &[u8] = if message.data.is_null() {
+                &[]
+            } else {
+                slice::from_raw_parts(message.data.cast(), message.len)
+            };
+            let end = text.iter().position(|byte| *byte == 0);
+            Some(text[..end.unwrap_or(text.len())].trim_ascii())
+        }
+    }
+}
+
 /// What `TSReturnCode` is in the results of ATS's functions, which may be anything.
 pub const SUCCESS: c_int = 0;
 
@@ -81,6 +115,8 @@ pub const LIFECYCLE_PORTS_INITIALIZED: c_int = 0;
 /// `TS_LIFECYCLE_SERVER_SSL_CTX_INITIALIZED_HOOK`: a server's `SSL_CTX` is complete, and not
 /// in use yet.
 pub const LIFECYCLE_SERVER_CONTEXT: c_int = 3;
+/// `TS_LIFECYCLE_MSG_HOOK`: the operator has sent a message, a [`PluginMessage`].
+pub const LIFECYCLE_MESSAGE: c_int = 5;
 /// `TS_LIFECYCLE_TASK_THREADS_READY_HOOK`: one may schedule on them.
 pub const LIFECYCLE_TASK_THREADS_READY: c_int = 6;
 
@@ -163,6 +199,10 @@ functions! {
     /// `TSMgmtIntGet`.
     MGMT_INT_GET: unsafe extern "C" fn(*const c_char, *mut i64) -> c_int =
         c"TSMgmtIntGet", c"_Z12TSMgmtIntGetPKcPl";
+    /// `TSMgmtSourceGet`: where a record has its value from, the later in `TSMgmtSource` the more
+    /// deliberately.
+    MGMT_SOURCE_GET: unsafe extern "C" fn(*const c_char, *mut c_int) -> c_int =
+        c"TSMgmtSourceGet", c"_Z15TSMgmtSourceGetPKcP12TSMgmtSource";
     /// `TSVConnSslConnectionGet`: the `SSL` of a connection, null for one without TLS.
     VCONN_SSL_CONNECTION_GET: unsafe extern "C" fn(Cont) -> *mut c_void =
         c"TSVConnSslConnectionGet", c"_Z23TSVConnSslConnectionGetP10tsapi_cont";
@@ -248,8 +288,30 @@ impl Server {
     pub fn of_process() -> Option<Self> {
         [Dialect::C, Dialect::Cxx]
             .into_iter()
-            .find(|dialect| HTTP_HOOK_ADD.find_in(*dialect).is_some())
+            .find(|dialect| PLUGIN_REGISTER.find_in(*dialect).is_some())
             .map(|dialect| Self { dialect })
+    }
+
+    /// The Traffic Server that this process is, after the plugin has told it who it is. To be called
+    /// first, whatever is wrong: the server ends itself if a plugin has not done it. `None`: the
+    /// process is not a Traffic Server.
+    pub fn register(name: &CStr) -> Result<Option<Self>, Missing> {
+        let Some(server) = Self::of_process() else {
+            return Ok(None);
+        };
+        let register = server.need(&PLUGIN_REGISTER)?;
+        // SAFETY: ATS copies the strings.
+        let done = unsafe {
+            register(&PluginInfo {
+                plugin_name: name.as_ptr(),
+                vendor_name: c"tssession".as_ptr(),
+                support_email: c"-".as_ptr(),
+            })
+        };
+        match done {
+            SUCCESS => Ok(Some(server)),
+            _ => Err(Missing::named(c"place for this plugin (TSPluginRegister)")),
+        }
     }
 
     /// A function that this version may have.
@@ -260,23 +322,6 @@ impl Server {
     /// A function that there must be.
     pub fn need<F: Copy>(self, function: &Function<F>) -> Result<F, Missing> {
         self.find(function).ok_or(Missing(function.c))
-    }
-
-    /// Tells ATS who the plugin is: one that does not, it takes for broken.
-    pub fn register(self, name: &CStr) -> Result<(), Missing> {
-        let register = self.need(&PLUGIN_REGISTER)?;
-        // SAFETY: ATS copies the strings.
-        let done = unsafe {
-            register(&PluginInfo {
-                plugin_name: name.as_ptr(),
-                vendor_name: c"tssession".as_ptr(),
-                support_email: c"-".as_ptr(),
-            })
-        };
-        match done {
-            SUCCESS => Ok(()),
-            _ => Err(Missing::named(c"place for this plugin (TSPluginRegister)")),
-        }
     }
 
     /// A continuation without a mutex, for hooks. `body` is called for as long as the process
@@ -321,6 +366,9 @@ impl Server {
 
     /// The record for the server's own session cache, under the name that it has in this version,
     /// and its value: 0 off, 1 OpenSSL's, 2 that with functions for plugins. `None`: it has none.
+    ///
+    /// ATS 10 has three names for it. The one that the operator has set counts, and of several the
+    /// first here.
     pub fn own_session_cache(self) -> Option<(&'static CStr, i64)> {
         const NAMES: [&CStr; 4] = [
             c"proxy.config.ssl.session_cache",
@@ -328,9 +376,24 @@ impl Server {
             c"proxy.config.ssl.session_cache.value",
             c"proxy.config.ssl.session_cache.enabled",
         ];
-        NAMES
+        let known = NAMES
             .into_iter()
-            .find_map(|name| Some((name, self.record(name)?)))
+            .filter_map(|name| Some((name, self.record(name)?)));
+        known.reduce(|first, other| {
+            if self.source(other.0) > self.source(first.0) {
+                other
+            } else {
+                first
+            }
+        })
+    }
+
+    /// How deliberately a record has its value.
+    fn source(self, name: &CStr) -> Option<c_int> {
+        let get = self.find(&MGMT_SOURCE_GET)?;
+        let mut source = 0;
+        // SAFETY: the name is a C string, and the source may be written to.
+        (unsafe { get(name.as_ptr(), &mut source) } == SUCCESS).then_some(source)
     }
 
     /// A number of the server's own configuration; `None`: there is no such record.
@@ -415,6 +478,20 @@ impl fmt::Display for Missing {
 }
 
 impl std::error::Error for Missing {}
+
+/// Whether the process's OpenSSL, whose objects a plugin is given, is the one that the plugin is
+/// linked with. A host may be linked with an older one, whose names have other versions, or
+/// have one of another make within itself, whose names then come before those of OpenSSL 3.
+pub fn is_openssl_of_process() -> bool {
+    const MAJOR: c_ulong = 28;
+    // SAFETY: takes nothing, and may be called at any time.
+    if unsafe { openssl_sys::OpenSSL_version_num() } >> MAJOR < 3 {
+        return false;
+    }
+    // SAFETY: looks only; the name is a C string.
+    let of_process = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"SSL_get_SSL_CTX".as_ptr()) };
+    of_process.cast_const() == openssl_sys::SSL_get_SSL_CTX as *const c_void
+}
 
 /// What the process exports under a name.
 ///

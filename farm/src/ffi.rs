@@ -184,9 +184,10 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
 /// `argv` has `argc` C strings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
+    // Before what can panic: without it the server ends.
+    let registered = register();
     guard(|| {
-        // Before all else: whatever is wrong, the server is to start.
-        register().map_err(|error| error.to_string())?;
+        registered.map_err(|error| error.to_string())?;
         let host = Host::find().map_err(|error| error.to_string())?;
         if argc != 2 {
             return Err("plugin.config must name one file of settings".into());

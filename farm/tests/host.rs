@@ -1,5 +1,5 @@
 //! The host's functions, in each kind of host: libtssession, and Traffic Servers of which
-//! `c/ats.c` has the functions. Names that are there are found by every later look, so each
+//! `tests/ats/server.c` has the functions. Names that are there are found by every later look, so each
 //! kind has a process of its own: these tests start themselves again.
 
 use std::env;
@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::mem;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::ptr;
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ use openssl::ssl::{
 };
 use tssession_farm::{Counter, Counters, Event, Host, Level, Missing, NotInserted, register};
 use tssession_test_support::{
-    TSSESSION, WARNINGS, assert_logged, certificate, library_dir, root, run, scratch,
+    Ats, TSSESSION, assert_logged, certificate, in_each_ats, library_dir, root, run,
 };
 
 /// Runs a test of this file that is ignored otherwise, in a separate process where the loader
@@ -87,7 +87,7 @@ impl Library {
         value
     }
 
-    /// What of the server's, which `c/ats.c` plays, was called since.
+    /// What of the server's was called since.
     fn called(&self) -> String {
         let log = self.symbol(c"ats_log").cast::<c_char>();
         // SAFETY: a C string that nobody else uses meanwhile.
@@ -109,31 +109,21 @@ fn heard() -> Vec<(Event, Vec<u8>)> {
     mem::take(&mut *HEARD.lock().unwrap())
 }
 
-fn ats(name: &str, compiler: &str, flags: &[&str]) -> PathBuf {
-    let library = scratch().join(name);
-    run(Command::new(compiler)
-        .args(WARNINGS)
-        .args(["-Wno-pedantic", "-D_GNU_SOURCE", "-fPIC", "-shared"])
-        .args(flags)
-        .arg("-o")
-        .arg(&library)
-        .arg(root().join("farm/tests/c/ats.c")));
-    library
+fn check_in_ats(server: Ats) {
+    let version = format!("{server:?}");
+    let environment = [("VERSION", version.as_str()), ("OWN_CACHE", "2")];
+    alone("in_ats", &server.library(), &environment);
 }
-
-const AS_ATS_9: [&str; 1] = ["-std=gnu11"];
-const AS_ATS_10: [&str; 4] = ["-std=c++20", "-DATS_10", "-x", "c++"];
-const AS_ATS_11: [&str; 5] = ["-std=c++20", "-DATS_10", "-DATS_11", "-x", "c++"];
 
 #[test]
 #[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
 fn ats_9() {
-    alone("in_ats", &ats("ats9.so", "gcc", &AS_ATS_9), &[]);
+    check_in_ats(Ats::V9);
 }
 
 #[test]
 fn ats_10() {
-    alone("in_ats", &ats("ats10.so", "g++", &AS_ATS_10), &[]);
+    check_in_ats(Ats::V10);
 }
 
 /// How the line begins that says that a thread of [`check_spawn`] has panicked.
@@ -145,7 +135,7 @@ fn in_ats() {
     let server = Library::host(libc::RTLD_GLOBAL);
     // The names of libtssession, loaded beside it, are not those of the host.
     Library::open(&TSSESSION.path, libc::RTLD_GLOBAL);
-    let is_10 = env::var("HOST").unwrap().ends_with("ats10.so");
+    let is_10 = env::var("VERSION").unwrap() == "V10";
 
     let host = Host::find().unwrap();
     assert_eq!(server.called(), "");
@@ -176,11 +166,11 @@ fn in_ats() {
 
 /// The server's events reach the farm, and none that are not a session's.
 fn check_events(host: &Host, server: &Library, is_10: bool) {
-    // SAFETY: these are the types that ats.c has them with.
+    // SAFETY: these are the types that server.h declares them with.
     let (ready, event) = unsafe {
         (
-            server.function::<extern "C" fn()>(c"ats_ready"),
-            server.function::<extern "C" fn(c_int, *const c_char, usize)>(c"ats_event"),
+            server.function::<extern "C" fn()>(c"ats_open_ports"),
+            server.function::<extern "C" fn(c_int, *const c_char, usize)>(c"ats_report_session"),
         )
     };
     assert!(host.call_when_ready(|| hear(Event::New, b"ready")));
@@ -276,21 +266,22 @@ fn check_counters(host: &Host, server: &Library) {
 
 /// A server whose own cache is off, or that has none: sessions are libtssession's, and either
 /// may have the tickets.
-#[test]
-#[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
-fn ats_with_libtssession() {
-    for server in [
-        ats("ats9_off.so", "gcc", &AS_ATS_9),
-        ats("ats10_off.so", "g++", &AS_ATS_10),
-    ] {
-        for variable in [("OWN_CACHE", "0"), ("OWN_CACHE", "1"), ("NO_HOOK", "1")] {
-            let environment = [with_libtssession(), variable];
-            alone("in_ats_with_libtssession", &server, &environment);
-        }
+fn check_ats_with_libtssession(server: Ats) {
+    let record = "proxy.config.ssl.session_cache.value";
+    // In version 10 any of three records says so.
+    let records: &[_] = match server {
+        Ats::V9 => &[("", "0"), ("", "1")],
+        Ats::V10 => &[("", "0"), ("", "1"), (record, "0")],
+        Ats::V11 => &[("", "-1")],
+    };
+    for (record, own_cache) in records {
+        let mut environment = vec![with_libtssession(), ("OWN_CACHE", own_cache)];
+        environment.extend((!record.is_empty()).then_some(("OWN_CACHE_RECORD", *record)));
+        alone("in_ats_with_libtssession", &server.library(), &environment);
     }
-    let server = ats("ats11.so", "g++", &AS_ATS_11);
-    alone("in_ats_with_libtssession", &server, &[with_libtssession()]);
 }
+
+in_each_ats!(ats_with_libtssession, crate::check_ats_with_libtssession);
 
 #[test]
 #[ignore = "run by ats_with_libtssession"]
@@ -319,13 +310,10 @@ fn in_ats_with_libtssession() {
     assert!(!host.update_ticket_keys(b"k"));
 }
 
-/// A server whose own cache is off, where there is no other: at least ticket keys are shared. It
-/// does not tell either when it is ready, so it is taken to be, each time.
+/// A server whose own cache is off, where there is no other: at least ticket keys are shared.
 #[test]
-#[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
 fn ats_without_any_cache() {
-    let flags = [AS_ATS_9[0], "-DNO_LIFECYCLE"];
-    let server = ats("ats9_alone.so", "gcc", &flags);
+    let server = Ats::V10.library();
     alone("in_ats_without_any_cache", &server, &[("OWN_CACHE", "0")]);
 }
 
@@ -343,9 +331,6 @@ fn in_ats_without_any_cache() {
         "{called}"
     );
     assert!(called.contains("\nTSSslTicketKeyUpdate("), "{called}");
-    for _ in 0..2 {
-        assert!(!host.call_when_ready(|| panic!("it is ready")));
-    }
 }
 
 /// Threads run what they are to, take no signals, and end alone.

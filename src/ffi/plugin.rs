@@ -14,6 +14,8 @@ use crate::plugin::{self, NotStarted};
 /// `argv` is null or has `argc` C strings, as Traffic Server passes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
+    // Before what can panic: without it the server ends.
+    let registered = plugin::register();
     enter(|instance, function| {
         let count = if argv.is_null() {
             0
@@ -26,7 +28,7 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
             let argument = unsafe { CStr::from_ptr(*argv.add(at)) };
             OsStr::from_bytes(argument.to_bytes())
         });
-        match plugin::start(instance, arguments) {
+        match registered.and_then(|server| plugin::start(instance, server, arguments)) {
             Ok(()) => {}
             Err(error @ NotStarted::Twice) => {
                 log::error!(target: "ssl.session_cache", "{function}: {error}");

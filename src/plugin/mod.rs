@@ -23,7 +23,7 @@ use tssession_ats::{
     CONFIG_DIR_GET, CONT_SCHEDULE_EVERY_ON_POOL, Cont, HTTP_HOOK_ADD, INSTALL_DIR_GET,
     LIFECYCLE_PORTS_INITIALIZED, LIFECYCLE_SERVER_CONTEXT, LIFECYCLE_TASK_THREADS_READY,
     MGMT_UPDATE_REGISTER, Missing, NOTE, POOL_TASK, Server, Statistic, VCONN_REENABLE,
-    VCONN_SSL_CONNECTION_GET, find_symbol,
+    VCONN_SSL_CONNECTION_GET, find_symbol, is_openssl_of_process,
 };
 use tssession_common::metrics::Numbers;
 
@@ -120,21 +120,24 @@ static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 /// Held while a context is attached that connections of other threads may begin with.
 static ATTACHING: Mutex<()> = Mutex::new(());
 
+/// Registers the plugin: see [`Server::register`].
+pub fn register() -> Result<Server, NotStarted> {
+    Server::register(c"tssession")?.ok_or(NotStarted::NoServer)
+}
+
 /// Serves the server's sessions from now on. `arguments` are those behind the plugin's name.
 pub fn start<'a>(
     instance: &Instance,
+    server: Server,
     arguments: impl IntoIterator<Item = &'a OsStr>,
 ) -> Result<(), NotStarted> {
-    let server = Server::of_process().ok_or(NotStarted::NoServer)?;
-    // Before all else: ATS takes a plugin that has not done it for broken.
-    server.register(c"tssession")?;
     if PLUGIN.get().is_some() {
         return Err(NotStarted::Twice);
     }
     if is_second_copy() {
         return Err(NotStarted::SecondCopy);
     }
-    if !tls::is_openssl_of_process() {
+    if !is_openssl_of_process() {
         return Err(NotStarted::OtherOpenSsl);
     }
     let line = Line::parse(arguments).map_err(NotStarted::Line)?;

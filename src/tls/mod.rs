@@ -23,4 +23,4 @@ pub use context::{AttachError, attach, detach, is_attached};
 pub use error::StoreError;
 pub use session::into_raw;
 pub use store::{find, store, store_der};
-pub use version::{is_openssl_of_process, versions};
+pub use version::versions;

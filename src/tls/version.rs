@@ -76,17 +76,3 @@ pub fn leaves_failed_sessions_on_list() -> bool {
     // SAFETY: takes nothing, and may be called at any time.
     unsafe { ffi::OpenSSL_version_num() >> MINOR < 0x305 }
 }
-
-/// Whether the process's OpenSSL, whose objects a plugin is given, is the one that the library
-/// is linked with. A host may be linked with an older one, whose names have other versions, or
-/// have one of another make within itself, whose names then come before those of OpenSSL 3.
-pub fn is_openssl_of_process() -> bool {
-    const MAJOR: c_ulong = 28;
-    // SAFETY: takes nothing, and may be called at any time.
-    if unsafe { ffi::OpenSSL_version_num() } >> MAJOR < 3 {
-        return false;
-    }
-    // SAFETY: looks only; the name is a C string.
-    let of_process = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"SSL_get_SSL_CTX".as_ptr()) };
-    of_process.cast_const() == ffi::SSL_get_SSL_CTX as *const c_void
-}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use crate::{library_dir, root, run, scratch, scratch_dir};
+use crate::{Ats, library_dir, root, run, scratch, scratch_dir};
 
 pub const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
@@ -72,6 +72,8 @@ pub fn check_syntax(compiler: &str, std: &str, include: &str, text: &str) {
 pub enum Reach {
     Link,
     Dlopen,
+    /// The same, in a program of [`Ats::command`].
+    InAts,
 }
 
 /// Compiles `c_tests/SOURCE` into an object file in `dir`.
@@ -98,7 +100,9 @@ pub fn compile(source: &str, reach: Reach, defines: &[&str]) -> PathBuf {
     link.args(words("LDFLAGS", "")).arg("-o").arg(&program);
     match reach {
         Reach::Link => link.arg(object(&dir, source, defines)),
-        Reach::Dlopen => link.arg(object(&dir, source, &[defines, &["-DAPI_DLOPEN"]].concat())),
+        Reach::Dlopen | Reach::InAts => {
+            link.arg(object(&dir, source, &[defines, &["-DAPI_DLOPEN"]].concat()))
+        }
     };
     // The same for all programs.
     static TLS: LazyLock<PathBuf> = LazyLock::new(|| object(scratch(), "tls.c", &[]));
@@ -107,6 +111,7 @@ pub fn compile(source: &str, reach: Reach, defines: &[&str]) -> PathBuf {
         Reach::Link => link.arg("-L").arg(library_dir()).arg("-ltssession"),
         // Exported, the names of a host come before the library's.
         Reach::Dlopen => link.args(["-rdynamic", "-ldl"]),
+        Reach::InAts => link.arg(Ats::V10.library()).arg("-ldl"),
     };
     run(link.args(["-lssl", "-lcrypto", "-lpthread"]));
     program

@@ -2,6 +2,7 @@
 //! as processes.
 
 pub mod abi;
+mod ats;
 mod c;
 mod host;
 mod library;
@@ -21,6 +22,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::{X509, X509NameBuilder};
 
+pub use ats::Ats;
 pub use c::{Reach, WARNINGS, check_syntax, compile, compile_source, compiler, execute, valgrind};
 pub use host::Host;
 pub use library::{FARM, Library, TSSESSION, library_dir};

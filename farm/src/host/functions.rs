@@ -5,6 +5,7 @@ use std::fmt;
 
 use tssession_ats::{
     SESSION_GET_BUFFER, SESSION_INSERT, SESSION_REMOVE, Server, SessionId, VERSION_MAJOR,
+    is_openssl_of_process,
 };
 
 use super::events::Hooks;
@@ -24,6 +25,8 @@ pub enum Missing {
     Function(&'static CStr),
     /// It is a Traffic Server that is too old.
     Version(c_int),
+    /// It is a Traffic Server with another OpenSSL, whose sessions are not the farm's.
+    OtherOpenSsl,
     /// It has no functions for sessions, and libtssession cannot be loaded.
     Library(String),
 }
@@ -42,6 +45,10 @@ impl fmt::Display for Missing {
             Self::Version(major) => write!(
                 f,
                 "Traffic Server {major} is too old; it must be 9 or newer"
+            ),
+            Self::OtherOpenSsl => write!(
+                f,
+                "the server has another OpenSSL than the one that this library is linked with"
             ),
             Self::Library(error) => write!(f, "libtssession cannot be loaded: {error}"),
         }
@@ -64,6 +71,7 @@ pub(super) fn server() -> Result<Option<Server>, Missing> {
     // SAFETY: takes nothing.
     match unsafe { version() } {
         major @ ..9 => Err(Missing::Version(major)),
+        _ if !is_openssl_of_process() => Err(Missing::OtherOpenSsl),
         _ => Ok(Some(server)),
     }
 }

@@ -38,7 +38,7 @@ unsafe extern "C" {
 /// Registers the plugin in a Traffic Server, which ends itself for one that has not registered;
 /// elsewhere there is nothing to do.
 pub fn register() -> Result<(), Missing> {
-    Server::of_process().map_or(Ok(()), |server| Ok(server.register(c"tssession_farm")?))
+    Ok(Server::register(c"tssession_farm").map(drop)?)
 }
 
 /// The user whose rights this process has.

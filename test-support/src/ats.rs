@@ -1,0 +1,132 @@
+//! Traffic Server as `tests/ats/server.c` plays it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use crate::{WARNINGS, compiler, root, run, scratch, scratch_dir};
+
+/// A version of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ats {
+    /// Of which the headers are Debian's (trafficserver-dev).
+    V9,
+    V10,
+    V11,
+}
+
+impl Ats {
+    fn is_cxx(self) -> bool {
+        self != Self::V9
+    }
+
+    /// The compiler with its headers.
+    pub fn compiler(self) -> Command {
+        let mut command = compiler(self.is_cxx());
+        command.args(WARNINGS);
+        match self {
+            // Its headers are not of ISO C.
+            Self::V9 => command.args(["-std=gnu11", "-Wno-pedantic"]),
+            Self::V10 | Self::V11 => command
+                .args(["-std=c++20", "-x", "c++", "-I"])
+                .arg(root().join("tests/ats/cxx")),
+        };
+        command
+    }
+
+    /// The server as an object file.
+    pub fn object(self) -> PathBuf {
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _making = MAKING.lock().unwrap();
+        let object = scratch().join(format!("{self:?}-{}.o", std::process::id()));
+        if !object.exists() {
+            let mut command = self.compiler();
+            if self.is_cxx() {
+                command.arg(format!("-DATS={}", &format!("{self:?}")[1..]));
+            }
+            run(command
+                .args(["-fPIC", "-DMAIN", "-c", "-o"])
+                .arg(&object)
+                .arg(root().join("tests/ats/server.c")));
+        }
+        object
+    }
+
+    /// The server as a library that is loaded for everybody.
+    pub fn library(self) -> PathBuf {
+        let library = scratch().join(format!("{self:?}-{}/libats.so", std::process::id()));
+        if !library.exists() {
+            fs::create_dir_all(library.parent().unwrap()).unwrap();
+            let made = library.with_extension(format!("{:?}", std::thread::current().id()));
+            run(compiler(true)
+                .args(["-shared", "-Wl,-soname,libats.so", "-o"])
+                .arg(&made)
+                .arg(self.object())
+                .arg("-lpthread"));
+            fs::rename(made, &library).unwrap();
+        }
+        library
+    }
+
+    /// Has a command run in the server; `others` are preloaded too.
+    pub fn command(self, mut command: Command, others: &[&Path]) -> Command {
+        let mut libraries = self.library().into_os_string();
+        for other in others {
+            libraries.push(":");
+            libraries.push(other);
+        }
+        command.env("LD_PRELOAD", libraries);
+        command
+    }
+
+    /// The server as a program, without the functions of these names.
+    pub fn program(self, lacking: &[&str]) -> PathBuf {
+        let program = scratch_dir().join("server");
+        let script = program.with_extension("map");
+        let local = lacking.iter().map(|name| match self {
+            Self::V9 => format!("{name};"),
+            _ => format!("_Z{}{name}*;", name.len()),
+        });
+        let local = local.collect::<String>();
+        let text = if lacking.is_empty() {
+            "{ global: *; };".to_owned()
+        } else {
+            format!("{{ global: *; local: {local} }};")
+        };
+        fs::write(&script, text).unwrap();
+        run(compiler(true)
+            .args(["-rdynamic", "-o"])
+            .arg(&program)
+            .arg(self.object())
+            .arg(format!("-Wl,--version-script={}", script.display()))
+            .args(["-ldl", "-lpthread"]));
+        program
+    }
+}
+
+/// A test of the function `check` for each version.
+#[macro_export]
+macro_rules! in_each_ats {
+    ($name:ident, $check:path) => {
+        mod $name {
+            use tssession_test_support::Ats;
+
+            #[test]
+            #[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
+            fn v9() {
+                $check(Ats::V9);
+            }
+
+            #[test]
+            fn v10() {
+                $check(Ats::V10);
+            }
+
+            #[test]
+            fn v11() {
+                $check(Ats::V11);
+            }
+        }
+    };
+}
