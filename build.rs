@@ -48,6 +48,11 @@ fn main() {
     let soname = soname("libtssession", SOVERSION);
     link(&soname);
     println!("cargo::rustc-env=TSSESSION_SONAME={soname}");
+    // What the plugin looks for beside itself.
+    println!(
+        "cargo::rustc-env=TSSESSION_FARM_SONAME={}",
+        tssession_common::generate::soname("libtssession_farm", SOVERSION)
+    );
     let [major, minor, patch] = openssl();
     println!("cargo::rustc-env=TSSESSION_OPENSSL={major}.{minor}.{patch}");
     println!("cargo::rustc-check-cfg=cfg(has_time_ex)");

@@ -60,6 +60,50 @@ farm_member(SSL_CTX *ctx)
 }
 
 void
+rotate(void)
+{
+  /* Example: TSSslTicketKeyRotate */
+  /* Once in twelve hours. */
+  if (TSSslTicketKeyRotate() != TS_SUCCESS) {
+    syslog(LOG_ERR, "tickets are encrypted with the old key");
+  }
+  /* End */
+}
+
+void
+print_settings(void)
+{
+  /* Example: TSSslSessionCacheConfigText */
+  char text[4096];
+  int len = sizeof(text);
+  TSSslSessionCacheConfigText(text, &len);
+  printf("%.*s", len, text);
+  /* End */
+}
+
+void
+rotate_in_farm(void)
+{
+  /* Example: TSSslSessionFarmRotate */
+  if (TSSslSessionFarmRotate() != TS_SUCCESS) {
+    puts("the log says which member to ask");
+  }
+  /* End */
+}
+
+void
+print_farm(void)
+{
+  /* Example: TSSslSessionFarmStatusText */
+  char line[1024];
+  int len = sizeof(line);
+  if (TSSslSessionFarmStatusText(line, &len) > 0) {
+    printf("%.*s\n", len, line);
+  }
+  /* End */
+}
+
+void
 get(const TSSslSessionID *id)
 {
   /* Example: TSSslSessionGet */

@@ -37,6 +37,8 @@
   F(TSSslSessionHookRemove)                                                                                            \
   F(TSSslSessionInsertBuffer)                                                                                          \
   F(TSSslTicketKeyFileLoad)                                                                                            \
+  F(TSSslTicketKeyRotate)                                                                                              \
+  F(TSSslSessionCacheConfigText)                                                                                       \
   F(TSSslSessionCacheClear)                                                                                            \
   F(TSSslSessionCacheVersion)
 
@@ -77,6 +79,8 @@ api_open(void)
 #define TSSslSessionHookRemove api.TSSslSessionHookRemove
 #define TSSslSessionInsertBuffer api.TSSslSessionInsertBuffer
 #define TSSslTicketKeyFileLoad api.TSSslTicketKeyFileLoad
+#define TSSslTicketKeyRotate api.TSSslTicketKeyRotate
+#define TSSslSessionCacheConfigText api.TSSslSessionCacheConfigText
 #define TSSslSessionCacheClear api.TSSslSessionCacheClear
 #define TSSslSessionCacheVersion api.TSSslSessionCacheVersion
 

@@ -320,6 +320,7 @@ check_functions(void)
   UNDER_ALL_PLANS(TSSslTicketKeyFileLoad("keys"), TS_SUCCESS, TS_ERROR, GENERATION;
                   folder_write("keys", keys, 96, 0600))
   UNDER_ALL_PLANS(TSSslTicketKeyFileLoad("lines"), TS_SUCCESS, TS_ERROR, GENERATION; write_lines())
+  UNDER_ALL_PLANS(TSSslTicketKeyRotate(), TS_SUCCESS, TS_ERROR, GENERATION)
   UNDER_ALL_PLANS(TSSslTicketKeyFileLoad("short"), TS_ERROR, TS_ERROR, (void)0)
   UNDER_ALL_PLANS(TSSslTicketKeyFileLoad("open"), TS_SUCCESS, TS_ERROR, GENERATION;
                   folder_write("open", keys, 50, 0644))
@@ -375,6 +376,8 @@ check_functions(void)
   UNDER_ALL_PLANS(TSSslSessionCacheStatGet(STAT_MISS ".expired", &value), TS_SUCCESS, TS_ERROR, (void)0)
   int needed = 0;
   UNDER_ALL_PLANS((space = 20000, needed = TSSslSessionCacheStatsText(text, &space), needed == space && space > 3000),
+                  1, 1, (void)0)
+  UNDER_ALL_PLANS((space = 20000, needed = TSSslSessionCacheConfigText(text, &space), needed == space && space > 500),
                   1, 1, (void)0)
   UNDER_ALL_PLANS(TSSslSessionHookAdd(note_event, NULL), TS_SUCCESS, TS_ERROR,
                   CHECK_INT(TSSslSessionHookRemove(note_event, NULL), result))

@@ -294,6 +294,7 @@ check_functions(void)
   PANICS("_Z20TSSslTicketKeyUpdatePci", "TSSslTicketKeyUpdate", cxx_update(key, sizeof(key)), TS_ERROR);
   PANICS_WITHIN("ticket keys read", "TSSslTicketKeyUpdate", cxx_update(key, sizeof(key)), TS_ERROR);
   PANICS_C(TSSslTicketKeyFileLoad, TSSslTicketKeyFileLoad("keys"), TS_ERROR);
+  PANICS_C(TSSslTicketKeyRotate, TSSslTicketKeyRotate(), TS_ERROR);
   PANICS_WITHIN("key file locked", "TSSslTicketKeyFileLoad", TSSslTicketKeyFileLoad("keys"), TS_ERROR);
   CHECK_INT(api_stat(STAT_GENERATION), generation);
 
@@ -313,6 +314,7 @@ check_functions(void)
   PANICS_C(TSSslSessionCacheLogSet, TSSslSessionCacheLogSet(NULL, NULL, TS_SSL_SESSION_CACHE_LOG_ERROR), TS_ERROR);
   PANICS_C(TSSslSessionCacheStatGet, TSSslSessionCacheStatGet(STAT_ENTRIES, &value), TS_ERROR);
   CHECK_INT(value, -7);
+  PANICS_C(TSSslSessionCacheConfigText, (space = 1000, TSSslSessionCacheConfigText(buffer, &space)), 0);
   PANICS_C(TSSslSessionCacheStatsText, (space = 1000, TSSslSessionCacheStatsText(buffer, &space)), 0);
   CHECK_INT(space, 0);
 

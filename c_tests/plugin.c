@@ -190,6 +190,86 @@ check_statistics(void)
   CHECK(ats_statistic("plugin.tssession.ssl_session_cache_new_session") > 0);
 }
 
+/* What an order of the operator's is answered with. */
+static const char *
+order(const char *text)
+{
+  ats_note[0]  = '\0';
+  ats_error[0] = '\0';
+  ats_send_message("tssession", text);
+  CHECK((ats_note[0] == '\0') != (ats_error[0] == '\0'));
+  return ats_note[0] == '\0' ? ats_error : ats_note;
+}
+
+static int
+is_answered(const char *text, const char *answer)
+{
+  const char *line = order(text);
+  int is_so        = strstr(line, answer) != NULL;
+  if (!is_so) {
+    fprintf(stderr, "%s: %s\n", text, line);
+  }
+  return is_so;
+}
+
+static void
+check_orders(void)
+{
+  TSSslSessionCacheClear();
+  CHECK(stores());
+  CHECK(is_answered("stats", "tssession: stats: ssl_session_cache_hit="));
+  CHECK(strstr(ats_note, " session_cache.entries=1 ") != NULL && strstr(ats_note, " ticket_keys.generation=") != NULL);
+#define SEVEN "0700000000000000" FIVE_A FIVE_A FIVE_A
+#define FIVE_A "5a5a5a5a5a5a5a5a"
+  CHECK(is_answered("remove " SEVEN, "tssession: remove " SEVEN ": the session is removed"));
+  CHECK_INT(api_stat(STAT_ENTRIES), 0);
+  CHECK(is_answered("  remove " SEVEN " ", ": there is no such session"));
+  CHECK(is_answered("remove 07x", "not a session ID of 1 to 32 bytes in hex"));
+  CHECK(stores());
+  CHECK(is_answered("clear", "tssession: clear: 1 sessions are discarded"));
+  CHECK_INT(api_stat(STAT_ENTRIES), 0);
+  CHECK(is_answered("dump-settings", "tssession: dump-settings: proxy.config.ssl.session_cache 2 (plugin.config), "));
+  CHECK(strstr(ats_note, " proxy.config.ssl.session_cache.size 4096 (plugin.config), ") != NULL);
+  CHECK(strstr(ats_note, " tssession.session_ticket.mode 0 (default), ") != NULL);
+  CHECK(is_answered("keys rotate", "keys rotate: tickets are the server's"));
+  CHECK(is_answered("keys reload", "keys reload: tickets are the server's"));
+  CHECK_INT(api_stat(STAT_KEYS), 0);
+  CHECK(is_answered("what\n", "tssession: \"what\": there is no such order; there are clear, remove HEX-ID, "));
+  CHECK(is_answered("farm status", "there is no such order"));
+  CHECK(is_answered("", "there is no such order"));
+  ats_note[0] = ats_error[0] = '\0';
+  ats_send_message("tssessio", "clear");
+  ats_send_message("tssession_", "clear");
+  CHECK(ats_note[0] == '\0' && ats_error[0] == '\0');
+}
+
+/* A key file of one key, then a new first key, then the file is touched. */
+static void
+check_key_orders(SSL_CTX *ctx)
+{
+  char key[48];
+  memset(key, 'k', sizeof(key));
+  CHECK(is_answered("keys reload", "keys reload: no file of ticket keys is configured"));
+  SSL_CTX *client      = new_client(1);
+  SSL_SESSION *session = NULL;
+  CHECK_INT(tls_visit(ctx, client, NULL, TLS_CLEAN, &session), 0);
+  long long keys = api_stat(STAT_KEYS);
+  CHECK(is_answered("keys rotate", "keys rotate: active keys: 2") && keys == 1);
+  CHECK_INT(api_stat(STAT_KEYS), 2);
+  long long old = api_stat(STAT_OLD_KEY);
+  CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 1);
+  CHECK_INT(api_stat(STAT_OLD_KEY), old + 1);
+
+  folder_write("keys", key, sizeof(key), 0600);
+  CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.ticket_key.filename", in_folder("keys")), TS_SUCCESS);
+  CHECK(is_answered("keys reload", "keys reload: active keys: 1"));
+  CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 0);
+  unlink(in_folder("keys"));
+  CHECK(is_answered("keys reload", "/keys: "));
+  CHECK_INT(api_stat(STAT_KEYS), 1);
+  tls_free(NULL, client, session);
+}
+
 static void
 told(void)
 {
@@ -233,6 +313,7 @@ told(void)
 
   check_reload();
   check_statistics();
+  check_orders();
   START("--session-cache.size=5K");
   CHECK(strstr(ats_error, "names the plugin twice; only the first line counts") != NULL);
   CHECK(strstr(ats_error, "left to the server") == NULL);
@@ -245,6 +326,7 @@ told(void)
   CHECK_INT(resumes(ours, ours, 1), 1);
   CHECK_INT(own_key_asked, asked);
   CHECK(api_stat(STAT_CREATED) > 0);
+  check_key_orders(ours);
   SSL_CTX_free(ours);
 }
 
@@ -305,7 +387,7 @@ wrong(void)
   START("--config=records.config");
   check_out_of_the_way("/records.config:1: ");
   ats_load(library, 0, NULL);
-  CHECK_INT(ats_lifecycle_hooks(), 3);
+  CHECK_INT(ats_lifecycle_hooks(), 4);
   /* The functions are there for whoever calls them himself. */
   CHECK(stores());
 }
@@ -439,6 +521,7 @@ panics(const char *path)
   PANICS("on_task_threads", ats_start_task_threads());
   CHECK(!ats_tick());
   check_statistics();
+  PANICS("on_message", ats_send_message("tssession", "stats"));
   PANICS("on_tick", ats_tick());
   check_statistics();
   fclose(report);

@@ -1,6 +1,6 @@
 /** @file
 
-  All counters as text: the rules of the buffer, the format, and that each number is the
+  All counters, and all settings, as text: the rules of the buffer, the format, and that each number is the
   one that TSSslSessionCacheStatGet gives.
 
   SPDX-License-Identifier: Apache-2.0
@@ -16,11 +16,13 @@
 
 static char text[1 << 16];
 
+typedef int (*Write)(char *buffer, int *len_ptr);
+
 static int
-fetch(void)
+fetch(Write write)
 {
   int len    = (int)sizeof(text) - 1;
-  int needed = TSSslSessionCacheStatsText(text, &len);
+  int needed = write(text, &len);
   CHECK_INT(len, needed);
   REQUIRE(needed > 0 && needed < (int)sizeof(text));
   text[needed] = '\0';
@@ -28,35 +30,35 @@ fetch(void)
 }
 
 static void
-check_buffer(void)
+check_buffer(Write write)
 {
-  int needed = fetch();
+  int needed = fetch(write);
   char buffer[64];
 
   int len = (int)sizeof(buffer);
-  CHECK_INT(TSSslSessionCacheStatsText(NULL, &len), needed);
+  CHECK_INT(write(NULL, &len), needed);
   CHECK_INT(len, 0);
   const int none[] = {0, -1, INT_MIN};
   for (size_t i = 0; i < 3; i++) {
     memset(buffer, 'x', sizeof(buffer));
     len = none[i];
-    CHECK_INT(TSSslSessionCacheStatsText(buffer, &len), needed);
+    CHECK_INT(write(buffer, &len), needed);
     CHECK_INT(len, 0);
     CHECK_INT(buffer[0], 'x');
   }
-  CHECK_INT(TSSslSessionCacheStatsText(buffer, NULL), 0);
+  CHECK_INT(write(buffer, NULL), 0);
 
   /* Cut off: as many bytes as fit, and not one more. */
   memset(buffer, 'x', sizeof(buffer));
   len = 10;
-  CHECK_INT(TSSslSessionCacheStatsText(buffer, &len), needed);
+  CHECK_INT(write(buffer, &len), needed);
   CHECK_INT(len, 10);
   CHECK(memcmp(buffer, text, 10) == 0 && buffer[10] == 'x');
 
   char *exact = malloc((size_t)needed);
   REQUIRE(exact != NULL);
   len = needed;
-  CHECK_INT(TSSslSessionCacheStatsText(exact, &len), needed);
+  CHECK_INT(write(exact, &len), needed);
   CHECK_INT(len, needed);
   CHECK(memcmp(exact, text, (size_t)needed) == 0);
   free(exact);
@@ -70,6 +72,18 @@ number(const char *what)
   snprintf(line, sizeof(line), "\n%s ", what);
   const char *found = strstr(text, line);
   return found == NULL ? -1 : atoll(found + strlen(line));
+}
+
+/* Each setting on a line. */
+static void
+check_settings(void)
+{
+  TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.timeout", "1K");
+  fetch(TSSslSessionCacheConfigText);
+  CHECK(strstr(text, "\nproxy.config.ssl.session_cache.num_buckets 256 (default)\n") != NULL);
+  CHECK(strstr(text, "\nproxy.config.ssl.session_cache.timeout 1024 (call)\n") != NULL);
+  CHECK(strstr(text, "\nproxy.config.ssl.server.cert.path NULL (default)\n") != NULL);
+  TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.timeout", "0");
 }
 
 /* HELP, TYPE and then samples of that name, each with one whole number. */
@@ -177,7 +191,7 @@ check_causes(void)
   CHECK_INT(TSSslSessionInsert(&one, (TSSslSession)session), TS_ERROR);
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache", "2"), TS_SUCCESS);
 
-  fetch();
+  fetch(TSSslSessionCacheStatsText);
   CHECK_INT(number("tssession_session_cache_get{result=\"absent\"}"), 2);
   CHECK_INT(number("tssession_session_cache_get{result=\"expired\"}"), 1);
   CHECK_INT(number("tssession_session_cache_get{result=\"contention\"}"), 0);
@@ -237,7 +251,7 @@ check_tickets(void)
     use_keys(rings[i]);
     CHECK_INT(tls_visit(server, client, a_ticket, TLS_CLEAN, NULL), i < 5);
   }
-  fetch();
+  fetch(TSSslSessionCacheStatsText);
   CHECK_INT(number("proxy_process_ssl_total_tickets_verified{key_age=\"0\"}"), 1);
   CHECK_INT(number("proxy_process_ssl_total_tickets_verified{key_age=\"1\"}"), 1);
   CHECK_INT(number("proxy_process_ssl_total_tickets_verified{key_age=\"2\"}"), 1);
@@ -256,12 +270,16 @@ int
 main(void)
 {
   api_open();
-  check_buffer();
+  check_buffer(TSSslSessionCacheStatsText);
+  check_buffer(TSSslSessionCacheConfigText);
+  check_settings();
   check_causes();
   check_tickets();
-  fetch();
+  fetch(TSSslSessionCacheStatsText);
   check_format();
-  check_buffer();
+  check_buffer(TSSslSessionCacheStatsText);
+  check_buffer(TSSslSessionCacheConfigText);
+  check_settings();
   CHECK_INT(api_stat(STAT_MISS ".other"), -1);
   CHECK_INT(api_stat(STAT_MISS "."), -1);
   CHECK_INT(api_stat(STAT_ENTRIES ".absent"), -1);

@@ -30,6 +30,8 @@ TSReturnCode TSSslSessionHookAdd(TSEventFunc func, TSCont contp);
 TSReturnCode TSSslSessionHookRemove(TSEventFunc func, TSCont contp);
 TSReturnCode TSSslSessionInsertBuffer(const TSSslSessionID *sessionid, const char *buffer, int len);
 TSReturnCode TSSslTicketKeyFileLoad(const char *path);
+TSReturnCode TSSslTicketKeyRotate(void);
+int TSSslSessionCacheConfigText(char *buffer, int *len_ptr);
 void TSSslSessionCacheClear(void);
 const char *TSSslSessionCacheVersion(void);
 #endif

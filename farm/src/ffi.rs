@@ -6,6 +6,7 @@
 #![allow(non_snake_case)] // The names are the C API's.
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::ptr;
@@ -19,7 +20,8 @@ use tssession_common::{boundary, stderr};
 use crate::boundary::guard;
 use crate::config::Config;
 use crate::host::per_process::{Taken, Turn, watch_forks};
-use crate::host::{Host, register};
+use crate::host::{Host, hear_of_orders, register};
+use crate::orders;
 use crate::start::{member, start};
 
 extern "C" fn at_load() {
@@ -140,6 +142,64 @@ pub unsafe extern "C" fn TSSslSessionFarmStatsText(
     unsafe { none_stored(len_ptr, needed) }
 }
 
+/// Writes one line about this member: who leads, whether Redis answers, and what was exchanged.
+///
+/// On entry *len_ptr is the space in buffer, in bytes; on return it is the number of bytes stored. A
+/// line that does not fit is truncated; there is no NUL and no line break at its end. If buffer is
+/// NULL or the space is 0 or less, nothing is stored and *len_ptr becomes 0. In Traffic Server,
+/// "traffic_ctl plugin msg tssession 'farm status'" writes it to diags.log.
+///
+/// # Returns
+/// The size of the whole line in bytes. If it is greater than *len_ptr, the line was truncated.
+///
+/// # Errors
+/// 0 if the process is not a member of a farm, or if len_ptr is NULL (an error is logged).
+///
+/// # Threads
+/// Any thread can call it at any time.
+///
+/// # Safety
+/// `len_ptr` is null or may be read and written; `buffer` is null or has as many bytes as it says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionFarmStatusText(
+    buffer: *mut c_char,
+    len_ptr: *mut c_int,
+) -> c_int {
+    let needed = guard(|| {
+        if len_ptr.is_null() {
+            return Err("len_ptr is NULL".into());
+        }
+        let status = member().map_or_else(|_| String::new(), orders::status);
+        // SAFETY: the caller vouches for the pointers.
+        Ok(unsafe { write_text(buffer, len_ptr, |text| text.write_str(&status)) })
+    });
+    // SAFETY: as above.
+    unsafe { none_stored(len_ptr, needed) }
+}
+
+/// Has the farm make a new ticket key, if this member leads.
+///
+/// The member makes the key within a second. All members have it soon after, and it encrypts after the
+/// time spread of the settings. The keys before it decrypt as long as ever. A line in the log says when
+/// it is made. In Traffic Server, "traffic_ctl plugin msg tssession 'farm rotate'" does the same.
+///
+/// # Returns
+/// TS_SUCCESS if this member leads and makes the key, otherwise TS_ERROR.
+///
+/// # Errors
+/// TS_ERROR if another member leads (the line names it), nobody leads, ticket keys are not shared,
+/// or the process is not a member of a farm. An error is logged and the keys are unchanged.
+///
+/// # Threads
+/// Any thread can call it at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn TSSslSessionFarmRotate() -> TSReturnCode {
+    guard(|| {
+        orders::rotate(member()?)?;
+        Ok(TSReturnCode::TS_SUCCESS)
+    })
+}
+
 /// Reads one counter of the farm.
 ///
 /// name is for example "plugin.tssession_farm.published". If a counter is divided by cause,
@@ -188,6 +248,7 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
     let registered = register();
     guard(|| {
         registered.map_err(|error| error.to_string())?;
+        hear_of_orders(orders::answer);
         let host = Host::find().map_err(|error| error.to_string())?;
         if argc != 2 {
             return Err("plugin.config must name one file of settings".into());

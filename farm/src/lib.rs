@@ -26,6 +26,7 @@ mod host;
 mod keys;
 mod log_limit;
 mod member;
+mod orders;
 mod redis;
 mod seal;
 mod sessions;

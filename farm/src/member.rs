@@ -43,6 +43,10 @@ pub struct Member {
     is_refused: AtomicBool,
     log_limit: Mutex<LogLimit>,
     is_disbelieved: AtomicBool,
+    /// Who made the ticket keys at the last look; empty: nobody.
+    leader: Mutex<String>,
+    /// A new ticket key is asked for.
+    is_rotation_due: AtomicBool,
 }
 
 impl Member {
@@ -61,6 +65,8 @@ impl Member {
             is_refused: AtomicBool::new(false),
             log_limit: Mutex::default(),
             is_disbelieved: AtomicBool::new(false),
+            leader: Mutex::default(),
+            is_rotation_due: AtomicBool::new(false),
         }
     }
 
@@ -85,6 +91,34 @@ impl Member {
         let lines: Vec<_> = self.log_limit().due(now).collect();
         for (level, text) in lines {
             self.host.log(level, &text);
+        }
+    }
+
+    /// Notes who makes the ticket keys, as Redis has it; empty: nobody.
+    pub(crate) fn note_leader(&self, leader: String) {
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
+    }
+
+    /// Who makes the ticket keys; empty: nobody that is known.
+    pub(crate) fn leader(&self) -> String {
+        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        leader.clone()
+    }
+
+    /// Asks for a new ticket key.
+    pub(crate) fn ask_for_rotation(&self) {
+        self.is_rotation_due.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a new ticket key is asked for.
+    pub(crate) fn is_rotation_due(&self) -> bool {
+        self.is_rotation_due.load(Ordering::Relaxed)
+    }
+
+    /// Answers whoever asked for a new ticket key.
+    pub(crate) fn answer_rotation(&self, level: Level, text: &str) {
+        if self.is_rotation_due.swap(false, Ordering::Relaxed) {
+            self.host.log(level, &format!("farm rotate: {text}"));
         }
     }
 

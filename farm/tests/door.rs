@@ -11,15 +11,14 @@ use tssession_test_support::{
 #[test]
 fn door() {
     let redis = Redis::start();
-    let settings = redis.settings();
+    let settings = redis.settings() + "timeout = 10\n[ticket_keys]\nlease = 2\n";
     let file = scratch().join("farm.toml");
     fs::write(&file, &settings).unwrap();
     // It takes connections, and answers nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
-    let keys = "timeout = 10\n[ticket_keys]\n";
     let silent_file = scratch().join("silent.toml");
-    fs::write(&silent_file, settings.replace(&redis.url, &url) + keys).unwrap();
+    fs::write(&silent_file, settings.replace(&redis.url, &url)).unwrap();
     let wrong = scratch().join("wrong.toml");
     fs::write(&wrong, format!("wrong = 1\n{settings}")).unwrap();
 
@@ -43,11 +42,16 @@ fn door() {
         "ERROR: TSSslSessionFarmStart: the farm has been started before\n",
         "ERROR: TSSslSessionFarmStatsText: len_ptr is NULL\n",
         "ERROR: TSSslSessionFarmStatGet: the farm has not been started\n",
+        "ERROR: TSSslSessionFarmStart: the thread farm-keys cannot be started\n",
         "ERROR: TSSslSessionFarmStart: the thread farm-publish cannot be started\n",
         "ERROR: TSSslSessionFarmStart: the thread farm-read cannot be started\n",
         "ERROR: TSSslSessionFarmStart: the host has no hook for TLS sessions\n",
         "ERROR: TSSslSessionFarmStatGet: the farm runs in the parent process\n",
         "ERROR: TSSslSessionFarmStatGet: an argument is NULL\n",
+        "ERROR: TSSslSessionFarmStatusText: len_ptr is NULL\n",
+        "ERROR: TSSslSessionFarmRotate: the farm has not been started\n",
+        "NOTE: farm rotate: a new key is made; it encrypts in ",
+        "ERROR: farm rotate: no key is made: the newest does not encrypt yet, or there are no random bytes\n",
         "ERROR: TSSslSessionFarmStatGet: plugin.tssession_farm.nothing: there is no such counter\n",
     ];
     assert_logged(&stderr, &lines);

@@ -333,6 +333,45 @@ TSReturnCode TSSslSessionInsertBuffer(const TSSslSessionID *sessionid, const cha
 TSReturnCode TSSslTicketKeyFileLoad(const char *path);
 
 /**
+ * Makes a new random session-ticket key, which encrypts from now on.
+ *
+ * The keys that were active still decrypt, but for the oldest if there are more than 200. The new
+ * key is in this process only: where several processes or machines share ticket keys, give all of
+ * them the same set with TSSslTicketKeyUpdate instead, or use TSSslSessionFarmRotate.
+ *
+ * Returns:
+ *   TS_SUCCESS if the new key is active, otherwise TS_ERROR.
+ *
+ * Errors:
+ *   TS_ERROR if OpenSSL has no random bytes or there is no memory. An error is logged and the old
+ *   keys stay active.
+ *
+ * Threads:
+ *   Any thread can call it at any time. Of two calls at the same time, both keys are active after.
+ */
+TSReturnCode TSSslTicketKeyRotate(void);
+
+/**
+ * Writes all settings as text, a line for each: its name, its value, and its source in brackets.
+ *
+ * For example "proxy.config.ssl.session_cache.size 102400 (default)". A source is default, file
+ * (TSSslSessionCacheConfigLoad), call (TSSslSessionCacheConfigSet), environment, or plugin.config. A setting
+ * without a value is NULL. On entry *len_ptr is the space in buffer, in bytes; on return it is the
+ * number of bytes stored. Text that does not fit is truncated; there is no NUL at its end. If buffer
+ * is NULL or the space is 0 or less, nothing is stored and *len_ptr becomes 0.
+ *
+ * Returns:
+ *   The size of the whole text in bytes. If it is greater than *len_ptr, the text was truncated.
+ *
+ * Errors:
+ *   0 if len_ptr is NULL. An error is logged.
+ *
+ * Threads:
+ *   Any thread can call it at any time.
+ */
+int TSSslSessionCacheConfigText(char *buffer, int *len_ptr);
+
+/**
  * Discards all sessions, wiping them and freeing their memory.
  *
  * Call it when sessions are no longer to be trusted, for example after the rules for client

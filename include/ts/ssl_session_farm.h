@@ -73,6 +73,44 @@ TSReturnCode TSSslSessionFarmStart(const char *config_file);
 int TSSslSessionFarmStatsText(char *buffer, int *len_ptr);
 
 /**
+ * Writes one line about this member: who leads, whether Redis answers, and what was exchanged.
+ *
+ * On entry *len_ptr is the space in buffer, in bytes; on return it is the number of bytes stored. A
+ * line that does not fit is truncated; there is no NUL and no line break at its end. If buffer is
+ * NULL or the space is 0 or less, nothing is stored and *len_ptr becomes 0. In Traffic Server,
+ * "traffic_ctl plugin msg tssession 'farm status'" writes it to diags.log.
+ *
+ * Returns:
+ *   The size of the whole line in bytes. If it is greater than *len_ptr, the line was truncated.
+ *
+ * Errors:
+ *   0 if the process is not a member of a farm, or if len_ptr is NULL (an error is logged).
+ *
+ * Threads:
+ *   Any thread can call it at any time.
+ */
+int TSSslSessionFarmStatusText(char *buffer, int *len_ptr);
+
+/**
+ * Has the farm make a new ticket key, if this member leads.
+ *
+ * The member makes the key within a second. All members have it soon after, and it encrypts after the
+ * time spread of the settings. The keys before it decrypt as long as ever. A line in the log says when
+ * it is made. In Traffic Server, "traffic_ctl plugin msg tssession 'farm rotate'" does the same.
+ *
+ * Returns:
+ *   TS_SUCCESS if this member leads and makes the key, otherwise TS_ERROR.
+ *
+ * Errors:
+ *   TS_ERROR if another member leads (the line names it), nobody leads, ticket keys are not shared,
+ *   or the process is not a member of a farm. An error is logged and the keys are unchanged.
+ *
+ * Threads:
+ *   Any thread can call it at any time.
+ */
+TSReturnCode TSSslSessionFarmRotate(void);
+
+/**
  * Reads one counter of the farm.
  *
  * name is for example "plugin.tssession_farm.published". If a counter is divided by cause,

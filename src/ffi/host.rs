@@ -3,12 +3,13 @@
 //! The doc comments are the text of `<ts/ssl_session_cache.h>`.
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use log::{Level, LevelFilter};
 use tssession_common::boundary::Name;
-use tssession_common::buffer::{none_stored, write_text};
+use tssession_common::buffer::{Text, none_stored, write_text};
 use tssession_common::metrics::Numbers;
 
 use super::sessions::{bytes, read_id, stored};
@@ -554,6 +555,78 @@ pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturn
             }
         }
     })
+}
+
+/// Makes a new random session-ticket key, which encrypts from now on.
+///
+/// The keys that were active still decrypt, but for the oldest if there are more than 200. The new
+/// key is in this process only: where several processes or machines share ticket keys, give all of
+/// them the same set with TSSslTicketKeyUpdate instead, or use TSSslSessionFarmRotate.
+///
+/// # Returns
+/// TS_SUCCESS if the new key is active, otherwise TS_ERROR.
+///
+/// # Errors
+/// TS_ERROR if OpenSSL has no random bytes or there is no memory. An error is logged and the old
+/// keys stay active.
+///
+/// # Threads
+/// Any thread can call it at any time. Of two calls at the same time, both keys are active after.
+#[unsafe(no_mangle)]
+pub extern "C" fn TSSslTicketKeyRotate() -> TSReturnCode {
+    enter(
+        |instance, function| match tls::rotate_ticket_keys(instance) {
+            Some(Ok(_)) => TSReturnCode::TS_SUCCESS,
+            Some(Err(error)) => {
+                log::error!(target: "ssl_session_ticket", "{function}: {error}; the active keys are unchanged");
+                TSReturnCode::TS_ERROR
+            }
+            None => TSReturnCode::TS_ERROR,
+        },
+    )
+}
+
+/// Writes all settings as text, a line for each: its name, its value, and its source in brackets.
+///
+/// For example "proxy.config.ssl.session_cache.size 102400 (default)". A source is default, file
+/// (TSSslSessionCacheConfigLoad), call (TSSslSessionCacheConfigSet), environment, or plugin.config. A setting
+/// without a value is NULL. On entry *len_ptr is the space in buffer, in bytes; on return it is the
+/// number of bytes stored. Text that does not fit is truncated; there is no NUL at its end. If buffer
+/// is NULL or the space is 0 or less, nothing is stored and *len_ptr becomes 0.
+///
+/// # Returns
+/// The size of the whole text in bytes. If it is greater than *len_ptr, the text was truncated.
+///
+/// # Errors
+/// 0 if len_ptr is NULL. An error is logged.
+///
+/// # Threads
+/// Any thread can call it at any time.
+///
+/// # Safety
+/// `buffer` is null or has `*len_ptr` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionCacheConfigText(
+    buffer: *mut c_char,
+    len_ptr: *mut c_int,
+) -> c_int {
+    let needed = enter(|instance, function| {
+        if len_ptr.is_null() {
+            log::error!(target: "ssl.session_cache", "{function}: len_ptr is NULL");
+            return 0;
+        }
+        let write = |text: &mut Text<'_>| {
+            let mut result = Ok(());
+            instance.config.each(|name, value, source| {
+                result = result.and_then(|()| writeln!(text, "{name} {value} ({source})"));
+            });
+            result
+        };
+        // SAFETY: passed on to the caller.
+        unsafe { write_text(buffer, len_ptr, write) }
+    });
+    // SAFETY: passed on to the caller.
+    unsafe { none_stored(len_ptr, needed) }
 }
 
 /// Discards all sessions, wiping them and freeing their memory.

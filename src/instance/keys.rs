@@ -11,7 +11,7 @@ use crate::base::alloc::{NoMemory, Shared, os_string};
 use crate::base::files::{self, Content, FileError};
 use crate::base::spin::{Patience, lock, try_lock};
 use crate::keys::file::{self, LastRead, Stamp};
-use crate::keys::ring::{KeyError, KeyRing, KeySet, Layout};
+use crate::keys::ring::{KeyError, KeyRing, KeySet, LONGEST_KEY, Layout};
 use crate::report::counters::{Counter, Stats};
 use crate::settings::table::{Config, Record};
 
@@ -155,6 +155,13 @@ impl TicketKeys {
         }
         summary.log(format_args!("ticket keys in {path}"));
         Ok(())
+    }
+
+    /// Has a new key encrypt: see [`KeyRing::rotate`].
+    pub fn rotate(&self, random: &[u8; LONGEST_KEY]) -> Result<usize, KeyError> {
+        let count = self.ring.rotate(random)?;
+        self.stats.count(Counter::TicketKeysRenewed);
+        Ok(count)
     }
 
     fn parse(&self, data: &[u8], layout: Layout) -> Result<(KeySet, Summary), KeyError> {

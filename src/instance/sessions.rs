@@ -188,7 +188,8 @@ impl Sessions {
         }
     }
 
-    pub(super) fn entries(&self) -> usize {
+    /// How many sessions there are.
+    pub fn entries(&self) -> usize {
         self.cache.get().map_or(0, Cache::entries)
     }
 

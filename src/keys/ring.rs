@@ -15,6 +15,11 @@ use crate::base::secret_memory::SecretBytes;
 pub const NAME_LEN: usize = 16;
 /// Bytes of a whole key in the layout of ATS.
 pub const KEY_LEN: usize = Layout::ATS.key_len();
+/// Bytes of a whole key in the layout with the longest.
+pub const LONGEST_KEY: usize = Layout::NGINX_256.key_len();
+/// How many keys a set has at most after [`KeyRing::rotate`]: one for each hour of the longest time
+/// that a ticket is good for, and more.
+const MOST_ROTATED: usize = 200;
 
 /// What the bytes of a key behind its name are: two secrets of one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +201,16 @@ impl KeySet {
         })
     }
 
+    /// This set behind a new key, which is made of the first of these bytes.
+    fn behind(&self, random: &[u8; LONGEST_KEY]) -> Result<Self, KeyError> {
+        let key_len = self.layout.key_len();
+        let kept = self.count().min(MOST_ROTATED - 1) * key_len;
+        let mut keys = SecretBytes::new(key_len + kept).ok_or(KeyError::NoMemory)?;
+        keys[..key_len].copy_from_slice(&random[..key_len]);
+        keys[key_len..].copy_from_slice(&self.keys[..kept]);
+        Self::parse(&keys, self.layout)
+    }
+
     /// The key that encrypts.
     pub fn first(&self) -> TicketKey<'_> {
         self.at(0)
@@ -268,6 +283,24 @@ impl KeyRing {
         };
         if atomics::exchange(&self.keys, &None, Some(keys)) {
             self.generation.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Has a new key encrypt, made of random bytes; those that were active decrypt, but for the
+    /// oldest beyond 200. Returns how many keys there are. A set that comes in by
+    /// [`KeyRing::replace`] at the same time stays too.
+    pub fn rotate(&self, random: &[u8; LONGEST_KEY]) -> Result<usize, KeyError> {
+        loop {
+            let current = self.current();
+            let rotated = match current.as_ref() {
+                Some(keys) => keys.behind(random)?,
+                None => KeySet::parse(&random[..KEY_LEN], Layout::ATS)?,
+            };
+            let count = rotated.count();
+            if atomics::exchange(&self.keys, &current, Some(Shared::new(rotated)?)) {
+                self.generation.fetch_add(1, Ordering::Relaxed);
+                return Ok(count);
+            }
         }
     }
 
@@ -373,6 +406,53 @@ mod tests {
         assert_eq!(ring.current().as_ref().unwrap().first().name(), &[1; 16]);
         ring.fill_if_empty(|| unreachable!("the ring is not empty"));
         assert_eq!(ring.generation(), 1);
+    }
+
+    #[test]
+    fn a_rotated_ring_decrypts_what_it_did() {
+        let random = |byte: u8| [byte; LONGEST_KEY];
+        let ring = KeyRing::default();
+        assert_eq!(ring.rotate(&random(1)), Ok(1));
+        ring.replace(parse(&[key(2, 2), key(3, 3)]).unwrap())
+            .unwrap();
+        assert_eq!(ring.rotate(&random(4)), Ok(3));
+        let names = |ring: &KeyRing| -> Vec<u8> {
+            let keys = ring.current();
+            let keys = keys.as_ref().unwrap();
+            (0..keys.count()).map(|at| keys.at(at).name()[0]).collect()
+        };
+        assert_eq!(names(&ring), [4, 2, 3]);
+        assert_eq!(ring.generation(), 3);
+        // A key that is all zero is never used.
+        assert_eq!(ring.rotate(&random(0)), Err(KeyError::FirstIsBlank));
+        assert_eq!(names(&ring), [4, 2, 3]);
+        // The layout stays.
+        let nginx: Vec<u8> = (1..=80).collect();
+        ring.replace(KeySet::parse(&nginx, Layout::NGINX_256).unwrap())
+            .unwrap();
+        assert_eq!(ring.rotate(&random(5)), Ok(2));
+        assert_eq!(ring.current().as_ref().unwrap().first().aes_key(), [5; 32]);
+        for byte in 6..=255 {
+            ring.rotate(&random(byte)).unwrap();
+        }
+        assert_eq!((names(&ring).len(), names(&ring)[0]), (MOST_ROTATED, 255));
+        assert_eq!(names(&ring)[MOST_ROTATED - 1], 56);
+    }
+
+    #[test]
+    fn each_of_those_who_rotate_at_once_adds_its_key() {
+        let ring = KeyRing::default();
+        std::thread::scope(|scope| {
+            for thread in 1..=4 {
+                let ring = &ring;
+                scope.spawn(move || {
+                    for at in 0..20 {
+                        ring.rotate(&[thread * 20 + at; LONGEST_KEY]).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(ring.current().as_ref().unwrap().count(), 80);
     }
 
     #[test]

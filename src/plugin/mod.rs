@@ -8,6 +8,7 @@
 //! No context is kept here: each carries its own mark, and takes it along when it ends.
 
 mod line;
+mod orders;
 
 use std::ffi::{CStr, CString, OsStr, c_int, c_void};
 use std::fmt;
@@ -21,9 +22,10 @@ use log::Level;
 use openssl_sys::SSL_CTX;
 use tssession_ats::{
     CONFIG_DIR_GET, CONT_SCHEDULE_EVERY_ON_POOL, Cont, HTTP_HOOK_ADD, INSTALL_DIR_GET,
-    LIFECYCLE_PORTS_INITIALIZED, LIFECYCLE_SERVER_CONTEXT, LIFECYCLE_TASK_THREADS_READY,
-    MGMT_UPDATE_REGISTER, Missing, NOTE, POOL_TASK, Server, Statistic, VCONN_REENABLE,
-    VCONN_SSL_CONNECTION_GET, find_symbol, is_openssl_of_process,
+    LIFECYCLE_MESSAGE, LIFECYCLE_PORTS_INITIALIZED, LIFECYCLE_SERVER_CONTEXT,
+    LIFECYCLE_TASK_THREADS_READY, MGMT_UPDATE_REGISTER, Missing, NOTE, POOL_TASK, PluginMessage,
+    Server, Statistic, VCONN_REENABLE, VCONN_SSL_CONNECTION_GET, find_symbol,
+    is_openssl_of_process,
 };
 use tssession_common::metrics::Numbers;
 
@@ -158,6 +160,7 @@ pub fn start<'a>(
     server.on_lifecycle(LIFECYCLE_SERVER_CONTEXT, on_context)?;
     server.on_lifecycle(LIFECYCLE_PORTS_INITIALIZED, on_ports)?;
     server.on_lifecycle(LIFECYCLE_TASK_THREADS_READY, on_task_threads)?;
+    server.on_lifecycle(LIFECYCLE_MESSAGE, on_message)?;
     plugin.hear_of_reloads();
     plugin.note(&format!(
         "serves TLS sessions, {} at most; tickets are {}",
@@ -213,23 +216,36 @@ fn folder(
 /// Whether plugins that are linked with the library have got another copy of it.
 fn is_second_copy() -> bool {
     const SONAME: &str = concat!(env!("TSSESSION_SONAME"), "\0");
-    // SAFETY: finds what is loaded already; the handle is not given back, as the library is
-    // never unloaded. What has this name is a function, of which only the address is used.
-    let other: Option<*const c_void> = unsafe {
-        let library = libc::dlopen(SONAME.as_ptr().cast(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
+    let other = if_loaded(SONAME).and_then(|library| {
+        // SAFETY: what has this name is a function, of which only the address is used.
+        unsafe { find_symbol::<*const c_void>(library, c"TSSslSessionCacheAttach") }
+    });
+    other.is_some_and(|other| !system::is_in_this_file(other))
+}
+
+/// Whether the farm's library is in the process.
+fn has_farm() -> bool {
+    const SONAME: &str = concat!(env!("TSSESSION_FARM_SONAME"), "\0");
+    if_loaded(SONAME).is_some()
+}
+
+/// The handle of a library of this name, which ends with a NUL, if it is loaded. The handle is not
+/// given back: these libraries are never unloaded.
+fn if_loaded(soname: &str) -> Option<*mut c_void> {
+    // SAFETY: a C string; finds what is loaded already.
+    unsafe {
+        let library = libc::dlopen(soname.as_ptr().cast(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
         if library.is_null() {
             libc::dlerror();
-            return false;
         }
-        find_symbol(library, c"TSSslSessionCacheAttach")
-    };
-    other.is_some_and(|other| !system::is_in_this_file(other))
+        (!library.is_null()).then_some(library)
+    }
 }
 
 impl Plugin {
     /// A line for the operator that all is well.
     fn note(&self, text: &str) {
-        let line = CString::new(text.replace('\0', " ")).unwrap_or_default();
+        let line = CString::new(text.replace(char::is_control, " ")).unwrap_or_default();
         if let Some(note) = self.server.find(&NOTE) {
             note.write(c"tssession", &line);
         }
@@ -388,6 +404,21 @@ unsafe extern "C" fn on_task_threads(_cont: Cont, _event: c_int, _data: *mut c_v
         if let (Some(every), Ok(cont)) = (every, plugin.server.scheduled_continuation(on_tick)) {
             // SAFETY: the continuation lives for ever.
             unsafe { every(cont, SHOW_EVERY_MS, POOL_TASK) };
+        }
+    });
+    0
+}
+
+/// The operator has sent a message to a plugin.
+unsafe extern "C" fn on_message(_cont: Cont, _event: c_int, message: *mut c_void) -> c_int {
+    callback(|instance| {
+        // SAFETY: the server passes a message that lives during the call.
+        let order = unsafe { PluginMessage::with_tag(message, c"tssession") };
+        let answer = order.and_then(|order| orders::answer(instance, order, has_farm()));
+        match (PLUGIN.get(), answer) {
+            (Some(plugin), Some(Ok(answer))) => plugin.note(&answer),
+            (_, Some(Err(answer))) => log::error!(target: "ssl.session_cache", "{answer}"),
+            _ => {}
         }
     });
     0

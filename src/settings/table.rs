@@ -112,6 +112,33 @@ pub enum Source {
     PluginLine,
 }
 
+impl Source {
+    const ALL: [Self; 5] = [
+        Self::Default,
+        Self::File,
+        Self::Call,
+        Self::Environment,
+        Self::PluginLine,
+    ];
+
+    fn of(number: u8) -> Self {
+        let known = Self::ALL.into_iter().find(|source| *source as u8 == number);
+        known.unwrap_or(Self::Default)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Call => "call",
+            Self::Environment => "environment",
+            Self::PluginLine => "plugin.config",
+        })
+    }
+}
+
 /// Why a setting was refused; nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetError {
@@ -324,6 +351,21 @@ impl Config {
         texts[record as usize].as_deref().map(os_string).transpose()
     }
 
+    /// Calls `read` with each record's name, value and source, as they are at one moment: while no
+    /// setter is at work. A text record without a value is `NULL`.
+    pub fn each(&self, mut read: impl FnMut(&'static str, &dyn fmt::Display, Source)) {
+        let texts = lock(&self.texts);
+        for (record, name, kind) in RECORDS {
+            let slot = &self.slots[*record as usize];
+            let source = Source::of(slot.source.load(Ordering::Relaxed));
+            match (kind, &texts[*record as usize]) {
+                (Kind::Int { .. }, _) => read(name, &slot.int.load(Ordering::Relaxed), source),
+                (Kind::Text, None) => read(name, &"NULL", source),
+                (Kind::Text, Some(text)) => read(name, &text.display(), source),
+            }
+        }
+    }
+
     /// Holds back every setter until the result is dropped; `None` if one is at work.
     pub(crate) fn try_freeze(&self) -> Option<FrozenConfig<'_>> {
         try_lock(&self.texts)
@@ -440,6 +482,26 @@ mod tests {
         assert_eq!(set(&config, size, "3", Source::Call), Ok(true));
         assert_eq!(set(&config, size, "4", Source::File), Ok(false));
         assert_eq!(config.int(Record::Size), 3);
+    }
+
+    #[test]
+    fn each_setting_is_told_with_its_source() {
+        let config = Config::default();
+        let file = "proxy.config.ssl.server.ticket_key.filename";
+        let size = "proxy.config.ssl.session_cache.size";
+        set(&config, file, "keys", Source::PluginLine).unwrap();
+        set(&config, size, "4K", Source::Environment).unwrap();
+        let mut told = Vec::new();
+        config.each(|name, value, source| told.push(format!("{name} {value} ({source})")));
+        assert_eq!(told.len(), RECORDS.len());
+        for line in [
+            format!("{file} keys (plugin.config)"),
+            format!("{size} 4096 (environment)"),
+            "proxy.config.ssl.session_cache 2 (default)".to_owned(),
+            "proxy.config.ssl.server.cert.path NULL (default)".to_owned(),
+        ] {
+            assert!(told.contains(&line), "{line}");
+        }
     }
 
     #[test]

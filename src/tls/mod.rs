@@ -23,4 +23,5 @@ pub use context::{AttachError, attach, detach, is_attached};
 pub use error::StoreError;
 pub use session::into_raw;
 pub use store::{find, store, store_der};
+pub use tickets::rotate as rotate_ticket_keys;
 pub use version::versions;

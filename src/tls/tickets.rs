@@ -20,7 +20,7 @@ use crate::base::alloc::NoMemory;
 use crate::instance::Instance;
 use crate::instance::boundary::callback;
 use crate::instance::keys::KeyFileError;
-use crate::keys::ring::{KEY_LEN, KeyRing, NAME_LEN, TicketKey};
+use crate::keys::ring::{KEY_LEN, KeyError, KeyRing, LONGEST_KEY, NAME_LEN, TicketKey};
 use crate::report::counters::Counter;
 
 const IV_LEN: usize = 16;
@@ -189,6 +189,13 @@ fn say_no_algorithms() {
     }
 }
 
+/// Has a new random key encrypt tickets. `None`: OpenSSL has no random bytes, which is logged.
+pub fn rotate(instance: &Instance) -> Option<Result<usize, KeyError>> {
+    instance.keys.ring.prepare_thread();
+    let mut random = Zeroizing::new([0; LONGEST_KEY]);
+    fill_with_random(random.as_mut_slice()).then(|| instance.keys.rotate(&random))
+}
+
 /// Makes a random ticket key if there is none yet.
 fn ensure_ticket_key(ring: &KeyRing) {
     ring.fill_if_empty(|| {
@@ -209,7 +216,7 @@ fn fill_with_random(bytes: &mut [u8]) -> bool {
         done
     });
     if !done {
-        log::error!(target: "ssl_session_ticket", "no random bytes: no ticket is issued");
+        log::error!(target: "ssl_session_ticket", "OpenSSL has no random bytes: no ticket key is made, no ticket is issued");
     }
     done
 }

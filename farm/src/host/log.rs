@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use tssession_ats::{ERROR, Report, WARNING};
+use tssession_ats::{ERROR, NOTE, Report, WARNING};
 use tssession_common::boundary::{Name, Panic};
 use tssession_common::stderr;
 
@@ -13,6 +13,8 @@ pub enum Level {
     Error,
     /// Something is wrong, and the farm goes on.
     Warning,
+    /// What the operator asked for.
+    Note,
 }
 
 /// Where log lines go: to ATS, else to stderr.
@@ -20,6 +22,7 @@ pub enum Level {
 pub struct Log {
     error: Option<Report>,
     warning: Option<Report>,
+    note: Option<Report>,
 }
 
 impl Log {
@@ -30,6 +33,7 @@ impl Log {
         Self {
             error,
             warning: WARNING.find().or(error),
+            note: NOTE.find(),
         }
     }
 
@@ -38,6 +42,7 @@ impl Log {
         let (report, word) = match level {
             Level::Error => (self.error, "ERROR"),
             Level::Warning => (self.warning, "WARNING"),
+            Level::Note => (self.note, "NOTE"),
         };
         match report {
             Some(report) => report.write(c"tssession_farm", &c_line(line)),

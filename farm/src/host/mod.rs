@@ -11,15 +11,15 @@ pub mod log;
 pub mod per_process;
 mod threads;
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{CStr, c_int, c_long, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tssession_ats::{
-    CONFIG_DIR_GET, Cont, LIFECYCLE_PORTS_INITIALIZED, SUCCESS, Server, SessionId, Statistic,
-    TICKET_KEY_UPDATE,
+    CONFIG_DIR_GET, Cont, LIFECYCLE_MESSAGE, LIFECYCLE_PORTS_INITIALIZED, PluginMessage, SUCCESS,
+    Server, SessionId, Statistic, TICKET_KEY_UPDATE,
 };
 use tssession_common::boundary::{Name, guard};
 use zeroize::Zeroizing;
@@ -39,6 +39,43 @@ unsafe extern "C" {
 /// elsewhere there is nothing to do.
 pub fn register() -> Result<(), Missing> {
     Ok(Server::register(c"tssession_farm").map(drop)?)
+}
+
+/// Has `answer` called with the words of each order of the operator's that begins with `farm`, by
+/// `traffic_ctl plugin msg tssession 'farm ORDER'`; its answer is logged. Only the first call counts. A
+/// server without such messages has no orders.
+pub fn hear_of_orders(answer: fn(&[&str]) -> Option<(Level, String)>) {
+    static ANSWER: OnceLock<fn(&[&str]) -> Option<(Level, String)>> = OnceLock::new();
+    unsafe extern "C" fn on_message(_cont: Cont, _event: c_int, message: *mut c_void) -> c_int {
+        let body = || {
+            // SAFETY: the server passes a message that lives during the call.
+            let order = unsafe { PluginMessage::with_tag(message, c"tssession") };
+            let order = String::from_utf8_lossy(order.unwrap_or_default());
+            let words: Vec<&str> = order.split_ascii_whitespace().collect();
+            if let ["farm", order @ ..] = &words[..]
+                && let Some(answer) = ANSWER.get()
+                && let Some((level, line)) = answer(order)
+            {
+                Log::find().write(level, &line);
+            }
+            0
+        };
+        guard(Name::of(&body), report, body)
+    }
+    if let Some(server) = Server::of_process()
+        && ANSWER.set(answer).is_ok()
+    {
+        let _ = server.on_lifecycle(LIFECYCLE_MESSAGE, on_message);
+    }
+}
+
+/// The name of this machine and the number of this process, for operators.
+pub fn name_of_process() -> String {
+    let mut name = [0_u8; 65];
+    // SAFETY: the pointer and the length are those of `name`, but for the NUL at its end.
+    unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
+    format!("{}/{}", name.to_string_lossy(), std::process::id())
 }
 
 /// The user whose rights this process has.

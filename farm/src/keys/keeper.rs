@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::counters::Counter;
 use crate::host::log::Level;
+use crate::host::name_of_process;
 use crate::keys::plan::{self, Alone, Times};
 use crate::keys::set::{self, Key, KeyBytes};
 use crate::log_limit::Topic;
@@ -20,13 +21,14 @@ use crate::redis::link::Link;
 use crate::seal::{AHEAD_MS, Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
 
 /// Takes the lease if it is free and prolongs it if it is ours, or gives it back if it is not wanted
-/// (`ARGV[3]`). Returns the time, the number of the lease and the key set. Values that no member
+/// (`ARGV[3]`). Returns the time, the number of the lease, the key set and who has the lease. Values that no member
 /// writes do not stop it: a lease that does not end soon is free, a number that is not a number
 /// begins anew, and a key set of another type or too large a size counts as absent.
 const LOOK: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local number = 0
+local leader = ''
 local left = redis.call('PTTL', KEYS[1])
 if left < 0 or left > 10 * ARGV[2] then
   if ARGV[3] == '1' then
@@ -36,24 +38,27 @@ if left < 0 or left > 10 * ARGV[2] then
       redis.call('SET', KEYS[2], number)
     end
     redis.call('SET', KEYS[1], string.format('%s:%.0f', ARGV[1], number), 'PX', ARGV[2])
+    leader = ARGV[1]
   end
 else
   local holder = redis.pcall('GET', KEYS[1])
   if type(holder) == 'string' then
     local member, lease = string.match(holder, '^(.*):(%d+)$')
+    leader = member or ''
     if member == ARGV[1] then
       if ARGV[3] == '1' then
         number = tonumber(lease)
         redis.call('PEXPIRE', KEYS[1], ARGV[2])
       else
         redis.call('DEL', KEYS[1])
+        leader = ''
       end
     end
   end
 end
 local keys = redis.pcall('GET', KEYS[3])
 if type(keys) ~= 'string' or #keys > tonumber(ARGV[4]) then keys = '' end
-return {now, number, keys}
+return {now, number, keys, string.sub(leader, 1, 200)}
 ";
 
 /// Replaces the key set that was seen (absent or unusable: an empty string), unless the new one was
@@ -112,10 +117,10 @@ enum Worth {
 impl Keeper {
     /// A keeper that knows nothing yet.
     pub fn new(link: Link, sealer: Sealer, opener: Opener, times: Times) -> Self {
-        let name = sealer.sender().map(|byte| format!("{byte:02x}"));
+        let sender = sealer.sender().map(|byte| format!("{byte:02x}")).concat();
         Self {
             link,
-            name: name.concat(),
+            name: format!("{}/{sender}", name_of_process()),
             sealer,
             opener,
             times,
@@ -159,6 +164,7 @@ impl Keeper {
             }
             Err(error) => {
                 member.counters.set(Counter::Leader, 0);
+                member.note_leader(String::new());
                 member.redis_failed(&mut self.link, "keeping ticket keys", &error);
             }
         }
@@ -202,8 +208,10 @@ impl Keeper {
         command.arg(self.times.lease.as_millis() as u64);
         command.arg(u8::from(member.believes_redis()));
         command.arg(SEALED_MAX);
-        let (redis_ms, number, sealed): (u64, u64, Vec<u8>) =
+        let (redis_ms, number, sealed, leader): (u64, u64, Vec<u8>, Vec<u8>) =
             self.link.run(&command, Duration::ZERO)?;
+        let leader = String::from_utf8_lossy(&leader);
+        member.note_leader(leader.replace(char::is_control, " "));
         if !member.hear_time(redis_ms) {
             // Either clock may be wrong. The others would refuse what is sealed by this one.
             member.counters.set(Counter::Leader, 0);
@@ -214,6 +222,10 @@ impl Keeper {
         if sealed != self.seen {
             self.worth = self.take_over(member, &sealed);
             self.seen = sealed;
+        }
+        if number == 0 {
+            let text = "no key is made: this member does not lead any more";
+            member.answer_rotation(Level::Error, text);
         }
         if number > 0 {
             self.lead(member, number, redis_ms)?;
@@ -283,7 +295,14 @@ impl Keeper {
     }
 
     fn lead(&mut self, member: &Member, number: u64, redis_ms: u64) -> RedisResult<()> {
-        let planned = plan::plan(&self.keys, member.clock.now_ms(), &self.times, random_key);
+        let now = member.clock.now_ms();
+        let rotate = member.is_rotation_due();
+        let planned = plan::plan(&self.keys, now, &self.times, rotate, random_key);
+        if rotate && planned.is_none() {
+            let text =
+                "no key is made: the newest does not encrypt yet, or there are no random bytes";
+            member.answer_rotation(Level::Error, text);
+        }
         let is_due = self.written_ms.is_none_or(|written| {
             member.clock.elapsed_ms() - written >= CONFIRM.as_millis() as u64
         });
@@ -298,6 +317,12 @@ impl Keeper {
             && let Some(before) = before
         {
             self.keys = before;
+        } else if let Some(newest) = self.keys.first()
+            && newest.made_ms == now
+        {
+            let wait = newest.from_ms.saturating_sub(now).div_ceil(1000);
+            let text = format!("a new key is made; it encrypts in {wait} s");
+            member.answer_rotation(Level::Note, &text);
         }
         is_written.map(drop)
     }

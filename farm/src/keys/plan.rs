@@ -70,13 +70,23 @@ fn drop_over(keys: &mut Vec<Key>, now_ms: u64, times: &Times) {
     keys.truncate(kept.min(MAX_KEYS));
 }
 
-/// The keys that the leader writes in place of these; `None`: they stay.
-pub fn plan(keys: &[Key], now_ms: u64, times: &Times, make: Make) -> Option<Vec<Key>> {
+/// The keys that the leader writes in place of these; `None`: they stay. `rotate`: with a new one,
+/// though none is due, unless the newest does not encrypt yet.
+pub fn plan(
+    keys: &[Key],
+    now_ms: u64,
+    times: &Times,
+    rotate: bool,
+    make: Make,
+) -> Option<Vec<Key>> {
     let mut keys = keys.to_vec();
     let from_ms = match keys.first() {
         // No member has another key, so it need not wait until all have this one.
         None => Some(now_ms),
-        Some(newest) if newest.from_ms.saturating_add(ms(times.rotation)) <= now_ms => {
+        Some(newest)
+            if newest.from_ms.saturating_add(ms(times.rotation)) <= now_ms
+                || rotate && newest.from_ms <= now_ms =>
+        {
             Some(now_ms.saturating_add(ms(times.spread)))
         }
         Some(_) => None,
@@ -205,11 +215,11 @@ mod tests {
 
     #[test]
     fn the_first_key_encrypts_at_once_and_the_next_ones_wait() {
-        let first = plan(&[], 1000, &times(), make).unwrap();
+        let first = plan(&[], 1000, &times(), false, make).unwrap();
         assert_eq!((first.len(), first[0].from_ms), (1, 1000));
-        assert!(plan(&first, 1000 + ROTATION - 1, &times(), make).is_none());
+        assert!(plan(&first, 1000 + ROTATION - 1, &times(), false, make).is_none());
         let now = 1000 + ROTATION;
-        let second = plan(&first, now, &times(), make).unwrap();
+        let second = plan(&first, now, &times(), false, make).unwrap();
         assert_eq!(second.len(), 2);
         assert_eq!(
             encrypts(&active(&second, now + SPREAD - 1)),
@@ -223,23 +233,34 @@ mod tests {
 
         // The first one decrypts for a lifetime after the second has taken over.
         let over = second[0].from_ms + LIFETIME;
-        let later = plan(&second, over - 1, &times(), make).unwrap();
+        let later = plan(&second, over - 1, &times(), false, make).unwrap();
         assert!(has_all(&later, &first));
-        let later = plan(&second, over, &times(), make).unwrap();
+        let later = plan(&second, over, &times(), false, make).unwrap();
         assert!(!has_all(&later, &first) && has_all(&later, &second[..1]));
     }
 
     #[test]
+    fn a_key_that_is_asked_for_waits_as_any_other_and_only_one_does() {
+        let first = plan(&[], 1000, &times(), false, make).unwrap();
+        let second = plan(&first, 1001, &times(), true, make).unwrap();
+        assert_eq!((second.len(), second[0].from_ms), (2, 1001 + SPREAD));
+        assert_eq!(encrypts(&active(&second, 1001)), &first[0].bytes[..]);
+        assert!(plan(&second, 1000 + SPREAD, &times(), true, make).is_none());
+        let third = plan(&second, 1001 + SPREAD, &times(), true, make).unwrap();
+        assert!(third.len() == 3 && has_all(&third, &second));
+    }
+
+    #[test]
     fn without_random_bytes_nothing_changes() {
-        assert!(plan(&[], 0, &times(), || None).is_none());
-        let first = plan(&[], 0, &times(), make).unwrap();
-        assert!(plan(&first, ROTATION * 9, &times(), || None).is_none());
+        assert!(plan(&[], 0, &times(), false, || None).is_none());
+        let first = plan(&[], 0, &times(), false, make).unwrap();
+        assert!(plan(&first, ROTATION * 9, &times(), false, || None).is_none());
     }
 
     #[test]
     fn who_is_alone_rotates_and_comes_back() {
         let mut alone = Alone::default();
-        let shared = plan(&[], 0, &times(), make).unwrap();
+        let shared = plan(&[], 0, &times(), false, make).unwrap();
         assert!(!alone.step(0, LIFETIME - 1, &times(), make));
         assert_eq!(
             encrypts(&alone.active(&shared, 0)),
@@ -295,7 +316,7 @@ mod tests {
     fn a_key_that_is_dated_far_ahead_does_not_stop_rotation() {
         let now = 1_000_000;
         let most = now + ROTATION + SPREAD;
-        let ours = plan(&[], now, &times(), make).unwrap();
+        let ours = plan(&[], now, &times(), false, make).unwrap();
         for (from_ms, is_kept) in [
             (now, true),
             (most, true),
@@ -308,7 +329,10 @@ mod tests {
             assert_eq!(theirs.len(), 1 + usize::from(is_kept), "{from_ms}");
             let merged = merged(&ours, &theirs, now, &times());
             let later = from_ms.min(most) + ROTATION;
-            assert!(plan(&merged, later, &times(), make).is_some(), "{from_ms}");
+            assert!(
+                plan(&merged, later, &times(), false, make).is_some(),
+                "{from_ms}"
+            );
         }
     }
 
@@ -347,13 +371,13 @@ mod tests {
         fn no_ticket_is_unknown(steps in proptest::collection::vec((0usize..4, 1u64..SPREAD / 4, any::<bool>()), 1..400)) {
             let times = times();
             let mut now = 1_000_000;
-            let mut stored = plan(&[], now, &times, make).unwrap();
+            let mut stored = plan(&[], now, &times, false, make).unwrap();
             let mut views = vec![stored.clone(); 4];
             // When each key was last used to encrypt.
             let mut used = HashMap::<Vec<u8>, u64>::new();
             for (member, pause, leads) in steps {
                 now += pause;
-                if leads && let Some(keys) = plan(&stored, now, &times, make) {
+                if leads && let Some(keys) = plan(&stored, now, &times, false, make) {
                     stored = keys;
                 }
                 views[member] = stored.clone();

@@ -93,6 +93,8 @@ before_the_start(const char *wrong)
   int len       = 1;
   int64_t value = -7;
   CHECK_INT(TSSslSessionFarmStatsText(&byte, &len), 0);
+  CHECK_INT(TSSslSessionFarmStatusText(&byte, &len), 0);
+  CHECK_INT(TSSslSessionFarmRotate(), TS_ERROR);
   CHECK_INT(len, 0);
   CHECK_INT(TSSslSessionFarmStatGet(PUBLISHED, &value), TS_ERROR);
   CHECK_INT(value, -7);
@@ -104,8 +106,8 @@ before_the_start(const char *wrong)
 static void
 starts_that_fail(const char *file)
 {
-  /* The publisher, upkeep, a reader. */
-  for (int thread = 0; thread < 3; thread++) {
+  /* The keeper, the publisher, upkeep, a reader. */
+  for (int thread = 0; thread < 4; thread++) {
     threads_until_failure = thread;
     failed_start(file);
   }
@@ -224,6 +226,48 @@ the_text(void)
   CHECK(strstr(text, "\nplugin_tssession_farm_refused{cause=\"forged\"} 0\n") != NULL);
 }
 
+static long long
+ticket_keys(void)
+{
+  int64_t value = -1;
+  CHECK_INT(TSSslSessionCacheStatGet("tssession.ticket_keys.count", &value), TS_SUCCESS);
+  return value;
+}
+
+/* What an operator may order: a line that says who leads, and a new ticket key of the leader's. */
+static void
+the_orders(void)
+{
+  char line[1024] = "";
+  char part[8]    = "#######";
+  int len         = (int)sizeof(line) - 1;
+  int needed      = TSSslSessionFarmStatusText(line, &len);
+  /* The lease may be that of a child before. */
+  for (int i = 0; i < 1000 && strstr(line, "this member leads") == NULL; i++) {
+    usleep(10000);
+    len    = (int)sizeof(line) - 1;
+    needed = TSSslSessionFarmStatusText(line, &len);
+  }
+  CHECK_INT(len, needed);
+  CHECK(strstr(line, "farm status: farm test: this member leads (") != NULL);
+  CHECK(strstr(line, "; Redis answers; key set ") != NULL && strchr(line, '\n') == NULL);
+  len = 4;
+  CHECK(TSSslSessionFarmStatusText(part, &len) > 100);
+  CHECK(len == 4 && strcmp(part, "farm###") == 0);
+  CHECK_INT(TSSslSessionFarmStatusText(line, NULL), 0);
+
+  CHECK_INT(ticket_keys(), 1);
+  CHECK_INT(TSSslSessionFarmRotate(), TS_SUCCESS);
+  for (int i = 0; i < 1000 && ticket_keys() < 2; i++) {
+    usleep(10000);
+  }
+  CHECK_INT(ticket_keys(), 2);
+  /* The new one does not encrypt yet, and no other is made before it does. */
+  CHECK_INT(TSSslSessionFarmRotate(), TS_SUCCESS);
+  usleep(1500000);
+  CHECK_INT(ticket_keys(), 2);
+}
+
 /* A call that logs, which is where a thread can be cancelled, is a thread's last. */
 static void *
 cancelled_within(void *done)
@@ -339,6 +383,7 @@ main(int argc, char *argv[])
   usleep(300000);
   the_text();
   the_boundary();
+  the_orders();
 
   /* A handshake through an attached context is heard of, and its session
      published. */

@@ -1,0 +1,163 @@
+//! What an operator can order while the server runs: `traffic_ctl plugin msg tssession ORDER`.
+
+use std::fmt::Write as _;
+
+use tssession_common::metrics::Numbers;
+
+use super::shown_name;
+use crate::base::session_id::{MAX_LEN, SessionId};
+use crate::instance::Instance;
+use crate::tls;
+
+const KNOWN: &str = "clear, remove HEX-ID, keys reload, keys rotate, stats, dump-settings, and with \
+                     libtssession_farm farm status, farm rotate";
+
+/// The most characters of an order that are repeated in an answer.
+const REPEATED: usize = 100;
+
+/// Carries out an order; the answer, one line. `has_farm` says whether the farm's library is loaded: it
+/// has the ticket keys then, and answers the orders that begin with `farm`, for which this is
+/// `None`.
+pub fn answer(instance: &Instance, order: &[u8], has_farm: bool) -> Option<Result<String, String>> {
+    let order = String::from_utf8_lossy(order);
+    let words: Vec<&str> = order.split_ascii_whitespace().collect();
+    let answer = match words[..] {
+        ["farm", ..] if has_farm => return None,
+        ["clear"] => Ok(clear(instance)),
+        ["remove", id] => remove(instance, id),
+        ["keys", what @ ("reload" | "rotate")] => change_keys(instance, what, has_farm)
+            .map_err(|why| format!("keys {what}: {why}; the active keys are unchanged")),
+        ["stats"] => Ok(stats(instance)),
+        ["dump-settings"] => Ok(settings(instance)),
+        _ => {
+            let order: String = order.chars().take(REPEATED).collect();
+            Err(format!(
+                "{order:?}: there is no such order; there are {KNOWN}"
+            ))
+        }
+    };
+    Some(answer)
+}
+
+fn clear(instance: &Instance) -> String {
+    let entries = instance.sessions.entries();
+    instance.sessions.clear();
+    format!("clear: {entries} sessions are discarded")
+}
+
+fn remove(instance: &Instance, hex: &str) -> Result<String, String> {
+    let Some(id) = parse_id(hex) else {
+        let hex: String = hex.chars().take(REPEATED).collect();
+        return Err(format!(
+            "remove {hex:?}: not a session ID of 1 to {MAX_LEN} bytes in hex"
+        ));
+    };
+    if instance.sessions.remove(&id) {
+        Ok(format!("remove {id:?}: the session is removed"))
+    } else {
+        Err(format!("remove {id:?}: there is no such session"))
+    }
+}
+
+fn parse_id(hex: &str) -> Option<SessionId> {
+    let digits = hex.as_bytes();
+    if digits.len() % 2 != 0 || digits.len() > 2 * MAX_LEN {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let bytes = digits
+        .chunks_exact(2)
+        .map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8));
+    SessionId::new(&bytes.collect::<Option<Vec<u8>>>()?)
+}
+
+fn change_keys(instance: &Instance, what: &str, has_farm: bool) -> Result<String, String> {
+    if !instance.serves_tickets() {
+        return Err("tickets are the server's (tssession.session_ticket.mode is 0)".to_owned());
+    }
+    if has_farm {
+        return Err("the farm has the ticket keys; farm rotate makes a new one".to_owned());
+    }
+    let count = if what == "reload" {
+        instance
+            .keys
+            .load(None)
+            .map_err(|error| error.to_string())?;
+        instance
+            .keys
+            .ring
+            .current()
+            .as_ref()
+            .map_or(0, |keys| keys.count())
+    } else {
+        let rotated = tls::rotate_ticket_keys(instance).ok_or("OpenSSL has no random bytes")?;
+        rotated.map_err(|error| error.to_string())?
+    };
+    Ok(format!("keys {what}: active keys: {count}"))
+}
+
+fn stats(instance: &Instance) -> String {
+    let mut line = "stats:".to_owned();
+    instance.each_stat(|name, part, value| {
+        let name = shown_name(name, part);
+        let name = name.strip_prefix("plugin.tssession.").unwrap_or(&name);
+        let _ = write!(line, " {name}={value}");
+    });
+    line
+}
+
+fn settings(instance: &Instance) -> String {
+    let mut line = "dump-settings:".to_owned();
+    instance.config.each(|name, value, source| {
+        let comma = if line.ends_with(':') { "" } else { "," };
+        let _ = write!(line, "{comma} {name} {value} ({source})");
+    });
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(order: &[u8], has_farm: bool) -> Result<String, String> {
+        super::answer(Instance::global(), order, has_farm).unwrap()
+    }
+
+    #[test]
+    fn an_unknown_order_names_the_known_ones() {
+        for order in [
+            "",
+            "clea",
+            "clear all",
+            "remove",
+            "keys",
+            "keys drop",
+            "farm status",
+            "stats\u{7}",
+        ] {
+            let error = answer(order.as_bytes(), false).unwrap_err();
+            assert!(
+                error.ends_with(KNOWN) && error.starts_with(&format!("{order:?}: ")),
+                "{error}"
+            );
+        }
+        let long = answer(&[b'x'; 5000], false).unwrap_err();
+        assert!(long.len() < 2 * REPEATED + KNOWN.len(), "{long}");
+        let other = answer(b"\xff\n", false).unwrap_err();
+        assert!(!other.contains('\n'), "{other}");
+        assert!(super::answer(Instance::global(), b"farm status", true).is_none());
+    }
+
+    #[test]
+    fn only_a_session_id_is_removed() {
+        for bad in ["0", "0g", "+1", &"00".repeat(33)] {
+            let error = answer(format!("remove {bad}").as_bytes(), false).unwrap_err();
+            assert!(
+                error.contains("not a session ID of 1 to 32 bytes in hex"),
+                "{error}"
+            );
+        }
+        let absent = answer(b"remove 0Aff", false).unwrap_err();
+        assert_eq!(absent, "remove 0aff: there is no such session");
+    }
+}
