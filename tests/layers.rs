@@ -27,7 +27,8 @@ const FARM: &str = "\
     member sessions::publish sessions::receive keys::keeper may use MEMBER
     start may use config counters host keys::keeper log_limit member redis seal \
         sessions::publish sessions::queue sessions::receive
-    ffi may use boundary config host start";
+    orders may use counters host member start
+    ffi may use boundary config host orders start";
 
 const MEMBER: &str = "boundary config counters host keys::plan keys::set log_limit member redis seal \
     sessions::message sessions::queue sessions::stream sessions::tombstones";

@@ -8,9 +8,10 @@
 //! No context is kept here: each carries its own mark, and takes it along when it ends.
 
 mod line;
+mod names;
 mod orders;
 
-use std::ffi::{CStr, CString, OsStr, c_int, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ use crate::instance::settings::{RecordsFileError, log_not_in_force};
 use crate::settings::table::{Record, Setting, Source};
 use crate::tls;
 use line::{Line, LineError};
+use names::shown_name;
+use orders::Farm;
 
 /// How often the server's own numbers are brought up to date, in milliseconds.
 const SHOW_EVERY_MS: i64 = 1000;
@@ -223,10 +226,28 @@ fn is_second_copy() -> bool {
     other.is_some_and(|other| !system::is_in_this_file(other))
 }
 
-/// Whether the farm's library is in the process.
-fn has_farm() -> bool {
+/// The farm of this process, if its library is loaded.
+fn farm() -> Option<Farm> {
+    type StatusText = unsafe extern "C" fn(*mut c_char, *mut c_int) -> c_int;
+    type StatGet = unsafe extern "C" fn(*const c_char, *mut i64) -> c_int;
     const SONAME: &str = concat!(env!("TSSESSION_FARM_SONAME"), "\0");
-    if_loaded(SONAME).is_some()
+    let library = if_loaded(SONAME)?;
+    let (mut len, mut keys) = (0, 0);
+    // SAFETY: `<ts/ssl_session_farm.h>` declares the functions with these types. They write what
+    // the pointers name, and nothing to a null one.
+    unsafe {
+        let status: Option<StatusText> = find_symbol(library, c"TSSslSessionFarmStatusText");
+        let get: Option<StatGet> = find_symbol(library, c"TSSslSessionFarmStatGet");
+        // Without a member there is no status, and the other would log an error.
+        if let (Some(status), Some(get)) = (status, get)
+            && status(ptr::null_mut(), &mut len) > 0
+        {
+            get(c"plugin.tssession_farm.key_generation".as_ptr(), &mut keys);
+        }
+    }
+    Some(Farm {
+        gives_keys: keys > 0,
+    })
 }
 
 /// The handle of a library of this name, which ends with a NUL, if it is loaded. The handle is not
@@ -324,16 +345,6 @@ impl Connections {
     }
 }
 
-/// The name that a metric has among the server's own, which has some of the same names.
-fn shown_name(name: &str, part: Option<&str>) -> String {
-    let name = name.strip_prefix("proxy.process.ssl.").unwrap_or(name);
-    let name = name.strip_prefix("tssession.").unwrap_or(name);
-    match part {
-        None => format!("plugin.tssession.{name}"),
-        Some(part) => format!("plugin.tssession.{name}.{part}"),
-    }
-}
-
 /// # Safety
 /// As for [`tls::attach`].
 unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) {
@@ -414,7 +425,7 @@ unsafe extern "C" fn on_message(_cont: Cont, _event: c_int, message: *mut c_void
     callback(|instance| {
         // SAFETY: the server passes a message that lives during the call.
         let order = unsafe { PluginMessage::with_tag(message, c"tssession") };
-        let answer = order.and_then(|order| orders::answer(instance, order, has_farm()));
+        let answer = order.and_then(|order| orders::answer(instance, order, farm()));
         match (PLUGIN.get(), answer) {
             (Some(plugin), Some(Ok(answer))) => plugin.note(&answer),
             (_, Some(Err(answer))) => log::error!(target: "ssl.session_cache", "{answer}"),
@@ -456,21 +467,4 @@ unsafe extern "C" fn on_reload(_cont: Cont, _event: c_int, _data: *mut c_void) -
         }
     });
     0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metrics_are_shown_under_the_plugins_name() {
-        assert_eq!(
-            shown_name("proxy.process.ssl.ssl_session_cache_miss", Some("expired")),
-            "plugin.tssession.ssl_session_cache_miss.expired"
-        );
-        assert_eq!(
-            shown_name("tssession.session_cache.entries", None),
-            "plugin.tssession.session_cache.entries"
-        );
-    }
 }

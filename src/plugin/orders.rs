@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tssession_common::metrics::Numbers;
 
-use super::shown_name;
+use super::names::shown_name;
 use crate::base::session_id::{MAX_LEN, SessionId};
 use crate::instance::Instance;
 use crate::tls;
@@ -15,17 +15,26 @@ const KNOWN: &str = "clear, remove HEX-ID, keys reload, keys rotate, stats, dump
 /// The most characters of an order that are repeated in an answer.
 const REPEATED: usize = 100;
 
-/// Carries out an order; the answer, one line. `has_farm` says whether the farm's library is loaded: it
-/// has the ticket keys then, and answers the orders that begin with `farm`, for which this is
-/// `None`.
-pub fn answer(instance: &Instance, order: &[u8], has_farm: bool) -> Option<Result<String, String>> {
+/// What there is of the farm beside the plugin.
+#[derive(Clone, Copy)]
+pub struct Farm {
+    /// The active ticket keys are the farm's.
+    pub gives_keys: bool,
+}
+
+/// Carries out an order; the answer, one line. `None`: the order is the farm's, which answers.
+pub fn answer(
+    instance: &Instance,
+    order: &[u8],
+    farm: Option<Farm>,
+) -> Option<Result<String, String>> {
     let order = String::from_utf8_lossy(order);
     let words: Vec<&str> = order.split_ascii_whitespace().collect();
     let answer = match words[..] {
-        ["farm", ..] if has_farm => return None,
+        ["farm", ..] if farm.is_some() => return None,
         ["clear"] => Ok(clear(instance)),
         ["remove", id] => remove(instance, id),
-        ["keys", what @ ("reload" | "rotate")] => change_keys(instance, what, has_farm)
+        ["keys", what @ ("reload" | "rotate")] => change_keys(instance, what, farm)
             .map_err(|why| format!("keys {what}: {why}; the active keys are unchanged")),
         ["stats"] => Ok(stats(instance)),
         ["dump-settings"] => Ok(settings(instance)),
@@ -71,11 +80,11 @@ fn parse_id(hex: &str) -> Option<SessionId> {
     SessionId::new(&bytes.collect::<Option<Vec<u8>>>()?)
 }
 
-fn change_keys(instance: &Instance, what: &str, has_farm: bool) -> Result<String, String> {
+fn change_keys(instance: &Instance, what: &str, farm: Option<Farm>) -> Result<String, String> {
     if !instance.serves_tickets() {
         return Err("tickets are the server's (tssession.session_ticket.mode is 0)".to_owned());
     }
-    if has_farm {
+    if farm.is_some_and(|farm| farm.gives_keys) {
         return Err("the farm has the ticket keys; farm rotate makes a new one".to_owned());
     }
     let count = if what == "reload" {
@@ -119,8 +128,8 @@ fn settings(instance: &Instance) -> String {
 mod tests {
     use super::*;
 
-    fn answer(order: &[u8], has_farm: bool) -> Result<String, String> {
-        super::answer(Instance::global(), order, has_farm).unwrap()
+    fn answer(order: &[u8]) -> Result<String, String> {
+        super::answer(Instance::global(), order, None).unwrap()
     }
 
     #[test]
@@ -135,29 +144,36 @@ mod tests {
             "farm status",
             "stats\u{7}",
         ] {
-            let error = answer(order.as_bytes(), false).unwrap_err();
+            let error = answer(order.as_bytes()).unwrap_err();
             assert!(
                 error.ends_with(KNOWN) && error.starts_with(&format!("{order:?}: ")),
                 "{error}"
             );
         }
-        let long = answer(&[b'x'; 5000], false).unwrap_err();
+        let long = answer(&[b'x'; 5000]).unwrap_err();
         assert!(long.len() < 2 * REPEATED + KNOWN.len(), "{long}");
-        let other = answer(b"\xff\n", false).unwrap_err();
+        let other = answer(b"\xff\n").unwrap_err();
         assert!(!other.contains('\n'), "{other}");
-        assert!(super::answer(Instance::global(), b"farm status", true).is_none());
+        assert!(
+            super::answer(
+                Instance::global(),
+                b"farm status",
+                Some(Farm { gives_keys: true })
+            )
+            .is_none()
+        );
     }
 
     #[test]
     fn only_a_session_id_is_removed() {
         for bad in ["0", "0g", "+1", &"00".repeat(33)] {
-            let error = answer(format!("remove {bad}").as_bytes(), false).unwrap_err();
+            let error = answer(format!("remove {bad}").as_bytes()).unwrap_err();
             assert!(
                 error.contains("not a session ID of 1 to 32 bytes in hex"),
                 "{error}"
             );
         }
-        let absent = answer(b"remove 0Aff", false).unwrap_err();
+        let absent = answer(b"remove 0Aff").unwrap_err();
         assert_eq!(absent, "remove 0aff: there is no such session");
     }
 }

@@ -98,8 +98,8 @@ pub const METRICS: &[Metric<Counter, Gauge>] = metrics! {
         ("contention", MissContention), ("no_memory", MissNoMemory)
     ]),
         "Lookups by handshakes that got no session.";
-    "tssession.session_cache.other_id_context" = Value::Counters(&[OtherIdContext]),
-        "Hits after which OpenSSL refused the session: it has another session ID context.";
+    "tssession.other_id_context" = Value::Counters(&[OtherIdContext]),
+        "Sessions, found or in a ticket, that OpenSSL refused for their session ID context.";
     "proxy.process.ssl.ssl_session_cache_new_session" = Value::Counters(&[Stored]),
         "Sessions stored, by calls and handshakes, replacements included.";
     "proxy.process.ssl.ssl_session_cache_eviction" = Value::Counters(&[Evicted]),

@@ -19,7 +19,7 @@ use super::bindings::{
 };
 use super::connection::{fits_version, is_looked_up_by_id, is_single_use, may_resume};
 use super::lineage::mark;
-use super::link::{client_hung_up, link, note_found, was_given_one_of_other_context};
+use super::link::{client_hung_up, count_other_context, link, note_found};
 use super::version::leaves_failed_sessions_on_list;
 use super::visit::Visit;
 use super::{session, store};
@@ -37,10 +37,7 @@ pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -
             mark(session);
             if let Some(id) = SessionId::new(session.id()) {
                 link(ssl, session);
-                if was_given_one_of_other_context(ssl, session) {
-                    instance.stats.count(Counter::OtherIdContext);
-                    log::debug!(target: "ssl.session_cache.get", "{id:?} is made in the place of a session of another session ID context");
-                }
+                count_other_context(instance, ssl, session);
                 match store::store(instance, &id, session) {
                     // One that may carry early data is nobody else's: each copy of it would be used.
                     Ok(()) if session.max_early_data() > 0 => {}

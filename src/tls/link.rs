@@ -33,7 +33,9 @@ use super::visit::Visit;
 use crate::base::alloc::Shared;
 use crate::base::once::{Once, try_make_once};
 use crate::base::spin::{Patience, lock_by_trying, try_lock};
+use crate::instance::Instance;
 use crate::instance::boundary::guard;
+use crate::report::counters::Counter;
 
 struct Link {
     connection: Mutex<Connection>,
@@ -133,16 +135,19 @@ pub unsafe fn note_found(ssl: *const SSL, session: &SslSessionRef) {
     }
 }
 
-/// Whether a linked connection, which has made this session, was given one that OpenSSL refused,
-/// because the two have not the same session ID context. Once for each that was given.
+/// Counts that a connection, which has made this session, was given one that OpenSSL refused for its
+/// session ID context. Once for each that was given.
 ///
 /// # Safety
 /// As for [`link`].
-pub unsafe fn was_given_one_of_other_context(ssl: *const SSL, session: &SslSessionRef) -> bool {
+pub unsafe fn count_other_context(instance: &Instance, ssl: *const SSL, session: &SslSessionRef) {
     // SAFETY: passed on to the caller.
-    unsafe { of_connection(ssl) }
-        .and_then(|link| lock_by_trying(&link.connection).found.take())
-        .is_some_and(|found| found != IdContext::of(session))
+    let found = unsafe { of_connection(ssl) }
+        .and_then(|link| lock_by_trying(&link.connection).found.take());
+    if found.is_some_and(|found| found != IdContext::of(session)) {
+        instance.stats.count(Counter::OtherIdContext);
+        log::debug!(target: "ssl.session_cache.get", "a session of another session ID context: a full handshake");
+    }
 }
 
 /// # Safety

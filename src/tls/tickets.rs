@@ -15,6 +15,7 @@ use super::bindings::{
 };
 use super::connection::may_resume;
 use super::lineage::{Life, mark};
+use super::link::{count_other_context, link, note_found};
 use super::visit::Visit;
 use crate::base::alloc::NoMemory;
 use crate::instance::Instance;
@@ -68,6 +69,8 @@ pub unsafe extern "C" fn decrypted_ticket(
         if !Life::in_ticket(session, &instance.config).is_over() && may_resume(ssl, session) {
             // One that nobody has marked: its time is still its own.
             mark(session);
+            link(ssl, session);
+            note_found(ssl, session);
             // Over QUIC a connection does not say that it is TLS 1.3: the session does.
             if status == SSL_TICKET_SUCCESS && session.protocol_version() != SslVersion::TLS1_3 {
                 return TicketUse::USE;
@@ -103,6 +106,10 @@ pub unsafe extern "C" fn ticket_key(
                 return 0;
             }
             instance.stats.count(Counter::TicketCreated);
+            let session = ffi::SSL_get_session(ssl);
+            if !session.is_null() {
+                count_other_context(instance, ssl, SslSessionRef::from_ptr(session));
+            }
             log::debug!(target: "ssl_session_ticket", "a ticket is issued");
             return 1;
         }

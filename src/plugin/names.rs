@@ -1,0 +1,28 @@
+//! The names of the counters in the server.
+
+/// The name that a metric has among the server's own, which has some of the same names.
+pub fn shown_name(name: &str, part: Option<&str>) -> String {
+    let name = name.strip_prefix("proxy.process.ssl.").unwrap_or(name);
+    let name = name.strip_prefix("tssession.").unwrap_or(name);
+    match part {
+        None => format!("plugin.tssession.{name}"),
+        Some(part) => format!("plugin.tssession.{name}.{part}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_shown_under_the_plugins_name() {
+        assert_eq!(
+            shown_name("proxy.process.ssl.ssl_session_cache_miss", Some("expired")),
+            "plugin.tssession.ssl_session_cache_miss.expired"
+        );
+        assert_eq!(
+            shown_name("tssession.session_cache.entries", None),
+            "plugin.tssession.session_cache.entries"
+        );
+    }
+}
