@@ -37,8 +37,12 @@ ats-dlopen: $(ats)/ats_dlopen.so $(release)/libtssession.so  ## load the library
 ats-demo: deps-ats $(release)/libtssession.so $(ats)/client  ## show what resumes with the plugin, and with its own cache
 	tools/ats-demo.sh $(abspath $(ats)/demo) $(ats_plugin)
 
-ats-test: ats-demo  ## check that, and what a line of plugin.config may say
-	tools/ats-test.sh $(abspath $(ats)/test $(release)/libtssession.so)
+$(ats)/log_resumed.so: examples/log_resumed.c | deps-ats
+	mkdir -p $(ats)
+	$(CC) $(CFLAGS) $(WARNINGS) -Wno-pedantic -fPIC -shared -o $@ $< -lssl
+
+ats-test: ats-demo $(ats)/log_resumed.so  ## check that, what a line of plugin.config may say, and orders
+	tools/ats-test.sh $(abspath $(ats)/test $(release)/libtssession.so $(ats)/log_resumed.so)
 
 ats-soak: deps-ats $(release)/libtssession.so $(ats)/client  ## make 20 000 handshakes while it keeps reloading certificates
 	tools/ats-soak.sh $(abspath $(ats)/soak) $(ats_plugin) 20000 60

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # What a line of plugin.config may say, in real traffic_servers, and what operators do beside it.
 #
-#   ats-test.sh FOLDER PLUGIN
+#   ats-test.sh FOLDER PLUGIN LOG_RESUMED
+#
+# LOG_RESUMED is examples/log_resumed.c.
 #
 # FOLDER is the script's own: it is made anew.
 #
@@ -10,6 +12,7 @@ set -euo pipefail
 
 folder=$1
 plugin=$2
+log_resumed=$3
 # shellcheck source=tools/ats_lib.sh
 source "${0%/*}/ats_lib.sh"
 
@@ -40,6 +43,11 @@ server() { # NAME LINE RECORD...
   local line=$2
   shift 2
   ats_make "$name" 0 < <(printf '%s\n' "$@")
+  cat >"$folder/$name/config/logging.yaml" <<'LOGGING'
+logging:
+  formats: [{name: resumed, format: "%<cqssr> %<{@TLS-Resumed}cqh>"}]
+  logs: [{filename: resumed, format: resumed}]
+LOGGING
   ats_start "$name" "$line"
 }
 
@@ -105,5 +113,34 @@ ats_ctl "$name" config reload
 until_true "${managers[$name]}" is_logged 'the settings stay as they are'
 [[ $(visit "$address" "${id[@]}" -sess_in "$folder/old") == Reused ]] || fail "$name: the old session is gone"
 echo 'a file of its own: read again at a reload; sessions stay, debug lines go to the server'
+
+# What an operator orders is answered with one line.
+order() { # ORDER ANSWER
+  ats_ctl "$name" plugin msg tssession "$1"
+  until_true "${managers[$name]}" is_logged "$2"
+}
+
+server orders "$plugin --session-ticket.mode=1"$'\n'"$log_resumed" "$off" \
+  'CONFIG proxy.config.log.max_secs_per_buffer INT 1'
+expect New Reused "${id[@]}"
+visited=$(openssl sess_id -in "$folder/session" -noout -text | sed -n 's/^ *Session-ID: //p')
+expect New Reused -tls1_3
+order stats 'NOTE: tssession: stats: ssl_session_cache_hit=1 '
+order dump-settings ' tssession.session_ticket.mode 1 (plugin.config), '
+order "remove $visited" ': the session is removed'
+order 'keys rotate' 'NOTE: tssession: keys rotate: active keys: 2'
+order 'keys reload' 'ERROR: tssession: keys reload: no file of ticket keys is configured'
+expect New Reused "${id[@]}"
+order clear 'NOTE: tssession: clear: 1 sessions are discarded'
+order farewell 'ERROR: tssession: "farewell": there is no such order; there are clear, '
+[[ $(visit "$address" -tls1_3 -sess_in "$folder/session") == New ]] || fail "$name: a session that was cleared"
+echo 'orders by traffic_ctl plugin msg: each is answered in diags.log'
+
+# The server's own field knows nothing of what the plugin has resumed; that of the example does.
+is_in_log() {
+  [[ $(head -n 4 "$folder/$name/log/resumed.log" | tr '\n' ,) == '0 0,0 1,0 0,0 1,' ]]
+}
+until_true "${managers[$name]}" is_in_log
+echo 'a field for log formats says what was resumed'
 
 ats_stop "$name"
