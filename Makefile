@@ -25,7 +25,7 @@ bench = target/bench
 all: $(demo)/host $(demo)/plugin.so $(libraries)  ## build what make install installs, and the demo
 
 # Install what the others need, or say what to install.
-deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz lint peers races root test)
+deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz lint peers prometheus prometheus-demo races root test)
 $(deps): deps-%:
 	@tools/deps.sh $*
 
@@ -88,7 +88,7 @@ lint: deps-lint  ## check formatting, clippy and rustdoc with warnings denied, s
 	$(CARGO) clippy --locked --workspace --all-targets --features tssession/inject-faults -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --workspace --no-deps
 	! grep -nE '^[a-z0-9-]+:' Makefile mk/*.mk | grep -v '  ## '
-	shellcheck .ci/run tools/*.sh packaging/*.sh examples/demo.sh
+	shellcheck .ci/run tools/*.sh packaging/*.sh packaging/prometheus/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc \
 	  tests/*.cc build/*.c farm/tests/c/*.c farm/lab/*.[ch]
 

@@ -61,6 +61,7 @@ install: $(if $(built_by_another),,$(libraries))  ## install into PREFIX, /usr/l
 	install -m 644 include/ts/*.h $(DESTDIR)$(headerdir)/ts
 	install -m 644 man/*.3 $(DESTDIR)$(MANDIR)/man3
 	install -m 644 farm/farm.example.toml $(DESTDIR)$(docdir)
+	install -m 644 packaging/prometheus/tssession.rules.yml packaging/prometheus/ats9-metrics.sh $(DESTDIR)$(docdir)
 	$(fill) packaging/tssession.pc.in >$(DESTDIR)$(pkgconfigdir)/tssession.pc
 	$(fill) packaging/tssession-farm.pc.in >$(DESTDIR)$(pkgconfigdir)/tssession-farm.pc
 	$(fill) packaging/tssessionConfig.cmake.in >$(DESTDIR)$(cmakedir)/tssessionConfig.cmake

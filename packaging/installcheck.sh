@@ -44,6 +44,8 @@ for name in "$soname" "$farm_soname"; do
   done
 done
 
+[[ -s $DESTDIR$DOCDIR/tssession/tssession.rules.yml ]] || wrong "there are no alert rules"
+
 # The flags: those of pkg-config, without and with the root that all is staged in.
 export PKG_CONFIG_PATH=$lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
 for package in tssession tssession-farm; do

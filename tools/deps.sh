@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
 # linters (lint), the Debian packages (deb), clean Debians (root), fuzzing (fuzz), the search
-# for data races (races), the farm with a real Redis (farm) or what runs the real ATS (ats;
-# ats-valgrind, in valgrind; farm-ats, with the farm) need beyond Rust, a C compiler and make, or
-# says in one line what to install. Does nothing where all is there.
+# for data races (races), the farm with a real Redis (farm), what runs the real ATS (ats;
+# ats-valgrind, in valgrind; farm-ats, with the farm) or the alert rules (prometheus;
+# prometheus-demo, beside the real ATS) need beyond Rust, a C compiler and make, or says in one line
+# what to install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -84,6 +85,16 @@ farm)
   need python3 command -v python3
   ;;
 farm-ats)
+  need trafficserver command -v traffic_server
+  need redis-server command -v redis-server
+  need curl command -v curl
+  ;;
+prometheus)
+  want prometheus command -v promtool
+  ;;
+prometheus-demo)
+  need prometheus command -v prometheus
+  need prometheus-node-exporter command -v prometheus-node-exporter
   need trafficserver command -v traffic_server
   need redis-server command -v redis-server
   need curl command -v curl
