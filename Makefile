@@ -90,7 +90,7 @@ lint: deps-lint  ## check formatting, clippy and rustdoc with warnings denied, s
 	! grep -nE '^[a-z0-9-]+:' Makefile mk/*.mk | grep -v '  ## '
 	shellcheck .ci/run tools/*.sh packaging/*.sh packaging/prometheus/*.sh examples/demo.sh
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc \
-	  tests/*.cc build/*.c farm/tests/c/*.c farm/lab/*.[ch]
+	  tests/ats/*.[ch] tests/ats/cxx/ts/*.h build/*.c farm/tests/c/*.c farm/lab/*.[ch]
 
 deny:  ## check licences and sources of the dependencies
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2

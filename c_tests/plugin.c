@@ -474,11 +474,11 @@ static FILE *report;
 /* What the server does, when the function of this name panics. */
 #define PANICS(name, what_the_server_does)                                                                             \
   do {                                                                                                                 \
-    ats_error[0] = '\0';                                                                                              \
+    ats_error[0] = '\0';                                                                                               \
     panic_at(name, 1);                                                                                                 \
     what_the_server_does;                                                                                              \
     const char *said = "tssession: " name ": a panic at common/src/faults.rs:";                                        \
-    CHECK(strncmp(ats_error, said, strlen(said)) == 0);                                                               \
+    CHECK(strncmp(ats_error, said, strlen(said)) == 0);                                                                \
     fprintf(report, "point %s\n", name);                                                                               \
   } while (0)
 

@@ -1,7 +1,7 @@
 /** @file
 
   A plugin as one writes it for ATS 11, which declares four functions for TLS sessions and
-  defines none, and has no hook for them: linked with -ltssession it has all of them. It logs
+  defines none, and calls TS_SSL_SESSION_HOOK for nothing: linked with -ltssession it has all of them. It logs
   the ID of every new session, and does what the operator says:
 
     traffic_ctl plugin msg session_log 'remove ID'        ends a session, its ID in hex
@@ -39,9 +39,6 @@
 namespace
 {
 constexpr char PLUGIN[] = "session_log";
-
-/* TS_EVENT_SSL_SESSION_NEW, with the hook gone from ATS 11. */
-constexpr int SESSION_NEW = 2001;
 
 struct FreeSession {
   void operator()(SSL_SESSION *session) const
@@ -99,7 +96,7 @@ from_hex(std::string_view text, unsigned char *bytes, size_t len)
 int
 on_session(TSCont, TSEvent event, void *data)
 {
-  if (static_cast<int>(event) != SESSION_NEW) {
+  if (event != TS_EVENT_SSL_SESSION_NEW) {
     return 0;
   }
   const auto &id = *static_cast<TSSslSessionID *>(data);

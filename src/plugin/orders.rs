@@ -70,7 +70,7 @@ fn remove(instance: &Instance, hex: &str) -> Result<String, String> {
 
 fn parse_id(hex: &str) -> Option<SessionId> {
     let digits = hex.as_bytes();
-    if digits.len() % 2 != 0 || digits.len() > 2 * MAX_LEN {
+    if !digits.len().is_multiple_of(2) || digits.len() > 2 * MAX_LEN {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);

@@ -41,11 +41,14 @@ pub fn register() -> Result<(), Missing> {
     Ok(Server::register(c"tssession_farm").map(drop)?)
 }
 
+/// What answers an order, if it does so at once.
+type Answer = fn(&[&str]) -> Option<(Level, String)>;
+
 /// Has `answer` called with the words of each order of the operator's that begins with `farm`, by
 /// `traffic_ctl plugin msg tssession 'farm ORDER'`; its answer is logged. Only the first call counts. A
 /// server without such messages has no orders.
-pub fn hear_of_orders(answer: fn(&[&str]) -> Option<(Level, String)>) {
-    static ANSWER: OnceLock<fn(&[&str]) -> Option<(Level, String)>> = OnceLock::new();
+pub fn hear_of_orders(answer: Answer) {
+    static ANSWER: OnceLock<Answer> = OnceLock::new();
     unsafe extern "C" fn on_message(_cont: Cont, _event: c_int, message: *mut c_void) -> c_int {
         let body = || {
             // SAFETY: the server passes a message that lives during the call.

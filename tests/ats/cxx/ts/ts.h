@@ -17,15 +17,15 @@
 enum TSReturnCode { TS_ERROR = -1, TS_SUCCESS = 0 };
 
 enum TSEvent {
-  TS_EVENT_NONE                          = 0,
-  TS_EVENT_VCONN_START                   = 107,
-  TS_EVENT_SSL_SESSION_GET               = 2000,
-  TS_EVENT_SSL_SESSION_NEW               = 2001,
-  TS_EVENT_SSL_SESSION_REMOVE            = 2002,
-  TS_EVENT_LIFECYCLE_PORTS_INITIALIZED   = 60100,
-  TS_EVENT_LIFECYCLE_MSG                 = 60105,
-  TS_EVENT_LIFECYCLE_TASK_THREADS_READY  = 60106,
-  TS_EVENT_MGMT_UPDATE                   = 60300,
+  TS_EVENT_NONE                         = 0,
+  TS_EVENT_VCONN_START                  = 107,
+  TS_EVENT_SSL_SESSION_GET              = 2000,
+  TS_EVENT_SSL_SESSION_NEW              = 2001,
+  TS_EVENT_SSL_SESSION_REMOVE           = 2002,
+  TS_EVENT_LIFECYCLE_PORTS_INITIALIZED  = 60100,
+  TS_EVENT_LIFECYCLE_MSG                = 60105,
+  TS_EVENT_LIFECYCLE_TASK_THREADS_READY = 60106,
+  TS_EVENT_MGMT_UPDATE                  = 60300,
 };
 
 /* 11 has kept TS_SSL_SESSION_HOOK, though nothing there calls it. */
