@@ -1,0 +1,330 @@
+//! Which visits are made, and what they show.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::SslSession;
+use serde::Serialize;
+
+use crate::client::{Certificate, Client, End, Kind, Trouble};
+use crate::ticket;
+
+/// How often each case is tried: one address may stand for several machines.
+pub const TRIES: usize = 5;
+/// Machines that tell each other of their sessions need a moment for it. A row waits no longer.
+const SPREAD: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(50);
+
+const SESSION_ID: usize = 32;
+/// A ticket of RFC 5077 begins with the name of its key; a vector and a MAC follow.
+const KEY_NAME: usize = 16;
+const SHORTEST: usize = 64;
+
+/// What is examined, and how.
+pub struct Plan {
+    /// As they were given, and the address of each that is visited.
+    pub hosts: Vec<String>,
+    pub addresses: Vec<SocketAddr>,
+    /// For SNI.
+    pub name: Option<String>,
+    pub certificate: Option<Certificate>,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Case {
+    Plain,
+    ClientCertificate,
+    HangUp,
+    OtherAddress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Resumes,
+    Fails,
+    NotOffered,
+}
+
+/// One case: sessions made at an address and offered at the same or another one.
+#[derive(Serialize)]
+pub struct Row {
+    pub kind: Kind,
+    pub case: Case,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub client_certificate: bool,
+    pub verdict: Verdict,
+    /// Why the first try that did not resume did not.
+    pub reason: Option<String>,
+    /// How often the server gave a session, and resumed it.
+    pub sessions: usize,
+    pub resumed: usize,
+    /// What a handshake takes: medians, in microseconds.
+    pub full_us: Option<u64>,
+    pub resumed_us: Option<u64>,
+    /// How long all tries together waited for the other address to learn of their sessions.
+    pub waited_ms: u64,
+}
+
+/// The tickets of an address.
+#[derive(Serialize)]
+pub struct Tickets {
+    pub kind: Kind,
+    pub address: SocketAddr,
+    pub count: usize,
+    /// In TLS 1.2, 0 is no hint.
+    pub lifetimes_s: BTreeSet<u64>,
+    pub format: Format,
+    pub key_names: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    KeyName,
+    /// The ticket is the ID of a session that the server keeps.
+    Stateful,
+    /// Too short for a key's name, or each ticket begins differently.
+    Unknown,
+}
+
+#[derive(Serialize)]
+pub struct Report {
+    pub all_resume: bool,
+    pub rows: Vec<Row>,
+    pub tickets: Vec<Tickets>,
+    /// Of each kind for which several addresses show key names.
+    pub key_names_agree: BTreeMap<Kind, bool>,
+}
+
+pub enum Failure {
+    /// No handshake succeeds at this address, because of this.
+    NoHandshake(SocketAddr, String),
+    Openssl(ErrorStack),
+}
+
+impl From<ErrorStack> for Failure {
+    fn from(error: ErrorStack) -> Self {
+        Self::Openssl(error)
+    }
+}
+
+/// Makes all visits. `progress` is told of each row before it is made.
+pub fn run(
+    plan: &Plan,
+    progress: impl Fn(Kind, SocketAddr, SocketAddr),
+) -> Result<Report, Failure> {
+    let mut clients = Vec::new();
+    for kind in Kind::ALL {
+        for certificate in [Some(None), plan.certificate.as_ref().map(Some)]
+            .into_iter()
+            .flatten()
+        {
+            clients.push(Client::new(
+                kind,
+                certificate,
+                plan.name.clone(),
+                plan.timeout,
+            )?);
+        }
+    }
+    let mut seen = Seen::new();
+    let mut rows: Vec<Row> = Vec::new();
+    let mut sources = Vec::new();
+    for &at in &plan.addresses {
+        for kind in Kind::ALL {
+            progress(kind, at, at);
+            // The first one that gets sessions: without a certificate, unless the server requires one.
+            let mut source = None;
+            for client in clients.iter().filter(|client| client.kind == kind) {
+                let case = if client.has_certificate {
+                    Case::ClientCertificate
+                } else {
+                    Case::Plain
+                };
+                rows.push(row(client, case, at, at, &mut seen));
+                if rows[rows.len() - 1].sessions > 0 {
+                    source = source.or(Some(client));
+                }
+            }
+            if let Some(client) = source {
+                rows.push(row(client, Case::HangUp, at, at, &mut seen));
+                sources.push((client, at));
+            }
+        }
+        let mut here = rows.iter().filter(|row| row.from == at);
+        if here.clone().all(|row| row.full_us.is_none()) {
+            let reason = here.find_map(|row| row.reason.clone());
+            return Err(Failure::NoHandshake(at, reason.unwrap_or_default()));
+        }
+    }
+    for (client, from) in sources {
+        for &to in plan.addresses.iter().filter(|&&to| to != from) {
+            progress(client.kind, from, to);
+            rows.push(row(client, Case::OtherAddress, from, to, &mut seen));
+        }
+    }
+    rows.sort_by_key(|row| row.kind);
+    let mut tickets: Vec<Tickets> = seen.into_values().collect();
+    tickets.iter_mut().for_each(Tickets::judge);
+    let mut key_names_agree = BTreeMap::new();
+    for of_kind in tickets
+        .chunk_by(|a, b| a.kind == b.kind)
+        .filter(|chunk| chunk.len() > 1)
+    {
+        if of_kind
+            .iter()
+            .all(|tickets| tickets.format == Format::KeyName)
+        {
+            let agree = of_kind
+                .iter()
+                .all(|tickets| tickets.key_names == of_kind[0].key_names);
+            key_names_agree.insert(of_kind[0].kind, agree);
+        }
+    }
+    let any = |verdict| rows.iter().any(|row| row.verdict == verdict);
+    Ok(Report {
+        all_resume: any(Verdict::Resumes) && !any(Verdict::Fails),
+        key_names_agree,
+        tickets,
+        rows,
+    })
+}
+
+type Seen = BTreeMap<(Kind, SocketAddr), Tickets>;
+
+fn row(client: &Client, case: Case, from: SocketAddr, to: SocketAddr, seen: &mut Seen) -> Row {
+    let end = if case == Case::HangUp {
+        End::HangUp
+    } else {
+        End::CloseNotify
+    };
+    let (mut full, mut again) = (Vec::new(), Vec::new());
+    let mut sessions = 0;
+    let mut trouble = None;
+    let mut waited = Duration::ZERO;
+    'tries: for _ in 0..TRIES {
+        let made = match client.visit(from, None, end) {
+            Ok(made) => made,
+            Err(error) => {
+                trouble.get_or_insert(error);
+                break;
+            }
+        };
+        full.push(made.took);
+        let session = match usable(client.kind, made.session) {
+            Ok(session) => session,
+            Err(why) => {
+                trouble.get_or_insert(Trouble::NotOffered(why.to_owned()));
+                continue;
+            }
+        };
+        sessions += 1;
+        note(seen, client.kind, from, &session);
+        loop {
+            match client.visit(to, Some(&session), End::CloseNotify) {
+                Ok(visit) if visit.is_resumed => again.push(visit.took),
+                Ok(_) if from != to && waited < SPREAD => {
+                    thread::sleep(PAUSE);
+                    waited += PAUSE;
+                    continue;
+                }
+                Ok(_) => {
+                    trouble.get_or_insert(Trouble::Failed(
+                        "full handshake: the server does not know the session, or refuses it"
+                            .to_owned(),
+                    ));
+                }
+                Err(Trouble::NotOffered(why) | Trouble::Failed(why)) => {
+                    trouble.get_or_insert(Trouble::Failed(why));
+                    break 'tries;
+                }
+            }
+            break;
+        }
+    }
+    let verdict = match trouble {
+        None => Verdict::Resumes,
+        Some(Trouble::NotOffered(_)) if sessions == 0 => Verdict::NotOffered,
+        Some(_) => Verdict::Fails,
+    };
+    Row {
+        kind: client.kind,
+        case,
+        from,
+        to,
+        client_certificate: client.has_certificate,
+        verdict,
+        reason: trouble.map(|(Trouble::NotOffered(why) | Trouble::Failed(why))| why),
+        sessions,
+        resumed: again.len(),
+        full_us: median_us(full),
+        resumed_us: median_us(again),
+        waited_ms: waited.as_millis() as u64,
+    }
+}
+
+/// Or why the session cannot be offered.
+fn usable(kind: Kind, session: Option<SslSession>) -> Result<SslSession, &'static str> {
+    let is_ticket = kind != Kind::Tls12Id;
+    let missing = if is_ticket {
+        "the server gave no ticket"
+    } else {
+        "the server gave no session ID"
+    };
+    let session = session.ok_or(missing)?;
+    if is_ticket && ticket::bytes(&session).is_none() {
+        return Err(missing);
+    }
+    if kind == Kind::Tls13 && ticket::lifetime(&session) == 0 {
+        return Err("the server gave a ticket with lifetime 0");
+    }
+    Ok(session)
+}
+
+fn note(seen: &mut Seen, kind: Kind, address: SocketAddr, session: &SslSession) {
+    let Some(ticket) = ticket::bytes(session) else {
+        return;
+    };
+    let tickets = seen.entry((kind, address)).or_insert_with(|| Tickets {
+        kind,
+        address,
+        count: 0,
+        lifetimes_s: BTreeSet::new(),
+        format: Format::KeyName,
+        key_names: BTreeSet::new(),
+    });
+    tickets.count += 1;
+    tickets.lifetimes_s.insert(ticket::lifetime(session));
+    match ticket.len() {
+        SESSION_ID => tickets.format = Format::Stateful,
+        ..SHORTEST => tickets.format = Format::Unknown,
+        _ => {
+            let name = ticket[..KEY_NAME].iter().map(|byte| format!("{byte:02x}"));
+            tickets.key_names.insert(name.collect());
+        }
+    }
+}
+
+impl Tickets {
+    /// Servers with another format have something else at the beginning, often at random.
+    fn judge(&mut self) {
+        if self.count > 1 && self.key_names.len() == self.count {
+            self.format = Format::Unknown;
+            self.key_names.clear();
+        }
+    }
+}
+
+fn median_us(mut times: Vec<Duration>) -> Option<u64> {
+    times.sort();
+    times
+        .get(times.len() / 2)
+        .map(|time| time.as_micros() as u64)
+}
