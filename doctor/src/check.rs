@@ -1,16 +1,16 @@
 //! Which visits are made, and what they show.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use openssl::error::ErrorStack;
 use openssl::ssl::SslSession;
 use serde::Serialize;
 
-use crate::client::{Certificate, Client, End, Kind, Trouble};
+use crate::client::{Certificate, Client, Kind, Trouble};
 use crate::ticket;
+use crate::tickets::{Seen, Tickets};
 
 /// How often each case is tried: one address may stand for several machines.
 pub const TRIES: usize = 5;
@@ -18,10 +18,7 @@ pub const TRIES: usize = 5;
 const SPREAD: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
-const SESSION_ID: usize = 32;
-/// A ticket of RFC 5077 begins with the name of its key; a vector and a MAC follow.
-const KEY_NAME: usize = 16;
-const SHORTEST: usize = 64;
+const FULL_HANDSHAKE: &str = "full handshake: the server does not know the session, or refuses it";
 
 /// What is examined, and how.
 pub struct Plan {
@@ -72,28 +69,6 @@ pub struct Row {
     pub waited_ms: u64,
 }
 
-/// The tickets of an address.
-#[derive(Serialize)]
-pub struct Tickets {
-    pub kind: Kind,
-    pub address: SocketAddr,
-    pub count: usize,
-    /// In TLS 1.2, 0 is no hint.
-    pub lifetimes_s: BTreeSet<u64>,
-    pub format: Format,
-    pub key_names: BTreeSet<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    KeyName,
-    /// The ticket is the ID of a session that the server keeps.
-    Stateful,
-    /// Too short for a key's name, or each ticket begins differently.
-    Unknown,
-}
-
 #[derive(Serialize)]
 pub struct Report {
     pub all_resume: bool,
@@ -103,38 +78,17 @@ pub struct Report {
     pub key_names_agree: BTreeMap<Kind, bool>,
 }
 
-pub enum Failure {
-    /// No handshake succeeds at this address, because of this.
-    NoHandshake(SocketAddr, String),
-    Openssl(ErrorStack),
-}
-
-impl From<ErrorStack> for Failure {
-    fn from(error: ErrorStack) -> Self {
-        Self::Openssl(error)
-    }
-}
-
 /// Makes all visits. `progress` is told of each row before it is made.
-pub fn run(
-    plan: &Plan,
-    progress: impl Fn(Kind, SocketAddr, SocketAddr),
-) -> Result<Report, Failure> {
+pub fn run(plan: &Plan, progress: impl Fn(Kind, SocketAddr, SocketAddr)) -> Result<Report, String> {
     let mut clients = Vec::new();
     for kind in Kind::ALL {
-        for certificate in [Some(None), plan.certificate.as_ref().map(Some)]
-            .into_iter()
-            .flatten()
-        {
-            clients.push(Client::new(
-                kind,
-                certificate,
-                plan.name.clone(),
-                plan.timeout,
-            )?);
+        let client = |certificate| Client::new(kind, certificate, plan.name.clone(), plan.timeout);
+        clients.push(client(None).map_err(|error| error.to_string())?);
+        if let Some(certificate) = &plan.certificate {
+            clients.push(client(Some(certificate)).map_err(|error| error.to_string())?);
         }
     }
-    let mut seen = Seen::new();
+    let mut seen = Seen::default();
     let mut rows: Vec<Row> = Vec::new();
     let mut sources = Vec::new();
     for &at in &plan.addresses {
@@ -158,10 +112,11 @@ pub fn run(
                 sources.push((client, at));
             }
         }
-        let mut here = rows.iter().filter(|row| row.from == at);
-        if here.clone().all(|row| row.full_us.is_none()) {
-            let reason = here.find_map(|row| row.reason.clone());
-            return Err(Failure::NoHandshake(at, reason.unwrap_or_default()));
+        let here = || rows.iter().filter(|row| row.from == at);
+        if here().all(|row| row.full_us.is_none()) {
+            let mut reasons: Vec<&str> = here().flat_map(|row| row.reason.as_deref()).collect();
+            reasons.dedup();
+            return Err(format!("{at}: {}", reasons.join("; ")));
         }
     }
     for (client, from) in sources {
@@ -171,23 +126,7 @@ pub fn run(
         }
     }
     rows.sort_by_key(|row| row.kind);
-    let mut tickets: Vec<Tickets> = seen.into_values().collect();
-    tickets.iter_mut().for_each(Tickets::judge);
-    let mut key_names_agree = BTreeMap::new();
-    for of_kind in tickets
-        .chunk_by(|a, b| a.kind == b.kind)
-        .filter(|chunk| chunk.len() > 1)
-    {
-        if of_kind
-            .iter()
-            .all(|tickets| tickets.format == Format::KeyName)
-        {
-            let agree = of_kind
-                .iter()
-                .all(|tickets| tickets.key_names == of_kind[0].key_names);
-            key_names_agree.insert(of_kind[0].kind, agree);
-        }
-    }
+    let (tickets, key_names_agree) = seen.judge();
     let any = |verdict| rows.iter().any(|row| row.verdict == verdict);
     Ok(Report {
         all_resume: any(Verdict::Resumes) && !any(Verdict::Fails),
@@ -197,20 +136,13 @@ pub fn run(
     })
 }
 
-type Seen = BTreeMap<(Kind, SocketAddr), Tickets>;
-
 fn row(client: &Client, case: Case, from: SocketAddr, to: SocketAddr, seen: &mut Seen) -> Row {
-    let end = if case == Case::HangUp {
-        End::HangUp
-    } else {
-        End::CloseNotify
-    };
     let (mut full, mut again) = (Vec::new(), Vec::new());
     let mut sessions = 0;
     let mut trouble = None;
     let mut waited = Duration::ZERO;
     'tries: for _ in 0..TRIES {
-        let made = match client.visit(from, None, end) {
+        let made = match client.visit(from, None, case == Case::HangUp) {
             Ok(made) => made,
             Err(error) => {
                 trouble.get_or_insert(error);
@@ -226,9 +158,9 @@ fn row(client: &Client, case: Case, from: SocketAddr, to: SocketAddr, seen: &mut
             }
         };
         sessions += 1;
-        note(seen, client.kind, from, &session);
+        seen.note(client.kind, from, &session);
         loop {
-            match client.visit(to, Some(&session), End::CloseNotify) {
+            match client.visit(to, Some(&session), false) {
                 Ok(visit) if visit.is_resumed => again.push(visit.took),
                 Ok(_) if from != to && waited < SPREAD => {
                     thread::sleep(PAUSE);
@@ -236,10 +168,7 @@ fn row(client: &Client, case: Case, from: SocketAddr, to: SocketAddr, seen: &mut
                     continue;
                 }
                 Ok(_) => {
-                    trouble.get_or_insert(Trouble::Failed(
-                        "full handshake: the server does not know the session, or refuses it"
-                            .to_owned(),
-                    ));
+                    trouble.get_or_insert(Trouble::Failed(FULL_HANDSHAKE.to_owned()));
                 }
                 Err(Trouble::NotOffered(why) | Trouble::Failed(why)) => {
                     trouble.get_or_insert(Trouble::Failed(why));
@@ -286,40 +215,6 @@ fn usable(kind: Kind, session: Option<SslSession>) -> Result<SslSession, &'stati
         return Err("the server gave a ticket with lifetime 0");
     }
     Ok(session)
-}
-
-fn note(seen: &mut Seen, kind: Kind, address: SocketAddr, session: &SslSession) {
-    let Some(ticket) = ticket::bytes(session) else {
-        return;
-    };
-    let tickets = seen.entry((kind, address)).or_insert_with(|| Tickets {
-        kind,
-        address,
-        count: 0,
-        lifetimes_s: BTreeSet::new(),
-        format: Format::KeyName,
-        key_names: BTreeSet::new(),
-    });
-    tickets.count += 1;
-    tickets.lifetimes_s.insert(ticket::lifetime(session));
-    match ticket.len() {
-        SESSION_ID => tickets.format = Format::Stateful,
-        ..SHORTEST => tickets.format = Format::Unknown,
-        _ => {
-            let name = ticket[..KEY_NAME].iter().map(|byte| format!("{byte:02x}"));
-            tickets.key_names.insert(name.collect());
-        }
-    }
-}
-
-impl Tickets {
-    /// Servers with another format have something else at the beginning, often at random.
-    fn judge(&mut self) {
-        if self.count > 1 && self.key_names.len() == self.count {
-            self.format = Format::Unknown;
-            self.key_names.clear();
-        }
-    }
 }
 
 fn median_us(mut times: Vec<Duration>) -> Option<u64> {

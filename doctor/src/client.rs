@@ -57,14 +57,6 @@ pub struct Certificate {
     pub key: PKey<Private>,
 }
 
-/// How a visit ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    CloseNotify,
-    /// TCP is closed without a close_notify.
-    HangUp,
-}
-
 /// Why there is nothing to resume.
 pub enum Trouble {
     /// The server does not do this, or not for this client.
@@ -141,12 +133,13 @@ impl Client {
         })
     }
 
-    /// A session to offer must be one that this client received.
+    /// A session to offer must be one that this client received. A client that hangs up closes TCP
+    /// without a close_notify.
     pub fn visit(
         &self,
         address: SocketAddr,
         offered: Option<&SslSession>,
-        end: End,
+        hangs_up: bool,
     ) -> Result<Visit, Trouble> {
         let tcp = TcpStream::connect_timeout(&address, self.timeout)
             .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
@@ -159,7 +152,12 @@ impl Client {
             deadline: start + self.timeout,
             given: Arc::clone(&self.given),
         };
-        let mut stream = ssl.connect(wire).map_err(|error| self.explain(error))?;
+        let mut stream = ssl.connect(wire).map_err(|error| match error {
+            HandshakeError::SetupFailure(error) => error.into(),
+            HandshakeError::Failure(at) | HandshakeError::WouldBlock(at) => {
+                self.explain(at.error(), at.ssl().peer_certificate().is_some())
+            }
+        })?;
         let took = start.elapsed();
         let is_resumed = stream.ssl().session_reused();
         let after = if self.kind == Kind::Tls13 && !is_resumed {
@@ -168,13 +166,12 @@ impl Client {
             Ok(())
         };
         let session = self.given.lock().unwrap().take();
-        if end == End::CloseNotify {
+        if !hangs_up {
             let _ = stream.shutdown();
         }
-        // Else OpenSSL takes the session of a connection that was hung up for a bad one, and
-        // does not offer it.
+        // Without this, OpenSSL never offers the session of a connection that hung up.
         stream.set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
-        // What the server does with a session at the end of its connection, it has then done.
+        // The server may remove the session when the connection ends. Then it has done so.
         if offered.is_none() {
             stream.get_mut().wait_for_close();
         }
@@ -204,81 +201,65 @@ impl Client {
         loop {
             match stream.ssl_read(&mut ignored) {
                 Ok(length) if length > 0 => {}
-                Err(error) if is_alert(&error) => return Err(self.explain_error(&error, true)),
+                Err(error) if alert_or_error(&error) > ALERTS => {
+                    return Err(self.explain(&error, true));
+                }
                 _ => return Ok(()),
             }
         }
     }
 
-    fn explain(&self, error: HandshakeError<Wire>) -> Trouble {
-        match error {
-            HandshakeError::SetupFailure(error) => error.into(),
-            HandshakeError::Failure(at) | HandshakeError::WouldBlock(at) => {
-                self.explain_error(at.error(), at.ssl().peer_certificate().is_some())
+    /// `has_shown_its_own`: whether the server got as far as its own certificate.
+    fn explain(&self, error: &ssl::Error, has_shown_its_own: bool) -> Trouble {
+        let refused = || {
+            Trouble::NotOffered(
+                "the server requires a client certificate: use --client-cert".to_owned(),
+            )
+        };
+        let what = match (alert_or_error(error), error.io_error()) {
+            (ALERT_PROTOCOL_VERSION | UNSUPPORTED_PROTOCOL | WRONG_SSL_VERSION, _) => {
+                let protocol = self.kind.protocol();
+                return Trouble::NotOffered(format!("{protocol} is not offered by the server"));
             }
-        }
-    }
-
-    /// TLS 1.2 has no alert for a missing certificate. But a server misses one only after it has
-    /// shown its own.
-    fn explain_error(&self, error: &ssl::Error, server_has_shown_its_own: bool) -> Trouble {
-        let is_refused = server_has_shown_its_own && !self.has_certificate;
-        let what = match (reason(error), error.io_error()) {
-            (Some(TLSV1_ALERT_PROTOCOL_VERSION | UNSUPPORTED_PROTOCOL | WRONG_SSL_VERSION), _) => {
-                return Trouble::NotOffered(format!(
-                    "{} is not offered by the server",
-                    self.kind.protocol()
-                ));
-            }
-            (Some(TLSV13_ALERT_CERTIFICATE_REQUIRED), _) => return certificate_required(),
-            (Some(SSLV3_ALERT_HANDSHAKE_FAILURE | SSLV3_ALERT_BAD_CERTIFICATE), _)
-                if is_refused =>
+            (ALERT_CERTIFICATE_REQUIRED, _) => return refused(),
+            // TLS 1.2 has no alert for a missing certificate.
+            (ALERT_HANDSHAKE_FAILURE | ALERT_BAD_CERTIFICATE, _)
+                if has_shown_its_own && !self.has_certificate =>
             {
-                return certificate_required();
+                return refused();
             }
-            (None, Some(error)) if error.kind() == ErrorKind::TimedOut => {
+            (0, Some(io)) if io.kind() == ErrorKind::TimedOut => {
                 format!("it was not done within {} s", self.timeout.as_secs_f32())
             }
-            (None, Some(error)) => error.to_string(),
-            (Some(UNEXPECTED_EOF) | None, None) => "the server closed the connection".to_owned(),
-            (Some(_), _) => {
-                let errors = error
-                    .ssl_error()
-                    .map(ErrorStack::errors)
-                    .unwrap_or_default();
-                let reason = errors.first().and_then(|error| error.reason());
-                reason.unwrap_or("unknown error").to_owned()
+            (0, Some(io)) => io.to_string(),
+            (0 | UNEXPECTED_EOF, None) => "the server closed the connection".to_owned(),
+            _ => {
+                let error = error.ssl_error().and_then(|stack| stack.errors().first());
+                error
+                    .and_then(|error| error.reason())
+                    .unwrap_or("unknown error")
+                    .to_owned()
             }
         };
         Trouble::Failed(format!("the handshake failed: {what}"))
     }
 }
 
-fn certificate_required() -> Trouble {
-    Trouble::NotOffered("the server requires a client certificate: use --client-cert".to_owned())
-}
-
-// Reasons of OpenSSL's errors (openssl/sslerr.h). Those of alerts that were received are 1000 and
-// the number of the alert.
+// Reasons of OpenSSL's errors (openssl/sslerr.h). Alerts that were received are 1000 and their
+// number.
 const UNSUPPORTED_PROTOCOL: i32 = 258;
 const WRONG_SSL_VERSION: i32 = 266;
 const UNEXPECTED_EOF: i32 = 294;
 const ALERTS: i32 = 1000;
-const SSLV3_ALERT_HANDSHAKE_FAILURE: i32 = 1040;
-const SSLV3_ALERT_BAD_CERTIFICATE: i32 = 1042;
-const TLSV1_ALERT_PROTOCOL_VERSION: i32 = 1070;
-const TLSV13_ALERT_CERTIFICATE_REQUIRED: i32 = 1116;
+const ALERT_HANDSHAKE_FAILURE: i32 = 1040;
+const ALERT_BAD_CERTIFICATE: i32 = 1042;
+const ALERT_PROTOCOL_VERSION: i32 = 1070;
+const ALERT_CERTIFICATE_REQUIRED: i32 = 1116;
 
-fn reason(error: &ssl::Error) -> Option<i32> {
-    error
-        .ssl_error()?
-        .errors()
-        .first()
-        .map(|error| error.reason_code())
-}
-
-fn is_alert(error: &ssl::Error) -> bool {
-    reason(error).is_some_and(|reason| reason >= ALERTS)
+/// 0 if it is not an error of TLS.
+fn alert_or_error(error: &ssl::Error) -> i32 {
+    let first = error.ssl_error().and_then(|stack| stack.errors().first());
+    first.map_or(0, |error| error.reason_code())
 }
 
 /// A TCP connection on which nothing lasts longer than its deadline, even if the server sends a

@@ -5,6 +5,7 @@ mod client;
 mod place;
 mod show;
 mod ticket;
+mod tickets;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use lexopt::prelude::*;
 use openssl::pkey::PKey;
 use openssl::x509::X509;
 
-use check::{Failure, Plan};
+use check::Plan;
 use client::Certificate;
 use place::{HTTPS, Place};
 
@@ -92,10 +93,7 @@ fn main() -> ExitCode {
     progress("");
     let report = match result {
         Ok(report) => report,
-        Err(Failure::NoHandshake(address, why)) => {
-            return fail(NO_HANDSHAKE, &format!("{address}: {why}"));
-        }
-        Err(Failure::Openssl(error)) => return fail(USAGE, &error.to_string()),
+        Err(why) => return fail(NO_HANDSHAKE, &why),
     };
     let show = if options.is_json {
         show::json

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
-use crate::check::{Case, Format, Plan, Report, Row, TRIES, Tickets, Verdict};
+use crate::check::{Case, Plan, Report, Row, TRIES, Verdict};
+use crate::tickets::{Format, Tickets};
 
 pub fn json(plan: &Plan, report: &Report) -> String {
     let mut all = serde_json::to_value(report).expect("all keys are words");

@@ -12,7 +12,7 @@ use openssl::ssl::{
     SslVerifyMode, SslVersion,
 };
 use serde_json::Value;
-use tssession_test_support::{certificate, scratch_dir};
+use tssession_test_support::{certificate, root, scratch_dir};
 
 /// What the program did.
 struct Outcome {
@@ -279,15 +279,14 @@ fn a_server_that_requires_a_client_certificate() {
     let (certificate, key) = files();
     for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
         let demanding = context(|set| {
+            set.set_min_proto_version(Some(version)).unwrap();
             set.set_max_proto_version(Some(version)).unwrap();
             let demand = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
             set.set_verify_callback(demand, |_, _| true);
         });
         let address = serve("127.0.0.1:0", demanding).to_string();
         let required = "the server requires a client certificate: use --client-cert";
-        if version == SslVersion::TLS1_2 {
-            doctor(&[&address]).is(3).shows(&[required]);
-        }
+        doctor(&[&address]).is(3).shows(&[required]);
         doctor(&[
             &address,
             "--client-cert",
@@ -345,6 +344,13 @@ fn servers_that_do_not_speak_tls() {
         .is(3)
         .shows(&["it was not done within 0.3 s"]);
 
+    let closing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closing.local_addr().unwrap().to_string();
+    thread::spawn(move || closing.incoming().for_each(drop));
+    doctor(&[&address])
+        .is(3)
+        .shows(&[&address, "the handshake failed: "]);
+
     // The socket is closed: nobody listens at this address.
     let nobody = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -398,6 +404,36 @@ fn wrong_usage() {
         ),
     ] {
         doctor(arguments).is(2).shows(&[why]);
+    }
+}
+
+/// Each option of --help, each name and each value in JSON, and the version.
+#[test]
+fn the_manual_page_has_everything() {
+    let page = fs::read_to_string(root().join("man/tssession-doctor.1")).unwrap();
+    let page = page.replace("\\-", "-");
+    let help = doctor(&["--help"]).stdout;
+    let words = |text: &str| -> Vec<String> {
+        text.split(|c: char| !(c.is_alphanumeric() || "-_.".contains(c)))
+            .map(|word| word.trim_matches('.').to_owned())
+            .collect()
+    };
+    let in_page = words(&page);
+    let options: Vec<String> = words(&help)
+        .into_iter()
+        .filter(|word| word.starts_with("--"))
+        .collect();
+    assert_eq!(options.len(), 9, "{options:?}");
+
+    let address = serve("127.0.0.1:0", context(|_| {})).to_string();
+    let json = doctor(&[&address, "--json"]).stdout;
+    let of_json = words(&json)
+        .into_iter()
+        .filter(|word| word.contains(char::is_alphabetic));
+    let of_json = of_json.filter(|word| !word.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    for word in options.into_iter().chain(of_json).chain([version]) {
+        assert!(in_page.contains(&word), "{word}");
     }
 }
 
