@@ -1,15 +1,18 @@
 //! The program against real servers, made of OpenSSL, on addresses of this machine.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
+use std::{fs, mem};
 
 use openssl::ssl::{
-    ShutdownState, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSessionCacheMode,
-    SslVerifyMode, SslVersion,
+    NameType, ShutdownState, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions,
+    SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
 use serde_json::Value;
 use tssession_test_support::{certificate, root, scratch_dir};
@@ -244,6 +247,18 @@ fn an_address_that_stands_for_several_machines() {
         .shows(&["the same client", "RESUMED 2 of 5 times: full handshake"]);
 }
 
+/// Machines that exchange sessions may take a moment. This one knows them at every other connection.
+#[test]
+fn a_session_is_offered_again_at_another_address() {
+    let [a, b] = [(); 2].map(|()| context(|_| {}));
+    let first = serve("127.0.0.1:0", a.clone()).to_string();
+    let second = serve_by_turns("127.0.0.2:0", vec![b, a], HangUp::Keeps).to_string();
+    let late = "resumed, after up to ";
+    doctor(&[&first, "--also", &second])
+        .is(1)
+        .shows(&["A -> B", late]);
+}
+
 #[test]
 fn a_server_that_forgets_who_hangs_up() {
     let address = serve_by_turns("127.0.0.1:0", vec![context(|_| {})], HangUp::Forgets);
@@ -256,6 +271,32 @@ fn a_server_that_forgets_who_hangs_up() {
             if fails { "fails" } else { "resumes" },
             "{row}"
         );
+    }
+}
+
+#[test]
+fn the_server_name() {
+    let names = Arc::new(Mutex::new(BTreeSet::new()));
+    let heard = Arc::clone(&names);
+    let listening = context(|set| {
+        set.set_servername_callback(move |ssl, _| {
+            let name = ssl.servername(NameType::HOST_NAME).map(str::to_owned);
+            heard.lock().unwrap().insert(name);
+            Ok(())
+        });
+    });
+    let port = serve("127.0.0.1:0", listening).port();
+    // A system may have ::1 for it too, where nobody listens.
+    let (name, address) = (format!("localhost:{port}"), format!("127.0.0.1:{port}"));
+    for (arguments, expected) in [
+        (&[&*name][..], Some("localhost")),
+        (&[&address], None),
+        (&[&address, "--sni", "a.example"], Some("a.example")),
+        (&[&name, "--sni", ""], None),
+    ] {
+        doctor(arguments).is(0).shows(&["A  ", &address]);
+        let all = mem::take(&mut *names.lock().unwrap());
+        assert_eq!(all, BTreeSet::from([expected.map(str::to_owned)]));
     }
 }
 
@@ -335,7 +376,7 @@ fn servers_that_do_not_speak_tls() {
                     if tcp.write_all(&[byte]).is_err() {
                         return;
                     }
-                    thread::sleep(std::time::Duration::from_millis(50));
+                    thread::sleep(Duration::from_millis(50));
                 }
             });
         }
