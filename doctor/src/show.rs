@@ -110,8 +110,8 @@ fn verdict(row: &Row) -> String {
     let reason = row.reason.as_deref().unwrap_or_default();
     let resumed = row.resumed;
     match row.verdict {
-        Verdict::Resumes if row.waited_ms > 0 => {
-            format!("resumed, after up to {} ms", row.waited_ms)
+        Verdict::Resumes if row.longest_wait_ms > 0 => {
+            format!("resumed, after up to {} ms", row.longest_wait_ms)
         }
         Verdict::Resumes => "resumed".to_owned(),
         Verdict::NotOffered => format!("not offered: {reason}"),
