@@ -14,7 +14,8 @@ use crate::tickets::{Seen, Tickets};
 
 /// How often each case is tried: one address may stand for several machines.
 pub const TRIES: usize = 5;
-/// Machines that tell each other of their sessions need a moment for it. A row waits no longer.
+/// How long a row waits for sessions to reach the other address: machines exchange them after the
+/// handshake.
 const SPREAD: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 

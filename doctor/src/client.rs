@@ -166,12 +166,13 @@ impl Client {
             Ok(())
         };
         let session = self.given.lock().unwrap().take();
+        stream.get_mut().deadline = Instant::now() + CLOSE_WAIT;
         if !hangs_up {
             let _ = stream.shutdown();
         }
         // Without this, OpenSSL never offers the session of a connection that hung up.
         stream.set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
-        // The server may remove the session when the connection ends. Then it has done so.
+        // A server that removes the session when its connection ends does so before it closes.
         if offered.is_none() {
             stream.get_mut().wait_for_close();
         }
@@ -194,7 +195,7 @@ impl Client {
         Ok(ssl)
     }
 
-    /// A server that refuses the client's certificate, or wants one, says so here too.
+    /// In TLS 1.3 a server that refuses the client's certificate, or misses it, says so only here.
     fn wait_for_ticket(&self, stream: &mut SslStream<Wire>) -> Result<(), Trouble> {
         stream.get_mut().deadline = Instant::now() + TICKET_WAIT.min(self.timeout);
         let mut ignored = [0; 4096];
@@ -280,14 +281,13 @@ impl Wire {
     }
 
     fn wait_for_close(&mut self) {
-        self.deadline = Instant::now() + CLOSE_WAIT;
         let _ = self.tcp.shutdown(Shutdown::Write);
         let mut ignored = [0; 4096];
         while self.read(&mut ignored).is_ok_and(|length| length > 0) {}
     }
 }
 
-/// The socket's own word for a timeout would have OpenSSL try again.
+/// A socket reports a timeout as `WouldBlock`, after which OpenSSL wants to try again.
 fn timed_out(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
@@ -297,7 +297,7 @@ fn timed_out(error: io::Error) -> io::Error {
 
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Once the ticket is there, nothing else is waited for.
+        // The ticket has arrived: end the read that waits for it.
         if self.given.lock().unwrap().is_some() {
             return Err(ErrorKind::WouldBlock.into());
         }

@@ -185,7 +185,7 @@ fn certificate(cert: &Path, key: &Path) -> Result<Certificate, String> {
     let first = chain
         .first()
         .ok_or_else(|| format!("{}: no certificate in PEM", cert.display()))?;
-    // Nobody is asked for a passphrase.
+    // Without this callback OpenSSL asks for the passphrase of an encrypted key.
     let key_of_file =
         PKey::private_key_from_pem_callback(&read(key)?, |_| Ok(0)).map_err(|_| {
             format!(
@@ -214,7 +214,7 @@ fn fail(status: u8, why: &str) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Whoever reads it may have gone.
+/// The reader of a pipe may have closed it.
 fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
