@@ -59,8 +59,8 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = match options() {
-        Ok(Some(options)) => options,
-        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Ok(options)) => options,
+        Ok(Err(text)) => return print(&text, 0),
         Err(error) => return fail(USAGE, &error.to_string()),
     };
     let mut addresses = Vec::new();
@@ -100,16 +100,16 @@ fn main() -> ExitCode {
     } else {
         show::table
     };
-    print(&show(&plan, &report));
-    ExitCode::from(if report.all_resume {
+    let status = if report.all_resume {
         0
     } else {
         DOES_NOT_RESUME
-    })
+    };
+    print(&show(&plan, &report), status)
 }
 
-/// None if help or the version was asked for, and printed.
-fn options() -> Result<Option<Options>, lexopt::Error> {
+/// Or the text that was asked for: the help or the version.
+fn options() -> Result<Result<Options, String>, lexopt::Error> {
     let mut arguments = lexopt::Parser::from_env();
     let (mut host, mut also, mut name) = (None, Vec::new(), None);
     let (mut cert, mut key) = (None, None);
@@ -124,13 +124,10 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
             Long("client-key") => key = Some(PathBuf::from(arguments.value()?)),
             Long("timeout") => timeout = arguments.value()?.parse_with(seconds)?,
             Long("json") => is_json = true,
-            Short('h') | Long("help") => {
-                print(HELP);
-                return Ok(None);
-            }
+            Short('h') | Long("help") => return Ok(Err(HELP.to_owned())),
             Short('V') | Long("version") => {
-                print(&format!("tssession-doctor {}\n", env!("CARGO_PKG_VERSION")));
-                return Ok(None);
+                let version = env!("CARGO_PKG_VERSION");
+                return Ok(Err(format!("tssession-doctor {version}\n")));
             }
             _ => return Err(argument.unexpected()),
         }
@@ -161,7 +158,7 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
         (Some(cert), Some(key)) => Some(certificate(&cert, &key)?),
         _ => return Err("--client-cert and --client-key belong together".into()),
     };
-    Ok(Some(Options {
+    Ok(Ok(Options {
         places,
         name: Some(name).filter(|name| !name.is_empty()),
         certificate,
@@ -214,7 +211,12 @@ fn fail(status: u8, why: &str) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// The reader of a pipe may have closed it.
-fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+fn print(text: &str, status: u8) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        // The reader of a pipe may stop early.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(USAGE, &format!("cannot write to stdout: {error}"))
+        }
+        _ => ExitCode::from(status),
+    }
 }
