@@ -14,6 +14,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 release = target/release
 libraries = $(release)/libtssession.so $(release)/libtssession_farm.so
+program = $(release)/tssession-doctor
 demo = target/demo
 # Where the loader finds the library under its SONAME.
 lib = target/demo/lib
@@ -22,7 +23,7 @@ bench = target/bench
 
 ##@ Build and test
 
-all: $(demo)/host $(demo)/plugin.so $(libraries)  ## build what make install installs, and the demo
+all: $(demo)/host $(demo)/plugin.so $(libraries) $(program)  ## build what make install installs, and the demo
 
 # Install what the others need, or say what to install.
 deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz lint peers prometheus prometheus-demo races root test)
@@ -35,6 +36,9 @@ $(release)/libtssession.so: deps-demo FORCE
 
 $(release)/libtssession_farm.so: deps-demo FORCE
 	$(CARGO) build --release --locked -p tssession-farm
+
+$(program): deps-demo FORCE
+	$(CARGO) build --release --locked -p tssession-doctor
 
 $(lib)/libtssession.so: $(release)/libtssession.so
 	mkdir -p $(lib)

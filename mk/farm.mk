@@ -25,9 +25,9 @@ in_lab = LD_LIBRARY_PATH=$(abspath $(farm)/lib) MEMBER=$(abspath $(farm)/member)
 farm-demo: $(farm)/member  ## show three hosts that share sessions and keys, with and without faults
 	$(in_lab) farm/lab/demo.py
 
-farm-demo-ats: deps-farm-ats $(libraries)  ## show what resumes in two real traffic_servers with the plugin
+farm-demo-ats: deps-farm-ats $(libraries) $(program)  ## show what resumes in two real traffic_servers with the plugin
 	mkdir -p $(farm)
-	tools/farm-ats.sh $(abspath $(farm)/ats $(release)/libtssession_farm.so farm/tests/ats.toml $(release)/libtssession.so)
+	tools/farm-ats.sh $(abspath $(farm)/ats $(release)/libtssession_farm.so farm/tests/ats.toml $(release)/libtssession.so $(program))
 
 farm-test: $(farm)/member $(farm)/clock.so  ## check what Redis, Sentinels, a Cluster and members can do to each other
 	$(in_lab) farm/lab/run.py

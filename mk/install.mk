@@ -5,6 +5,7 @@
 # The files are used in PREFIX and the directories below it. DESTDIR is put before these while
 # the files are copied, and appears in none of them.
 PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
@@ -20,7 +21,7 @@ FARM_SOVERSION = $(call soversion_in,farm/build.rs)
 so = libtssession.so
 farm_so = libtssession_farm.so
 
-install_dirs = PREFIX LIBDIR INCLUDEDIR MANDIR DOCDIR
+install_dirs = PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR
 # Checked before anything is written or removed, because make and the shell expand these.
 plain = $(shell printf '%s\n' '$(subst ','"'"',$($(1)))' | LC_ALL=C grep -qx '[A-Za-z0-9_./+@:~-]*' && echo yes)
 absolute = $(foreach dir,$(install_dirs) DESTDIR,\
@@ -40,10 +41,10 @@ fill = sed -e 's|@VERSION@|$(VERSION)|; s|@FILE_VERSION@|$(FILE_VERSION)|; s|@PR
 # A staged copy is not for this machine's loader.
 tell_loader = [ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 
-# Libraries that another user built are installed as they are: under sudo, cargo would build
+# What another user built is installed as it is: under sudo, cargo would build
 # them again as root, or not be found.
 built_by_another := $(shell [ ! -e $(release)/$(so) ] || [ -O $(release)/$(so) ] || echo yes)
-all_are_built = $(foreach file,$(libraries),$(if $(wildcard $(file)),,$(error $(file) is missing: run make first)))
+all_are_built = $(foreach file,$(libraries) $(program),$(if $(wildcard $(file)),,$(error $(file) is missing: run make first)))
 
 # $(call install_library,FILE,SOVERSION): installs it under the names that loader and linker look for.
 define install_library
@@ -53,12 +54,14 @@ ln -sf $(1).$(2) $(DESTDIR)$(LIBDIR)/$(1)
 endef
 installed_library = $(addprefix $(DESTDIR)$(LIBDIR)/,$(1) $(1).$(2) $(1).$(FILE_VERSION))
 
-install: $(if $(built_by_another),,$(libraries))  ## install into PREFIX, /usr/local
+install: $(if $(built_by_another),,$(libraries) $(program))  ## install into PREFIX, /usr/local
 	$(absolute)$(all_are_built)install -d -m 755 \
-	  $(addprefix $(DESTDIR),$(pkgconfigdir) $(cmakedir) $(headerdir)/ts $(MANDIR)/man3 $(docdir))
+	  $(addprefix $(DESTDIR),$(BINDIR) $(pkgconfigdir) $(cmakedir) $(headerdir)/ts $(MANDIR)/man1 $(MANDIR)/man3 $(docdir))
 	$(call install_library,$(so),$(SOVERSION))
 	$(call install_library,$(farm_so),$(FARM_SOVERSION))
+	install -m 755 $(program) $(DESTDIR)$(BINDIR)
 	install -m 644 include/ts/*.h $(DESTDIR)$(headerdir)/ts
+	install -m 644 man/*.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 644 man/*.3 $(DESTDIR)$(MANDIR)/man3
 	install -m 644 farm/farm.example.toml $(DESTDIR)$(docdir)
 	install -m 644 packaging/prometheus/tssession.rules.yml packaging/prometheus/ats9-metrics.sh $(DESTDIR)$(docdir)
@@ -72,12 +75,13 @@ install: $(if $(built_by_another),,$(libraries))  ## install into PREFIX, /usr/l
 uninstall:  ## remove what install installed
 	$(absolute)rm -f $(call installed_library,$(so),$(SOVERSION)) $(call installed_library,$(farm_so),$(FARM_SOVERSION))
 	rm -f $(addprefix $(DESTDIR)$(pkgconfigdir)/,tssession.pc tssession-farm.pc)
-	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,$(notdir $(wildcard man/*.3)))
+	rm -f $(DESTDIR)$(BINDIR)/$(notdir $(program))
+	rm -f $(foreach section,1 3,$(addprefix $(DESTDIR)$(MANDIR)/man$(section)/,$(notdir $(wildcard man/*.$(section)))))
 	rm -rf $(DESTDIR)$(headerdir) $(DESTDIR)$(cmakedir) $(DESTDIR)$(docdir)
 	$(tell_loader)
 
 installcheck:  ## build the examples with the installed files, and run them
 	@$(absolute)$(foreach name,DESTDIR FILE_VERSION VERSION SOVERSION FARM_SOVERSION CC $(install_dirs),$(name)='$($(name))') packaging/installcheck.sh
 
-install-test: deps-test $(libraries)  ## test these three
-	MAKE='$(MAKE)' packaging/install-test.sh $(libraries)
+install-test: deps-test $(libraries) $(program)  ## test these three
+	MAKE='$(MAKE)' packaging/install-test.sh $(libraries) $(program)

@@ -28,7 +28,7 @@ quietly apt-get update
 everything >before
 
 echo "deb-test: the packages, with what they depend on"
-quietly apt-get install -y --no-install-recommends ./libtssession*.deb
+quietly apt-get install -y --no-install-recommends ./*.deb
 arch=$(gcc -print-multiarch)
 for library in tssession tssession_farm; do
   nm -D --defined-only "/usr/lib/$arch/lib$library.so.0" | sed -n 's/.* \(TSSsl.*\)/\1/p' >names
@@ -37,6 +37,9 @@ for library in tssession tssession_farm; do
     gzip -t "/usr/share/man/man3/$name.3.gz"
   done
 done
+
+tssession-doctor --version >log || wrong "tssession-doctor does not run"
+gzip -t /usr/share/man/man1/tssession-doctor.1.gz
 
 if apt-cache show trafficserver-dev >/dev/null 2>&1; then
   echo "deb-test: beside trafficserver-dev"
@@ -73,7 +76,7 @@ quietly apt-get purge -y libtssession-farm0
 examples/demo.sh ./host ./plugin.so
 
 echo "deb-test: purge"
-quietly apt-get purge -y --auto-remove libtssession0
+quietly apt-get purge -y --auto-remove libtssession0 tssession-tools
 everything >after
 left=$(LC_ALL=C comm -13 before after)
 [[ -z $left ]] || wrong "left behind: $left"

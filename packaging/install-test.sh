@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Tests `make install`, `installcheck` and `uninstall`.
 #
-#   install-test.sh LIBRARY...   (the built ones; MAKE is what runs the Makefile)
+#   install-test.sh FILE...   (the libraries and the program that are built; MAKE is what runs the Makefile)
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 cd "$(dirname "$0")/.."
-libraries=("$@")
+files=("$@")
 
 tree=$(mktemp -d)
 # The loader of the programs under test may run as another user.
@@ -45,7 +45,7 @@ round() {
 round "a user's own folder" PREFIX="$tree/home/x"
 round "staged as Debian has it" DESTDIR="$tree/stage" PREFIX=/usr LIBDIR="/usr/lib/$(cc -dumpmachine)"
 round "as other systems have it" PREFIX="$tree/home/x" LIBDIR="$tree/home/x/lib64"
-round "all over the place" DESTDIR="$tree/stage" PREFIX=/opt/x LIBDIR=/srv/lib64 \
+round "all over the place" DESTDIR="$tree/stage" PREFIX=/opt/x BINDIR=/opt/x/tools LIBDIR=/srv/lib64 \
   INCLUDEDIR=/opt/x/sdk/include MANDIR=/doc/man DOCDIR=/doc
 
 if "$MAKE" install PREFIX=here >"$tree/log" 2>&1 || ! grep -q 'PREFIX must be an absolute path' "$tree/log"; then
@@ -65,11 +65,11 @@ if [[ $(id -u) == 0 ]]; then
   echo "built by another user"
   mkdir "$tree/built"
   as_root=(DESTDIR="$tree/stage" release="$tree/built" CARGO=false)
-  for library in "${libraries[@]}"; do
+  for file in "${files[@]}"; do
     if "$MAKE" install "${as_root[@]}" >"$tree/log" 2>&1 || [[ -e $tree/stage ]]; then
       wrong "installed what is not built"
     fi
-    install -o nobody "$library" "$tree/built"
+    install -o nobody "$file" "$tree/built"
   done
   quietly "$MAKE" install "${as_root[@]}"
 fi

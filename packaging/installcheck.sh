@@ -5,7 +5,7 @@
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 cd "$(dirname "$0")/.."
-: "${DESTDIR=}" "$PREFIX" "$LIBDIR" "$INCLUDEDIR" "$MANDIR" "$DOCDIR" "$FILE_VERSION" "$VERSION" "$SOVERSION" \
+: "${DESTDIR=}" "$PREFIX" "$BINDIR" "$LIBDIR" "$INCLUDEDIR" "$MANDIR" "$DOCDIR" "$FILE_VERSION" "$VERSION" "$SOVERSION" \
   "$FARM_SOVERSION" "$CC"
 
 wrong() {
@@ -45,6 +45,10 @@ for name in "$soname" "$farm_soname"; do
 done
 
 [[ -s $DESTDIR$DOCDIR/tssession/tssession.rules.yml ]] || wrong "there are no alert rules"
+# The program, and a page for it.
+doctor=$DESTDIR$BINDIR/tssession-doctor
+same "the version of $doctor" "$("$doctor" --version)" "tssession-doctor $VERSION"
+[[ -s $DESTDIR$MANDIR/man1/tssession-doctor.1 ]] || wrong "there is no manual page tssession-doctor.1"
 
 # The flags: those of pkg-config, without and with the root that all is staged in.
 export PKG_CONFIG_PATH=$lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}

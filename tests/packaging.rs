@@ -128,7 +128,7 @@ fn debian_has_the_notices_of_all_that_is_linked_in() {
         let mut words = notices.split(|c: char| !(c.is_alphanumeric() || "-_".contains(c)));
         words.any(|word| word == name)
     };
-    for library in ["tssession", "tssession-farm"] {
+    for library in ["tssession", "tssession-farm", "tssession-doctor"] {
         let tree = stdout(
             Command::new(env!("CARGO"))
                 .current_dir(root())
