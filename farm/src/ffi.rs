@@ -90,6 +90,8 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
         if is_started() {
             return Err("the farm has been started before".into());
         }
+        // In Traffic Server, where the plugin has not done it.
+        hear_of_orders(orders::answer);
         // SAFETY: the caller vouches for the string.
         let path = unsafe { path(config_file) };
         let config = Config::read(path)?;
@@ -180,11 +182,12 @@ pub unsafe extern "C" fn TSSslSessionFarmStatusText(
 /// Has the farm make a new ticket key, if this member leads.
 ///
 /// The member makes the key within a second. All members have it soon after, and it encrypts after the
-/// time spread of the settings. The keys before it decrypt as long as ever. A line in the log says when
-/// it is made. In Traffic Server, "traffic_ctl plugin msg tssession 'farm rotate'" does the same.
+/// time spread of the settings. The keys before it decrypt as long as ever. A line in the log says that
+/// it is made, or why it is not: the newest key does not encrypt yet, one that still decrypts would
+/// have to leave the set, Redis does not answer. In Traffic Server, "traffic_ctl plugin msg tssession 'farm rotate'" does the same.
 ///
 /// # Returns
-/// TS_SUCCESS if this member leads and makes the key, otherwise TS_ERROR.
+/// TS_SUCCESS if this member leads and is to make the key, otherwise TS_ERROR.
 ///
 /// # Errors
 /// TS_ERROR if another member leads (the line names it), nobody leads, ticket keys are not shared,

@@ -36,11 +36,11 @@ pub fn status(member: &Member) -> String {
     let keys = if member.config.ticket_keys.is_none() {
         "ticket keys are not shared".to_owned()
     } else if value(Counter::Leader) == 1 {
-        format!("this member leads ({})", member.leader())
+        format!("this member leads ({:?})", member.leader())
     } else {
         match member.leader() {
             leader if leader.is_empty() => "nobody leads".to_owned(),
-            leader => format!("{leader} leads"),
+            leader => format!("{leader:?} leads"),
         }
     };
     let redis =
@@ -74,6 +74,6 @@ pub fn rotate(member: &Member) -> Result<(), String> {
     }
     Err(match member.leader() {
         leader if leader.is_empty() => "nobody leads: no key is made".to_owned(),
-        leader => format!("{leader} leads: no key is made here"),
+        leader => format!("{leader:?} leads: no key is made here"),
     })
 }

@@ -51,7 +51,7 @@ fn door() {
         "ERROR: TSSslSessionFarmStatusText: len_ptr is NULL\n",
         "ERROR: TSSslSessionFarmRotate: the farm has not been started\n",
         "NOTE: farm rotate: a new key is made; it encrypts in ",
-        "ERROR: farm rotate: no key is made: the newest does not encrypt yet, or there are no random bytes\n",
+        "ERROR: farm rotate: no key is made: the newest does not encrypt yet\n",
         "ERROR: TSSslSessionFarmStatGet: plugin.tssession_farm.nothing: there is no such counter\n",
     ];
     assert_logged(&stderr, &lines);

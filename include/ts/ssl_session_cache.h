@@ -240,7 +240,8 @@ int TSSslSessionCacheStatsText(char *buffer, int *len_ptr);
  *
  * func(contp, event, id) is called after a handshake through an attached context has stored a
  * session (TS_EVENT_SSL_SESSION_NEW) or fetched one (TS_EVENT_SSL_SESSION_GET), and after a
- * failed connection has removed one (TS_EVENT_SSL_SESSION_REMOVE). id is a TSSslSessionID *
+ * failed connection has removed one, or the operator of a Traffic Server has ordered it
+ * (TS_EVENT_SSL_SESSION_REMOVE). id is a TSSslSessionID *
  * that is valid during the call.
  *
  * For a session that may carry early data there is no TS_EVENT_SSL_SESSION_NEW: it is used once, in

@@ -3,7 +3,7 @@
 //! The doc comments are the text of `<ts/ssl_session_cache.h>`.
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -388,7 +388,8 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
 ///
 /// func(contp, event, id) is called after a handshake through an attached context has stored a
 /// session (TS_EVENT_SSL_SESSION_NEW) or fetched one (TS_EVENT_SSL_SESSION_GET), and after a
-/// failed connection has removed one (TS_EVENT_SSL_SESSION_REMOVE). id is a TSSslSessionID *
+/// failed connection has removed one, or the operator of a Traffic Server has ordered it
+/// (TS_EVENT_SSL_SESSION_REMOVE). id is a TSSslSessionID *
 /// that is valid during the call.
 ///
 /// For a session that may carry early data there is no TS_EVENT_SSL_SESSION_NEW: it is used once, in
@@ -618,7 +619,10 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigText(
         let write = |text: &mut Text<'_>| {
             let mut result = Ok(());
             instance.config.each(|name, value, source| {
-                result = result.and_then(|()| writeln!(text, "{name} {value} ({source})"));
+                let mut line = OneLine(text);
+                result = result
+                    .and_then(|()| write!(line, "{name} {value} ({source})"))
+                    .and_then(|()| text.write_str("\n"));
             });
             result
         };
@@ -674,6 +678,18 @@ impl From<&SessionId> for TSSslSessionID {
         }
         let len = from.len();
         Self { len, bytes }
+    }
+}
+
+/// Text without line breaks and other control characters, which a path may have.
+struct OneLine<'a, 'b>(&'a mut Text<'b>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|char| {
+            self.0
+                .write_char(if char.is_control() { ' ' } else { char })
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use tssession_common::metrics::Numbers;
 use super::names::shown_name;
 use crate::base::session_id::{MAX_LEN, SessionId};
 use crate::instance::Instance;
+use crate::report::hooks::SessionEvent;
 use crate::tls;
 
 const KNOWN: &str = "clear, remove HEX-ID, keys reload, keys rotate, stats, dump-settings, and with \
@@ -61,7 +62,10 @@ fn remove(instance: &Instance, hex: &str) -> Result<String, String> {
             "remove {hex:?}: not a session ID of 1 to {MAX_LEN} bytes in hex"
         ));
     };
-    if instance.sessions.remove(&id) {
+    let is_removed = instance.sessions.remove(&id);
+    // The farm has it removed at the other members.
+    instance.hooks.fire(SessionEvent::Remove, &id);
+    if is_removed {
         Ok(format!("remove {id:?}: the session is removed"))
     } else {
         Err(format!("remove {id:?}: there is no such session"))

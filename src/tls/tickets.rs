@@ -37,7 +37,7 @@ pub fn provide(instance: &Instance) -> Result<(), NoMemory> {
         if error.is_lack_of_memory() {
             return Err(NoMemory);
         }
-        log::error!(target: "ssl_session_ticket", "TSSslSessionCacheAttach: ticket keys: {error}; a random key is used");
+        log::error!(target: "ssl_session_ticket", "ticket keys: {error}; a random key is used");
     }
     ensure_ticket_key(&instance.keys.ring);
     Ok(())
@@ -199,6 +199,10 @@ fn say_no_algorithms() {
 /// Has a new random key encrypt tickets. `None`: OpenSSL has no random bytes, which is logged.
 pub fn rotate(instance: &Instance) -> Option<Result<usize, KeyError>> {
     instance.keys.ring.prepare_thread();
+    // A random key in an empty ring would keep the file's keys out.
+    if instance.keys.ring.current().is_none() && provide(instance).is_err() {
+        return Some(Err(KeyError::NoMemory));
+    }
     let mut random = Zeroizing::new([0; LONGEST_KEY]);
     fill_with_random(random.as_mut_slice()).then(|| instance.keys.rotate(&random))
 }

@@ -33,7 +33,7 @@ impl Log {
         Self {
             error,
             warning: WARNING.find().or(error),
-            note: NOTE.find(),
+            note: NOTE.find().or(error),
         }
     }
 

@@ -58,7 +58,7 @@ else
 end
 local keys = redis.pcall('GET', KEYS[3])
 if type(keys) ~= 'string' or #keys > tonumber(ARGV[4]) then keys = '' end
-return {now, number, keys, string.sub(leader, 1, 200)}
+return {now, number, keys, leader}
 ";
 
 /// Replaces the key set that was seen (absent or unusable: an empty string), unless the new one was
@@ -74,6 +74,9 @@ if keys ~= ARGV[4] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[5])
 return 1
 ";
+
+/// The most characters of a leader's name.
+const LEADER_MAX: usize = 200;
 
 /// How often the leader seals its set anew, so that the others know that theirs is current.
 const CONFIRM: Duration = Duration::from_secs(60);
@@ -165,6 +168,8 @@ impl Keeper {
             Err(error) => {
                 member.counters.set(Counter::Leader, 0);
                 member.note_leader(String::new());
+                let text = "Redis does not answer: it is not known whether a key was made";
+                member.answer_rotation(Level::Error, text);
                 member.redis_failed(&mut self.link, "keeping ticket keys", &error);
             }
         }
@@ -210,11 +215,19 @@ impl Keeper {
         command.arg(SEALED_MAX);
         let (redis_ms, number, sealed, leader): (u64, u64, Vec<u8>, Vec<u8>) =
             self.link.run(&command, Duration::ZERO)?;
-        let leader = String::from_utf8_lossy(&leader);
-        member.note_leader(leader.replace(char::is_control, " "));
+        // Whoever answers in Redis's place may send anything.
+        let shown = leader.iter().filter(|byte| byte.is_ascii_graphic());
+        member.note_leader(
+            shown
+                .take(LEADER_MAX)
+                .map(|byte| char::from(*byte))
+                .collect(),
+        );
         if !member.hear_time(redis_ms) {
             // Either clock may be wrong. The others would refuse what is sealed by this one.
             member.counters.set(Counter::Leader, 0);
+            let text = "no key is made: Redis's clock is not believed";
+            member.answer_rotation(Level::Error, text);
             return Ok(());
         }
         member.counters.set(Counter::Leader, i64::from(number > 0));
@@ -296,12 +309,14 @@ impl Keeper {
 
     fn lead(&mut self, member: &Member, number: u64, redis_ms: u64) -> RedisResult<()> {
         let now = member.clock.now_ms();
-        let rotate = member.is_rotation_due();
+        let mut rotate = member.is_rotation_due();
+        if rotate && let Err(why) = plan::may_rotate(&self.keys, now, &self.times) {
+            member.answer_rotation(Level::Error, &format!("no key is made: {why}"));
+            rotate = false;
+        }
         let planned = plan::plan(&self.keys, now, &self.times, rotate, random_key);
         if rotate && planned.is_none() {
-            let text =
-                "no key is made: the newest does not encrypt yet, or there are no random bytes";
-            member.answer_rotation(Level::Error, text);
+            member.answer_rotation(Level::Error, "no key is made: there are no random bytes");
         }
         let is_due = self.written_ms.is_none_or(|written| {
             member.clock.elapsed_ms() - written >= CONFIRM.as_millis() as u64
@@ -317,6 +332,10 @@ impl Keeper {
             && let Some(before) = before
         {
             self.keys = before;
+            if is_written.is_ok() {
+                let text = "no key is made: the set in Redis has changed meanwhile; order it again";
+                member.answer_rotation(Level::Error, text);
+            }
         } else if let Some(newest) = self.keys.first()
             && newest.made_ms == now
         {

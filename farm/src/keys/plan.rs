@@ -70,8 +70,22 @@ fn drop_over(keys: &mut Vec<Key>, now_ms: u64, times: &Times) {
     keys.truncate(kept.min(MAX_KEYS));
 }
 
+/// Whether a key may be made though none is due: not before the newest encrypts, and not where a key
+/// that still decrypts would have to leave the set for it, now or at a rotation to come.
+pub fn may_rotate(keys: &[Key], now_ms: u64, times: &Times) -> Result<(), &'static str> {
+    // Those of a lifetime, the one that encrypts and the one that waits.
+    let regular = ms(times.lifetime).div_ceil(ms(times.rotation).max(1)) as usize + 2;
+    if keys.first().is_some_and(|newest| newest.from_ms > now_ms) {
+        Err("the newest does not encrypt yet")
+    } else if keys.len() + regular >= MAX_KEYS {
+        Err("one that still decrypts would have to go")
+    } else {
+        Ok(())
+    }
+}
+
 /// The keys that the leader writes in place of these; `None`: they stay. `rotate`: with a new one,
-/// though none is due, unless the newest does not encrypt yet.
+/// though none is due; [`may_rotate`] allows it.
 pub fn plan(
     keys: &[Key],
     now_ms: u64,
@@ -83,10 +97,7 @@ pub fn plan(
     let from_ms = match keys.first() {
         // No member has another key, so it need not wait until all have this one.
         None => Some(now_ms),
-        Some(newest)
-            if newest.from_ms.saturating_add(ms(times.rotation)) <= now_ms
-                || rotate && newest.from_ms <= now_ms =>
-        {
+        Some(newest) if newest.from_ms.saturating_add(ms(times.rotation)) <= now_ms || rotate => {
             Some(now_ms.saturating_add(ms(times.spread)))
         }
         Some(_) => None,
@@ -197,6 +208,15 @@ mod tests {
         }
     }
 
+    /// With a lifetime of so many rotations that asking often fills the set.
+    fn fast() -> Times {
+        Times {
+            rotation: Duration::from_millis(30 * SPREAD),
+            lifetime: Duration::from_millis(300 * SPREAD),
+            ..times()
+        }
+    }
+
     /// Keys that are all different.
     fn make() -> Option<KeyBytes> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -245,9 +265,33 @@ mod tests {
         let second = plan(&first, 1001, &times(), true, make).unwrap();
         assert_eq!((second.len(), second[0].from_ms), (2, 1001 + SPREAD));
         assert_eq!(encrypts(&active(&second, 1001)), &first[0].bytes[..]);
-        assert!(plan(&second, 1000 + SPREAD, &times(), true, make).is_none());
+        let too_early = may_rotate(&second, 1000 + SPREAD, &times());
+        assert_eq!(too_early, Err("the newest does not encrypt yet"));
+        assert_eq!(may_rotate(&second, 1001 + SPREAD, &times()), Ok(()));
         let third = plan(&second, 1001 + SPREAD, &times(), true, make).unwrap();
         assert!(third.len() == 3 && has_all(&third, &second));
+
+        // However often one is asked for, none goes that still decrypts.
+        let (mut keys, mut now) = (third, 1001 + SPREAD);
+        while now < 1001 + 400 * SPREAD {
+            now += SPREAD / 2;
+            let rotate = may_rotate(&keys, now, &fast()).is_ok();
+            if let Some(planned) = plan(&keys, now, &fast(), rotate, make) {
+                let lifetime = ms(fast().lifetime);
+                let decrypts = |of: &[Key]| -> Vec<u64> {
+                    let ends = of.iter().skip(1).zip(of);
+                    let alive = ends.filter(|(_, next)| next.from_ms + lifetime > now);
+                    alive.map(|(key, _)| key.from_ms).collect()
+                };
+                let kept: Vec<u64> = planned.iter().map(|key| key.from_ms).collect();
+                assert!(
+                    decrypts(&keys).iter().all(|from_ms| kept.contains(from_ms)),
+                    "{now}"
+                );
+                keys = planned;
+            }
+        }
+        assert!(keys.len() > 150, "{}", keys.len());
     }
 
     #[test]
