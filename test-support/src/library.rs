@@ -164,7 +164,10 @@ impl Library {
                 let name = path.file_name().unwrap().to_str().unwrap();
                 (name.to_owned(), fs::read(&path).unwrap())
             });
-            named.filter(|(name, _)| self.owns(name)).collect()
+            // The pages of programs are written by hand.
+            named
+                .filter(|(name, _)| self.owns(name) && !name.ends_with(".1"))
+                .collect()
         };
         for dir in ["include/ts", "man"] {
             let generated = files(&generated.join(dir));
