@@ -30,15 +30,10 @@ deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz lint peers
 $(deps): deps-%:
 	@tools/deps.sh $*
 
-# Cargo knows what to build again.
-$(release)/libtssession.so: deps-demo FORCE
-	$(CARGO) build --release --locked
-
-$(release)/libtssession_farm.so: deps-demo FORCE
-	$(CARGO) build --release --locked -p tssession-farm
-
-$(program): deps-demo FORCE
-	$(CARGO) build --release --locked -p tssession-doctor
+# Cargo knows what to build again. All at once: their dependencies have the same features then, and are
+# built once.
+$(libraries) $(program) &: deps-demo FORCE
+	$(CARGO) build --release --locked -p tssession -p tssession-farm -p tssession-doctor
 
 $(lib)/libtssession.so: $(release)/libtssession.so
 	mkdir -p $(lib)
