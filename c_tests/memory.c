@@ -12,7 +12,8 @@
 #include "resident.h"
 #include "tls.h"
 
-enum { SESSIONS = 40000, MOST_BYTES = 363 };
+/* Of a session that is gone malloc keeps its part of tables that were exchanged for smaller ones. */
+enum { SESSIONS = 40000, MOST_BYTES = 290, KEPT_BYTES = 90 };
 
 static SSL_SESSION *session;
 
@@ -45,13 +46,13 @@ main(void)
     TSSslSessionID id = api_numbered_id((unsigned long)i);
     CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
   }
-  CHECK(full - resident() > taken * 3 / 4);
+  CHECK(taken - (full - resident()) < KEPT_BYTES * SESSIONS);
 
   /* What comes back can be had again. */
   taken = fill(SESSIONS);
   full  = resident();
   TSSslSessionCacheClear();
-  CHECK(full - resident() > taken * 3 / 4);
+  CHECK(taken - (full - resident()) < KEPT_BYTES * SESSIONS);
 
   SSL_SESSION_free(session);
   return check_result();

@@ -7,6 +7,7 @@ pub mod files;
 pub mod once;
 pub mod secret_memory;
 pub mod session_id;
+pub mod sharded;
 pub mod spin;
 pub mod stripe;
 pub mod system;

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroize;
+
+use super::system;
 
 /// A mapping of its own, zero at first. Nothing of it comes into a core dump, if the system
 /// knows how to leave pages out (Linux 3.4).
@@ -16,7 +17,7 @@ struct Mapping {
 
 // SAFETY: the memory is this value's alone, whatever thread has it.
 unsafe impl Send for Mapping {}
-// SAFETY: sharing it gives no access to the memory; those who do give access see to that.
+// SAFETY: a shared mapping is only read.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -39,70 +40,106 @@ impl Mapping {
         let start = NonNull::new(start.cast())?;
         let new = Self { start, len };
         // What cannot be advised is memory all the same.
-        new.advise(0, libc::MADV_DONTDUMP);
+        new.advise(libc::MADV_DONTDUMP);
         Some(new)
     }
 
-    /// Advises the system about the bytes from `from` on, which is at a page's start.
-    fn advise(&self, from: usize, advice: libc::c_int) -> bool {
-        // SAFETY: the range is part of this mapping, whose memory is used through atomics
-        // and raw bytes only: any content is valid.
-        unsafe {
-            libc::madvise(
-                self.start.as_ptr().add(from).cast(),
-                self.len - from,
-                advice,
-            ) == 0
+    /// Makes it longer, somewhere else maybe; advice stays. `false` when the system has no memory
+    /// for that.
+    fn grow(&mut self, len: usize) -> bool {
+        let start = self.start.as_ptr().cast();
+        // SAFETY: the mapping is this value's alone, and as `self` is borrowed mutably, there is no
+        // reference into it.
+        let moved = unsafe { libc::mremap(start, self.len, len, libc::MREMAP_MAYMOVE) };
+        match NonNull::new(moved.cast()) {
+            Some(start) if moved != libc::MAP_FAILED => {
+                (self.start, self.len) = (start, len);
+                true
+            }
+            _ => false,
         }
+    }
+
+    fn advise(&self, advice: libc::c_int) {
+        // SAFETY: the range is this mapping; the advice given here changes no content.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) };
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is so long and lives as long as `self`, and nobody writes to it
+        // meanwhile.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed for nobody else.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: nobody can have a reference into the mapping any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len.max(1)) };
-    }
-}
-
-/// The words of one cache line.
-pub type Line = [AtomicU64; 8];
-
-/// Memory that threads share, in lines.
-pub struct Lines(Mapping);
-
-impl Lines {
-    /// So many lines, all zero; `None` when the system has no memory for them.
-    pub fn new(count: usize) -> Option<Self> {
-        let mapping = Mapping::new(count.checked_mul(size_of::<Line>())?)?;
-        // A huge page would be cleared in one go, under a lock of the cache, and stay
-        // resident for the sake of a few sessions.
-        mapping.advise(0, libc::MADV_NOHUGEPAGE);
-        Some(Self(mapping))
-    }
-
-    /// Gives the memory of the lines from `from` on back to the system. They are zero then.
-    pub fn discard(&self, from: usize) {
-        let start = from * size_of::<Line>();
-        let whole_pages = start.next_multiple_of(page_size()).min(self.0.len);
-        let (_, lines) = self.split_at(from);
-        let kept = lines.iter().take((whole_pages - start) / size_of::<Line>());
-        kept.flatten()
-            .for_each(|word| word.store(0, Ordering::Relaxed));
-        if whole_pages < self.0.len && !self.0.advise(whole_pages, libc::MADV_DONTNEED) {
-            let words = lines.iter().flatten();
-            words.for_each(|word| word.store(0, Ordering::Relaxed));
+        let done = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len.max(1)) };
+        if done != 0 {
+            // It split one of the system's ranges, of which there are enough. What is lost is
+            // the address space only.
+            system::wipe(self.bytes_mut());
         }
     }
 }
 
-impl Deref for Lines {
-    type Target = [Line];
+/// Bytes of which there can come to be more. The system wipes them at the end.
+#[derive(Default)]
+pub struct Pages(Option<Mapping>);
 
-    fn deref(&self) -> &[Line] {
-        let count = self.0.len / size_of::<Line>();
-        // SAFETY: the mapping is so long, aligned to pages, lives as long as `self`, and any
-        // content is valid for atomic words.
-        unsafe { std::slice::from_raw_parts(self.0.start.as_ptr().cast(), count) }
+impl Pages {
+    /// Makes sure that there are so many bytes; what comes to those there are is zero. `false` when
+    /// the system has no memory for them: nothing has changed.
+    pub fn grow(&mut self, len: usize) -> bool {
+        let Some(len) = len.max(1).checked_next_multiple_of(page_size()) else {
+            return false;
+        };
+        match &mut self.0 {
+            Some(mapping) => mapping.len >= len || mapping.grow(len),
+            None => {
+                self.0 = Mapping::new(len);
+                // A huge page would be cleared in one go, under a lock of the cache, and stay
+                // resident for the sake of a few sessions.
+                self.0.as_ref().is_some_and(|mapping| {
+                    mapping.advise(libc::MADV_NOHUGEPAGE);
+                    true
+                })
+            }
+        }
+    }
+}
+
+impl Pages {
+    /// Gives the memory of whole pages from this byte on back to the system: they are zero then. Returns
+    /// the first byte of them; `None` when nothing has changed.
+    pub fn give_back_from(&mut self, from: usize) -> Option<usize> {
+        let from = from.checked_next_multiple_of(page_size())?;
+        let mapping = self.0.as_mut()?;
+        let rest = mapping.bytes_mut().get_mut(from..)?;
+        // SAFETY: the range is the rest of this mapping, in whole pages, and any content is valid.
+        let done =
+            unsafe { libc::madvise(rest.as_mut_ptr().cast(), rest.len(), libc::MADV_DONTNEED) };
+        (done == 0).then_some(from)
+    }
+}
+
+impl Deref for Pages {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], Mapping::bytes)
+    }
+}
+
+impl DerefMut for Pages {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.0.as_mut().map_or(&mut [], Mapping::bytes_mut)
     }
 }
 
@@ -125,16 +162,13 @@ impl Deref for SecretBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the mapping is so long and lives as long as `self`, and nobody writes
-        // to it meanwhile.
-        unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.len) }
+        self.0.bytes()
     }
 }
 
 impl DerefMut for SecretBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `self` is borrowed for nobody else.
-        unsafe { std::slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.len) }
+        self.0.bytes_mut()
     }
 }
 
@@ -181,41 +215,38 @@ mod tests {
 
     #[test]
     fn no_secret_is_dumped_and_bytes_are_locked() {
-        let lines = Lines::new(64).unwrap();
-        assert!(flags(lines.as_ptr().cast()).contains(" dd "));
+        let mut pages = Pages::default();
+        for len in [4096, 1 << 20] {
+            assert!(pages.grow(len));
+            assert!(
+                flags(pages.as_ptr()).contains(" dd ") && flags(pages.as_ptr()).contains(" nh ")
+            );
+            assert!(flags(&raw const pages[pages.len() - 1]).contains(" dd "));
+        }
         let bytes = SecretBytes::new(48).unwrap();
         let flags = flags(bytes.as_ptr());
         assert!(flags.contains(" dd ") && flags.contains(" lo "), "{flags}");
     }
 
     #[test]
-    fn what_is_discarded_is_zero_and_the_rest_stays() {
-        for (count, from) in [
-            (256, 0),
-            (256, 1),
-            (256, 64),
-            (256, 100),
-            (256, 255),
-            (3, 1),
-            (0, 0),
-        ] {
-            let lines = Lines::new(count).unwrap();
-            assert_eq!(lines.len(), count);
-            let fill = |word: &AtomicU64| word.store(7, Ordering::Relaxed);
-            lines.iter().flatten().for_each(fill);
-            lines.discard(from);
-            for (at, word) in lines
-                .iter()
-                .enumerate()
-                .flat_map(|(at, line)| line.iter().map(move |word| (at, word)))
-            {
-                let expected = if at < from { 7 } else { 0 };
-                assert_eq!(
-                    word.load(Ordering::Relaxed),
-                    expected,
-                    "{count} {from} {at}"
-                );
-            }
-        }
+    fn pages_that_grow_keep_what_is_in_them() {
+        let mut pages = Pages::default();
+        assert!(pages.is_empty() && pages.grow(1));
+        pages.fill(7);
+        let len = pages.len();
+        assert!(pages.grow(len * 100));
+        assert!(pages[..len].iter().all(|byte| *byte == 7));
+        assert!(pages[len..].iter().all(|byte| *byte == 0));
+        assert!(pages.len() >= len * 100);
+        let len = pages.len();
+        assert!(!pages.grow(usize::MAX) && !pages.grow(1 << 60));
+        assert!(pages.len() == len && pages[0] == 7 && pages.grow(0));
+        let page = page_size();
+        pages.fill(7);
+        assert_eq!(pages.give_back_from(page + 1), Some(2 * page));
+        assert!(pages[..2 * page].iter().all(|byte| *byte == 7));
+        assert!(pages[2 * page..].iter().all(|byte| *byte == 0));
+        assert_eq!(pages.give_back_from(len + 1), None);
+        assert_eq!(Pages::default().give_back_from(0), None);
     }
 }

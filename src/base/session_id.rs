@@ -8,7 +8,7 @@ use std::num::NonZeroU8;
 pub const MAX_LEN: usize = 32;
 
 /// The same in words.
-pub(crate) const WORDS: usize = MAX_LEN / 8;
+const WORDS: usize = MAX_LEN / 8;
 
 /// A session ID of 1 to 32 bytes.
 ///
@@ -51,19 +51,6 @@ impl SessionId {
     /// The bytes with their padding.
     pub(crate) fn padded(&self) -> &[u8] {
         bytemuck::bytes_of(&self.words)
-    }
-
-    /// The same as words, and how many bytes are no padding.
-    pub(crate) fn words(&self) -> ([u64; WORDS], u8) {
-        (self.words, self.len.get())
-    }
-
-    /// Whether [`SessionId::words`] gave these.
-    pub(crate) fn is(&self, words: [u64; WORDS], len: u8) -> bool {
-        // Without a call, and with one branch.
-        let differ = self.words.iter().zip(words);
-        let len_differs = u64::from(self.len.get() ^ len);
-        differ.fold(len_differs, |bits, (a, b)| bits | (a ^ b)) == 0
     }
 }
 

@@ -2,18 +2,16 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::blocks::{self, Blocks, Run, Vacant};
 use super::lifetime::{self, Lifetime};
 use super::policy::{self, Queue};
-use crate::base::secret_memory::Line;
+use super::region::{Region, Run};
 use crate::base::session_id::{self, SessionId};
 
-/// What the cache keeps for one session ID. Its bytes are in the [`Blocks`] of its shard.
-///
-/// The first block is all that a search reads: it begins with the lifetime and the ID. The DER
-/// bytes follow, without the ID if it is in there.
+/// What the cache keeps for one session ID. Its bytes are a run in the [`Region`] of its shard: the
+/// lifetime, the ID if it is not in the DER, and the DER.
 pub(crate) struct Entry {
     run: Run,
     /// Bytes of DER.
@@ -30,10 +28,6 @@ pub(crate) struct Entry {
     pub(crate) generation: u8,
 }
 
-/// Words before the DER bytes.
-const HEAD_WORDS: usize = lifetime::WORDS + session_id::WORDS;
-const _: () = assert!(HEAD_WORDS <= blocks::WORDS);
-
 /// A session's ID is behind its version and its cipher suite, so no further than this.
 const ID_SEARCHED: usize = 24;
 
@@ -41,9 +35,9 @@ const ID_SEARCHED: usize = 24;
 pub(crate) struct Draft<'a> {
     id: &'a SessionId,
     lifetime: Lifetime,
-    /// The DER bytes before the ID and those behind it.
-    der: [&'a [u8]; 2],
+    der: &'a [u8],
     der_len: u32,
+    id_in_der: u8,
 }
 
 impl<'a> Draft<'a> {
@@ -51,64 +45,41 @@ impl<'a> Draft<'a> {
     pub(crate) fn new(id: &'a SessionId, der: &'a [u8], lifetime: Lifetime) -> Option<Self> {
         let padded = id.padded();
         let mut places = der.windows(session_id::MAX_LEN).take(ID_SEARCHED);
-        let parts = match places.position(|bytes| bytes == padded) {
-            None | Some(0) => [&[], der],
-            Some(at) => [&der[..at], &der[at + session_id::MAX_LEN..]],
-        };
         Some(Self {
             id,
             lifetime,
-            der: parts,
+            der,
             der_len: u32::try_from(der.len()).ok()?,
+            id_in_der: places.position(|bytes| bytes == padded).unwrap_or(0) as u8,
         })
     }
 
-    /// How many words it takes.
-    pub(crate) fn words(&self) -> usize {
-        HEAD_WORDS
-            + self
-                .der
-                .iter()
-                .map(|part| part.len().div_ceil(8))
-                .sum::<usize>()
+    /// The ID, if it is to be stored beside the DER.
+    fn separate_id(&self) -> &[u8] {
+        match self.id_in_der {
+            0 => self.id.as_bytes(),
+            _ => &[],
+        }
     }
 
-    fn der_words(&self) -> impl Iterator<Item = u64> {
-        self.der.iter().flat_map(|part| words(part))
+    /// How many bytes it takes.
+    pub(crate) fn len(&self) -> usize {
+        lifetime::LEN + self.separate_id().len() + self.der.len()
     }
 
     /// Stores it where there is a reservation for it.
-    pub(crate) fn store(&self, blocks: &Blocks, vacant: &mut Vacant) -> Entry {
-        let (id, id_len) = self.id.words();
-        let head = self.lifetime.to_words().into_iter().chain(id);
+    pub(crate) fn store(&self, region: &mut Region) -> Entry {
+        let lifetime = self.lifetime.to_bytes();
         Entry {
-            run: blocks.store(vacant, head.chain(self.der_words())),
+            run: region.store(&[&lifetime, self.separate_id(), self.der]),
             der_len: self.der_len,
             slot: 0,
             uses: AtomicU8::new(0),
-            id_len,
-            id_in_der: self.der[0].len() as u8,
+            id_len: self.id.as_bytes().len() as u8,
+            id_in_der: self.id_in_der,
             generation: 0,
         }
     }
-}
-
-/// Bytes as words, the last one filled up with zeros.
-fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    let (whole, rest) = bytes.as_chunks();
-    let last = (!rest.is_empty()).then(|| {
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        u64::from_ne_bytes(last)
-    });
-    whole
-        .iter()
-        .map(|word| u64::from_ne_bytes(*word))
-        .chain(last)
-}
-
-fn load(word: &AtomicU64) -> u64 {
-    word.load(Ordering::Relaxed)
 }
 
 /// What DER bytes are copied to.
@@ -131,126 +102,85 @@ impl Byte for MaybeUninit<u8> {
     }
 }
 
-/// Writes words to `out` as far as there is room, from `at` on, which goes on.
-#[inline(always)]
-fn put<B: Byte>(out: &mut [B], at: &mut usize, words: &[AtomicU64]) {
-    let room = out.get_mut(*at..).unwrap_or_default();
-    *at += words.len() * 8;
-    let (whole, rest) = room.as_chunks_mut::<8>();
-    for (eight, word) in whole.iter_mut().zip(words) {
-        B::copy(eight, &load(word).to_ne_bytes());
-    }
-    if let Some(word) = words.get(whole.len()) {
-        B::copy(rest, &load(word).to_ne_bytes()[..rest.len()]);
-    }
-}
-
 impl Entry {
     /// Whether it is stored under this ID.
-    pub(crate) fn is(&self, blocks: &Blocks, id: &SessionId) -> bool {
-        id.is(self.id_words(blocks).map(load), self.id_len)
+    pub(crate) fn is(&self, region: &Region, id: &SessionId) -> bool {
+        let stored = &region.bytes(&self.run, self.len())[self.id_range()];
+        // Of known length, which is the usual one.
+        if self.id_in_der > 0 {
+            stored == id.padded() && usize::from(self.id_len) == id.as_bytes().len()
+        } else {
+            stored == id.as_bytes()
+        }
     }
 
-    fn id_words<'a>(&self, blocks: &'a Blocks) -> [&'a AtomicU64; session_id::WORDS] {
-        let [_, _, _, id @ .., _] = blocks.first(&self.run);
-        id.each_ref()
+    /// Where its run has the ID.
+    fn id_range(&self) -> Range<usize> {
+        match self.id_in_der {
+            0 => lifetime::LEN..self.der_start(),
+            at => {
+                let start = lifetime::LEN + usize::from(at);
+                start..start + session_id::MAX_LEN
+            }
+        }
+    }
+
+    fn der_start(&self) -> usize {
+        match self.id_in_der {
+            0 => lifetime::LEN + usize::from(self.id_len),
+            _ => lifetime::LEN,
+        }
+    }
+
+    /// How many bytes its run has.
+    fn len(&self) -> usize {
+        self.der_start() + self.der_len()
     }
 
     pub(crate) fn der_len(&self) -> usize {
         self.der_len as usize
     }
 
+    fn der<'a>(&self, region: &'a Region) -> &'a [u8] {
+        &region.bytes(&self.run, self.len())[self.der_start()..]
+    }
+
     /// Copies the DER bytes to `out`, as many as it has room for.
-    pub(crate) fn copy_der<B: Byte>(&self, blocks: &Blocks, out: &mut [B]) {
-        let len = out.len().min(self.der_len());
-        let out = &mut out[..len];
-        let before_id = usize::from(self.id_in_der);
-        let mut blocks = blocks.all(&self.run);
-        let Some([_, _, _, id @ .., word]) = blocks.next() else {
-            return;
-        };
-        let mut at = 0;
-        put(out, &mut at, std::slice::from_ref(word));
-        if before_id > 0 {
-            let more = before_id.div_ceil(8) - 1;
-            let second = if more > 0 { blocks.next() } else { None };
-            let (more, behind_id) = second.map_or((&[][..], &[][..]), |block| block.split_at(more));
-            put(out, &mut at, more);
-            at = before_id;
-            put(out, &mut at, id);
-            put(out, &mut at, behind_id);
-        }
-        for block in blocks {
-            match out.get_mut(at..).and_then(|room| room.first_chunk_mut()) {
-                // Of known length, which saves half the time.
-                Some(room) => put::<B>(room as &mut [B; size_of::<Line>()], &mut 0, block),
-                None => put(out, &mut { at }, block),
-            }
-            at += size_of::<Line>();
-        }
+    pub(crate) fn copy_der<B: Byte>(&self, region: &Region, out: &mut [B]) {
+        let der = self.der(region);
+        let len = out.len().min(der.len());
+        B::copy(&mut out[..len], &der[..len]);
     }
 
     /// Whether the DER bytes have these in them.
-    pub(crate) fn contains(&self, blocks: &Blocks, part: &[u8]) -> bool {
-        let mut rest = self.der(blocks);
-        loop {
-            if rest.clone().take(part.len()).eq(part.iter().copied()) {
-                return true;
-            }
-            if rest.next().is_none() {
-                return false;
-            }
-        }
+    pub(crate) fn contains(&self, region: &Region, part: &[u8]) -> bool {
+        let Some(first) = part.first() else {
+            return true;
+        };
+        let mut places = self.der(region).windows(part.len());
+        places.any(|bytes| bytes[0] == *first && bytes == part)
     }
 
-    /// The DER bytes one by one. [`Entry::copy_der`] is faster.
-    fn der(&self, blocks: &Blocks) -> impl Iterator<Item = u8> + Clone {
-        let words = blocks.all(&self.run).flatten().map(load);
-        let bytes = |from, len| {
-            words
-                .clone()
-                .skip(from)
-                .flat_map(u64::to_ne_bytes)
-                .take(len)
-        };
-        let before_id = usize::from(self.id_in_der);
-        let id_len = if before_id > 0 {
-            session_id::MAX_LEN
-        } else {
-            0
-        };
-        bytes(HEAD_WORDS, before_id)
-            .chain(bytes(lifetime::WORDS, id_len))
-            .chain(bytes(
-                HEAD_WORDS + before_id.div_ceil(8),
-                self.der_len() - before_id - id_len,
-            ))
-    }
-
-    pub(crate) fn lifetime(&self, blocks: &Blocks) -> Lifetime {
-        let [wall, up, seconds, ..] = blocks.first(&self.run);
-        Lifetime::from_words([wall, up, seconds].map(load))
+    pub(crate) fn lifetime(&self, region: &Region) -> Lifetime {
+        let bytes = region.bytes(&self.run, lifetime::LEN).first_chunk();
+        Lifetime::from_bytes(bytes.expect("a run begins with it"))
     }
 
     /// Whether storing the draft under the entry's ID would change nothing.
-    pub(crate) fn is_same(&self, blocks: &Blocks, draft: &Draft<'_>) -> bool {
-        let stored = blocks.all(&self.run).flatten().skip(HEAD_WORDS).map(load);
-        self.der_len == draft.der_len
-            && usize::from(self.id_in_der) == draft.der[0].len()
-            && self.lifetime(blocks).is_same(&draft.lifetime)
-            && draft
-                .der_words()
-                .eq(stored.take(draft.words() - HEAD_WORDS))
+    pub(crate) fn is_same(&self, region: &Region, draft: &Draft<'_>) -> bool {
+        self.lifetime(region).is_same(&draft.lifetime) && self.der(region) == draft.der
     }
 
     /// Wipes its bytes.
-    pub(crate) fn free(self, blocks: &Blocks, vacant: &mut Vacant) {
-        blocks.free(vacant, self.run);
+    pub(crate) fn free(self, region: &mut Region) {
+        let len = self.len();
+        region.free(self.run, len);
     }
 
-    /// Where its bytes are, for who moves them.
-    pub(crate) fn run(&mut self) -> &mut Run {
-        &mut self.run
+    /// Where its bytes are, for who moves them, and how many.
+    pub(crate) fn run(&mut self) -> (&mut Run, usize) {
+        let len = self.len();
+        (&mut self.run, len)
     }
 
     /// Notes a use. Readers share the entry, so the count is only written as long as
@@ -294,14 +224,13 @@ mod tests {
         up: 500,
     };
 
-    fn stored(id: &SessionId, der: &[u8], life: Lifetime) -> (Blocks, Entry, usize) {
-        let blocks = Blocks::default();
-        let mut vacant = Vacant::default();
+    fn stored(id: &SessionId, der: &[u8], life: Lifetime) -> (Region, Entry) {
+        let mut region = Region::default();
         let draft = Draft::new(id, der, life).unwrap();
-        let words = draft.words();
-        assert!(blocks.reserve(&mut vacant, words));
-        let entry = draft.store(&blocks, &mut vacant);
-        (blocks, entry, words)
+        assert!(region.reserve(draft.len()));
+        let entry = draft.store(&mut region);
+        assert_eq!(entry.len(), draft.len());
+        (region, entry)
     }
 
     #[test]
@@ -312,37 +241,37 @@ mod tests {
         let der_with_long = [&[9; 15][..], &[7; 32], b"some more DER"].concat();
         let with_long_last = [&[9; 16][..], &[7; 32]].concat();
         let far = [&[9; 40][..], &[7; 32]].concat();
-        for (id, der, words) in [
-            (&short, &b""[..], 7),
-            (&short, b"some der", 8),
-            (&short, &der_with_long, 15),
-            (&long, &der_with_long, 11),
-            (&long, &with_long_last, 9),
-            (&long, &[&[9; 23][..], &[7; 32], &[3; 200]].concat(), 35),
-            (&long, &[7; 32], 11),
-            (&long, &far, 16),
+        for (id, der, separate) in [
+            (&short, &b""[..], 3),
+            (&short, b"some der", 3),
+            (&short, &der_with_long, 3),
+            (&long, &der_with_long, 0),
+            (&long, &with_long_last, 0),
+            (&long, &[&[9; 23][..], &[7; 32], &[3; 200]].concat(), 0),
+            (&long, &[7; 32], 32),
+            (&long, &far, 32),
         ] {
-            let (blocks, entry, taken) = stored(id, der, life);
+            let (region, entry) = stored(id, der, life);
             for room in 0..der.len() + 2 {
                 let mut read = vec![0xee; room];
-                entry.copy_der(&blocks, &mut read);
+                entry.copy_der(&region, &mut read);
                 let copied = room.min(der.len());
                 assert_eq!(read[..copied], der[..copied]);
                 assert!(read[copied..].iter().all(|byte| *byte == 0xee));
             }
             assert_eq!(entry.der_len(), der.len());
-            assert!(entry.der(&blocks).eq(der.iter().copied()));
+            assert_eq!(entry.der(&region), der);
             for at in 0..der.len() {
-                assert!(entry.contains(&blocks, &der[at..]));
-                assert!(entry.contains(&blocks, &der[..at]));
+                assert!(entry.contains(&region, &der[at..]));
+                assert!(entry.contains(&region, &der[..at]));
             }
-            assert!(!entry.contains(&blocks, &[der, &[0]].concat()));
-            assert_eq!(entry.lifetime(&blocks), life);
-            assert!(entry.is(&blocks, id));
+            assert!(!entry.contains(&region, &[der, &[0]].concat()));
+            assert_eq!(entry.lifetime(&region), life);
+            assert!(entry.is(&region, id));
             for other in [&[1, 2][..], &[1, 2, 3, 0], &[7; 31], &[9; 32]] {
-                assert!(!entry.is(&blocks, &SessionId::new(other).unwrap()));
+                assert!(!entry.is(&region, &SessionId::new(other).unwrap()));
             }
-            assert_eq!(taken, words);
+            assert_eq!(entry.len(), lifetime::LEN + separate + der.len());
         }
     }
 
@@ -359,10 +288,10 @@ mod tests {
             vec![1; 9],
             [&[9; 15][..], &[7; 32], &[3; 99]].concat(),
         ] {
-            let (blocks, entry, _) = stored(&id, &der, life);
+            let (region, entry) = stored(&id, &der, life);
             let is_same = |der: &[u8], time, timeout| {
                 let life = Lifetime::new(time, timeout, later);
-                entry.is_same(&blocks, &Draft::new(&id, der, life).unwrap())
+                entry.is_same(&region, &Draft::new(&id, der, life).unwrap())
             };
             assert!(is_same(&der, NOW.wall - 7, 100));
             assert!(!is_same(&der, NOW.wall - 8, 100));
@@ -380,7 +309,7 @@ mod tests {
     #[test]
     fn debug_shows_no_der() {
         let id = SessionId::new(&[1]).unwrap();
-        let (_, entry, _) = stored(&id, b"secret", Lifetime::new(0, 1, NOW));
+        let (_, entry) = stored(&id, b"secret", Lifetime::new(0, 1, NOW));
         assert_eq!(format!("{entry:?}"), "Entry { der_len: 6, .. }");
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::base::clock::Now;
 
-/// A lifetime in words.
-pub(super) const WORDS: usize = 3;
+/// Bytes of a lifetime.
+pub(super) const LEN: usize = 20;
 
 /// When a session was made and for how many seconds it is good.
 ///
@@ -54,19 +54,20 @@ impl Lifetime {
         (self.wall_start, self.seconds) == (other.wall_start, other.seconds)
     }
 
-    pub(super) fn to_words(self) -> [u64; WORDS] {
-        [
-            self.wall_start as u64,
-            self.up_start as u64,
-            self.seconds.into(),
-        ]
+    pub(super) fn to_bytes(self) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        bytes[..8].copy_from_slice(&self.wall_start.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&self.up_start.to_ne_bytes());
+        bytes[16..].copy_from_slice(&self.seconds.to_ne_bytes());
+        bytes
     }
 
-    pub(super) fn from_words([wall_start, up_start, seconds]: [u64; WORDS]) -> Self {
+    pub(super) fn from_bytes(bytes: &[u8; LEN]) -> Self {
+        let eight = |at: usize| *bytes[at..].first_chunk().expect("there are eight");
         Self {
-            wall_start: wall_start as i64,
-            up_start: up_start as i64,
-            seconds: seconds as u32,
+            wall_start: i64::from_ne_bytes(eight(0)),
+            up_start: i64::from_ne_bytes(eight(8)),
+            seconds: u32::from_ne_bytes(*bytes.last_chunk().expect("there are four")),
         }
     }
 
@@ -156,7 +157,7 @@ mod tests {
             let now = Now { wall, up };
             for timeout in [0, 1, i64::MAX] {
                 let life = Lifetime::new(wall, timeout, now);
-                assert_eq!(Lifetime::from_words(life.to_words()), life);
+                assert_eq!(Lifetime::from_bytes(&life.to_bytes()), life);
             }
         }
     }

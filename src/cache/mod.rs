@@ -1,12 +1,12 @@
 //! The session cache: sharded, bounded by entries and by bytes. What is done under a lock
 //! takes some hundred nanoseconds, and now and then (a search for what has expired,
-//! for a victim, a table that grows) as much as the shard has sessions: at the default
-//! settings, 400.
+//! for a victim, a table that grows, sessions that are moved together) as much as the shard has
+//! sessions: at the default settings, 400.
 //!
 //! # Structure
 //!
-//! A `DashMap` holds the entries, one `Lane` beside each of its shards holds
-//! what belongs to the shard but not to the table: the eviction order, above all.
+//! A `DashMap` holds the entries. Beside each of its shards, and under its lock, are the eviction
+//! order and the bytes of the entries ([`Sharded`]); a `Lane` has what is read without the lock.
 //! One `Budget` counts entries and bytes.
 //!
 //! # Invariants
@@ -15,8 +15,8 @@
 //!    table and released *after* it was taken out, so what the tables hold never
 //!    exceeds the limits. Both happen under the lock of that table's shard: who has
 //!    all locks sees numbers that are true.
-//! 2. A lane's order changes only under its shard's write lock, and names exactly
-//!    the entries of that shard.
+//! 2. A shard's order names exactly the entries of that shard, and each of them has a run of its
+//!    own in the shard's region.
 //! 3. A thread holds at most one shard lock, except in [`Cache::freeze`], which
 //!    takes them all in ascending order. While it holds one it calls no code
 //!    but this crate's. The bytes of an entry are written, copied and wiped under it.
@@ -25,35 +25,33 @@
 
 #![forbid(unsafe_code)]
 
-mod blocks;
 mod budget;
 mod entry;
 pub mod lifetime;
 mod policy;
+mod region;
 mod shard;
 
-use std::hash::BuildHasher;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use dashmap::{DashMap, RwLockReadGuard};
-use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use crate::base::clock::Now;
 use crate::base::session_id::SessionId;
+use crate::base::sharded::{Reading, Sharded};
 use crate::base::spin::{Patience, Wait};
 use crate::base::system;
 use crate::report::counters::{Counter, Purpose, Stats};
-use blocks::Blocks;
 use budget::Budget;
 use entry::{Draft, Entry};
 use lifetime::Lifetime;
 use policy::TrialShare;
-use shard::{Lane, Shard, Shared, Table, Whom};
+use region::Region;
+use shard::{Beside, Lane, Shard, Shared, Whom, find};
 
 pub use budget::Limits;
 pub use shard::Refused;
@@ -77,7 +75,7 @@ enum Miss {
 
 /// A bounded, thread-safe map from session ID to DER bytes.
 pub struct Cache {
-    map: DashMap<u64, Entry, RandomState>,
+    sharded: Sharded<Entry, Beside>,
     lanes: Box<[CachePadded<Lane>]>,
     /// For each shard the writers that wait for it. Readers let them pass, or a crowd of
     /// readers could keep a writer out for good. Close together: every reader looks, and
@@ -98,7 +96,7 @@ impl Cache {
         // Two is the fewest that dashmap takes.
         let shards = shards.next_power_of_two().min(useful).max(2);
         Self {
-            map: DashMap::with_hasher_and_shard_amount(RandomState::default(), shards),
+            sharded: Sharded::new(shards),
             lanes: (0..shards)
                 .map(|_| CachePadded::new(Lane::new(limits.entries / shards)))
                 .collect(),
@@ -127,8 +125,8 @@ impl Cache {
         now: impl Fn() -> Now,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<usize> {
-        let found = self.find(id, Purpose::Call, now, |entry, blocks| {
-            entry.copy_der(blocks, buffer);
+        let found = self.find(id, Purpose::Call, now, |entry, region| {
+            entry.copy_der(region, buffer);
             entry.der_len()
         });
         self.counted(Purpose::Call, found)
@@ -143,13 +141,13 @@ impl Cache {
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<Option<usize>> {
         let hash = self.hash(id);
-        let shard = self.map.determine_shard(hash as usize);
-        let table = self.try_read(shard)?;
-        let found = self.look(&table, shard, (hash, id), now, |entry, blocks| {
-            entry.copy_der(blocks, buffer);
+        let shard = self.sharded.shard_of(hash);
+        let locked = self.try_read(shard)?;
+        let found = self.look(&locked, (hash, id), now, |entry, region| {
+            entry.copy_der(region, buffer);
             entry.der_len()
         });
-        drop(table);
+        drop(locked);
         let found = match found {
             Look::Found(len) => Ok(len),
             Look::Absent => Err(Miss::Absent),
@@ -172,10 +170,10 @@ impl Cache {
     ) -> Option<R> {
         let mut copy = DerCopy::default();
         let found = loop {
-            let needed = self.find(id, purpose, &now, |entry, blocks| {
+            let needed = self.find(id, purpose, &now, |entry, region| {
                 let fits = entry.der_len() <= copy.0.capacity();
                 if fits {
-                    copy.fill(entry, blocks);
+                    copy.fill(entry, region);
                 }
                 (!fits).then_some(entry.der_len())
             });
@@ -196,11 +194,12 @@ impl Cache {
     pub fn used(&self, id: &SessionId) {
         self.shared.stats.count(Counter::Hit);
         let hash = self.hash(id);
-        let shard = self.map.determine_shard(hash as usize);
-        if let Some(table) = self.read(shard)
-            && let Some(entry) = self.entry(&table, shard, (hash, id))
-        {
-            entry.touch();
+        let shard = self.sharded.shard_of(hash);
+        if let Some(locked) = self.read(shard) {
+            let (table, Beside { region, .. }) = locked.parts();
+            if let Some(entry) = find(table, hash, |entry| entry.is(region, id)) {
+                entry.touch();
+            }
         }
     }
 
@@ -227,13 +226,13 @@ impl Cache {
         id: &SessionId,
         purpose: Purpose,
         now: impl Fn() -> Now,
-        read: impl FnOnce(&Entry, &Blocks) -> R,
+        read: impl FnOnce(&Entry, &Region) -> R,
     ) -> Result<R, Miss> {
         let hash = self.hash(id);
-        let shard = self.map.determine_shard(hash as usize);
-        let table = self.read(shard).ok_or(Miss::Contention)?;
-        let found = self.look(&table, shard, (hash, id), &now, read);
-        drop(table);
+        let shard = self.sharded.shard_of(hash);
+        let locked = self.read(shard).ok_or(Miss::Contention)?;
+        let found = self.look(&locked, (hash, id), &now, read);
+        drop(locked);
         match found {
             Look::Found(result) => Ok(result),
             Look::Absent => {
@@ -262,32 +261,20 @@ impl Cache {
     /// Looks into a shard that is locked. The clock is read when there is need to.
     fn look<R>(
         &self,
-        table: &Table,
-        shard: usize,
+        locked: &Reading<'_, Entry, Beside>,
         (hash, id): (u64, &SessionId),
         now: impl Fn() -> Now,
-        read: impl FnOnce(&Entry, &Blocks) -> R,
+        read: impl FnOnce(&Entry, &Region) -> R,
     ) -> Look<R> {
-        let Some(entry) = self.entry(table, shard, (hash, id)) else {
+        let (table, Beside { region, .. }) = locked.parts();
+        let Some(entry) = find(table, hash, |entry| entry.is(region, id)) else {
             return Look::Absent;
         };
-        let blocks = &self.lanes[shard].blocks;
         fault!("lookup, shard locked");
-        if entry.lifetime(blocks).is_over(now(), self.shared.timeout()) {
+        if entry.lifetime(region).is_over(now(), self.shared.timeout()) {
             return Look::Expired;
         }
-        Look::Found(read(entry, blocks))
-    }
-
-    fn entry<'a>(
-        &self,
-        table: &'a Table,
-        shard: usize,
-        (hash, id): (u64, &SessionId),
-    ) -> Option<&'a Entry> {
-        let blocks = &self.lanes[shard].blocks;
-        let (_, entry) = table.get(hash, |(_, entry)| entry.get().is(blocks, id))?;
-        Some(entry.get())
+        Look::Found(read(entry, region))
     }
 
     /// Stores a session under `id`, in place of the one that is there.
@@ -324,7 +311,7 @@ impl Cache {
         }
         let draft = Draft::new(id, der, lifetime).ok_or(Refused::TooLarge)?;
         let hash = self.hash(id);
-        let home = self.map.determine_shard(hash as usize);
+        let home = self.sharded.shard_of(hash);
 
         let mut first_try = true;
         let mut wait = Wait::default();
@@ -340,7 +327,7 @@ impl Cache {
                 self.write(home)
             };
             first_try = false;
-            shard.reserve_memory(draft.words())?;
+            shard.reserve_memory(draft.len())?;
             fault!("insert, shard locked");
             shard.reap(&self.shared, now);
             for _ in 0..EVICT_PER_LOCK {
@@ -374,25 +361,25 @@ impl Cache {
 
     /// [`Cache::remove`], if the session's DER has these bytes in it.
     pub fn remove_containing(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
-        self.remove_if(id, now, |entry, blocks| entry.contains(blocks, part))
+        self.remove_if(id, now, |entry, region| entry.contains(region, part))
     }
 
     /// [`Cache::remove_containing`], if it is not a copy of one that a parent of this process has
     /// too. After 255 forks, each in a child of the one before, that cannot be told any more.
     pub fn take_own(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
         let generation = self.shared.generation.load(Ordering::Relaxed);
-        self.remove_if(id, now, |entry, blocks| {
-            entry.generation == generation && generation < u8::MAX && entry.contains(blocks, part)
+        self.remove_if(id, now, |entry, region| {
+            entry.generation == generation && generation < u8::MAX && entry.contains(region, part)
         })
     }
 
-    fn remove_if(&self, id: &SessionId, now: Now, is_it: impl Fn(&Entry, &Blocks) -> bool) -> bool {
+    fn remove_if(&self, id: &SessionId, now: Now, is_it: impl Fn(&Entry, &Region) -> bool) -> bool {
         let hash = self.hash(id);
-        let mut shard = self.write(self.map.determine_shard(hash as usize));
+        let mut shard = self.write(self.sharded.shard_of(hash));
         fault!("remove, shard locked");
-        let is_it = |entry: &Entry, blocks: &Blocks| entry.is(blocks, id) && is_it(entry, blocks);
-        let taken = shard.take(&self.shared, hash, is_it, |entry, blocks| {
-            entry.lifetime(blocks).is_over(now, self.shared.timeout())
+        let is_it = |entry: &Entry, region: &Region| entry.is(region, id) && is_it(entry, region);
+        let taken = shard.take(&self.shared, hash, is_it, |entry, region| {
+            entry.lifetime(region).is_over(now, self.shared.timeout())
         });
         drop(shard);
         let Some(was_over) = taken else {
@@ -479,7 +466,7 @@ impl Cache {
     }
 
     fn hash(&self, id: &SessionId) -> u64 {
-        self.map.hasher().hash_one(id)
+        self.sharded.hash(id)
     }
 
     /// Drops the entry under `id` if it still is expired, unless the shard is busy:
@@ -489,8 +476,8 @@ impl Cache {
             return;
         };
         let timeout = self.shared.timeout();
-        let is_it = |entry: &Entry, blocks: &Blocks| {
-            entry.is(blocks, id) && entry.lifetime(blocks).is_over(now, timeout)
+        let is_it = |entry: &Entry, region: &Region| {
+            entry.is(region, id) && entry.lifetime(region).is_over(now, timeout)
         };
         let expired = shard.take(&self.shared, hash, is_it, |_, _| ());
         drop(shard);
@@ -524,34 +511,33 @@ impl Cache {
         false
     }
 
-    /// The shard's table for reading, unless it is locked or a writer waits for it.
-    fn try_read(&self, index: usize) -> Option<RwLockReadGuard<'_, Table>> {
+    /// The shard for reading, unless it is locked or a writer waits for it.
+    fn try_read(&self, index: usize) -> Option<Reading<'_, Entry, Beside>> {
         let writers = &self.writers_waiting[index];
         if writers.load(Ordering::Relaxed) > 0 {
             return None;
         }
-        self.map.shards()[index].try_read()
+        self.sharded.try_read(index)
     }
 
-    /// The shard's table for reading; `None`: locked, and waiting is switched off.
-    fn read(&self, index: usize) -> Option<RwLockReadGuard<'_, Table>> {
-        if let Some(table) = self.try_read(index) {
-            return Some(table);
+    /// The shard for reading; `None`: locked, and waiting is switched off.
+    fn read(&self, index: usize) -> Option<Reading<'_, Entry, Beside>> {
+        if let Some(locked) = self.try_read(index) {
+            return Some(locked);
         }
-        let lock = &self.map.shards()[index];
         let writers = &self.writers_waiting[index];
         self.shared.stats.count(Counter::Contention);
         if self.skip_on_contention.load(Ordering::Relaxed) {
-            return lock.try_read();
+            return self.sharded.try_read(index);
         }
         let mut wait = Wait::default();
         loop {
             wait.a_little();
             // A writer that is let pass needs a moment, not for ever.
             if (writers.load(Ordering::Relaxed) == 0 || wait.is_long())
-                && let Some(table) = lock.try_read()
+                && let Some(locked) = self.sharded.try_read(index)
             {
-                return Some(table);
+                return Some(locked);
             }
         }
     }
@@ -587,8 +573,8 @@ impl Cache {
     }
 
     fn try_write(&self, index: usize) -> Option<Shard<'_>> {
-        let table = self.map.shards()[index].try_write()?;
-        Some(Shard::new(table, &self.lanes[index]))
+        let locked = self.sharded.try_write(index)?;
+        Some(Shard::new(locked, &self.lanes[index]))
     }
 }
 
@@ -610,9 +596,9 @@ impl DerCopy {
         self.0.try_reserve_exact(len).is_ok()
     }
 
-    fn fill(&mut self, entry: &Entry, blocks: &Blocks) {
+    fn fill(&mut self, entry: &Entry, region: &Region) {
         self.0.resize(entry.der_len(), 0);
-        entry.copy_der(blocks, &mut self.0);
+        entry.copy_der(region, &mut self.0);
     }
 }
 
@@ -737,6 +723,51 @@ mod tests {
             .insert(&id(0), &0u32.to_le_bytes(), lifetime, later)
             .unwrap();
         assert_eq!(cache.copy_der(&id(0), || later, &mut []), Some(4));
+    }
+
+    /// Of all sizes, replaced and removed in any order, so that shards are compacted over and over.
+    #[test]
+    fn no_session_is_lost_or_mixed_up_when_they_are_moved() {
+        let limits = Limits {
+            entries: 4000,
+            bytes: 1 << 24,
+        };
+        let cache = Cache::new(limits, 2, Arc::default());
+        let long_or_short = |n: u32| match n % 2 {
+            0 => SessionId::new(&[n.to_le_bytes(); 8].concat()).unwrap(),
+            _ => id(n),
+        };
+        let mut stored = std::collections::HashMap::<u32, Vec<u8>>::new();
+        let mut random = 1_u32;
+        let mut next = move || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            random >> 8
+        };
+        for round in 0..30_000_u32 {
+            let n = next() % 600;
+            let id = long_or_short(n);
+            if next() % 3 == 0 {
+                assert_eq!(cache.remove(&id, NOW), stored.remove(&n).is_some());
+            } else {
+                let len = next() as usize % [300, 3000, 40_000][n as usize % 3];
+                let mut der = vec![round as u8; len];
+                der.splice(0..0, [9; 15].into_iter().chain(id.padded().iter().copied()));
+                let lifetime = Lifetime::new(0, 100, NOW);
+                cache.insert(&id, &der, lifetime, NOW).unwrap();
+                stored.insert(n, der);
+            }
+            let some = if round % 1000 == 0 { 600 } else { 1 };
+            for n in (n..n + some).map(|n| n % 600) {
+                let der = cache.with_der(
+                    &long_or_short(n),
+                    Purpose::Call,
+                    || NOW,
+                    |der| Some(der.to_vec()),
+                );
+                assert_eq!(der.as_ref(), stored.get(&n), "{n}");
+            }
+        }
+        assert_eq!(cache.entries(), stored.len());
     }
 
     #[test]

@@ -1,24 +1,20 @@
 //! One shard of the cache: its table, the eviction order beside it and the bytes of its
 //! entries; and what all shards share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
-use dashmap::{RwLockWriteGuard, SharedValue};
-use hashbrown::raw::RawTable;
+use dashmap::SharedValue;
 
-use super::blocks::{Blocks, Vacant};
 use super::budget::Budget;
 use super::entry::{Draft, Entry};
 use super::policy::{Ghosts, Order, TrialShare};
+use super::region::Region;
 use crate::base::clock::Now;
+use crate::base::secret_memory::Pages;
 use crate::base::session_id::SessionId;
-use crate::base::spin::lock;
+use crate::base::sharded::{Table, Writing};
 use crate::report::counters::{Counter, Stats};
-
-/// The key is the hash of the session ID, which is in the entry: a table that grows need
-/// not look at its entries.
-pub(super) type Table = RawTable<(u64, SharedValue<Entry>)>;
 
 /// How many expired sessions an insert clears away at most, here and in another shard, so
 /// that what has expired goes faster than new sessions come, and no insert pays for all.
@@ -54,19 +50,16 @@ pub(super) enum Whom {
     Any,
 }
 
-/// What only who changes a shard has to do with.
+/// What is under a shard's lock besides its table.
 #[derive(Default)]
-struct Ledger {
+pub(super) struct Beside {
     order: Order,
-    vacant: Vacant,
+    /// The bytes of the entries.
+    pub(super) region: Region,
 }
 
-/// What belongs to one shard besides its table.
+/// What belongs to one shard and is not under its lock.
 pub(super) struct Lane {
-    /// Never contended: it is locked under the shard's write lock only.
-    ledger: Mutex<Ledger>,
-    /// The bytes of the entries.
-    pub(super) blocks: Blocks,
     /// What [`Order::earliest_end`] was at the last unlock: tells without a lock whether
     /// there may be something to clear away.
     pub(super) earliest_end: AtomicI64,
@@ -76,8 +69,6 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(sessions: usize) -> Self {
         Self {
-            ledger: Mutex::default(),
-            blocks: Blocks::default(),
             earliest_end: AtomicI64::new(i64::MAX),
             ghosts: Ghosts::new(sessions),
         }
@@ -104,51 +95,69 @@ impl Shared {
     }
 }
 
-/// The entry that the eviction order names so.
-fn entry_at(table: &Table, hash: u64, slot: u32) -> Option<&Entry> {
-    let (_, entry) = table.get(hash, |(_, entry)| entry.get().slot == slot)?;
+/// The entry with this hash that `is_it` accepts. The hash is compared first: the bytes of an entry
+/// are elsewhere.
+pub(super) fn find(
+    table: &Table<Entry>,
+    hash: u64,
+    is_it: impl Fn(&Entry) -> bool,
+) -> Option<&Entry> {
+    let (_, entry) = table.get(hash, |(of, entry)| *of == hash && is_it(entry.get()))?;
     Some(entry.get())
+}
+
+fn find_mut(
+    table: &mut Table<Entry>,
+    hash: u64,
+    is_it: impl Fn(&Entry) -> bool,
+) -> Option<&mut Entry> {
+    let (_, entry) = table.get_mut(hash, |(of, entry)| *of == hash && is_it(entry.get()))?;
+    Some(entry.get_mut())
 }
 
 /// A shard locked for writing, with all that belongs to it.
 pub(super) struct Shard<'a> {
-    // Unlocked before the table: whoever gets the table finds the ledger free.
-    ledger: MutexGuard<'a, Ledger>,
-    table: RwLockWriteGuard<'a, Table>,
+    locked: Writing<'a, Entry, Beside>,
     lane: &'a Lane,
+    /// Memory that sessions were moved out of: given back after the unlock.
+    old: Pages,
 }
 
 impl Drop for Shard<'_> {
     fn drop(&mut self) {
-        let earliest = self.ledger.order.earliest_end();
+        // Not between a reservation and the put that it is for; nor what a panic may have left.
+        if !std::thread::panicking() {
+            self.compact_if_sparse();
+        }
+        let earliest = self.locked.parts().1.order.earliest_end();
         self.lane.earliest_end.store(earliest, Ordering::Relaxed);
     }
 }
 
 impl<'a> Shard<'a> {
-    /// The shard whose table this is.
-    pub(super) fn new(table: RwLockWriteGuard<'a, Table>, lane: &'a Lane) -> Self {
+    pub(super) fn new(locked: Writing<'a, Entry, Beside>, lane: &'a Lane) -> Self {
         Self {
-            ledger: lock(&lane.ledger),
-            table,
+            locked,
             lane,
+            old: Pages::default(),
         }
     }
 
     pub(super) fn der_len(&self, hash: u64, id: &SessionId) -> Option<usize> {
-        let blocks = &self.lane.blocks;
-        let (_, entry) = self
-            .table
-            .get(hash, |(_, entry)| entry.get().is(blocks, id))?;
-        Some(entry.get().der_len())
+        let (table, Beside { region, .. }) = self.locked.parts();
+        find(table, hash, |entry| entry.is(region, id)).map(Entry::der_len)
     }
 
     /// Makes sure that [`Shard::put`] allocates nothing.
-    pub(super) fn reserve_memory(&mut self, words: usize) -> Result<(), Refused> {
-        let table = self.table.try_reserve(1, |(hash, _)| *hash);
-        let Ledger { order, vacant } = &mut *self.ledger;
-        let is_reserved =
-            table.is_ok() && order.reserve() && self.lane.blocks.reserve(vacant, words);
+    pub(super) fn reserve_memory(&mut self, len: usize) -> Result<(), Refused> {
+        let (table, Beside { order, region }) = self.locked.parts_mut();
+        let table = table.try_reserve(1, |(hash, _)| *hash);
+        let mut is_reserved = table.is_ok() && order.reserve();
+        if is_reserved && !region.reserve(len) {
+            // There may be room in free runs of other sizes.
+            self.compact();
+            is_reserved = self.locked.parts_mut().1.region.reserve(len);
+        }
         is_reserved.then_some(()).ok_or(Refused::NoMemory)
     }
 
@@ -163,27 +172,20 @@ impl<'a> Shard<'a> {
         draft: &Draft<'_>,
         now: Now,
     ) {
-        let Self {
-            ledger,
-            table,
-            lane,
-        } = self;
-        let Ledger { order, vacant } = &mut **ledger;
-        let blocks = &lane.blocks;
+        let (table, Beside { order, region }) = self.locked.parts_mut();
         let timeout = shared.timeout();
-        let old = table.get_mut(hash, |(_, old)| old.get().is(blocks, id));
-        let old = old.map(|(_, place)| place.get_mut());
+        let old = find_mut(table, hash, |old| old.is(region, id));
         if let Some(old) = &old
-            && old.is_same(blocks, draft)
-            && !old.lifetime(blocks).is_over(now, timeout)
+            && old.is_same(region, draft)
+            && !old.lifetime(region).is_over(now, timeout)
         {
             shared.stats.count(Counter::Replaced);
             return;
         }
-        let mut entry = draft.store(blocks, vacant);
+        let mut entry = draft.store(region);
         let len = entry.der_len();
         entry.generation = shared.generation.load(Ordering::Relaxed);
-        entry.slot = order.push(hash, entry.lifetime(blocks).end(timeout));
+        entry.slot = order.push(hash, entry.lifetime(region).end(timeout));
         let Some(place) = old else {
             table.insert(hash, (hash, SharedValue::new(entry)), |(hash, _)| *hash);
             return;
@@ -193,7 +195,7 @@ impl<'a> Shard<'a> {
         // Only what it had more: the rest is the new one's.
         shared.budget.release(0, old.der_len().saturating_sub(len));
         shared.stats.count(Counter::Replaced);
-        old.free(blocks, vacant);
+        old.free(region);
     }
 
     /// Takes out the entry with this hash that `is_it` accepts, and returns what `read` makes
@@ -202,76 +204,76 @@ impl<'a> Shard<'a> {
         &mut self,
         shared: &Shared,
         hash: u64,
-        is_it: impl Fn(&Entry, &Blocks) -> bool,
-        read: impl FnOnce(&Entry, &Blocks) -> R,
+        is_it: impl Fn(&Entry, &Region) -> bool,
+        read: impl FnOnce(&Entry, &Region) -> R,
     ) -> Option<R> {
-        let blocks = &self.lane.blocks;
-        let (_, entry) = self
-            .table
-            .remove_entry(hash, |(_, entry)| is_it(entry.get(), blocks))?;
+        let (table, Beside { order, region }) = self.locked.parts_mut();
+        let (_, entry) = table.remove_entry(hash, |(of, entry)| {
+            *of == hash && is_it(entry.get(), region)
+        })?;
         let entry = entry.into_inner();
-        let result = read(&entry, blocks);
-        let Ledger { order, vacant } = &mut *self.ledger;
+        let result = read(&entry, region);
         order.remove(entry.slot);
         shared.budget.release(1, entry.der_len());
-        entry.free(blocks, vacant);
-        self.shrink();
+        entry.free(region);
+        self.shrink_table();
         Some(result)
     }
 
-    /// Gives back what has become far too large.
-    fn shrink(&mut self) {
-        if self.ledger.vacant.is_sparse() {
-            let Self {
-                ledger,
-                table,
-                lane,
-            } = self;
-            let Ledger { order, vacant } = &mut **ledger;
-            lane.blocks.compact(vacant, |compact| {
-                for (hash, slot) in order.iter() {
-                    let entry = table.get_mut(hash, |(_, entry)| entry.get().slot == slot);
-                    if let Some((_, entry)) = entry {
-                        compact(entry.get_mut().run());
-                    }
-                }
-            });
+    /// Moves the bytes of all entries together if much is free between them, and gives back what
+    /// is behind them.
+    fn compact_if_sparse(&mut self) {
+        if self.locked.parts().1.region.is_sparse() {
+            self.compact();
         }
-        self.shrink_table();
+        self.locked.parts_mut().1.region.give_back_end();
+    }
+
+    fn compact(&mut self) {
+        let (table, Beside { order, region }) = self.locked.parts_mut();
+        self.old = region.compact(|compact| {
+            for (hash, slot) in order.iter() {
+                if let Some(entry) = find_mut(table, hash, |entry| entry.slot == slot) {
+                    let (run, len) = entry.run();
+                    compact(run, len);
+                }
+            }
+        });
     }
 
     /// Exchanges a table and an order that have become far too large, if there is memory
     /// for smaller ones.
     fn shrink_table(&mut self) {
-        let room = (self.table.len() * 2).max(SMALL_TABLE / 4);
-        let capacity = self.table.capacity();
+        let (table, Beside { order, .. }) = self.locked.parts_mut();
+        let room = (table.len() * 2).max(SMALL_TABLE / 4);
+        let capacity = table.capacity();
         if capacity <= SMALL_TABLE || capacity < room * 4 {
             return;
         }
         let Ok(mut small) = Table::try_with_capacity(room) else {
             return;
         };
-        let Self { ledger, table, .. } = self;
-        let done = ledger.order.shrink(room, |hash, slot, new_slot| {
-            let taken = table.remove_entry(hash, |(_, entry)| entry.get().slot == slot);
+        let done = order.shrink(room, |hash, slot, new_slot| {
+            let taken =
+                table.remove_entry(hash, |(of, entry)| *of == hash && entry.get().slot == slot);
             if let Some((hash, mut entry)) = taken {
                 entry.get_mut().slot = new_slot;
                 small.insert(hash, (hash, entry), |(hash, _)| *hash);
             }
         });
         if done {
-            **table = small;
+            *table = small;
         }
     }
 
     fn take_slot(&mut self, shared: &Shared, (hash, slot): (u64, u32)) -> bool {
-        let is_it = |entry: &Entry, _: &Blocks| entry.slot == slot;
+        let is_it = |entry: &Entry, _: &Region| entry.slot == slot;
         self.take(shared, hash, is_it, |_, _| ()).is_some()
     }
 
     /// Takes out an entry that has expired; `false` when there is none.
     fn take_expired(&mut self, shared: &Shared, now: Now) -> bool {
-        let Some(expired) = self.ledger.order.expired(now.wall) else {
+        let Some(expired) = self.locked.parts_mut().1.order.expired(now.wall) else {
             return false;
         };
         shared.stats.count(Counter::Expired);
@@ -293,15 +295,14 @@ impl<'a> Shard<'a> {
         if self.take_expired(shared, now) {
             return true;
         }
-        let Self { ledger, table, .. } = self;
-        let order = &mut ledger.order;
+        let (table, Beside { order, .. }) = self.locked.parts_mut();
         let share = order.len() * shared.shards;
         if whom == Whom::ColdOfFairShare && share < shared.budget.entries() {
             return false;
         }
         let victim = order.victim(shared.trial_share.get(), |hash, slot, queue| {
-            let entry = table.get_mut(hash, |(_, entry)| entry.get().slot == slot);
-            let used = entry.is_some_and(|(_, entry)| entry.get_mut().take_use(queue));
+            let entry = find_mut(table, hash, |entry| entry.slot == slot);
+            let used = entry.is_some_and(|entry| entry.take_use(queue));
             used && whom != Whom::Any
         });
         let Some(victim) = victim else {
@@ -318,30 +319,25 @@ impl<'a> Shard<'a> {
     /// Forgets every session, wipes it and gives the memory back.
     pub(super) fn clear(mut self, shared: &Shared) {
         fault!("clear, shard locked");
-        let Self { ledger, lane, .. } = &mut self;
-        let order = std::mem::take(&mut ledger.order);
-        lane.blocks.clear(&mut ledger.vacant);
-        let table = std::mem::take(&mut *self.table);
-        let lens = order
-            .iter()
-            .map(|(hash, slot)| entry_at(&table, hash, slot).map_or(0, Entry::der_len));
+        let (table, beside) = self.locked.parts_mut();
+        let Beside { order, region } = std::mem::take(beside);
+        let table = std::mem::take(table);
+        let lens = order.iter().map(|(hash, slot)| {
+            find(&table, hash, |entry| entry.slot == slot).map_or(0, Entry::der_len)
+        });
         shared.budget.release(order.len(), lens.sum());
         self.lane.ghosts.clear();
         shared.stats.add(Counter::Cleared, order.len() as u64);
         drop(self);
-        drop(table);
+        drop((table, region));
     }
 
     /// Works out anew when each session is over.
     pub(super) fn set_timeout(&mut self, seconds: u32) {
-        let Self {
-            ledger,
-            table,
-            lane,
-        } = self;
-        ledger.order.set_ends(|hash, slot| {
-            let entry = entry_at(table, hash, slot);
-            entry.map_or(0, |entry| entry.lifetime(&lane.blocks).end(seconds))
+        let (table, Beside { order, region }) = self.locked.parts_mut();
+        order.set_ends(|hash, slot| {
+            let entry = find(table, hash, |entry| entry.slot == slot);
+            entry.map_or(0, |entry| entry.lifetime(region).end(seconds))
         });
     }
 }

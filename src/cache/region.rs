@@ -1,0 +1,408 @@
+//! The bytes of one shard's sessions.
+//!
+//! # Structure
+//!
+//! A session is one run of bytes, named by the number of its first unit. Runs come in size classes, eight for
+//! each doubling, so that the run of a session that left fits many that come. Free runs of a
+//! class are a list, linked by their first bytes; behind the last run all is unused.
+//!
+//! # Invariants
+//!
+//! 1. A unit below [`Region::end`] is in exactly one run, a session's or a free one.
+//! 2. What is in no session's run is zero, but for the links of free runs.
+//! 3. A run is of the class of its length: who has a run knows its length.
+
+use crate::base::secret_memory::Pages;
+use crate::base::system;
+
+/// Bytes of a unit.
+pub(crate) const UNIT: usize = 16;
+
+/// Units of the smallest run of which the class is not for this size alone, less one.
+const EXACT: u32 = 8;
+
+/// Units of the longest run: more than a session may have.
+const LONGEST: u32 = 1 << 27;
+
+/// Bytes of the first pages.
+const FIRST_PAGES: usize = 16 << 10;
+
+/// Fewer units are not worth a system call. Where nothing is stored any more, a quarter is.
+const WORTH_IT: u32 = (16 << 10) / UNIT as u32;
+
+/// A region of more units is moved only for a quarter of them: that takes as long as they are many.
+const LARGE: u32 = (1 << 20) / UNIT as u32;
+
+/// Memory for runs of bytes.
+#[derive(Default)]
+pub(crate) struct Region {
+    pages: Pages,
+    /// From this unit on, all are unused.
+    end: u32,
+    /// How many units are in free runs.
+    free: u32,
+    /// From this unit on, none was ever used: so much memory the system has given.
+    touched: u32,
+    /// The first free run of each class: its number and one; 0: none.
+    heads: Vec<u32>,
+}
+
+/// Bytes that were stored. Ends with [`Region::free`] only.
+pub(crate) struct Run {
+    first: u32,
+}
+
+/// How many units a run of so many bytes has, and the number of its class.
+fn class(len: usize) -> Option<(u32, usize)> {
+    let units = u32::try_from(len.div_ceil(UNIT)).ok()?.max(1);
+    if units > LONGEST {
+        return None;
+    }
+    if units <= EXACT {
+        return Some((units, units as usize - 1));
+    }
+    let doubling = (units - 1).ilog2();
+    let step = 1 << (doubling - EXACT.ilog2());
+    let size = units.next_multiple_of(step);
+    let class = EXACT * (doubling - 2) + (size - (1 << doubling)) / step - 1;
+    Some((size, class as usize))
+}
+
+fn size(len: usize) -> u32 {
+    class(len).expect("it was reserved").0
+}
+
+fn range(first: u32, units: u32) -> std::ops::Range<usize> {
+    let start = first as usize * UNIT;
+    start..start + units as usize * UNIT
+}
+
+impl Region {
+    /// Makes sure that so many bytes can be stored; `false` when there is no memory for them.
+    pub(crate) fn reserve(&mut self, len: usize) -> bool {
+        let Some((units, class)) = class(len) else {
+            return false;
+        };
+        let missing = (class + 1).saturating_sub(self.heads.len());
+        if self.heads.try_reserve(missing).is_err() {
+            return false;
+        }
+        self.heads.resize(self.heads.len() + missing, 0);
+        if self.heads[class] != 0 {
+            return true;
+        }
+        let end = self.end.checked_add(units);
+        let Some(needed) = end.and_then(|end| (end as usize).checked_mul(UNIT)) else {
+            return false;
+        };
+        let generous = needed.max(self.pages.len() / 4 * 5).max(FIRST_PAGES);
+        needed <= self.pages.len() || self.pages.grow(generous) || self.pages.grow(needed)
+    }
+
+    /// Stores these bytes, one part behind the other, for which there is a reservation.
+    pub(crate) fn store(&mut self, parts: &[&[u8]]) -> Run {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let (units, class) = class(len).expect("it was reserved");
+        let first = match self.heads[class] {
+            0 => {
+                self.end += units;
+                self.touched = self.touched.max(self.end);
+                self.end - units
+            }
+            head => {
+                self.free -= units;
+                let link = &mut self.pages[range(head - 1, 1)][..4];
+                self.heads[class] = u32::from_ne_bytes(link.try_into().expect("four bytes"));
+                link.fill(0);
+                head - 1
+            }
+        };
+        let mut room = &mut self.pages[range(first, units)];
+        for part in parts {
+            let (to, rest) = room.split_at_mut(part.len());
+            to.copy_from_slice(part);
+            room = rest;
+        }
+        Run { first }
+    }
+
+    /// The bytes of a run, of which there are so many.
+    pub(crate) fn bytes(&self, run: &Run, len: usize) -> &[u8] {
+        let start = run.first as usize * UNIT;
+        &self.pages[start..start + len]
+    }
+
+    /// Wipes a run.
+    pub(crate) fn free(&mut self, run: Run, len: usize) {
+        let (units, class) = class(len).expect("it was stored");
+        let bytes = &mut self.pages[range(run.first, units)];
+        system::wipe(&mut bytes[..len]);
+        if run.first + units == self.end {
+            self.end = run.first;
+            return;
+        }
+        bytes[..4].copy_from_slice(&self.heads[class].to_ne_bytes());
+        self.heads[class] = run.first + 1;
+        self.free += units;
+    }
+
+    fn worth_it(&self) -> u32 {
+        if self.end == self.free {
+            WORTH_IT / 4
+        } else {
+            WORTH_IT
+        }
+    }
+
+    /// Whether so much is free among the runs that [`Region::compact`] pays: more than an eighth.
+    pub(crate) fn is_sparse(&self) -> bool {
+        let part = if self.end > LARGE { 4 } else { 8 };
+        self.free > self.end / part && self.free >= self.worth_it()
+    }
+
+    /// Gives the memory behind the last run back, if that is worth a system call.
+    pub(crate) fn give_back_end(&mut self) {
+        let spare = self.touched - self.end;
+        if spare > self.touched / 8
+            && spare >= self.worth_it()
+            && let Some(kept) = self.pages.give_back_from(self.end as usize * UNIT)
+        {
+            self.touched = self.touched.min((kept / UNIT) as u32);
+        }
+    }
+
+    /// Moves all runs together, into new memory, if there is some; returns the old, which wipes
+    /// what is in it when it is dropped. `runs` calls what it is given with every run there is and
+    /// its length.
+    pub(crate) fn compact(&mut self, runs: impl FnOnce(&mut dyn FnMut(&mut Run, usize))) -> Pages {
+        let in_use = (self.end - self.free) as usize * UNIT;
+        let mut pages = Pages::default();
+        let generous = (in_use / 4 * 5).max(FIRST_PAGES);
+        if in_use > 0 && !pages.grow(generous) && !pages.grow(in_use) {
+            return pages;
+        }
+        let mut end = 0;
+        runs(&mut |run, len| {
+            let units = size(len);
+            pages[range(end, units)][..len].copy_from_slice(self.bytes(run, len));
+            run.first = end;
+            end += units;
+        });
+        (self.end, self.free, self.touched) = (end, 0, end);
+        self.heads.fill(0);
+        std::mem::replace(&mut self.pages, pages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_class_fits_and_wastes_an_eighth_at_most() {
+        let mut before = (0, 0);
+        for len in 1..300_000 {
+            let (units, number) = class(len).unwrap();
+            let exact = len.div_ceil(UNIT) as u32;
+            assert!(units >= exact && units <= exact + exact / 8, "{len}");
+            let same = before == (units, number);
+            assert!(
+                same || (units > before.0 && number == before.1 + usize::from(before.0 > 0)),
+                "{len}"
+            );
+            before = (units, number);
+        }
+        assert_eq!(class(0), Some((1, 0)));
+        assert!(class(LONGEST as usize * UNIT).is_some());
+        assert!(class(LONGEST as usize * UNIT + 1).is_none() && class(usize::MAX).is_none());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Store(usize),
+        /// Which of those there are.
+        Free(usize),
+        Compact,
+        Clear,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            20 => (1usize..500).prop_map(Op::Store),
+            2 => (1usize..4000).prop_map(Op::Store),
+            16 => any::<usize>().prop_map(Op::Free),
+            2 => Just(Op::Compact),
+            1 => Just(Op::Clear),
+        ]
+    }
+
+    fn check(region: &Region, runs: &[(Run, Vec<u8>)]) {
+        let mut covered = vec![false; region.end as usize];
+        let mut cover = |first: u32, units: u32| {
+            for unit in &mut covered[first as usize..(first + units) as usize] {
+                assert!(!std::mem::replace(unit, true));
+            }
+        };
+        for (run, stored) in runs {
+            assert_eq!(region.bytes(run, stored.len()), stored);
+            let units = size(stored.len());
+            assert!(
+                region.pages[range(run.first, units)][stored.len()..]
+                    .iter()
+                    .all(|byte| *byte == 0)
+            );
+            cover(run.first, units);
+        }
+        let mut free = 0;
+        for (class, head) in region.heads.iter().enumerate() {
+            let units =
+                (1..).find(|units| self::class(*units as usize * UNIT) == Some((*units, class)));
+            let mut head = *head;
+            while head != 0 {
+                let units = units.unwrap();
+                let bytes = &region.pages[range(head - 1, units)];
+                assert!(bytes[4..].iter().all(|byte| *byte == 0));
+                cover(head - 1, units);
+                free += units;
+                head = u32::from_ne_bytes(bytes[..4].try_into().unwrap());
+            }
+        }
+        assert_eq!(region.free, free);
+        assert!(region.touched >= region.end);
+        assert!(covered.into_iter().all(|covered| covered));
+        assert!(
+            region.pages[region.end as usize * UNIT..]
+                .iter()
+                .all(|byte| *byte == 0)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_stored_is_there_until_it_is_freed(ops in proptest::collection::vec(op(), 1..120)) {
+            let mut region = Region::default();
+            let mut runs = Vec::<(Run, Vec<u8>)>::new();
+            for (number, op) in ops.into_iter().enumerate() {
+                match op {
+                    Op::Store(len) => {
+                        let stored = vec![number as u8 | 1; len];
+                        prop_assert!(region.reserve(len));
+                        let capacity = region.pages.len();
+                        let (one, other) = stored.split_at(len / 3);
+                        let run = region.store(&[one, other]);
+                        prop_assert_eq!(region.pages.len(), capacity);
+                        runs.push((run, stored));
+                    }
+                    Op::Free(which) if !runs.is_empty() => {
+                        let (run, stored) = runs.swap_remove(which % runs.len());
+                        region.free(run, stored.len());
+                    }
+                    Op::Free(_) => {}
+                    Op::Compact => {
+                        region.compact(|compact| {
+                            runs.iter_mut().for_each(|(run, stored)| compact(run, stored.len()));
+                        });
+                        prop_assert_eq!(region.free, 0);
+                    }
+                    Op::Clear => {
+                        runs.clear();
+                        region = Region::default();
+                    }
+                }
+                check(&region, &runs);
+            }
+        }
+    }
+
+    #[test]
+    fn runs_are_used_again() {
+        let mut region = Region::default();
+        assert!(region.reserve(10));
+        let below = region.store(&[&[1; 10]]);
+        for round in 0..10_000 {
+            let len = 300 + round % 20;
+            assert!(region.reserve(len));
+            let run = region.store(&[&[1; 400][..len]]);
+            assert!(region.reserve(10));
+            let above = region.store(&[&[1; 10]]);
+            region.free(run, len);
+            region.free(above, 10);
+        }
+        assert!(region.end < 60, "{}", region.end);
+        region.free(below, 10);
+    }
+
+    /// One by one, in any order, all but a little goes back, and moving costs less than ten times what
+    /// was stored.
+    #[test]
+    fn what_leaves_is_given_back() {
+        let mut region = Region::default();
+        let mut runs: Vec<Run> = (0..10_000)
+            .map(|_| {
+                assert!(region.reserve(240));
+                region.store(&[&[1; 240]])
+            })
+            .collect();
+        let mut moved = 0;
+        for n in 0..runs.len() {
+            let which = n * 7919 % runs.len();
+            region.free(runs.swap_remove(which), 240);
+            if region.is_sparse() {
+                region.compact(|compact| runs.iter_mut().for_each(|run| compact(run, 240)));
+                moved += runs.len();
+            }
+            region.give_back_end();
+            let touched = region.touched as usize * UNIT;
+            assert!(touched <= 2 * 240 * (runs.len() + 100));
+        }
+        assert!(moved < 100_000, "{moved}");
+        // One that was the last too, and large: without moving the others.
+        for others in [0, 1] {
+            let len = 1 << 20;
+            let small = (0..others).map(|_| {
+                assert!(region.reserve(10));
+                region.store(&[&[1; 10]])
+            });
+            let small: Vec<Run> = small.collect();
+            assert!(region.reserve(len));
+            let run = region.store(&[&vec![1; len]]);
+            region.free(run, len);
+            assert!(!region.is_sparse());
+            region.give_back_end();
+            assert!(
+                region.touched as usize * UNIT <= 1 << 16,
+                "{}",
+                region.touched
+            );
+            small.into_iter().for_each(|run| region.free(run, 10));
+        }
+    }
+
+    #[test]
+    fn an_eighth_of_few_and_a_quarter_of_many_is_worth_moving() {
+        for (runs, expected) in [(700, 88), (8000, 2001)] {
+            let mut region = Region::default();
+            let mut runs: Vec<Run> = (0..runs)
+                .map(|_| {
+                    assert!(region.reserve(240));
+                    region.store(&[&[1; 240]])
+                })
+                .collect();
+            let mut freed = 0;
+            while !region.is_sparse() {
+                region.free(runs.remove(0), 240);
+                freed += 1;
+            }
+            assert_eq!(freed, expected);
+        }
+    }
+
+    #[test]
+    fn more_than_there_are_numbers_for_is_refused() {
+        let mut region = Region::default();
+        assert!(!region.reserve(usize::MAX));
+        region.end = u32::MAX - 3;
+        assert!(!region.reserve(4 * UNIT));
+    }
+}
