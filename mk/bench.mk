@@ -50,6 +50,13 @@ hitrate: deps-demo  ## play traces of clients to this cache and others
 	$(report) $(bench) <$(bench)/hitrate.jsonl
 	cat $(bench)/hitrate.txt
 
+$(bench)/instructions: bench/instructions.c c_tests/check.h
+	mkdir -p $(bench)
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< -lssl -lcrypto -ldl
+
+instructions: deps-test $(bench)/instructions $(release)/libtssession.so  ## count the instructions of each function, and fail for more
+	tools/instructions.sh $(bench)/instructions $(release)/libtssession.so
+
 built = $(addprefix $(bench)/,calls plain.so ats_plugin.so handshake)
 
 bench-smoke: deps-test $(built) $(release)/libtssession.so  ## build all that measures, and run it for a moment

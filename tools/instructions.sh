@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Counts the instructions of a call of each function, with callgrind, and fails if they have become
+# more: unlike times, these are the same on every machine with the same compiler and OpenSSL, but for
+# a few in a hundred.
+#
+#   instructions.sh PROGRAM LIBRARY
+#
+# PROGRAM is bench/instructions.c.
+#
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+
+program=$1
+library=$2
+
+# What a run with so many calls takes.
+collected() { # WHAT COUNT
+  valgrind --tool=callgrind --callgrind-out-file=/dev/null "$program" "$library" "$1" "$2" 2>&1 >/dev/null |
+    sed -n 's/^.*Collected : //p'
+}
+
+per_call() { # WHAT COUNT
+  echo $((($(collected "$1" "$2") - $(collected "$1" 0)) / $2))
+}
+
+failures=0
+show() { # WHAT INSTRUCTIONS LIMIT
+  local verdict=''
+  if (($2 > $3)); then
+    verdict="  MORE THAN $3"
+    failures=$((failures + 1))
+  fi
+  printf '%-32s %6d%s\n' "$1" "$2" "$verdict"
+}
+
+show 'GetBuffer, hit' "$(per_call hit 20000)" 540
+show 'GetBuffer, miss' "$(per_call miss 20000)" 370
+show 'Get and SSL_SESSION_free' "$(per_call get 5000)" 4800
+show 'Remove, present' "$(per_call remove 1000)" 1450
+show 'Insert, without its encoding' $(($(per_call insert 5000) - $(per_call encode 5000))) 3300
+exit $((failures > 0))
