@@ -137,7 +137,7 @@ main(int argc, char **argv)
     REQUIRE(child >= 0);
     pthread_mutex_unlock(&in_openssl);
     if (child == 0) {
-      /* A child that waits for ever is ended by this, and seen below. */
+      /* A child that waits forever is ended by this, and seen below. */
       alarm(20);
       serve();
       for (unsigned long n = 0; n < IDS; n++) {

@@ -197,7 +197,7 @@ check_calling_back(void)
 {
   listen_to(TS_SSL_SESSION_CACHE_LOG_DEBUG);
   seen.call_back = 1;
-  /* A lock that is held would be waited for, for ever. */
+  /* A lock that is held would be waited for, forever. */
   alarm(60);
   /* What it leads to in there is told elsewhere. */
   CHECK(stderr_of(fail_and_call_back) > 0);

@@ -174,7 +174,7 @@ fn in_a_rust_program_both_are_its_own() {
         len: 1,
         bytes: [1; 32],
     };
-    // SAFETY: the name lives for ever, and the ID until the call is over.
+    // SAFETY: the name lives forever, and the ID until the call is over.
     let session = unsafe {
         tssession_panic_at(c"TSSslSessionGet".as_ptr(), 1);
         tssession::ffi::ts::TSSslSessionGet(&id)

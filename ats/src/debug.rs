@@ -55,7 +55,7 @@ enum Way {
     },
 }
 
-// SAFETY: all that it refers to is there for ever, and is atomic or never written.
+// SAFETY: all that it refers to is there forever, and is atomic or never written.
 unsafe impl Send for DebugTag {}
 // SAFETY: as above.
 unsafe impl Sync for DebugTag {}

@@ -345,7 +345,7 @@ impl Server {
     pub fn on_lifecycle(self, hook: c_int, body: EventFunc) -> Result<(), Missing> {
         let add = self.need(&LIFECYCLE_HOOK_ADD)?;
         let cont = self.continuation(body)?;
-        // SAFETY: the continuation lives for ever.
+        // SAFETY: the continuation lives forever.
         unsafe { add(hook, cont) };
         Ok(())
     }
@@ -356,7 +356,7 @@ impl Server {
         const MOST: c_int = 128;
         let look_up = self.find(&HTTP_HOOK_NAME_LOOKUP)?;
         (0..MOST).find(|number| {
-            // SAFETY: takes any number; the result is null or a string that is there for ever.
+            // SAFETY: takes any number; the result is null or a string that is there forever.
             unsafe {
                 let found = look_up(*number);
                 !found.is_null() && CStr::from_ptr(found) == name
@@ -411,7 +411,7 @@ impl Server {
         function: &Function<unsafe extern "C" fn() -> *const c_char>,
     ) -> Option<&'static CStr> {
         let get = self.find(function)?;
-        // SAFETY: the string is there for ever.
+        // SAFETY: the string is there forever.
         unsafe {
             let folder = get();
             (!folder.is_null()).then(|| CStr::from_ptr(folder))

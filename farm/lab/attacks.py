@@ -279,7 +279,7 @@ class Attack(Farm):
         self.all_resume()
 
     def test_key_sets_are_held_back(self):
-        """Redis answers, but nobody leads and the set stays as it is: no key may be used for ever."""
+        """Redis answers, but nobody leads and the set stays as it is: no key may be used forever."""
         self.begin(rotation=1, lifetime=4)
         self.one_leads()
         time.sleep(2)

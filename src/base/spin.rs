@@ -33,8 +33,7 @@ impl Wait {
 
 /// Waiting that comes to an end.
 ///
-/// Who forks inside a signal handler may have interrupted his own thread in the very
-/// place that he would wait for.
+/// A fork in a signal handler may have interrupted the very thread that it would wait for.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience {
     end: Instant,

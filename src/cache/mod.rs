@@ -1,5 +1,5 @@
 //! The session cache: sharded, bounded by entries and by bytes. What is done under a lock
-//! takes some hundred nanoseconds, and now and then (a search for what has expired,
+//! takes a few hundred nanoseconds, and now and then (a search for what has expired,
 //! for a victim, a table that grows, sessions that are moved together) as much as the shard has
 //! sessions: at the default settings, 400.
 //!
@@ -533,7 +533,7 @@ impl Cache {
         let mut wait = Wait::default();
         loop {
             wait.a_little();
-            // A writer that is let pass needs a moment, not for ever.
+            // A writer that is let pass needs a moment, not forever.
             if (writers.load(Ordering::Relaxed) == 0 || wait.is_long())
                 && let Some(locked) = self.sharded.try_read(index)
             {

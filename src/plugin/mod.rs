@@ -278,7 +278,7 @@ impl Plugin {
         if let (Some(register), Ok(cont)) =
             (register, self.server.scheduled_continuation(on_reload))
         {
-            // SAFETY: the continuation lives for ever, and the name is copied.
+            // SAFETY: the continuation lives forever, and the name is copied.
             unsafe { register(cont, c"tssession".as_ptr(), ptr::null()) };
         }
     }
@@ -294,7 +294,7 @@ impl Plugin {
         let hook = hook.ok_or_else(|| Missing::named(c"TS_VCONN_START_HOOK"))?;
         let cont = self.server.continuation(on_connection)?;
         self.connections.get_or_init(|| connections);
-        // SAFETY: the continuation lives for ever.
+        // SAFETY: the continuation lives forever.
         unsafe { add(hook, cont) };
         Ok(())
     }
@@ -413,7 +413,7 @@ unsafe extern "C" fn on_task_threads(_cont: Cont, _event: c_int, _data: *mut c_v
         plugin.show(instance);
         let every = plugin.server.find(&CONT_SCHEDULE_EVERY_ON_POOL);
         if let (Some(every), Ok(cont)) = (every, plugin.server.scheduled_continuation(on_tick)) {
-            // SAFETY: the continuation lives for ever.
+            // SAFETY: the continuation lives forever.
             unsafe { every(cont, SHOW_EVERY_MS, POOL_TASK) };
         }
     });

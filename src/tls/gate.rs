@@ -240,7 +240,7 @@ mod models {
 
     /// While the gate is closed and empty nobody is inside, and what they did there has been
     /// done: loom watches over the cells, which only those inside and who has closed the gate use.
-    /// Nobody tries for ever here, or some ways to interleave would have no end.
+    /// Nobody tries forever here, or some ways to interleave would have no end.
     fn model<const STRIPES: usize>() {
         loom::model(|| {
             let gate = Arc::new(Gate::<STRIPES>::new());

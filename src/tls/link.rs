@@ -8,7 +8,7 @@
 //!    connection, and is used only while its lock is held: so what it points to is alive. After
 //!    a panic on the way there, or a lock that could not be had ([`LOST`]), none is used any more.
 //! 3. The lock is held by the link's own thread, or for the time of a store by whoever frees the
-//!    connection. In a forked child that may last for ever: who frees waits for a moment only.
+//!    connection. In a forked child that may last forever: who frees waits for a moment only.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::sync::Mutex;

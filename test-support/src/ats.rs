@@ -53,7 +53,7 @@ impl Ats {
         object
     }
 
-    /// The server as a library that is loaded for everybody.
+    /// The server as a library that is loaded foreverybody.
     pub fn library(self) -> PathBuf {
         let library = scratch().join(format!("{self:?}-{}/libats.so", std::process::id()));
         if !library.exists() {
