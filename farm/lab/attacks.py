@@ -66,7 +66,7 @@ class Liar(Server):
         b"*1\r\n" * 100000, b"*100000\r\n" * 90, b"%1\r\n+a\r\n+b\r\n", b"%-1\r\n", b"%4611686018427387904\r\n", b"|1\r\n+a\r\n+b\r\n:1\r\n",
         b"|9223372036854775807\r\n", b"~1\r\n:1\r\n", b">2\r\n+message\r\n+a\r\n", b"_\r\n", b"#t\r\n", b",nan\r\n", b"(123\r\n",
         b"=2\r\nxx\r\n", b"=-1\r\n", b"!3\r\nERR\r\n", b"!-5\r\n", bytes(1000), b"\xff\xfe\r\n", bulk("18446744073709551615", "99999999999"),
-        bulk("-1", "x"), b"*3\r\n:-1\r\n:-1\r\n$-1\r\n", b"*3\r\n:9223372036854775807\r\n:9223372036854775807\r\n$1\r\nx\r\n",
+        bulk("-1", "x"), b"*4\r\n:-1\r\n:-1\r\n$-1\r\n$-1\r\n", b"*4\r\n:9223372036854775807\r\n:9223372036854775807\r\n$1\r\nx\r\n$1\r\nx\r\n",
     ]
 
     def talk(self, connection):
@@ -99,7 +99,8 @@ class Liar(Server):
         if words[0] == b"TIME":
             return bulk(now // 1000, now % 1000 * 1000)
         if words[0] == b"EVAL" and words[2] == b"3":
-            return b"*3\r\n:%d\r\n:%d\r\n$3\r\nabc\r\n" % (now, random.choice([0, 1, 1 << 62]))
+            leader = random.choice([b"", b"x leads\x1b[2J\nERROR: ", b"y" * 1000000])
+            return b"*4\r\n:%d\r\n:%d\r\n$3\r\nabc\r\n$%d\r\n%s\r\n" % (now, random.choice([0, 1, 1 << 62]), len(leader), leader)
         if words[0] == b"XREAD":
             stream = words[words.index(b"STREAMS") + 1]
             entry = random.choice([bulk("m", bytes(200)), bulk("m"), bulk("x", "y", "z"), bulk(), b"*-1\r\n", b":1\r\n",
@@ -123,7 +124,7 @@ class WrongClock(Server):
         threading.Thread(target=self.forward, args=(connection, upstream), daemon=True).start()
         shift = lambda match: b"%s%d" % (match[1], int(match[2]) + self.seconds * (1000 if len(match[2]) == 13 else 1))
         while data := upstream.recv(1 << 20):
-            connection.sendall(re.sub(rb"(^\*3\r\n:|^\*2\r\n\$10\r\n)(\d+)(?=\r\n)", shift, data))
+            connection.sendall(re.sub(rb"(^\*4\r\n:|^\*2\r\n\$10\r\n)(\d+)(?=\r\n)", shift, data))
 
     @staticmethod
     def forward(connection, upstream):
