@@ -99,7 +99,7 @@ impl Member {
         *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
     }
 
-    /// Who makes the ticket keys; empty: nobody that is known.
+    /// The member that makes the ticket keys; empty: none, or it is not known.
     pub(crate) fn leader(&self) -> String {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         leader.clone()

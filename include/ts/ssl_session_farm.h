@@ -95,7 +95,7 @@ int TSSslSessionFarmStatusText(char *buffer, int *len_ptr);
  * Has the farm make a new ticket key, if this member leads.
  *
  * The member makes the key within a second. All members have it soon after, and it encrypts after the
- * time spread of the settings. The keys before it decrypt as long as ever. A line in the log says that
+ * time spread of the settings. The keys before it decrypt for their lifetime. A line in the log says that
  * it is made, or why it is not: the newest key does not encrypt yet, one that still decrypts would
  * have to leave the set, Redis does not answer. In Traffic Server, "traffic_ctl plugin msg tssession 'farm rotate'" does the same.
  *
