@@ -2,9 +2,10 @@
 
   Calls one function many times, for tools/instructions.sh to count:
 
-    instructions LIBRARY hit|miss|get|remove|insert|encode COUNT
+    instructions LIBRARY hit|miss|get|remove|insert|encode|nothing COUNT
 
-  There are 1000 sessions of 135 bytes. "encode" is what OpenSSL does for "insert".
+  There are 1000 sessions of 135 bytes. "encode" is what OpenSSL does for "insert", "nothing" what
+  this program does for each.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -76,7 +77,8 @@ main(int argc, char **argv)
     REQUIRE(insert(&ids[i], (TSSslSession)session) == TS_SUCCESS);
   }
 
-  for (int i = 0; i < atoi(argv[3]); i++) {
+  int count = atoi(argv[3]);
+  for (int i = 0; i < count; i++) {
     TSSslSessionID id = ids[i % SESSIONS];
     char der[1024];
     int len = sizeof(der);
@@ -97,6 +99,8 @@ main(int argc, char **argv)
     case 'i':
       SSL_SESSION_set1_id(session, (const unsigned char *)id.bytes, 32);
       REQUIRE(insert(&id, (TSSslSession)session) == TS_SUCCESS);
+      break;
+    case 'n':
       break;
     default: {
       unsigned char *encoded = NULL;
