@@ -38,7 +38,7 @@ loom:  ## try every interleaving of the small concurrent parts
 # With builds of their own: see tools/sanitize.sh. Not what has an allocator of its own, or a
 # library that is preloaded.
 sanitizers: deps-test  ## run the C tests with AddressSanitizer and UndefinedBehaviorSanitizer
-	CARGO='$(CARGO)' tools/sanitize.sh address --skip secrets_and_memory --skip plugin_beside_others --skip every_allocation --skip fork_held
+	CARGO='$(CARGO)' tools/sanitize.sh address --skip secrets_and_memory --skip plugin_beside_others --skip every_allocation --skip fork_held --skip two_openssls
 
 races: deps-test deps-races  ## run the C tests that have threads with ThreadSanitizer
 	CARGO='$(CARGO)' tools/sanitize.sh thread threads:: linearizability:: ticket_keys:: key_file:: log_function:: \

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use crate::{WARNINGS, compiler, root, run, scratch, scratch_dir};
+use crate::{WARNINGS, root, run, scratch, scratch_dir};
 
 /// A version of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,9 @@ impl Ats {
 
     /// The compiler with its headers.
     pub fn compiler(self) -> Command {
-        let mut command = compiler(self.is_cxx());
-        command.args(WARNINGS);
+        // Not with `$CFLAGS`: where those are a sanitizer's, the server has none either.
+        let mut command = Command::new(if self.is_cxx() { "c++" } else { "cc" });
+        command.args(["-O1", "-g"]).args(WARNINGS);
         match self {
             // Its headers are not of ISO C.
             Self::V9 => command.args(["-std=gnu11", "-Wno-pedantic"]),
@@ -59,7 +60,7 @@ impl Ats {
         if !library.exists() {
             fs::create_dir_all(library.parent().unwrap()).unwrap();
             let made = library.with_extension(format!("{:?}", std::thread::current().id()));
-            run(compiler(true)
+            run(Command::new("c++")
                 .args(["-shared", "-Wl,-soname,libats.so", "-o"])
                 .arg(&made)
                 .arg(self.object())
@@ -95,7 +96,7 @@ impl Ats {
             format!("{{ global: *; local: {local} }};")
         };
         fs::write(&script, text).unwrap();
-        run(compiler(true)
+        run(Command::new("c++")
             .args(["-rdynamic", "-o"])
             .arg(&program)
             .arg(self.object())
