@@ -63,6 +63,24 @@ show_counters() {
   done
 }
 
+# What the farm answers an operator: one of the two leads, and only that one makes a key.
+show_orders() {
+  local number order
+  for number in 0 1; do
+    for order in status rotate; do
+      ats_ctl "ats$number" plugin msg tssession "farm $order"
+    done
+  done
+  sleep 2
+  grep -h 'tssession_farm: farm ' "$folder"/ats[01]/log/diags.log
+  for order in 'a new key is made' 'leads: no key is made here' 'this member leads'; do
+    if [[ $(cat "$folder"/ats[01]/log/diags.log | grep -c "farm: farm .*$order") != 1 ]]; then
+      echo "not as expected: not one answer with \"$order\""
+      failures=$((failures + 1))
+    fi
+  done
+}
+
 rm -rf "$folder"
 mkdir -p "$folder"
 certificate one.example
@@ -84,4 +102,5 @@ echo "with the plugin, and the library in the place of ATS's own cache:"
 start_redis
 trial 6 0 "$library" "$plugin $folder/farm.toml"
 show_counters
+show_orders
 exit $((failures > 0))
