@@ -103,7 +103,7 @@ api_id(size_t len, int fill)
   return id;
 }
 
-/* An ID that differs forevery number. */
+/* An ID that differs for every number. */
 static inline TSSslSessionID
 api_numbered_id(unsigned long number)
 {

@@ -1,4 +1,4 @@
-//! The headers: up to date, as the manual pages are that are made of them, and fit forevery compiler, language level and order.
+//! The headers: up to date, as the manual pages are that are made of them, and fit for every compiler, language level and order.
 
 use std::fs;
 use std::path::Path;

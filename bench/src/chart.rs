@@ -1,4 +1,4 @@
-//! Bar charts: the rows one below the other, in each a bar forevery candidate.
+//! Bar charts: the rows one below the other, in each a bar for every candidate.
 
 use std::error::Error;
 

@@ -146,7 +146,7 @@ impl Member {
             .covers(id, header.sender, header.counter, header.time_ms, now)
     }
 
-    /// Entries from before this are too old forevery member, given the time that Redis reported.
+    /// Entries from before this are too old for every member, given the time that Redis reported.
     /// They carry the times of Redis's clock, believed or not; but a clock that is ahead must not
     /// make members skip everything.
     pub(crate) fn oldest_entry(&self, redis_ms: u64) -> u64 {

@@ -1,4 +1,4 @@
-//! The header: up to date, as the manual pages are that are made of it, and fit forevery compiler, language level and order.
+//! The header: up to date, as the manual pages are that are made of it, and fit for every compiler, language level and order.
 
 use std::path::Path;
 

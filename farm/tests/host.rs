@@ -382,7 +382,7 @@ fn threads() -> impl Iterator<Item = String> {
 
 #[test]
 fn libtssession() {
-    // Loaded by somebody who keeps its names to himself, or foreverybody, or by us.
+    // Loaded by somebody who keeps its names to himself, or for everybody, or by us.
     for flags in ["local", "global", "absent"] {
         let environment = [with_libtssession(), ("FLAGS", flags)];
         let stderr = alone("in_libtssession", &TSSESSION.path, &environment);

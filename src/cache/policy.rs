@@ -3,7 +3,7 @@
 //!
 //! Two queues, after S3-FIFO. New sessions stand in the first, in the order of their
 //! arrival, and are on trial there: the oldest leaves, or moves to the second queue if it
-//! was used. In the second the oldest leaves, or goes round again, once forevery use up to
+//! was used. In the second the oldest leaves, or goes round again, once for every use up to
 //! [`MOST_USES`]. A hit only counts up in the entry, so lookups need no exclusive lock;
 //! and a flood of sessions that nobody asks for again passes through the first queue
 //! without pushing out those in use.

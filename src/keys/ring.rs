@@ -258,7 +258,7 @@ impl KeyRing {
         drop(self.current());
     }
 
-    /// Makes `keys` active forevery ticket from now on. The old ones are wiped
+    /// Makes `keys` active for every ticket from now on. The old ones are wiped
     /// when the last handshake that is reading them lets go.
     pub fn replace(&self, keys: KeySet) -> Result<(), KeyError> {
         self.keys.store(Some(Shared::new(keys)?));

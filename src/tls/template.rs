@@ -173,7 +173,7 @@ const TLS1_2: &[u8] = &[3, 3];
 const MASTER_KEY_LEN: usize = 48;
 
 impl<'a> Parts<'a> {
-    /// Takes a session of TLS 1.2 apart; `None` forevery other, and where there is anything
+    /// Takes a session of TLS 1.2 apart; `None` for every other, and where there is anything
     /// uncommon about its bytes.
     pub fn of(der: &'a [u8]) -> Option<Self> {
         let mut whole = Reader(der);

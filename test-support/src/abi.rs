@@ -180,7 +180,7 @@ impl Api {
 /// What abidiff has to say of two ABIs; nothing when they are the same.
 fn differences(options: &[&str], baseline: &Path, now: &Path) -> Option<String> {
     let mut command = Command::new("abidiff");
-    // The baseline holds forevery machine with the same sizes.
+    // The baseline holds for every machine with the same sizes.
     command.arg("--no-architecture").args(options);
     let output = command
         .arg(baseline)

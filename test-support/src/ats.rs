@@ -54,7 +54,7 @@ impl Ats {
         object
     }
 
-    /// The server as a library that is loaded foreverybody.
+    /// The server as a library that is loaded for everybody.
     pub fn library(self) -> PathBuf {
         let library = scratch().join(format!("{self:?}-{}/libats.so", std::process::id()));
         if !library.exists() {

@@ -1,6 +1,6 @@
 /** @file
 
-  Traffic Server as far as the two plugins use it, in a library that is loaded foreverybody: what
+  Traffic Server as far as the two plugins use it, in a library that is loaded for everybody: what
   it is told is written down, and it does what the real one would. Built
 
     as C with the header of ATS 9 itself;
