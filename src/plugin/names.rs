@@ -2,11 +2,16 @@
 
 /// The name that a metric has among the server's own, which has some of the same names.
 pub fn shown_name(name: &str, part: Option<&str>) -> String {
+    format!("plugin.tssession.{}", short_name(name, part))
+}
+
+/// The name of a metric without what those of all begin with.
+pub fn short_name(name: &str, part: Option<&str>) -> String {
     let name = name.strip_prefix("proxy.process.ssl.").unwrap_or(name);
     let name = name.strip_prefix("tssession.").unwrap_or(name);
     match part {
-        None => format!("plugin.tssession.{name}"),
-        Some(part) => format!("plugin.tssession.{name}.{part}"),
+        None => name.to_owned(),
+        Some(part) => format!("{name}.{part}"),
     }
 }
 

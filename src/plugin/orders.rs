@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tssession_common::metrics::Numbers;
 
-use super::names::shown_name;
+use super::names::short_name;
 use crate::base::session_id::{MAX_LEN, SessionId};
 use crate::instance::Instance;
 use crate::report::hooks::SessionEvent;
@@ -112,9 +112,7 @@ fn change_keys(instance: &Instance, what: &str, farm: Option<Farm>) -> Result<St
 fn stats(instance: &Instance) -> String {
     let mut line = "stats:".to_owned();
     instance.each_stat(|name, part, value| {
-        let name = shown_name(name, part);
-        let name = name.strip_prefix("plugin.tssession.").unwrap_or(&name);
-        let _ = write!(line, " {name}={value}");
+        let _ = write!(line, " {}={value}", short_name(name, part));
     });
     line
 }
