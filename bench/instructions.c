@@ -2,10 +2,10 @@
 
   Calls one function many times, for tools/instructions.sh to count:
 
-    instructions LIBRARY hit|miss|get|remove|insert|encode|nothing COUNT
+    instructions LIBRARY hit|miss|get|lost|remove|insert|encode|nothing COUNT SESSIONS
 
-  There are 1000 sessions of 135 bytes. "encode" is what OpenSSL does for "insert", "nothing" what
-  this program does for each.
+  There are SESSIONS sessions of 135 bytes. "lost" is "get" without a session, "encode" what OpenSSL
+  does for "insert", "nothing" what this program does for each.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -19,10 +19,6 @@
 #include <ts/ts.h>
 
 #include "../c_tests/check.h"
-
-enum { SESSIONS = 1000 };
-
-static TSSslSessionID ids[SESSIONS];
 
 static void
 find(void *library, const char *name, void *function)
@@ -53,7 +49,11 @@ new_session(void)
 int
 main(int argc, char **argv)
 {
-  REQUIRE(argc == 4);
+  REQUIRE(argc == 5);
+  int count           = atoi(argv[3]);
+  int sessions        = atoi(argv[4]);
+  TSSslSessionID *ids = calloc((size_t)sessions, sizeof(*ids));
+  REQUIRE(ids != NULL);
   __typeof__(&TSSslSessionGet) get;
   __typeof__(&TSSslSessionGetBuffer) get_buffer;
   __typeof__(&TSSslSessionInsert) insert;
@@ -67,7 +67,7 @@ main(int argc, char **argv)
 
   SSL_SESSION *session = new_session();
   uint64_t random      = 1;
-  for (int i = 0; i < SESSIONS; i++) {
+  for (int i = 0; i < sessions; i++) {
     ids[i].len = 32;
     for (int at = 0; at < 32; at++) {
       random           = random * 6364136223846793005U + 1442695040888963407U;
@@ -77,9 +77,8 @@ main(int argc, char **argv)
     REQUIRE(insert(&ids[i], (TSSslSession)session) == TS_SUCCESS);
   }
 
-  int count = atoi(argv[3]);
   for (int i = 0; i < count; i++) {
-    TSSslSessionID id = ids[i % SESSIONS];
+    TSSslSessionID id = ids[i % sessions];
     char der[1024];
     int len = sizeof(der);
     switch (argv[2][0]) {
@@ -92,6 +91,10 @@ main(int argc, char **argv)
       break;
     case 'g':
       SSL_SESSION_free((SSL_SESSION *)get(&id));
+      break;
+    case 'l':
+      id.bytes[0] ^= 1;
+      REQUIRE(get(&id) == NULL);
       break;
     case 'r':
       REQUIRE(remove_session(&id) == TS_SUCCESS);
@@ -111,5 +114,6 @@ main(int argc, char **argv)
     }
   }
   SSL_SESSION_free(session);
+  free(ids);
   return 0;
 }

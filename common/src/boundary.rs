@@ -10,6 +10,8 @@ use std::panic::{self, AssertUnwindSafe, Location, PanicHookInfo, catch_unwind};
 use std::ptr;
 use std::sync::OnceLock;
 
+use crate::thread;
+
 /// What a function that C called returns when it could not do its work.
 pub trait Fallback {
     /// The value.
@@ -45,6 +47,13 @@ impl Name {
         }
     }
 
+    fn at_once(self) -> Self {
+        Self {
+            suffix: ", at once",
+            ..self
+        }
+    }
+
     fn function(self) -> &'static str {
         let closure = (self.closure)();
         let function = closure.split("::{{closure}}").next().unwrap_or_default();
@@ -64,6 +73,7 @@ pub type Report = fn(Name, &Panic);
 
 /// Runs the `body` of a function that C calls. A panic is reported and becomes the fallback
 /// instead of ending the host.
+#[inline(never)] // Where there is a quick way too, that one needs few registers.
 pub fn guard<R: Fallback>(name: Name, report: Report, body: impl FnOnce() -> R) -> R {
     let _errno = Errno::keep();
     let _stays = NoCancel::begin();
@@ -81,19 +91,21 @@ pub fn guard<R: Fallback>(name: Name, report: Report, body: impl FnOnce() -> R) 
 /// to be done inside [`guard`].
 #[inline]
 pub fn quick<R>(report: Report, body: impl FnOnce() -> Option<R>) -> Option<R> {
-    let name = Name {
-        suffix: ", at once",
-        ..Name::of(&body)
-    };
+    let name = Name::of(&body).at_once();
     match catch(at_point(name, body)) {
         Ok(result) => result,
         Err(panic) => {
-            let _errno = Errno::keep();
-            let _stays = NoCancel::begin();
-            tell(name, report, panic);
+            failed(name, report, panic);
             None
         }
     }
+}
+
+#[cold]
+fn failed(name: Name, report: Report, panic: Panic) {
+    let _errno = Errno::keep();
+    let _stays = NoCancel::begin();
+    tell(name, report, panic);
 }
 
 /// The same body, which panics first where a test wants it to.
@@ -195,8 +207,6 @@ impl Display for Place {
 thread_local! {
     /// Where the panic that is on its way to [`catch`] happened.
     static PLACE: Cell<Place> = const { Cell::new(Place::UNKNOWN) };
-    /// How many calls of [`catch`] this thread is in: more than one inside a hook.
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
 /// What the Rust runtime does with a panic by itself: it writes to stderr.
@@ -234,7 +244,7 @@ struct Inside;
 impl Inside {
     #[inline]
     fn enter() -> Self {
-        DEPTH.set(DEPTH.get() + 1);
+        thread::this(|this| this.calls.set(this.calls.get() + 1));
         Self
     }
 }
@@ -242,13 +252,20 @@ impl Inside {
 impl Drop for Inside {
     #[inline]
     fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
+        thread::this(|this| this.calls.set(this.calls.get() - 1));
     }
 }
 
 /// Whether C has called into the library on this thread and waits for the result.
 fn is_inside() -> bool {
-    DEPTH.get() > 0
+    thread::this(|this| this.calls.get() > 0)
+}
+
+/// Runs `body`, and gives the host its errno back.
+#[inline]
+pub fn keeping_errno<R>(body: impl FnOnce() -> R) -> R {
+    let _errno = Errno::keep();
+    body()
 }
 
 /// Gives the host its errno back when dropped: in a callback it is about to read what its own

@@ -7,6 +7,7 @@
 //! * [`metrics`](mod@metrics): tables of counters, by name and as Prometheus text;
 //! * [`secret_file`]: reading a file without leaving copies of it in memory;
 //! * [`stderr`]: log lines where a host has no function for them;
+//! * [`thread`]: what is kept for each thread;
 //! * `generate`: the C headers and manual pages, for build scripts;
 //! * `faults`: panics on demand, for tests.
 
@@ -24,3 +25,4 @@ pub mod log_rate;
 pub mod metrics;
 pub mod secret_file;
 pub mod stderr;
+pub mod thread;

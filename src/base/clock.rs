@@ -18,38 +18,55 @@ pub struct Now {
 /// every second. So a wall clock that was set is noticed within a second.
 #[inline]
 pub fn now() -> Now {
-    /// The second of the monotonic clock in which the distance was measured.
-    static MEASURED: AtomicI64 = AtomicI64::new(-1);
-    /// How many nanoseconds the wall clock is ahead.
-    static AHEAD: AtomicI64 = AtomicI64::new(0);
-
-    let up_nanos = nanoseconds(libc::CLOCK_MONOTONIC_COARSE);
-    let up = up_nanos / NANOS_PER_SECOND;
-    if MEASURED.load(Ordering::Acquire) != up {
-        // Both tick at the same moment, so what is between two equal readings of one clock is of
-        // the same moment. There are systems whose coarse clocks tick all the time: then it
-        // is nearly so.
-        let mut before = up_nanos;
-        for _ in 0..3 {
-            let wall = nanoseconds(libc::CLOCK_REALTIME_COARSE);
-            AHEAD.store(wall - before, Ordering::Relaxed);
-            let after = nanoseconds(libc::CLOCK_MONOTONIC_COARSE);
-            if before == after {
-                break;
-            }
-            before = after;
-        }
-        MEASURED.store(up, Ordering::Release);
+    let up = read(libc::CLOCK_MONOTONIC_COARSE);
+    if MEASURED.load(Ordering::Acquire) != up.tv_sec {
+        measure(up);
     }
+    // In two parts: to divide a sum of nanoseconds takes longer than all the rest.
+    let ahead = AHEAD.load(Ordering::Relaxed);
+    let (seconds, nanos) = (ahead >> NANOS_BITS, ahead & ((1 << NANOS_BITS) - 1));
+    let carry = i64::from(nanos + up.tv_nsec >= NANOS_PER_SECOND);
     Now {
-        wall: (up_nanos + AHEAD.load(Ordering::Relaxed)).div_euclid(NANOS_PER_SECOND),
-        up,
+        wall: up.tv_sec + seconds + carry,
+        up: up.tv_sec,
     }
 }
 
+/// The second of the monotonic clock in which the distance was measured.
+static MEASURED: AtomicI64 = AtomicI64::new(-1);
+
+/// How far the wall clock is ahead: whole seconds, rounded down, and nanoseconds in the last
+/// [`NANOS_BITS`].
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+const NANOS_BITS: u32 = 30;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
-fn nanoseconds(clock: libc::clockid_t) -> i64 {
+#[cold]
+fn measure(up: libc::timespec) {
+    // Both tick at the same moment, so what is between two equal readings of one clock is of
+    // the same moment. There are systems whose coarse clocks tick all the time: then it
+    // is nearly so.
+    let mut before = up;
+    for _ in 0..3 {
+        let wall = read(libc::CLOCK_REALTIME_COARSE);
+        let mut ahead = wall.tv_sec - before.tv_sec;
+        let mut nanos = wall.tv_nsec - before.tv_nsec;
+        if nanos < 0 {
+            (ahead, nanos) = (ahead - 1, nanos + NANOS_PER_SECOND);
+        }
+        AHEAD.store(ahead << NANOS_BITS | nanos, Ordering::Relaxed);
+        let after = read(libc::CLOCK_MONOTONIC_COARSE);
+        if (before.tv_sec, before.tv_nsec) == (after.tv_sec, after.tv_nsec) {
+            break;
+        }
+        before = after;
+    }
+    MEASURED.store(up.tv_sec, Ordering::Release);
+}
+
+#[inline]
+fn read(clock: libc::clockid_t) -> libc::timespec {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -57,5 +74,5 @@ fn nanoseconds(clock: libc::clockid_t) -> i64 {
     // SAFETY: `time` is a timespec to write to. The call cannot fail: Linux has had
     // both clocks since 2.6.32.
     unsafe { libc::clock_gettime(clock, &mut time) };
-    time.tv_sec * NANOS_PER_SECOND + time.tv_nsec
+    time
 }

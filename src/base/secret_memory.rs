@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
+use smallvec::SmallVec;
 use zeroize::Zeroize;
 
 use super::system;
@@ -12,7 +13,17 @@ use super::system;
 /// knows how to leave pages out (Linux 3.4).
 struct Mapping {
     start: NonNull<u8>,
+    /// 0: there is none.
     len: usize,
+}
+
+impl Default for Mapping {
+    fn default() -> Self {
+        Self {
+            start: NonNull::dangling(),
+            len: 0,
+        }
+    }
 }
 
 // SAFETY: the memory is this value's alone, whatever thread has it.
@@ -23,11 +34,14 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// `None` when the system has no memory for it.
     fn new(len: usize) -> Option<Self> {
+        if len == 0 {
+            return Some(Self::default());
+        }
         // SAFETY: a new mapping touches no other memory.
         let start = unsafe {
             libc::mmap(
                 ptr::null_mut(),
-                len.max(1),
+                len,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
                 -1,
@@ -65,8 +79,9 @@ impl Mapping {
         unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) };
     }
 
+    #[inline]
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is so long and lives as long as `self`, and nobody writes to it
+        // SAFETY: the mapping, if there is one, is so long and lives as long as `self`, and nobody writes to it
         // meanwhile.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
@@ -79,8 +94,11 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.len == 0 {
+            return;
+        }
         // SAFETY: nobody can have a reference into the mapping any more.
-        let done = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len.max(1)) };
+        let done = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
         if done != 0 {
             // It split one of the system's ranges, of which there are enough. What is lost is
             // the address space only.
@@ -91,7 +109,7 @@ impl Drop for Mapping {
 
 /// Bytes of which there can come to be more. The system wipes them at the end.
 #[derive(Default)]
-pub struct Pages(Option<Mapping>);
+pub struct Pages(Mapping);
 
 impl Pages {
     /// Makes sure that there are so many bytes; what comes to those there are is zero. `false` when
@@ -100,28 +118,27 @@ impl Pages {
         let Some(len) = len.max(1).checked_next_multiple_of(page_size()) else {
             return false;
         };
-        match &mut self.0 {
-            Some(mapping) => mapping.len >= len || mapping.grow(len),
-            None => {
-                self.0 = Mapping::new(len);
-                // A huge page would be cleared in one go, under a lock of the cache, and stay
-                // resident for the sake of a few sessions.
-                self.0.as_ref().is_some_and(|mapping| {
-                    mapping.advise(libc::MADV_NOHUGEPAGE);
-                    true
-                })
-            }
+        if self.0.len > 0 {
+            return self.0.len >= len || self.0.grow(len);
         }
+        let Some(mapping) = Mapping::new(len) else {
+            return false;
+        };
+        // A huge page would be cleared in one go, under a lock of the cache, and stay
+        // resident for the sake of a few sessions.
+        mapping.advise(libc::MADV_NOHUGEPAGE);
+        self.0 = mapping;
+        true
     }
-}
 
-impl Pages {
     /// Gives the memory of whole pages from this byte on back to the system: they are zero then. Returns
     /// the first byte of them; `None` when nothing has changed.
     pub fn give_back_from(&mut self, from: usize) -> Option<usize> {
         let from = from.checked_next_multiple_of(page_size())?;
-        let mapping = self.0.as_mut()?;
-        let rest = mapping.bytes_mut().get_mut(from..)?;
+        let rest = self.0.bytes_mut().get_mut(from..)?;
+        if rest.is_empty() {
+            return None;
+        }
         // SAFETY: the range is the rest of this mapping, in whole pages, and any content is valid.
         let done =
             unsafe { libc::madvise(rest.as_mut_ptr().cast(), rest.len(), libc::MADV_DONTNEED) };
@@ -132,14 +149,15 @@ impl Pages {
 impl Deref for Pages {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], Mapping::bytes)
+        self.0.bytes()
     }
 }
 
 impl DerefMut for Pages {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.0.as_mut().map_or(&mut [], Mapping::bytes_mut)
+        self.0.bytes_mut()
     }
 }
 
@@ -161,6 +179,7 @@ impl SecretBytes {
 impl Deref for SecretBytes {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         self.0.bytes()
     }
@@ -188,6 +207,45 @@ fn page_size() -> usize {
     // SAFETY: may be called at any time.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).unwrap_or(1 << 16)
+}
+
+/// A copy of secret bytes, wiped when dropped. Where there are no more than a thousand or so, nothing
+/// is allocated for it.
+#[derive(Default)]
+pub struct SecretCopy(SmallVec<[u8; 1024]>);
+
+/// So many bytes are needed for a copy.
+pub struct TooSmall {
+    /// How many.
+    pub needed: usize,
+}
+
+impl SecretCopy {
+    /// The bytes; none before there is a copy.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Makes room for so many bytes; `false` when there is no memory for them.
+    pub fn reserve(&mut self, len: usize) -> bool {
+        self.0.try_reserve_exact(len).is_ok()
+    }
+
+    /// Copies the bytes if there is room for them. Once.
+    #[inline]
+    pub fn fill(&mut self, from: &[u8]) -> Result<(), TooSmall> {
+        if from.len() > self.0.capacity() {
+            return Err(TooSmall { needed: from.len() });
+        }
+        self.0.extend_from_slice(from);
+        Ok(())
+    }
+}
+
+impl Drop for SecretCopy {
+    fn drop(&mut self) {
+        system::wipe(&mut self.0);
+    }
 }
 
 #[cfg(test)]

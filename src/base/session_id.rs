@@ -49,8 +49,9 @@ impl SessionId {
     }
 
     /// The bytes with their padding.
-    pub(crate) fn padded(&self) -> &[u8] {
-        bytemuck::bytes_of(&self.words)
+    #[inline]
+    pub(crate) fn padded(&self) -> &[u8; MAX_LEN] {
+        bytemuck::cast_ref(&self.words)
     }
 }
 

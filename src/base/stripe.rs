@@ -1,21 +1,131 @@
 //! Spreads what every thread writes over cache lines, so that they do not fight for one.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Enough for 64 cores: two threads share a stripe only by chance.
-pub(crate) const COUNT: usize = 64;
+use tssession_common::thread;
 
-/// This thread's stripe, below [`COUNT`]. Stripes are dealt out in turn.
-pub(crate) fn mine() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static STRIPE: Cell<usize> = const { Cell::new(COUNT) };
+use super::once::Once;
+
+/// How many stripes there are: enough for a host with 96 busy threads.
+pub(crate) const COUNT: usize = 128;
+
+/// How many of them one thread at a time has to itself. Those that find none share the rest.
+const SINGLE: usize = 96;
+
+/// Which of the first stripes a thread has.
+static TAKEN: [AtomicBool; SINGLE] = [const { AtomicBool::new(false) }; SINGLE];
+
+/// A thread's stripe.
+#[derive(Clone, Copy)]
+pub(crate) struct Stripe(u8);
+
+impl Stripe {
+    /// Its number, below [`COUNT`].
+    #[inline]
+    pub(crate) fn number(self) -> usize {
+        usize::from(self.0) % COUNT
     }
-    STRIPE.with(|stripe| {
-        if stripe.get() == COUNT {
-            stripe.set(NEXT.fetch_add(1, Ordering::Relaxed) % COUNT);
-        }
-        stripe.get()
+
+    /// Whether no other thread has it.
+    #[inline]
+    pub(crate) fn is_single(self) -> bool {
+        self.number() < SINGLE
+    }
+}
+
+/// This thread's stripe.
+#[inline]
+pub(crate) fn mine() -> Stripe {
+    let known = thread::this(|this| this.stripe.get());
+    Stripe(match known.checked_sub(1) {
+        Some(number) => number,
+        None => choose(),
     })
+}
+
+#[cold]
+fn choose() -> u8 {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let take =
+        |taken: &AtomicBool| !taken.load(Ordering::Relaxed) && !taken.swap(true, Ordering::Acquire);
+    let number = AT_EXIT.get().and_then(|key| {
+        let number = TAKEN.iter().position(take)?;
+        // SAFETY: the key exists; the pointer is a number only.
+        let kept = unsafe { libc::pthread_setspecific(*key, ptr::without_provenance(number + 1)) };
+        if kept != 0 {
+            TAKEN[number].store(false, Ordering::Relaxed);
+            return None;
+        }
+        Some(number)
+    });
+    let number = number
+        .unwrap_or_else(|| SINGLE + NEXT.fetch_add(1, Ordering::Relaxed) % (COUNT - SINGLE))
+        as u8;
+    thread::this(|this| this.stripe.set(number + 1));
+    number
+}
+
+/// Has threads give their stripes back when they end.
+static AT_EXIT: Once<libc::pthread_key_t> = Once::new();
+
+/// Must have been called before a thread can have a stripe to itself.
+pub(crate) fn prepare() {
+    super::once::try_make_once(&AT_EXIT, || {
+        let mut key = 0;
+        // SAFETY: the function has the type asked for and stays valid: the library is never
+        // unloaded.
+        let made = unsafe { libc::pthread_key_create(&mut key, Some(give_back)) };
+        (made == 0).then_some(key)
+    });
+}
+
+/// Called at the end of a thread.
+extern "C" fn give_back(number: *mut c_void) {
+    thread::this(|this| this.stripe.set(0));
+    if let Some(taken) = TAKEN.get(number.addr() - 1) {
+        taken.store(false, Ordering::Release);
+    }
+}
+
+/// In a forked child: only this thread is there, and has a stripe.
+pub(crate) fn begin_anew_in_child() {
+    let mine = thread::this(|this| this.stripe.get());
+    for (number, taken) in TAKEN.iter().enumerate() {
+        taken.store(number + 1 == usize::from(mine), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::sync::Barrier;
+
+    #[test]
+    fn no_two_threads_that_live_have_the_same_single_stripe() {
+        prepare();
+        // Twice: they give them back.
+        for _ in 0..2 {
+            let all = Barrier::new(COUNT);
+            let stripes: Vec<usize> = std::thread::scope(|scope| {
+                let number = || {
+                    let number = mine().number();
+                    assert_eq!(mine().number(), number);
+                    all.wait();
+                    number
+                };
+                let threads: Vec<_> = (0..COUNT).map(|_| scope.spawn(number)).collect();
+                threads.into_iter().map(|it| it.join().unwrap()).collect()
+            });
+            let (single, shared): (Vec<usize>, Vec<usize>) =
+                stripes.iter().partition(|number| **number < SINGLE);
+            let different: HashSet<_> = single.iter().collect();
+            assert_eq!(different.len(), single.len());
+            // Other tests' threads have a few.
+            assert!(single.len() > SINGLE / 2 && !shared.is_empty());
+            assert!(shared.iter().all(|number| *number < COUNT));
+        }
+    }
 }

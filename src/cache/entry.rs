@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::lifetime::{self, Lifetime};
@@ -82,6 +81,72 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Where in a run the DER begins.
+#[inline]
+fn der_start(id_len: u8, id_in_der: u8) -> usize {
+    match id_in_der {
+        0 => lifetime::LEN + usize::from(id_len),
+        _ => lifetime::LEN,
+    }
+}
+
+/// The bytes of an entry.
+pub(crate) struct Stored<'a> {
+    bytes: &'a [u8],
+    id_len: u8,
+    id_in_der: u8,
+}
+
+impl<'a> Stored<'a> {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether they are stored under this ID.
+    #[inline]
+    pub(crate) fn is_under(&self, id: &SessionId) -> bool {
+        if usize::from(self.id_len) != id.as_bytes().len() {
+            return false;
+        }
+        // Of known length, which is the usual one.
+        if self.id_in_der > 0 {
+            let start = lifetime::LEN + usize::from(self.id_in_der);
+            &self.bytes[start..start + session_id::MAX_LEN] == id.padded()
+        } else {
+            self.bytes[lifetime::LEN..].starts_with(id.as_bytes())
+        }
+    }
+
+    #[inline]
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        let bytes = self.bytes.first_chunk();
+        Lifetime::from_bytes(bytes.expect("a run begins with it"))
+    }
+
+    #[inline]
+    pub(crate) fn der(&self) -> &'a [u8] {
+        &self.bytes[der_start(self.id_len, self.id_in_der)..]
+    }
+
+    /// Copies the DER bytes to `out`, as many as it has room for.
+    #[inline]
+    pub(crate) fn copy_der<B: Byte>(&self, out: &mut [B]) {
+        let der = self.der();
+        let len = out.len().min(der.len());
+        B::copy(&mut out[..len], &der[..len]);
+    }
+
+    /// Whether the DER bytes have these in them.
+    pub(crate) fn contains(&self, part: &[u8]) -> bool {
+        let Some(first) = part.first() else {
+            return true;
+        };
+        let mut places = self.der().windows(part.len());
+        places.any(|bytes| bytes[0] == *first && bytes == part)
+    }
+}
+
 /// What DER bytes are copied to.
 pub(crate) trait Byte: Sized {
     /// The lengths are the same.
@@ -103,75 +168,43 @@ impl Byte for MaybeUninit<u8> {
 }
 
 impl Entry {
+    /// Its bytes.
+    #[inline]
+    pub(crate) fn stored<'a>(&self, region: &'a Region) -> Stored<'a> {
+        Stored {
+            bytes: region.bytes(&self.run, self.len()),
+            id_len: self.id_len,
+            id_in_der: self.id_in_der,
+        }
+    }
+
     /// Whether it is stored under this ID.
+    #[inline]
     pub(crate) fn is(&self, region: &Region, id: &SessionId) -> bool {
-        let stored = &region.bytes(&self.run, self.len())[self.id_range()];
-        // Of known length, which is the usual one.
-        if self.id_in_der > 0 {
-            stored == id.padded() && usize::from(self.id_len) == id.as_bytes().len()
-        } else {
-            stored == id.as_bytes()
-        }
-    }
-
-    /// Where its run has the ID.
-    fn id_range(&self) -> Range<usize> {
-        match self.id_in_der {
-            0 => lifetime::LEN..self.der_start(),
-            at => {
-                let start = lifetime::LEN + usize::from(at);
-                start..start + session_id::MAX_LEN
-            }
-        }
-    }
-
-    fn der_start(&self) -> usize {
-        match self.id_in_der {
-            0 => lifetime::LEN + usize::from(self.id_len),
-            _ => lifetime::LEN,
-        }
+        self.stored(region).is_under(id)
     }
 
     /// How many bytes its run has.
     fn len(&self) -> usize {
-        self.der_start() + self.der_len()
+        der_start(self.id_len, self.id_in_der) + self.der_len()
     }
 
     pub(crate) fn der_len(&self) -> usize {
         self.der_len as usize
     }
 
-    fn der<'a>(&self, region: &'a Region) -> &'a [u8] {
-        &region.bytes(&self.run, self.len())[self.der_start()..]
-    }
-
-    /// Copies the DER bytes to `out`, as many as it has room for.
-    pub(crate) fn copy_der<B: Byte>(&self, region: &Region, out: &mut [B]) {
-        let der = self.der(region);
-        let len = out.len().min(der.len());
-        B::copy(&mut out[..len], &der[..len]);
-    }
-
-    /// Whether the DER bytes have these in them.
-    pub(crate) fn contains(&self, region: &Region, part: &[u8]) -> bool {
-        let Some(first) = part.first() else {
-            return true;
-        };
-        let mut places = self.der(region).windows(part.len());
-        places.any(|bytes| bytes[0] == *first && bytes == part)
-    }
-
     pub(crate) fn lifetime(&self, region: &Region) -> Lifetime {
-        let bytes = region.bytes(&self.run, lifetime::LEN).first_chunk();
-        Lifetime::from_bytes(bytes.expect("a run begins with it"))
+        self.stored(region).lifetime()
     }
 
     /// Whether storing the draft under the entry's ID would change nothing.
     pub(crate) fn is_same(&self, region: &Region, draft: &Draft<'_>) -> bool {
-        self.lifetime(region).is_same(&draft.lifetime) && self.der(region) == draft.der
+        let stored = self.stored(region);
+        stored.lifetime().is_same(&draft.lifetime) && stored.der() == draft.der
     }
 
     /// Wipes its bytes.
+    #[inline]
     pub(crate) fn free(self, region: &mut Region) {
         let len = self.len();
         region.free(self.run, len);
@@ -254,18 +287,18 @@ mod tests {
             let (region, entry) = stored(id, der, life);
             for room in 0..der.len() + 2 {
                 let mut read = vec![0xee; room];
-                entry.copy_der(&region, &mut read);
+                entry.stored(&region).copy_der(&mut read);
                 let copied = room.min(der.len());
                 assert_eq!(read[..copied], der[..copied]);
                 assert!(read[copied..].iter().all(|byte| *byte == 0xee));
             }
             assert_eq!(entry.der_len(), der.len());
-            assert_eq!(entry.der(&region), der);
+            assert_eq!(entry.stored(&region).der(), der);
             for at in 0..der.len() {
-                assert!(entry.contains(&region, &der[at..]));
-                assert!(entry.contains(&region, &der[..at]));
+                assert!(entry.stored(&region).contains(&der[at..]));
+                assert!(entry.stored(&region).contains(&der[..at]));
             }
-            assert!(!entry.contains(&region, &[der, &[0]].concat()));
+            assert!(!entry.stored(&region).contains(&[der, &[0]].concat()));
             assert_eq!(entry.lifetime(&region), life);
             assert!(entry.is(&region, id));
             for other in [&[1, 2][..], &[1, 2, 3, 0], &[7; 31], &[9; 32]] {

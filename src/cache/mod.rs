@@ -38,16 +38,15 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use smallvec::SmallVec;
 
 use crate::base::clock::Now;
+use crate::base::secret_memory::{SecretCopy, TooSmall};
 use crate::base::session_id::SessionId;
 use crate::base::sharded::{Reading, Sharded};
 use crate::base::spin::{Patience, Wait};
-use crate::base::system;
 use crate::report::counters::{Counter, Purpose, Stats};
 use budget::Budget;
-use entry::{Draft, Entry};
+use entry::{Draft, Entry, Stored};
 use lifetime::Lifetime;
 use policy::TrialShare;
 use region::Region;
@@ -125,15 +124,16 @@ impl Cache {
         now: impl Fn() -> Now,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<usize> {
-        let found = self.find(id, Purpose::Call, now, |entry, region| {
-            entry.copy_der(region, buffer);
-            entry.der_len()
+        let found = self.find(id, Purpose::Call, now, |stored| {
+            stored.copy_der(buffer);
+            stored.der().len()
         });
         self.counted(Purpose::Call, found)
     }
 
     /// [`Cache::copy_der`] if that can be done without waiting, allocating or freeing:
     /// otherwise `None`, and nothing is counted.
+    #[inline]
     pub fn copy_der_at_once(
         &self,
         id: &SessionId,
@@ -141,11 +141,10 @@ impl Cache {
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<Option<usize>> {
         let hash = self.hash(id);
-        let shard = self.sharded.shard_of(hash);
-        let locked = self.try_read(shard)?;
-        let found = self.look(&locked, (hash, id), now, |entry, region| {
-            entry.copy_der(region, buffer);
-            entry.der_len()
+        let locked = self.try_read(self.sharded.shard_of(hash))?;
+        let found = self.look(&locked, (hash, id), now, |stored| {
+            stored.copy_der(buffer);
+            stored.der().len()
         });
         drop(locked);
         let found = match found {
@@ -154,6 +153,35 @@ impl Cache {
             Look::Expired => return None,
         };
         Some(self.counted(Purpose::Call, found))
+    }
+
+    /// Copies the session's DER if that can be done without waiting, allocating or freeing:
+    /// otherwise `None`, and nothing is counted. `false`: there is no such session. For calls,
+    /// which tell of what was found by [`Cache::counted_call`].
+    #[inline]
+    pub fn take_copy_at_once(
+        &self,
+        id: &SessionId,
+        now: impl Fn() -> Now,
+        copy: &mut SecretCopy,
+    ) -> Option<bool> {
+        let hash = self.hash(id);
+        let locked = self.try_read(self.sharded.shard_of(hash))?;
+        let found = self.look(&locked, (hash, id), now, |stored| copy.fill(stored.der()));
+        drop(locked);
+        match found {
+            Look::Found(Ok(())) => Some(true),
+            Look::Absent => {
+                self.shared.stats.count(Counter::GetAbsent);
+                Some(false)
+            }
+            Look::Found(Err(_)) | Look::Expired => None,
+        }
+    }
+
+    /// Counts a session that was found for a call, and what became of it.
+    pub fn counted_call<R>(&self, result: Option<R>) -> Option<R> {
+        self.counted(Purpose::Call, result.ok_or(Miss::NoMemory))
     }
 
     /// Calls `read` with a copy of the session's DER that is wiped afterwards; without memory
@@ -168,19 +196,12 @@ impl Cache {
         now: impl Fn() -> Now,
         read: impl FnOnce(&[u8]) -> Option<R>,
     ) -> Option<R> {
-        let mut copy = DerCopy::default();
+        let mut copy = SecretCopy::default();
         let found = loop {
-            let needed = self.find(id, purpose, &now, |entry, region| {
-                let fits = entry.der_len() <= copy.0.capacity();
-                if fits {
-                    copy.fill(entry, region);
-                }
-                (!fits).then_some(entry.der_len())
-            });
-            match needed {
-                Ok(Some(len)) if copy.reserve(len) => {}
-                Ok(Some(_)) => break Err(Miss::NoMemory),
-                Ok(None) => break read(&copy.0).ok_or(Miss::NoMemory),
+            match self.find(id, purpose, &now, |stored| copy.fill(stored.der())) {
+                Ok(Err(TooSmall { needed })) if copy.reserve(needed) => {}
+                Ok(Err(_)) => break Err(Miss::NoMemory),
+                Ok(Ok(())) => break read(copy.bytes()).ok_or(Miss::NoMemory),
                 Err(miss) => break Err(miss),
             }
         };
@@ -226,7 +247,7 @@ impl Cache {
         id: &SessionId,
         purpose: Purpose,
         now: impl Fn() -> Now,
-        read: impl FnOnce(&Entry, &Region) -> R,
+        read: impl FnOnce(&Stored<'_>) -> R,
     ) -> Result<R, Miss> {
         let hash = self.hash(id);
         let shard = self.sharded.shard_of(hash);
@@ -264,17 +285,18 @@ impl Cache {
         locked: &Reading<'_, Entry, Beside>,
         (hash, id): (u64, &SessionId),
         now: impl Fn() -> Now,
-        read: impl FnOnce(&Entry, &Region) -> R,
+        read: impl FnOnce(&Stored<'_>) -> R,
     ) -> Look<R> {
         let (table, Beside { region, .. }) = locked.parts();
         let Some(entry) = find(table, hash, |entry| entry.is(region, id)) else {
             return Look::Absent;
         };
         fault!("lookup, shard locked");
-        if entry.lifetime(region).is_over(now(), self.shared.timeout()) {
+        let stored = entry.stored(region);
+        if stored.lifetime().is_over(now(), self.shared.timeout()) {
             return Look::Expired;
         }
-        Look::Found(read(entry, region))
+        Look::Found(read(&stored))
     }
 
     /// Stores a session under `id`, in place of the one that is there.
@@ -359,9 +381,22 @@ impl Cache {
         self.remove_if(id, now, |_, _| true)
     }
 
+    /// [`Cache::remove`] if that can be done without waiting, allocating or freeing: otherwise
+    /// `None`, and nothing has happened.
+    #[inline]
+    pub fn remove_at_once(&self, id: &SessionId, now: impl Fn() -> Now) -> Option<bool> {
+        let hash = self.hash(id);
+        let mut shard = self.try_write(self.sharded.shard_of(hash))?;
+        let taken = shard.take_at_once(&self.shared, (hash, id), |stored| {
+            stored.lifetime().is_over(now(), self.shared.timeout())
+        });
+        drop(shard);
+        Some(self.counted_removal(taken?))
+    }
+
     /// [`Cache::remove`], if the session's DER has these bytes in it.
     pub fn remove_containing(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
-        self.remove_if(id, now, |entry, region| entry.contains(region, part))
+        self.remove_if(id, now, |entry, region| entry.stored(region).contains(part))
     }
 
     /// [`Cache::remove_containing`], if it is not a copy of one that a parent of this process has
@@ -369,7 +404,9 @@ impl Cache {
     pub fn take_own(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
         let generation = self.shared.generation.load(Ordering::Relaxed);
         self.remove_if(id, now, |entry, region| {
-            entry.generation == generation && generation < u8::MAX && entry.contains(region, part)
+            entry.generation == generation
+                && generation < u8::MAX
+                && entry.stored(region).contains(part)
         })
     }
 
@@ -382,7 +419,12 @@ impl Cache {
             entry.lifetime(region).is_over(now, self.shared.timeout())
         });
         drop(shard);
-        let Some(was_over) = taken else {
+        self.counted_removal(taken)
+    }
+
+    /// Whether a session was removed that was not over, if one was taken out.
+    fn counted_removal(&self, was_over: Option<bool>) -> bool {
+        let Some(was_over) = was_over else {
             return false;
         };
         self.shared.stats.count(if was_over {
@@ -572,6 +614,7 @@ impl Cache {
         shard
     }
 
+    #[inline]
     fn try_write(&self, index: usize) -> Option<Shard<'_>> {
         let locked = self.sharded.try_write(index)?;
         Some(Shard::new(locked, &self.lanes[index]))
@@ -584,28 +627,6 @@ enum Look<R> {
     Absent,
     /// To be cleared away.
     Expired,
-}
-
-/// A session's DER on its way to its reader: most fit without an allocation.
-#[derive(Default)]
-struct DerCopy(SmallVec<[u8; 1024]>);
-
-impl DerCopy {
-    /// Makes room for so many bytes; `false` when there is no memory for them.
-    fn reserve(&mut self, len: usize) -> bool {
-        self.0.try_reserve_exact(len).is_ok()
-    }
-
-    fn fill(&mut self, entry: &Entry, region: &Region) {
-        self.0.resize(entry.der_len(), 0);
-        entry.copy_der(region, &mut self.0);
-    }
-}
-
-impl Drop for DerCopy {
-    fn drop(&mut self) {
-        system::wipe(&mut self.0);
-    }
 }
 
 /// All locks of a cache, held by one thread until this is dropped.
@@ -658,6 +679,10 @@ mod tests {
         let at_once = cache.copy_der_at_once(&id(n), || NOW, &mut []);
         let copied = cache.copy_der(&id(n), || NOW, &mut []);
         assert_eq!(at_once, Some(copied));
+        let mut copy = SecretCopy::default();
+        let is_found = cache.take_copy_at_once(&id(n), || NOW, &mut copy);
+        assert_eq!(is_found, Some(copied.is_some()));
+        copied.and_then(|len| cache.counted_call(Some(len)));
         look_up(cache, n, Purpose::Call) == copied.is_some() && copied.is_some()
     }
 
@@ -690,8 +715,8 @@ mod tests {
         assert!(!looked_up.into_iter().any(|n| copy(&cache, n)));
         let count = |counter| cache.shared.stats.get(counter);
         assert_eq!((count(Counter::Hit), count(Counter::MissAbsent)), (20, 0));
-        assert_eq!(count(Counter::GetAbsent), 20 * 3);
-        assert_eq!(count(Counter::GetFound), (20 + 4900 + 20) * 3);
+        assert_eq!(count(Counter::GetAbsent), 20 * 4);
+        assert_eq!(count(Counter::GetFound), (20 + 4900 + 20) * 4);
     }
 
     #[test]
@@ -738,6 +763,7 @@ mod tests {
             _ => id(n),
         };
         let mut stored = std::collections::HashMap::<u32, Vec<u8>>::new();
+        let mut at_once = 0;
         let mut random = 1_u32;
         let mut next = move || {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -747,7 +773,11 @@ mod tests {
             let n = next() % 600;
             let id = long_or_short(n);
             if next() % 3 == 0 {
-                assert_eq!(cache.remove(&id, NOW), stored.remove(&n).is_some());
+                let removed = cache
+                    .remove_at_once(&id, || NOW)
+                    .inspect(|_| at_once += 1)
+                    .unwrap_or_else(|| cache.remove(&id, NOW));
+                assert_eq!(removed, stored.remove(&n).is_some());
             } else {
                 let len = next() as usize % [300, 3000, 40_000][n as usize % 3];
                 let mut der = vec![round as u8; len];
@@ -768,6 +798,8 @@ mod tests {
             }
         }
         assert_eq!(cache.entries(), stored.len());
+        // The others had something to move or to give back.
+        assert!((5000..9990).contains(&at_once), "{at_once}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::base::system;
 /// Bytes of a unit.
 pub(crate) const UNIT: usize = 16;
 
-/// Units of the smallest run of which the class is not for this size alone, less one.
+/// Up to twice as many units, each size has a class of its own.
 const EXACT: u32 = 8;
 
 /// Units of the longest run: more than a session may have.
@@ -53,23 +53,29 @@ pub(crate) struct Run {
 }
 
 /// How many units a run of so many bytes has, and the number of its class.
+#[inline]
 fn class(len: usize) -> Option<(u32, usize)> {
-    let units = u32::try_from(len.div_ceil(UNIT)).ok()?.max(1);
-    if units > LONGEST {
+    if len > LONGEST as usize * UNIT {
         return None;
     }
-    if units <= EXACT {
-        return Some((units, units as usize - 1));
-    }
-    let doubling = (units - 1).ilog2();
-    let step = 1 << (doubling - EXACT.ilog2());
-    let size = units.next_multiple_of(step);
-    let class = EXACT * (doubling - 2) + (size - (1 << doubling)) / step - 1;
-    Some((size, class as usize))
+    let last = (len.div_ceil(UNIT) as u32).saturating_sub(1);
+    // Runs are whole multiples of this power of two.
+    let step = (last | EXACT).ilog2() - EXACT.ilog2();
+    let place = last >> step;
+    Some(((place + 1) << step, (EXACT * step + place) as usize))
 }
 
 fn size(len: usize) -> u32 {
     class(len).expect("it was reserved").0
+}
+
+fn worth_it(end: u32, free: u32) -> u32 {
+    if end == free { WORTH_IT / 4 } else { WORTH_IT }
+}
+
+fn is_sparse(end: u32, free: u32) -> bool {
+    let part = if end > LARGE { 4 } else { 8 };
+    free > end / part && free >= worth_it(end, free)
 }
 
 fn range(first: u32, units: u32) -> std::ops::Range<usize> {
@@ -133,6 +139,7 @@ impl Region {
     }
 
     /// Wipes a run.
+    #[inline]
     pub(crate) fn free(&mut self, run: Run, len: usize) {
         let (units, class) = class(len).expect("it was stored");
         let bytes = &mut self.pages[range(run.first, units)];
@@ -146,25 +153,27 @@ impl Region {
         self.free += units;
     }
 
-    fn worth_it(&self) -> u32 {
-        if self.end == self.free {
-            WORTH_IT / 4
-        } else {
-            WORTH_IT
-        }
-    }
-
     /// Whether so much is free among the runs that [`Region::compact`] pays: more than an eighth.
     pub(crate) fn is_sparse(&self) -> bool {
-        let part = if self.end > LARGE { 4 } else { 8 };
-        self.free > self.end / part && self.free >= self.worth_it()
+        is_sparse(self.end, self.free)
+    }
+
+    /// Whether there would be something to move, or to give back, without a run of so many bytes.
+    pub(crate) fn is_sparse_without(&self, len: usize) -> bool {
+        let units = size(len);
+        let free = self.free + units;
+        is_sparse(self.end, free) || self.has_spare(self.end - units, free)
+    }
+
+    /// Whether enough of what was used is behind the last run.
+    fn has_spare(&self, end: u32, free: u32) -> bool {
+        let spare = self.touched - end;
+        spare > self.touched / 8 && spare >= worth_it(end, free)
     }
 
     /// Gives the memory behind the last run back, if that is worth a system call.
     pub(crate) fn give_back_end(&mut self) {
-        let spare = self.touched - self.end;
-        if spare > self.touched / 8
-            && spare >= self.worth_it()
+        if self.has_spare(self.end, self.free)
             && let Some(kept) = self.pages.give_back_from(self.end as usize * UNIT)
         {
             self.touched = self.touched.min((kept / UNIT) as u32);

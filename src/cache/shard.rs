@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering};
 use dashmap::SharedValue;
 
 use super::budget::Budget;
-use super::entry::{Draft, Entry};
+use super::entry::{Draft, Entry, Stored};
 use super::policy::{Ghosts, Order, TrialShare};
 use super::region::Region;
 use crate::base::clock::Now;
@@ -23,6 +23,17 @@ const REAP_PER_INSERT: usize = 2;
 /// A table with room for more than this many sessions, and for eight times those that it
 /// has, is exchanged for a smaller one.
 const SMALL_TABLE: usize = 64;
+
+/// The room that so many sessions are given when a table is exchanged.
+fn room(sessions: usize) -> usize {
+    (sessions * 2).max(SMALL_TABLE / 4)
+}
+
+/// Whether a table is to be exchanged for a smaller one once it has so many sessions.
+fn is_too_large(table: &Table<Entry>, sessions: usize) -> bool {
+    let capacity = table.capacity();
+    capacity > SMALL_TABLE && capacity >= room(sessions) * 4
+}
 
 /// Why a session was not stored. What was cached before still is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,26 +132,39 @@ pub(super) struct Shard<'a> {
     lane: &'a Lane,
     /// Memory that sessions were moved out of: given back after the unlock.
     old: Pages,
+    /// Whether nothing may be allocated or freed.
+    at_once: bool,
 }
 
 impl Drop for Shard<'_> {
+    #[inline]
     fn drop(&mut self) {
-        // Not between a reservation and the put that it is for; nor what a panic may have left.
-        if !std::thread::panicking() {
-            self.compact_if_sparse();
+        // Whoever takes something out at once leaves nothing to be done.
+        if !self.at_once {
+            self.leave();
         }
-        let earliest = self.locked.parts().1.order.earliest_end();
-        self.lane.earliest_end.store(earliest, Ordering::Relaxed);
     }
 }
 
 impl<'a> Shard<'a> {
+    #[inline]
     pub(super) fn new(locked: Writing<'a, Entry, Beside>, lane: &'a Lane) -> Self {
         Self {
             locked,
             lane,
             old: Pages::default(),
+            at_once: false,
         }
+    }
+
+    /// To be done before the unlock.
+    fn leave(&mut self) {
+        // Not between a reservation and the put that it is for; nor what a panic may have left.
+        if !std::thread::panicking() {
+            self.tidy();
+        }
+        let earliest = self.locked.parts().1.order.earliest_end();
+        self.lane.earliest_end.store(earliest, Ordering::Relaxed);
     }
 
     pub(super) fn der_len(&self, hash: u64, id: &SessionId) -> Option<usize> {
@@ -198,13 +222,41 @@ impl<'a> Shard<'a> {
         old.free(region);
     }
 
+    /// Takes out the entry with this ID, if nothing need be allocated or freed for it, and returns
+    /// what `read` makes of it: otherwise `None`, and nothing has happened.
+    #[inline]
+    pub(super) fn take_at_once<R>(
+        &mut self,
+        shared: &Shared,
+        (hash, id): (u64, &SessionId),
+        read: impl Fn(&Stored<'_>) -> R,
+    ) -> Option<Option<R>> {
+        self.at_once = true;
+        let table = self.locked.parts().0;
+        let shrinks = is_too_large(table, table.len().saturating_sub(1));
+        let mut is_due = false;
+        let mut result = None;
+        let can_be_taken = |entry: &Entry, region: &Region| {
+            let stored = entry.stored(region);
+            let is_it = stored.is_under(id);
+            is_due = is_it && (shrinks || region.is_sparse_without(stored.len()));
+            if is_it && !is_due {
+                result = Some(read(&stored));
+            }
+            is_it && !is_due
+        };
+        self.take(shared, hash, can_be_taken, |_, _| ());
+        (!is_due).then_some(result)
+    }
+
     /// Takes out the entry with this hash that `is_it` accepts, and returns what `read` makes
     /// of it.
+    #[inline]
     pub(super) fn take<R>(
         &mut self,
         shared: &Shared,
         hash: u64,
-        is_it: impl Fn(&Entry, &Region) -> bool,
+        mut is_it: impl FnMut(&Entry, &Region) -> bool,
         read: impl FnOnce(&Entry, &Region) -> R,
     ) -> Option<R> {
         let (table, Beside { order, region }) = self.locked.parts_mut();
@@ -216,13 +268,13 @@ impl<'a> Shard<'a> {
         order.remove(entry.slot);
         shared.budget.release(1, entry.der_len());
         entry.free(region);
-        self.shrink_table();
         Some(result)
     }
 
-    /// Moves the bytes of all entries together if much is free between them, and gives back what
-    /// is behind them.
-    fn compact_if_sparse(&mut self) {
+    /// Makes a table that has become far too large smaller, moves the bytes of all entries together
+    /// if much is free between them, and gives back what is behind them.
+    fn tidy(&mut self) {
+        self.shrink_table();
         if self.locked.parts().1.region.is_sparse() {
             self.compact();
         }
@@ -245,11 +297,10 @@ impl<'a> Shard<'a> {
     /// for smaller ones.
     fn shrink_table(&mut self) {
         let (table, Beside { order, .. }) = self.locked.parts_mut();
-        let room = (table.len() * 2).max(SMALL_TABLE / 4);
-        let capacity = table.capacity();
-        if capacity <= SMALL_TABLE || capacity < room * 4 {
+        if !is_too_large(table, table.len()) {
             return;
         }
+        let room = room(table.len());
         let Ok(mut small) = Table::try_with_capacity(room) else {
             return;
         };

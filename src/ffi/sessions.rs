@@ -5,12 +5,13 @@ use std::{ptr, slice};
 
 use foreign_types::ForeignTypeRef;
 use log::LevelFilter;
-use openssl::ssl::SslSessionRef;
+use openssl::ssl::{SslSession, SslSessionRef};
 
 use tssession_common::boundary::Name;
 use tssession_common::buffer::{answer, none_stored, space};
 
 use super::types::{TSReturnCode, TSSslSession, TSSslSessionID};
+use crate::base::secret_memory::SecretCopy;
 use crate::base::session_id::{MAX_LEN, SessionId};
 use crate::instance::Instance;
 use crate::instance::boundary::{enter, quick};
@@ -20,13 +21,27 @@ use crate::tls::{self, StoreError};
 /// # Safety
 /// As for `TSSslSessionGet`.
 pub unsafe fn TSSslSessionGet(id: *const TSSslSessionID) -> TSSslSession {
-    enter(|instance, function| {
+    let mut copy = SecretCopy::default();
+    let session = quick(|| {
         // SAFETY: the caller vouches for the pointer.
-        let id = unsafe { read_id(function, id) };
-        match id.and_then(|id| tls::find(instance, &id, Purpose::Call)) {
-            Some(session) => tls::into_raw(session).cast(),
-            None => ptr::null_mut(),
-        }
+        let (instance, id) = unsafe { at_once(id) }?;
+        tls::find_at_once(instance, &id, &mut copy)
+    });
+    let to_c = |session: Option<SslSession>| match session {
+        Some(session) => tls::into_raw(session).cast(),
+        None => ptr::null_mut(),
+    };
+    if let Some(session) = session {
+        return to_c(session);
+    }
+    enter(|instance, function| {
+        to_c(if copy.bytes().is_empty() {
+            // SAFETY: as above.
+            let id = unsafe { read_id(function, id) };
+            id.and_then(|id| tls::find(instance, &id, Purpose::Call))
+        } else {
+            tls::restore_found(instance, &copy)
+        })
     })
 }
 
@@ -37,9 +52,19 @@ pub unsafe fn TSSslSessionGetBuffer(
     buffer: *mut c_char,
     len_ptr: *mut c_int,
 ) -> c_int {
-    // SAFETY: the caller vouches for the pointers.
-    let at_once = quick(|| unsafe { get_buffer_at_once(id, buffer, len_ptr) });
-    if let Some(needed) = at_once {
+    let needed = quick(|| {
+        if len_ptr.is_null() {
+            return None;
+        }
+        // SAFETY: the caller vouches for the pointers.
+        unsafe {
+            let (instance, id) = at_once(id)?;
+            let space = space(buffer, len_ptr);
+            let needed = instance.sessions.copy_der_at_once(&id, space)?;
+            Some(answer(len_ptr, space.len(), needed))
+        }
+    });
+    if let Some(needed) = needed {
         return needed;
     }
     let needed = enter(|instance, function| {
@@ -59,28 +84,19 @@ pub unsafe fn TSSslSessionGetBuffer(
     unsafe { none_stored(len_ptr, needed) }
 }
 
-/// [`get_buffer`] where all is as it nearly always is; otherwise `None`, and nothing
-/// has happened.
+/// What a call needs that is done with little ado: there is an instance, the ID is valid, and
+/// nobody wants debug lines, which the other way writes.
 ///
 /// # Safety
-/// As for `TSSslSessionGetBuffer`.
-unsafe fn get_buffer_at_once(
-    id: *const TSSslSessionID,
-    buffer: *mut c_char,
-    len_ptr: *mut c_int,
-) -> Option<c_int> {
-    // Debug lines are written by the other way.
-    if id.is_null() || len_ptr.is_null() || log::max_level() >= LevelFilter::Debug {
+/// `id` is null or as for [`copy_id`].
+#[inline]
+unsafe fn at_once(id: *const TSSslSessionID) -> Option<(&'static Instance, SessionId)> {
+    if id.is_null() || log::max_level() >= LevelFilter::Debug {
         return None;
     }
-    let instance = Instance::if_made()?;
-    // SAFETY: the caller vouches for the pointers.
-    unsafe {
-        let id = copy_id(id).ok()?;
-        let space = space(buffer, len_ptr);
-        let needed = instance.sessions.copy_der_at_once(&id, space)?;
-        Some(answer(len_ptr, space.len(), needed))
-    }
+    // SAFETY: the caller vouches for the pointer.
+    let id = unsafe { copy_id(id) }.ok()?;
+    Some((Instance::if_made()?, id))
 }
 
 /// # Safety
@@ -116,6 +132,14 @@ pub(super) fn stored(function: Name, result: Result<(), StoreError>) -> TSReturn
 /// # Safety
 /// As for `TSSslSessionRemove`.
 pub unsafe fn TSSslSessionRemove(id: *const TSSslSessionID) -> TSReturnCode {
+    let removed = quick(|| {
+        // SAFETY: the caller vouches for the pointer.
+        let (instance, id) = unsafe { at_once(id) }?;
+        instance.sessions.remove_at_once(&id)
+    });
+    if removed.is_some() {
+        return TSReturnCode::TS_SUCCESS;
+    }
     enter(|instance, function| {
         // SAFETY: the caller vouches for the pointer.
         let id = unsafe { read_id(function, id) };
@@ -179,6 +203,7 @@ pub(super) unsafe fn read_id(function: Name, id: *const TSSslSessionID) -> Optio
 ///
 /// # Safety
 /// `id` points to a length and, if that is valid, to as many bytes.
+#[inline]
 unsafe fn copy_id(id: *const TSSslSessionID) -> Result<SessionId, usize> {
     // SAFETY: the caller vouches for the length, and for the bytes once it is valid.
     unsafe {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::base::alloc::Shared;
 use crate::base::clock;
+use crate::base::secret_memory::SecretCopy;
 use crate::base::session_id::SessionId;
 use crate::base::spin::{Patience, lock, try_lock};
 use crate::cache::lifetime::Lifetime;
@@ -94,13 +95,41 @@ impl Sessions {
     }
 
     /// [`Sessions::copy_der`] if that can be done without waiting, allocating or freeing.
+    #[inline]
     pub fn copy_der_at_once(
         &self,
         id: &SessionId,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<Option<usize>> {
-        let cache = self.cache.get().filter(|_| self.is_on())?;
-        cache.copy_der_at_once(id, clock::now, buffer)
+        self.if_on_and_made()?
+            .copy_der_at_once(id, clock::now, buffer)
+    }
+
+    /// Copies the DER of a session if that can be done without waiting, allocating or freeing.
+    /// `false`: no such session. Otherwise [`Sessions::counted_call`] is to be called.
+    #[inline]
+    pub fn take_copy_at_once(&self, id: &SessionId, copy: &mut SecretCopy) -> Option<bool> {
+        self.if_on_and_made()?
+            .take_copy_at_once(id, clock::now, copy)
+    }
+
+    /// Counts what became of a session that was found for a call.
+    pub fn counted_call<R>(&self, result: Option<R>) -> Option<R> {
+        match self.cache.get() {
+            Some(cache) => cache.counted_call(result),
+            None => result,
+        }
+    }
+
+    /// [`Sessions::remove`] if that can be done without waiting, allocating or freeing.
+    #[inline]
+    pub fn remove_at_once(&self, id: &SessionId) -> Option<bool> {
+        self.if_on_and_made()?.remove_at_once(id, clock::now)
+    }
+
+    #[inline]
+    fn if_on_and_made(&self) -> Option<&Cache> {
+        self.cache.get().filter(|_| self.is_on())
     }
 
     /// Calls `read` with the DER of a session, while no lock is held; without memory it

@@ -25,6 +25,7 @@ use tssession_common::{boundary, stderr};
 
 use crate::base::once::{self, Making};
 use crate::base::spin::Patience;
+use crate::base::stripe;
 use crate::base::system;
 use crate::instance::boundary::guard;
 use crate::instance::{self, Instance};
@@ -124,6 +125,7 @@ extern "C" fn after_fork_in_child() {
             }
             once::begin_anew_in_child();
             attached::begin_anew_in_child();
+            stripe::begin_anew_in_child();
             gate::open_in_child();
         }
     }
@@ -145,6 +147,7 @@ extern "C" fn at_load() {
     // First: what is logged below is to reach it.
     stderr::note();
     guard(|| {
+        stripe::prepare();
         instance::prepare();
         log::introduce(versions());
         // SAFETY: the three functions have the type asked for and stay valid: the library is

@@ -78,9 +78,21 @@ impl<'a> Reader<'a> {
     /// length there is for it.
     #[inline]
     pub fn content(&mut self, tag: u8) -> Option<&'a [u8]> {
-        let rest = self.0.strip_prefix(&[tag])?;
-        let (len, rest) = match *rest {
-            [len @ 0..=0x7f, ref rest @ ..] => (usize::from(len), rest),
+        let (&[first, len], rest) = self.0.split_first_chunk()?;
+        if first != tag {
+            return None;
+        }
+        if len > 0x7f {
+            return self.long_content();
+        }
+        let (content, rest) = rest.split_at_checked(usize::from(len))?;
+        self.0 = rest;
+        Some(content)
+    }
+
+    /// [`Reader::content`] of more than 127 bytes.
+    fn long_content(&mut self) -> Option<&'a [u8]> {
+        let (len, rest) = match *self.0.get(1..)? {
             [0x81, len @ 0x80..=0xff, ref rest @ ..] => (usize::from(len), rest),
             [0x82, high @ 1..=0xff, low, ref rest @ ..] => {
                 (usize::from(u16::from_be_bytes([high, low])), rest)

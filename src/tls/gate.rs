@@ -5,13 +5,13 @@
 //! the fork happens; nor when OpenSSL 3 cleans up as the process ends, which it does
 //! whatever thread is in there.
 
-use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
+use tssession_common::thread;
 
 use super::bindings::OPENSSL_init_crypto;
 use crate::base::atomics::{AtomicU32, AtomicUsize};
@@ -91,31 +91,40 @@ impl<const STRIPES: usize> Gate<STRIPES> {
     }
 }
 
-thread_local! {
-    /// How often this thread is on the inside: more than once where OpenSSL calls back. It
-    /// then passes without looking, or it would wait for a fork that waits for it.
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
-}
-
-/// A thread on the inside, until this is dropped.
+/// A thread on the inside, until this is dropped. It may be so more than once, where OpenSSL calls
+/// back: it then passes without looking, or it would wait for a fork that waits for it.
 pub(crate) struct Inside {
     /// The thread must be the one that entered: its stripe is counted down.
     _this_thread: PhantomData<*const ()>,
 }
 
+/// How often this thread is on the inside.
+fn visits() -> u32 {
+    thread::this(|this| this.visits.get())
+}
+
 /// Waits while another thread forks. `None`: the process is ending.
 pub(crate) fn enter() -> Option<Inside> {
-    if DEPTH.get() == 0 {
+    if visits() == 0 {
         expect_the_end();
-        let stripe = stripe::mine();
+        let stripe = stripe::mine().number();
         if let Err(closed) = GATE.try_enter(stripe) {
             wait_to_enter(stripe, closed)?;
         }
     }
-    DEPTH.set(DEPTH.get() + 1);
-    Some(Inside {
-        _this_thread: PhantomData,
-    })
+    Some(Inside::counted())
+}
+
+/// [`enter`], unless that would take a wait.
+#[inline]
+pub(crate) fn enter_at_once() -> Option<Inside> {
+    if visits() == 0 {
+        if !EXPECTED.load(Ordering::Relaxed) {
+            return None;
+        }
+        GATE.try_enter(stripe::mine().number()).ok()?;
+    }
+    Some(Inside::counted())
 }
 
 #[cold]
@@ -131,11 +140,13 @@ fn wait_to_enter(stripe: usize, mut closed: u32) -> Option<()> {
     None
 }
 
+/// Whether the gate will be closed before OpenSSL cleans up.
+static EXPECTED: AtomicBool = AtomicBool::new(false);
+
 /// Has the gate closed before OpenSSL cleans up. Without memory for that, the next call tries
 /// again.
 #[inline]
 fn expect_the_end() {
-    static EXPECTED: AtomicBool = AtomicBool::new(false);
     #[cold]
     fn register() -> bool {
         // SAFETY: allowed at any time. OpenSSL 3 has registered its own function when the first
@@ -163,18 +174,27 @@ extern "C" fn end() {
     });
 }
 
+impl Inside {
+    fn counted() -> Self {
+        thread::this(|this| this.visits.set(this.visits.get() + 1));
+        Self {
+            _this_thread: PhantomData,
+        }
+    }
+}
+
 impl Drop for Inside {
     fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-        if DEPTH.get() == 0 {
-            GATE.leave(stripe::mine());
+        thread::this(|this| this.visits.set(this.visits.get() - 1));
+        if visits() == 0 {
+            GATE.leave(stripe::mine().number());
         }
     }
 }
 
 /// Whether this thread is inside.
 fn own() -> usize {
-    usize::from(DEPTH.get() > 0)
+    usize::from(visits() > 0)
 }
 
 /// Waits until no other thread is inside the closed gate, as long as there is patience.
@@ -196,7 +216,7 @@ pub(crate) fn close(patience: Patience) -> Closed {
 
 /// In a forked child: nobody but this thread is inside, and nobody forks.
 pub(crate) fn open_in_child() {
-    GATE.reset(stripe::mine(), own());
+    GATE.reset(stripe::mine().number(), own());
 }
 
 impl Drop for Closed {

@@ -22,6 +22,6 @@ pub use connection::context_of_new as context_of_new_connection;
 pub use context::{AttachError, attach, detach, is_attached};
 pub use error::StoreError;
 pub use session::into_raw;
-pub use store::{find, store, store_der};
+pub use store::{find, find_at_once, restore_found, store, store_der};
 pub use tickets::rotate as rotate_ticket_keys;
 pub use version::versions;

@@ -85,11 +85,19 @@ pub fn restore(der: &[u8]) -> Option<SslSession> {
         return decode(der).ok();
     };
     let templates = Templates::global();
-    templates.make(&parts).or_else(|| {
+    let made = Visit::begin().and_then(|visit| templates.make(&parts, visit));
+    made.or_else(|| {
         let session = decode(der).ok()?;
         templates.learn(&parts, &session);
         Some(session)
     })
+}
+
+/// [`restore`] if there is a template and nothing to wait for.
+pub fn restore_at_once(der: &[u8]) -> Option<SslSession> {
+    let parts = Parts::of(der)?;
+    let templates = Templates::if_made()?;
+    templates.make(&parts, Visit::begin_at_once()?)
 }
 
 /// Makes a session of DER bytes, which is the caller's alone, if they are exactly one.

@@ -1,12 +1,14 @@
 //! Sessions of OpenSSL into the cache, and out of it.
 
 use openssl::ssl::{SslSession, SslSessionRef};
+use tssession_common::boundary::keeping_errno;
 use zeroize::Zeroizing;
 
 use super::der::has_negative_timeout;
 use super::error::StoreError;
 use super::lineage::Life;
 use super::session::{self, Encoded};
+use crate::base::secret_memory::SecretCopy;
 use crate::base::session_id::SessionId;
 use crate::instance::Instance;
 use crate::report::counters::Purpose;
@@ -17,6 +19,27 @@ const MAX_SECRET_LEN: usize = 256;
 /// Looks a session up; the result is the caller's alone.
 pub fn find(instance: &Instance, id: &SessionId, purpose: Purpose) -> Option<SslSession> {
     instance.sessions.with_der(id, purpose, session::restore)
+}
+
+/// [`find`], for a call, if nothing need be waited for. Otherwise `None`; `copy` may have the session's
+/// DER then, for [`restore_found`].
+pub fn find_at_once(
+    instance: &Instance,
+    id: &SessionId,
+    copy: &mut SecretCopy,
+) -> Option<Option<SslSession>> {
+    if !instance.sessions.take_copy_at_once(id, copy)? {
+        return Some(None);
+    }
+    let session = keeping_errno(|| session::restore_at_once(copy.bytes()))?;
+    Some(instance.sessions.counted_call(Some(session)))
+}
+
+/// Makes the session of a DER that was found for a call; the result is the caller's alone.
+pub fn restore_found(instance: &Instance, copy: &SecretCopy) -> Option<SslSession> {
+    instance
+        .sessions
+        .counted_call(session::restore(copy.bytes()))
 }
 
 /// Stores a session under an ID.

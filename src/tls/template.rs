@@ -54,6 +54,11 @@ impl Templates {
         make_once(&TEMPLATES, Self::new)
     }
 
+    /// The ones of this process, if there are any.
+    pub fn if_made() -> Option<&'static Self> {
+        TEMPLATES.get()
+    }
+
     fn new() -> Self {
         Self {
             places: std::array::from_fn(|_| Swap::default()),
@@ -63,10 +68,10 @@ impl Templates {
 
     /// The session that these are the parts of. `None`: there is no template for it, or
     /// no memory.
-    pub fn make(&self, parts: &Parts<'_>) -> Option<SslSession> {
-        // From before the template is taken until it is let go of: whoever does that last,
-        // frees it.
-        let visit = Visit::begin()?;
+    ///
+    /// The visit is from before the template is taken until it is let go of: whoever does that
+    /// last, frees it.
+    pub fn make(&self, parts: &Parts<'_>, visit: Visit) -> Option<SslSession> {
         let template = self.place(parts).load();
         let session = match &*template {
             Some(known) if parts.are_of(&known.class) => duplicate(&known.session)?,
@@ -414,12 +419,13 @@ mod tests {
     #[test]
     fn the_second_session_of_a_class_is_made_of_the_template() {
         let templates = Templates::new();
+        let make = |der: &[u8]| templates.make(&Parts::of(der).unwrap(), Visit::begin().unwrap());
         let [first, second, other] = [plain(8, 0x2f), plain(16, 0x2f), plain(8, 0x30)];
-        assert!(templates.make(&Parts::of(&second).unwrap()).is_none());
+        assert!(make(&second).is_none());
         templates.learn(&Parts::of(&first).unwrap(), &decode(&first).unwrap());
-        let session = templates.make(&Parts::of(&second).unwrap()).unwrap();
+        let session = make(&second).unwrap();
         assert_eq!(encoded(&session), second);
-        assert!(templates.make(&Parts::of(&other).unwrap()).is_none());
+        assert!(make(&other).is_none());
         // It holds nothing of the session that it was learnt from.
         let place = templates.place(&Parts::of(&first).unwrap()).load();
         let kept = encoded(&place.as_ref().unwrap().session);

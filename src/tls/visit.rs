@@ -51,6 +51,18 @@ impl Visit {
         Some(visit)
     }
 
+    /// [`Visit::begin`], unless that would take a wait or there are errors to look after.
+    #[inline]
+    pub fn begin_at_once() -> Option<Self> {
+        let inside = gate::enter_at_once()?;
+        // SAFETY: reads this thread's error queue.
+        let is_empty = unsafe { ERR_peek_error() } == 0;
+        is_empty.then_some(Self {
+            queue: Queue::Empty,
+            _inside: inside,
+        })
+    }
+
     /// Ends a visit in which nothing failed.
     pub fn end_in_success(mut self) {
         if self.queue == Queue::Empty {

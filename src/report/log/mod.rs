@@ -97,7 +97,10 @@ pub(crate) fn install() {
 pub(crate) fn ask_host() {
     if LOGGER.host().is_some() {
         let second = clock::now().up;
-        if LOGGER.asked.swap(second, Ordering::Relaxed) != second {
+        // All threads read this line; one of them writes it, once a second.
+        if LOGGER.asked.load(Ordering::Relaxed) != second
+            && LOGGER.asked.swap(second, Ordering::Relaxed) != second
+        {
             LOGGER.set_level();
         }
     }
