@@ -26,7 +26,7 @@ bench = target/bench
 all: $(demo)/host $(demo)/plugin.so $(libraries) $(program)  ## build what make install installs, and the demo
 
 # Install what the others need, or say what to install.
-deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz lint peers prometheus prometheus-demo races root test)
+deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz lint peers pictures prometheus prometheus-demo races root test)
 $(deps): deps-%:
 	@tools/deps.sh $*
 

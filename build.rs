@@ -44,7 +44,7 @@ fn main() {
     println!("cargo::rerun-if-changed=cbindgen.toml");
     println!("cargo::rerun-if-changed=src/ffi");
     println!("cargo::rerun-if-changed=common/src/code.rs");
-    println!("cargo::rerun-if-changed=docs");
+    println!("cargo::rerun-if-changed=docs/guide");
     let soname = soname("libtssession", SOVERSION);
     link(&soname);
     println!("cargo::rustc-env=TSSESSION_SONAME={soname}");
@@ -77,8 +77,8 @@ fn main() {
         &man::Overview {
             title: "TLS session cache of Apache Traffic Server",
             template: &read("build/tssession.3.in"),
-            counters: &read("docs/counters.md"),
-            settings: &read("docs/settings.md"),
+            counters: &read("docs/guide/counters.md"),
+            settings: &read("docs/guide/settings.md"),
             soname: &format!("libtssession.so.{SOVERSION}"),
         },
         &read("build/examples.c"),

@@ -5,7 +5,7 @@
   stay as they were, what was cached and the active keys are not lost, handshakes go on, and
   the log still says what it says.
 
-  What ends the process all the same is shown too (docs/reliability.md has the reasons).
+  What ends the process all the same is shown too (docs/evidence/reliability.md has the reasons).
 
   SPDX-License-Identifier: Apache-2.0
  */

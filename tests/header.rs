@@ -112,9 +112,6 @@ TSReturnCode use(TSSslContext ctx, TSEventFunc func, TSCont contp)
     }
 }
 
-/// ISO C has no functions in `dlsym`.
-const DLSYM: &str = "#pragma GCC diagnostic ignored \"-Wpedantic\"\n";
-
 /// What the manual pages show of C compiles.
 #[test]
 fn the_examples_in_manual_pages() {
@@ -126,26 +123,5 @@ fn the_examples_in_manual_pages() {
             .arg(root().join("build/examples.c"))
             .arg("-o")
             .arg(scratch().join("examples.o")));
-    }
-}
-
-/// So does what README shows, as it stands there.
-#[test]
-fn the_examples_in_readme() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let mut blocks = readme
-        .split("```c\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap());
-    let plugin = blocks.next().unwrap();
-    let host = blocks.next().unwrap();
-    assert!(blocks.next().is_none());
-    for text in [
-        format!("#include <unistd.h>\n{plugin}"),
-        format!(
-            "{DLSYM}#include <dlfcn.h>\n{HOST}void use(void *);\nvoid use(void *ssl_ctx)\n{{\n{host}}}\n"
-        ),
-    ] {
-        check_syntax("gcc", "gnu17", "-I", &text);
     }
 }

@@ -498,7 +498,7 @@ class ContextsApart(PeersTest):
                 self.assertEqual(self.cross("by-hello", way).outcome, "full")
 
     def test_names_in_the_server_name_callback(self):
-        """And before this one, which comes too late: OpenSSL resumes. docs/hosts.md says that
+        """And before this one, which comes too late: OpenSSL resumes. docs/guide/your-host.md says that
         contexts with other rules are not switched to from here."""
         for way in self.WITHOUT_SUFFIX:
             with self.subTest(way):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the conformance program with this library and, as a plugin, inside ATS, and shows the
-# rows that differ. Fails where a row differs and docs/differences-from-ats.md does not say
+# rows that differ. Fails where a row differs and docs/design/differences-from-ats.md does not say
 # so, or says something else, or says so of a row that does not differ.
 #
 #   compare-ats.sh FOLDER PROGRAM PLUGIN     (LD_LIBRARY_PATH finds libtssession.so.0)
@@ -10,7 +10,7 @@ set -euo pipefail
 
 folder=$1 program=$2 plugin=$3
 root=$(dirname "$0")/..
-document=docs/differences-from-ats.md
+document=docs/design/differences-from-ats.md
 ours=$folder/here.txt
 theirs=$folder/ats.txt
 

@@ -2,8 +2,8 @@
 # Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
 # linters (lint), the Debian packages (deb), clean Debians (root), fuzzing (fuzz), the search
 # for data races (races), the farm with a real Redis (farm), what runs the real ATS (ats;
-# ats-valgrind, in valgrind; farm-ats, with the farm) or the alert rules (prometheus;
-# prometheus-demo, beside the real ATS) need beyond Rust, a C compiler and make, or says in one line
+# ats-valgrind, in valgrind; farm-ats, with the farm), the alert rules (prometheus;
+# prometheus-demo, beside the real ATS) or the documents' pictures (pictures) need beyond Rust, a C compiler and make, or says in one line
 # what to install. Does nothing where all is there.
 #
 # SPDX-License-Identifier: Apache-2.0
@@ -88,6 +88,9 @@ farm-ats)
   need trafficserver command -v traffic_server
   need redis-server command -v redis-server
   need curl command -v curl
+  ;;
+pictures)
+  need graphviz command -v dot
   ;;
 prometheus)
   want prometheus command -v promtool

@@ -17,7 +17,7 @@ from lab import Member, Redis, write_settings
 PASSWORD = "correct-horse-battery"
 WRONG_PASSWORD = "staple-of-the-battery"
 
-# What docs/farm.md says a user needs, and what it needs beyond that with a Cluster or Sentinels.
+# What docs/guide/farm.md says a user needs, and what it needs beyond that with a Cluster or Sentinels.
 COMMANDS = "+xadd +xread +xrevrange +xtrim +eval +get +set +del +incr +pexpire +pttl +time".split()
 CLUSTER_COMMANDS = ["+ping", "+cluster|slots"]
 VERSION = subprocess.run(["redis-server", "--version"], check=True, capture_output=True, text=True).stdout

@@ -199,7 +199,7 @@ class Attack(Farm):
         self.all_resume()
 
     def test_very_large_entries(self):
-        """With the limits of docs/farm.md, a quarter as large, members are cut off, and get past them."""
+        """With the limits of docs/guide/farm.md, a quarter as large, members are cut off, and get past them."""
         self.do("CONFIG", "SET", "proto-max-bulk-len", "1mb")
         self.do("CONFIG", "SET", "client-output-buffer-limit", "normal 64mb 0 0")
         self.begin()

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints sealed.txt: one sealed message, made from docs/farm.md with another implementation.
+"""Prints sealed.txt: one sealed message, made from docs/design/farm.md with another implementation.
 
 Needs the `cryptography` package. src/seal/mod.rs compares what it makes with these bytes.
 """

@@ -154,7 +154,7 @@ pub fn encode(session: &SslSessionRef) -> Option<Vec<u8>> {
 }
 
 /// The second at which a session ends: by itself, or after the longest that it may live
-/// (docs/settings.md). One dated in the future counts from now, as the seeds do until 2038.
+/// (docs/guide/settings.md). One dated in the future counts from now, as the seeds do until 2038.
 pub fn end(session: &SslSessionRef) -> i64 {
     const DAY: i64 = 24 * 3600;
     // SAFETY: the session is live.

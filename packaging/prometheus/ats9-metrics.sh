@@ -1,6 +1,6 @@
 #!/bin/sh
 # Writes the counters of tssession in a Traffic Server 9, which shows them as JSON and CSV only, as a
-# file for the textfile collector of Prometheus's node exporter. docs/prometheus.md has the units of
+# file for the textfile collector of Prometheus's node exporter. docs/guide/alerts.md has the units of
 # systemd that call it.
 #
 #   ats9-metrics.sh http://127.0.0.1:8080/_stats /var/lib/prometheus/node-exporter/tssession.prom

@@ -1,5 +1,5 @@
 //! The door for Traffic Server, which loads the library as a plugin. `<ts/ts.h>` declares the
-//! function for whoever writes plugins; `docs/ats.md` tells operators of it.
+//! function for whoever writes plugins; `docs/guide/traffic-server.md` tells operators of it.
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;

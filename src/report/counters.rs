@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_every_metric_with_its_parts() {
-        let rows: Vec<Vec<&str>> = include_str!("../../docs/counters.md")
+        let rows: Vec<Vec<&str>> = include_str!("../../docs/guide/counters.md")
             .lines()
             .filter(|line| line.starts_with("| `proxy.") || line.starts_with("| `tssession."))
             .map(|line| line.split('|').map(str::trim).collect())

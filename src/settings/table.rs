@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_every_setting_as_it_is() {
-        let rows: Vec<Vec<&str>> = include_str!("../../docs/settings.md")
+        let rows: Vec<Vec<&str>> = include_str!("../../docs/guide/settings.md")
             .lines()
             .filter(|line| line.starts_with("| `proxy.") || line.starts_with("| `tssession."))
             .map(|line| line.split('|').map(str::trim).collect())
@@ -426,7 +426,7 @@ mod tests {
                 "{name}"
             );
         }
-        let text = include_str!("../../docs/settings.md");
+        let text = include_str!("../../docs/guide/settings.md");
         assert!(SESSION_CACHE_ALIASES.iter().all(|name| text.contains(name)));
     }
 

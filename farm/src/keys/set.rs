@@ -1,5 +1,5 @@
-//! Ticket keys, and a set of them as bytes: the plaintext of a sealed message. `docs/farm.md` has
-//! the layout.
+//! Ticket keys, and a set of them as bytes: the plaintext of a sealed message.
+//! `docs/design/farm.md` has the layout.
 
 use zeroize::Zeroizing;
 

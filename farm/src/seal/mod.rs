@@ -1,5 +1,5 @@
 //! What is written to Redis and read from it: AES-256-SIV under keys that HKDF derives from a
-//! file. `docs/farm.md`, "Protocol", is what this module does.
+//! file. `docs/design/farm.md`, "Protocol", is what this module does.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! A session or a removal as bytes: the plaintext of a sealed message. `docs/farm.md` has the layout.
+//! A session or a removal as bytes: the plaintext of a sealed message. `docs/design/farm.md` has
+//! the layout.
 
 use zeroize::Zeroizing;
 
