@@ -3,7 +3,7 @@
 use crate::base::clock::Now;
 
 /// Bytes of a lifetime.
-pub(super) const LEN: usize = 20;
+pub(super) const LEN: usize = 16;
 
 /// When a session was made and for how many seconds it is good.
 ///
@@ -13,7 +13,8 @@ pub(super) const LEN: usize = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     wall_start: i64,
-    up_start: i64,
+    /// Before the machine was started, if negative. A year has 2^25 seconds.
+    up_start: i32,
     seconds: u32,
 }
 
@@ -31,7 +32,10 @@ impl Lifetime {
         let age = now.wall.saturating_sub(wall_start);
         Self {
             wall_start,
-            up_start: now.up.saturating_sub(age),
+            up_start: now
+                .up
+                .saturating_sub(age)
+                .clamp(i32::MIN.into(), i32::MAX.into()) as i32,
             seconds,
         }
     }
@@ -57,17 +61,20 @@ impl Lifetime {
     pub(super) fn to_bytes(self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         bytes[..8].copy_from_slice(&self.wall_start.to_ne_bytes());
-        bytes[8..16].copy_from_slice(&self.up_start.to_ne_bytes());
-        bytes[16..].copy_from_slice(&self.seconds.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.up_start.to_ne_bytes());
+        bytes[12..].copy_from_slice(&self.seconds.to_ne_bytes());
         bytes
     }
 
     pub(super) fn from_bytes(bytes: &[u8; LEN]) -> Self {
-        let eight = |at: usize| *bytes[at..].first_chunk().expect("there are eight");
+        let ([wall, rest], []) = bytes.as_chunks() else {
+            unreachable!("two times eight bytes")
+        };
+        let [up, seconds] = [0, 4].map(|at| *rest[at..].first_chunk().expect("there are four"));
         Self {
-            wall_start: i64::from_ne_bytes(eight(0)),
-            up_start: i64::from_ne_bytes(eight(8)),
-            seconds: u32::from_ne_bytes(*bytes.last_chunk().expect("there are four")),
+            wall_start: i64::from_ne_bytes(*wall),
+            up_start: i32::from_ne_bytes(up),
+            seconds: u32::from_ne_bytes(seconds),
         }
     }
 
@@ -75,7 +82,8 @@ impl Lifetime {
     /// where that is shorter (0: no limit).
     pub fn is_over(&self, now: Now, limit: u32) -> bool {
         // The two clocks tick at different moments, so the second one gets a second's grace.
-        now.wall >= self.end(limit) || now.up.saturating_sub(self.up_start) > self.seconds(limit)
+        now.wall >= self.end(limit)
+            || now.up.saturating_sub(self.up_start.into()) > self.seconds(limit)
     }
 }
 
