@@ -498,29 +498,54 @@ insert_until_stopped(void *argument)
   return NULL;
 }
 
+/* The times of single calls, of which the longest ones matter. */
+enum { CALLS = 400000, PERCENTILES = 4 };
+
+static const struct {
+  const char *name;
+  double share;
+} percentiles[PERCENTILES] = {{"median", 0.5}, {"99 %", 0.99}, {"99.9 %", 0.999}, {"99.99 %", 0.9999}};
+
+typedef double latencies[MAX_CANDIDATES][PERCENTILES][MAX_REPETITIONS];
+
+static void
+note_latencies(double *times, int count, latencies values, int candidate, int repetition)
+{
+  qsort(times, (size_t)count, sizeof(double), compare_doubles);
+  for (int p = 0; p < PERCENTILES; p++) {
+    values[candidate][p][repetition] = times[(int)(count * percentiles[p].share)];
+  }
+}
+
+static void
+report_latencies(const struct world *world, const char *chart, const char *title, const struct candidate *candidates,
+                 int count, latencies values)
+{
+  for (int p = 0; p < PERCENTILES; p++) {
+    for (int c = 0; c < count; c++) {
+      report(world, chart, title, percentiles[p].name, candidates[c].name, values[c][p], world->plan->repetitions, "ns",
+             "lower");
+    }
+  }
+}
+
 static void
 measure_latency(const struct candidate *candidates, int count, struct world *world)
 {
-  static const struct {
-    const char *name;
-    double share;
-  } percentiles[] = {{"median", 0.5}, {"99 %", 0.99}, {"99.9 %", 0.999}, {"99.99 %", 0.9999}};
-  enum { LOOKUPS = 400000, PERCENTILES = 4 };
-  static double values[MAX_CANDIDATES][PERCENTILES][MAX_REPETITIONS];
+  static latencies lookups, removals;
   struct worker *workers = make_workers(world, 2);
-  double *times          = malloc(sizeof(double) * LOOKUPS);
-  const int repetitions  = world->plan->repetitions;
+  double *times          = malloc(sizeof(double) * CALLS);
 
   for (int c = 0; c < count; c++) {
     fill(&candidates[c], workers, world->sessions);
   }
-  for (int repetition = 0; repetition < repetitions; repetition++) {
+  for (int repetition = 0; repetition < world->plan->repetitions; repetition++) {
     for (int c = 0; c < count; c++) {
       progress("GetBuffer latency", candidates[c].name);
       struct inserter inserter  = {.worker = workers[1]};
       inserter.worker.candidate = &candidates[c];
       world->plan->start_thread(insert_until_stopped, &inserter);
-      for (int i = 0; i < LOOKUPS; i++) {
+      for (int i = 0; i < CALLS; i++) {
         char buffer[4096];
         int len      = sizeof(buffer);
         double start = seconds();
@@ -532,18 +557,26 @@ measure_latency(const struct candidate *candidates, int count, struct world *wor
         usleep(100);
       }
       workers[1].next_fresh = inserter.worker.next_fresh;
-      qsort(times, LOOKUPS, sizeof(double), compare_doubles);
-      for (int p = 0; p < PERCENTILES; p++) {
-        values[c][p][repetition] = times[(int)(LOOKUPS * percentiles[p].share)];
-      }
+      note_latencies(times, CALLS, lookups, c, repetition);
     }
   }
-  for (int p = 0; p < PERCENTILES; p++) {
+  /* All of them, so that what is left is moved together and given back again and again. */
+  for (int repetition = 0; repetition < world->plan->repetitions; repetition++) {
     for (int c = 0; c < count; c++) {
-      report(world, "latency", "GetBuffer while another thread inserts into the full cache", percentiles[p].name,
-             candidates[c].name, values[c][p], repetitions, "ns", "lower");
+      progress("Remove latency", candidates[c].name);
+      fill(&candidates[c], workers, world->sessions);
+      /* The IDs are random numbers: their order in the cache is another. */
+      for (int i = 0; i < world->sessions; i++) {
+        double start = seconds();
+        candidates[c].remove(&world->ids[i]);
+        times[i] = 1e9 * (seconds() - start);
+      }
+      note_latencies(times, world->sessions, removals, c, repetition);
     }
   }
+  report_latencies(world, "latency", "GetBuffer while another thread inserts into the full cache", candidates, count,
+                   lookups);
+  report_latencies(world, "latency_remove", "Remove of all sessions, one by one", candidates, count, removals);
   free(times);
   free_workers(workers, 2);
 }
