@@ -130,7 +130,7 @@ pub fn mark(session: &SslSessionRef) {
     if session.protocol_version() != SslVersion::TLS1_3 || application_data(session).is_some() {
         return;
     }
-    let Some(_visit) = Visit::begin() else {
+    let Some(visit) = Visit::begin() else {
         return;
     };
     // SAFETY: the session is live and this handshake's; OpenSSL copies the data.
@@ -139,7 +139,10 @@ pub fn mark(session: &SslSessionRef) {
         let mut data = [0; 12];
         data[..4].copy_from_slice(&MARK);
         data[4..].copy_from_slice(&time.to_be_bytes());
-        SSL_SESSION_set1_ticket_appdata(session.as_ptr(), data.as_ptr().cast(), data.len());
+        if SSL_SESSION_set1_ticket_appdata(session.as_ptr(), data.as_ptr().cast(), data.len()) == 1
+        {
+            visit.end_in_success();
+        }
     }
 }
 

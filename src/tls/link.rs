@@ -91,7 +91,7 @@ pub unsafe fn link(ssl: *mut SSL, session: &SslSessionRef) {
         if !may_hang_up(ssl, session) {
             return;
         }
-        let Some(_visit) = Visit::begin() else {
+        let Some(visit) = Visit::begin() else {
             return;
         };
         let known = borrow(ffi::SSL_get_ex_data(ssl, of_connection));
@@ -118,6 +118,7 @@ pub unsafe fn link(ssl: *mut SSL, session: &SslSessionRef) {
         let stored = link.into_raw();
         if SSL_SESSION_set_ex_data(session.as_ptr(), of_session, stored) == 1 {
             give_back(before);
+            visit.end_in_success();
         } else {
             give_back(stored);
         }
