@@ -457,14 +457,14 @@ example(const char *path)
   CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 1);
   char removal[100];
   snprintf(removal, sizeof(removal), "remove %s", id_hex);
-  CHECK(strstr(say(removal), "is removed") != NULL);
+  CHECK(strstr(say(removal), "was removed") != NULL);
   CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 0);
-  CHECK(strstr(say(command), "is inserted") != NULL);
+  CHECK(strstr(say(command), "was inserted") != NULL);
   CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 1);
   CHECK(strstr(say("remove 0g"), "not a session ID") != NULL);
-  CHECK(strstr(say("insert 0102"), "not one session") != NULL);
-  CHECK(strstr(say("insert 1"), "not bytes in hex") != NULL);
-  CHECK(strstr(say("what"), "no such command") != NULL);
+  CHECK(strstr(say("insert 0102"), "not exactly one session") != NULL);
+  CHECK(strstr(say("insert 1"), "not in hex") != NULL);
+  CHECK(strstr(say("what"), "unknown command") != NULL);
   tls_free(ctx, client, session);
 }
 

@@ -59,7 +59,7 @@ fn run_plugin(level: &str, source: &str) -> BTreeSet<String> {
                 .args([&plugin, &session])
                 .env("LD_LIBRARY_PATH", library_dir()),
         );
-        assert_eq!(said, "15 answers, all as they should be\n");
+        assert_eq!(said, "15 answers, all correct\n");
     }
     called(&plugin)
 }
