@@ -4,8 +4,8 @@
 
     instructions LIBRARY hit|miss|get|remove|insert|encode|nothing COUNT
 
-  There are 1000 sessions of 135 bytes. "encode" is what OpenSSL does for "insert", "nothing" what
-  this program does for each.
+  There are 1000 sessions of 135 bytes. "encode" is the share of OpenSSL in "insert", "nothing" that of
+  this program in each.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -32,7 +32,7 @@ find(void *library, const char *name, void *function)
   memcpy(function, &found, sizeof(found));
 }
 
-/* As a client of TLS 1.2 makes it. */
+/* Makes a session as with a TLS 1.2 client. */
 static SSL_SESSION *
 new_session(void)
 {
