@@ -52,7 +52,7 @@ enum leaving {
   RST,
   PART_OF_HEADER,
   PART_OF_RECORD,
-  BROKEN_RECORD, /* encrypted by nobody */
+  BROKEN_RECORD, /* not encrypted */
   WRONG_MAC,     /* the last byte of a real record is another one */
   NOT_TLS,
   ALERT, /* the client itself finds a broken record */

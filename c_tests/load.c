@@ -795,7 +795,7 @@ check_shares(long all)
   for (int kind = 0; kind < KINDS; kind++) {
     long of_kind = atomic_load(&counts->resumed[kind]);
     long of_both = of_kind + atomic_load(&counts->full[kind]);
-    fprintf(stderr, "%s: %ld, of them resumed %ld (%ld%%)\n", kinds[kind].name, of_both, of_kind,
+    fprintf(stderr, "%s: %ld handshakes, %ld resumed (%ld%%)\n", kinds[kind].name, of_both, of_kind,
             of_kind * 100 / of_both);
     CHECK(is_scaled() || of_kind * 3 >= of_both);
   }
@@ -820,7 +820,7 @@ check_memory(long all)
   }
   fprintf(stderr, "at most %ld of %d sessions, %ld of %ld bytes\n", most_sessions, MOST_SESSIONS, most_bytes,
           MOST_BYTES);
-  fprintf(stderr, "resident when cleared: %ld, %ld, %ld, %ld KiB in the quarters; at most %ld KiB\n",
+  fprintf(stderr, "resident after a clear: %ld, %ld, %ld, %ld KiB in the four quarters; at most %ld KiB\n",
           memory.least[0] / 1024, memory.least[1] / 1024, memory.least[2] / 1024, memory.least[3] / 1024,
           usage.ru_maxrss);
 }
@@ -830,7 +830,7 @@ print_figures(double seconds)
 {
   fprintf(stderr, "%ld handshakes of %d processes in %.1f s, %.0f a second\n", atomic_load(&handshakes), CLIENTS,
           seconds, (double)atomic_load(&handshakes) / seconds);
-  fprintf(stderr, "ticket keys changed %ld times, every %.1f ms, at most %d active; tickets under another %lld\n",
+  fprintf(stderr, "ticket keys changed %ld times, every %.1f ms, at most %d active; tickets with a dropped key %lld\n",
           ring.rotations, seconds * 1000 / (double)ring.rotations, ring.most, api_stat(STAT_NOT_FOUND));
   fprintf(stderr, "cleared %ld times, size changed %ld times; calls of the hostile thread %ld, log lines %ld\n",
           memory.clears, size_changes, calls.all, atomic_load(&log_lines));

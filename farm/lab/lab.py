@@ -189,7 +189,7 @@ def new_client(kind):
     return context
 
 
-# A record of application data that nobody has sealed.
+# A record of application data that is not encrypted.
 BROKEN_RECORD = b"\x17\x03\x03\x00\x20" + bytes(32)
 
 

@@ -46,7 +46,7 @@ int ats_connect(void *ssl);
 void ats_report_session(int event, const char *id, size_t len);
 /* Certificates are reloaded: a separate thread reports each context. */
 void ats_tell_of_contexts(void *const *contexts, int count);
-/* The configuration is reloaded. Returns whether a plugin was told. */
+/* The configuration is reloaded. Returns whether a plugin has a hook for that. */
 int ats_reload(void);
 /* Scheduled work is due. Returns whether there was any. */
 int ats_tick(void);
