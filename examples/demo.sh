@@ -65,7 +65,7 @@ row() {
     mark="WRONG, expected $expected"
     failed=1
   fi
-  printf '%-66s %-8s %s\n' "$what" "$said" "$mark"
+  printf '%-68s %-8s %s\n' "$what" "$said" "$mark"
 }
 
 by_id=(-tls1_2 -no_ticket)
@@ -75,7 +75,7 @@ tls13=(-tls1_3)
 start a
 start b
 
-printf '%-66s %-8s\n' "what the client did" "it reported"
+printf '%-68s %-8s\n' "what the client did" "it reported"
 row "TLS 1.2, session ID: first visit" New "$(visit a "${by_id[@]}" -sess_out "$work/id")"
 id=$(ask a last)
 row "TLS 1.2, session ID: second visit" Reused "$(visit a "${by_id[@]}" -sess_in "$work/id")"
