@@ -1,5 +1,5 @@
-# What everybody uses; mk/ has the rest, by subject. `make help` lists all targets, from the
-# comments beside them.
+# The common targets; mk/ has the others, by subject. `make help` lists all targets with the
+# text beside them.
 #
 # SPDX-License-Identifier: Apache-2.0
 
@@ -9,29 +9,29 @@ CXX ?= c++
 CFLAGS ?= -O2 -g
 WARNINGS = -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror
 
-# Where rustup puts cargo.
+# rustup installs cargo here.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 release = target/release
 libraries = $(release)/libtssession.so $(release)/libtssession_farm.so
 program = $(release)/tssession-doctor
 demo = target/demo
-# Where the loader finds the library under its SONAME.
+# The loader finds the library here under its SONAME.
 lib = target/demo/lib
-# Where measurements leave JSON lines, and the charts made of them.
+# Measurements write JSON lines here, and charts made of them.
 bench = target/bench
 
 ##@ Build and test
 
-all: $(demo)/host $(demo)/plugin.so $(libraries) $(program)  ## build what make install installs, and the demo
+all: $(demo)/host $(demo)/plugin.so $(libraries) $(program)  ## build the demo and what make install installs
 
-# Install what the others need, or say what to install.
+# Install what the other targets need, or print what to install.
 deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz lint peers pictures prometheus prometheus-demo races root test)
 $(deps): deps-%:
 	@tools/deps.sh $*
 
-# Cargo knows what to build again. All at once: their dependencies have the same features then, and are
-# built once.
+# Cargo decides what to rebuild. One command for all three, so that they share the features of their
+# dependencies, which are then built once.
 $(libraries) $(program) &: deps-demo FORCE
 	$(CARGO) build --release --locked -p tssession -p tssession-farm -p tssession-doctor
 
@@ -46,18 +46,18 @@ $(demo)/host: examples/host.c $(lib)/libtssession.so
 $(demo)/plugin.so: examples/plugin.c $(lib)/libtssession.so
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -fPIC -shared -o $@ $< -L$(lib) -ltssession -lssl -lcrypto
 
-demo: $(demo)/host $(demo)/plugin.so  ## build what it needs, and show real clients resuming
+demo: $(demo)/host $(demo)/plugin.so  ## show openssl clients resume at a demo host
 	@echo
 	@LD_LIBRARY_PATH=$(lib) examples/demo.sh $(demo)/host $(demo)/plugin.so
 
-# The whole suite, once, with the debug build, which checks arithmetic.
-test: deps-test  ## run every test, without valgrind
+# The debug build checks arithmetic.
+test: deps-test  ## run every test once, without valgrind
 	$(CARGO) test --locked --workspace
 
-# Makes a target and says how long it took.
+# Makes a target and prints how long it took.
 step = +@start=$$(date +%s) && $(MAKE) --no-print-directory $(1) && echo "make $(1): $$(($$(date +%s) - start)) s"
 
-test-all:  ## run those, what is shipped in valgrind, faults, models, other peers, the farm, fuzz seeds
+test-all:  ## run these, and those in valgrind, with faults, models, TLS peers, the farm
 	$(call step,test)
 	$(call step,test-release)
 	$(call step,faults)
@@ -68,10 +68,10 @@ test-all:  ## run those, what is shipped in valgrind, faults, models, other peer
 	$(call step,farm-test)
 	$(call step,fuzz-smoke FUZZ_SECONDS=0)
 
-# The tests of the library file itself. The ignored ones are those in valgrind. `make test` and `make
-# second-openssl` open it with dlopen.
+# The tests of the library file. The ignored ones run it in valgrind. Those that open it with dlopen
+# are left to `make test` and `make second-openssl`.
 shipped = TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --locked --workspace
-test-release: deps-test $(release)/libtssession.so  ## run the C programs with what is shipped, also in valgrind
+test-release: deps-test $(release)/libtssession.so  ## run the C programs with the release build, also in valgrind
 	$(shipped) --test c_programs -- --include-ignored --skip ::dlopened
 	$(shipped) --test exports --test examples --test faults
 
@@ -80,7 +80,7 @@ clean:  ## remove target/
 
 ##@ Source
 
-lint: deps-lint  ## check formatting, clippy and rustdoc with warnings denied, shell scripts
+lint: deps-lint  ## check formatting and shell scripts; run clippy and rustdoc, with warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -91,7 +91,7 @@ lint: deps-lint  ## check formatting, clippy and rustdoc with warnings denied, s
 	clang-format --dry-run -Werror c_tests/*.[ch] c_tests/*.cc examples/*.[ch] examples/*.cc bench/*.[ch] bench/*.cc \
 	  tests/ats/*.[ch] tests/ats/cxx/ts/*.h build/*.c farm/tests/c/*.c farm/lab/*.[ch]
 
-deny:  ## check licences and sources of the dependencies
+deny:  ## check the dependencies' licences and sources
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
 	$(CARGO) deny --locked --workspace check bans licenses sources
 
@@ -99,8 +99,8 @@ header:  ## copy the generated headers and manual pages to include/ and man/
 	UPDATE_HEADERS=1 $(CARGO) test --locked --test header the_committed_headers
 	UPDATE_HEADERS=1 $(CARGO) test --locked -p tssession-farm --test header the_committed_header
 
-# It refuses what breaks callers, unless the SONAME was raised.
-abi: deps-test  ## update the baseline of the ABI, after make header
+# It refuses a change that breaks callers, unless the SONAME was raised.
+abi: deps-test  ## update the ABI baseline, after make header
 	UPDATE_ABI=1 $(CARGO) test --locked --test abi the_abi
 	UPDATE_ABI=1 $(CARGO) test --locked -p tssession-farm --test abi
 
@@ -111,5 +111,5 @@ help:  ## list the targets
 	  /^[a-z0-9-]+:.*  ## / { name = $$0; sub(/:.*/, "", name); sub(/.*  ## /, ""); printf "  %-16s %s\n", name, $$0 }' \
 	  $(MAKEFILE_LIST)
 
-# Targets with a text are commands.
+# Targets with a text make no file of their name.
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*  ## .*/\1/p' $(MAKEFILE_LIST)) $(deps) FORCE

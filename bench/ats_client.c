@@ -1,22 +1,22 @@
 /** @file
 
-  Clients of a real Traffic Server, over sockets, that come back with the sessions they have.
+  Clients that return to a real Traffic Server with their sessions, over sockets.
 
     ats_client visit ADDRESS PORT HANDSHAKES SECONDS
 
-  visits until so many handshakes are done and so many seconds are over: most of them TLS 1.2
-  by ID, some with tickets, TLS 1.3 too. Some clients hang up, after the response or in the
-  middle of it. Prints a line for each kind, and fails if a handshake or a response did.
+  Visits until at least so many handshakes were made and so many seconds have passed: most by ID with
+  TLS 1.2, a few by ticket with TLS 1.2 and 1.3. Some clients hang up, after the response or in the
+  middle of it. Prints a line for each kind. Fails if a handshake or a response failed.
 
     ats_client hang-up ADDRESS PORT response|middle FILE
 
-  makes a session of TLS 1.2 with an ID, which s_client then finds in FILE, and closes the
-  socket without a close_notify: after a response or in the middle of it.
+  Makes a TLS 1.2 session with an ID, writes it to FILE for s_client, and closes the socket without a
+  close_notify, after the response or in the middle of it.
 
     ats_client cost ROW ROUNDS HANDSHAKES NAME=ADDRESS:PORT:PROCESS...
 
-  measures handshakes that are resumed by ID, at one server after the other in each round: the
-  server's CPU time and their rate, as JSON lines. Fails if one was not resumed.
+  Measures handshakes that resume by ID, at one server after the other in each round. Prints the CPU
+  time of the servers and the rate as JSON lines. Fails if a handshake was not resumed.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -42,8 +42,9 @@
 
 #define THREADS 4
 #define SLOTS 16
-/* A client begins anew one time in so many. */
+/* Once in so many visits, a client forgets its session. */
 #define ANEW 16
+/* Seconds. */
 #define PATIENCE 20
 
 enum { ID_12, TICKET_12, TICKET_13, KINDS };
@@ -52,7 +53,7 @@ static const struct kind {
   const char *name;
   int version;
   uint64_t options;
-  /* Of 16 visits, so many are of this kind. */
+  /* How many of 16 visits are of this kind. */
   unsigned share;
 } kinds[KINDS] = {
   [ID_12]     = {"TLS 1.2 by ID", TLS1_2_VERSION, SSL_OP_NO_TICKET, 12},
@@ -79,7 +80,7 @@ seconds(void)
   return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* xorshift: everybody has a number sequence of his own. */
+/* xorshift, with a separate sequence for each client. */
 static unsigned
 next(unsigned *dice)
 {
@@ -98,7 +99,7 @@ server_at(const char *name, const char *address, int port, int process)
   return server;
 }
 
-/* The connection after its handshake; NULL if that failed. */
+/* Returns the connection after its handshake, or NULL if that failed. */
 static SSL *
 connect_to(const struct server *server, int kind, SSL_SESSION *session)
 {
@@ -107,7 +108,7 @@ connect_to(const struct server *server, int kind, SSL_SESSION *session)
   SSL *ssl                = SSL_new(ctxs[kind]);
 
   REQUIRE(fd >= 0 && ssl != NULL && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0);
-  /* Or a request would wait for the server's answer to the handshake, which has none. */
+  /* Otherwise the request waits for the server to acknowledge the handshake's last packet. */
   REQUIRE(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)) == 0);
   REQUIRE(SSL_set_fd(ssl, fd) == 1 && (session == NULL || SSL_set_session(ssl, session) == 1));
   if (connect(fd, (const struct sockaddr *)&server->address, sizeof(server->address)) != 0) {
@@ -154,7 +155,8 @@ static struct {
   atomic_long failed;
 } visits;
 
-/* A request and its response, or the beginning of one that is too long for the buffers. */
+/* Sends a request and reads the response. For HANG_UP_IN_THE_MIDDLE it reads only the beginning of one
+   that is longer than the buffers. */
 static int
 is_answered(SSL *ssl, enum leaving leaving)
 {
@@ -167,7 +169,7 @@ is_answered(SSL *ssl, enum leaving leaving)
   if (SSL_write(ssl, request, (int)strlen(request)) <= 0) {
     return 0;
   }
-  /* That of a path that is not mapped ends with it. */
+  /* The response for a path that is not mapped ends with this. */
   while (strstr(response, "</BODY>") == NULL) {
     int more = SSL_read(ssl, response + len, (int)sizeof(response) - 1 - len);
     if (more <= 0) {
@@ -227,7 +229,7 @@ static void *
 be_client(void *argument)
 {
   struct client *client = argument;
-  /* Whoever failed is not sure to get an answer any more. */
+  /* After 10 failures the server may no longer answer. */
   while ((atomic_load(&visits.done) < visits.handshakes || seconds() < visits.end) &&
          atomic_load(&visits.failed) < 10) {
     visit(client);
@@ -257,8 +259,8 @@ visit_all(const struct server *server, long handshakes, double how_long)
   }
   for (int kind = 0; kind < KINDS; kind++) {
     long offered = visits.offered[kind], resumed = visits.resumed[kind];
-    printf("%-20s %7ld full, %7ld came back, %7ld resumed (%.3f %%)\n", kinds[kind].name, (long)visits.full[kind],
-           offered, resumed, offered == 0 ? 0.0 : 100.0 * (double)resumed / (double)offered);
+    printf("%-20s %7ld full, %7ld offered a session, %7ld resumed (%.3f %%)\n", kinds[kind].name,
+           (long)visits.full[kind], offered, resumed, offered == 0 ? 0.0 : 100.0 * (double)resumed / (double)offered);
   }
   printf("%ld handshakes, %ld clients hung up, %ld failed\n", (long)visits.done, (long)visits.hung_up,
          (long)visits.failed);
@@ -283,7 +285,7 @@ hang_up(const struct server *server, enum leaving leaving, const char *path)
 #define MOST_SERVERS 4
 #define MOST_ROUNDS 101
 #define SESSIONS 256
-/* Threads of clients: enough to keep a server of two threads busy. */
+/* Client threads: enough to keep a server with two threads busy. */
 #define CROWD 2
 
 static struct crowd {
@@ -294,7 +296,7 @@ static struct crowd {
   int number;
 } crowds[CROWD];
 
-/* Nanoseconds of CPU time that all threads of a process have had. */
+/* Returns the CPU time of all threads of a process, in nanoseconds. */
 static uint64_t
 cpu_time(int process)
 {
@@ -317,7 +319,7 @@ cpu_time(int process)
   return sum;
 }
 
-/* The server has done all that it does for the connection when it closes it too. */
+/* Waits until the server closes the connection too: then it has done all its work for it. */
 static void
 leave_with(SSL *ssl)
 {
@@ -371,7 +373,7 @@ compare(const void *left, const void *right)
   return (a > b) - (a < b);
 }
 
-/* The median, and the two values that half of all are between; sorts them. */
+/* The median and the quartiles. */
 struct spread {
   double low;
   double median;
@@ -411,7 +413,7 @@ measure_all(const char *row, int rounds, long handshakes, const struct server *s
   /* The first round warms up. */
   for (int round = -1; round < rounds; round++) {
     for (int i = 0; i < count; i++) {
-      /* Now one begins, now the other. */
+      /* The servers take turns to be first. */
       int number       = (i + round + 1) % count;
       struct cost cost = measure(&servers[number], number, handshakes);
       if (round >= 0) {
@@ -422,15 +424,15 @@ measure_all(const char *row, int rounds, long handshakes, const struct server *s
     fprintf(stderr, "\r%s: %d/%d ", row, round + 1, rounds);
   }
   fprintf(stderr, "\n");
-  /* The machine's speed changes: what counts is what was measured at about the same time. */
+  /* The machine's speed changes over time, so compare within each round. */
   for (int i = 1; i < count; i++) {
     double ratios[MOST_ROUNDS];
     for (int round = 0; round < rounds; round++) {
       ratios[round] = cpu[0][round] / cpu[i][round];
     }
     struct spread spread = spread_of(ratios, rounds);
-    fprintf(stderr, "%s: CPU time of %s in that of %s in the same round: %.3f (%.3f to %.3f)\n", row, servers[0].name,
-            servers[i].name, spread.median, spread.low, spread.high);
+    fprintf(stderr, "%s: CPU time of %s divided by that of %s in the same round: %.3f (%.3f to %.3f)\n", row,
+            servers[0].name, servers[i].name, spread.median, spread.low, spread.high);
   }
   for (int i = 0; i < count; i++) {
     print("ats-tls-cpu", "Traffic Server's CPU time for a resumed TLS 1.2 connection", row, servers[i].name, cpu[i],

@@ -1,11 +1,11 @@
 /** @file
 
-  The same measurements inside the real traffic_server: its own session functions first
-  measured against those of libtssession, loaded into the same process.
+  The measurements of measure.h inside the real traffic_server: its own session functions and those
+  of libtssession, loaded into the same process.
 
     ats_plugin.so OUT LIBRARY [REPETITIONS [ROW]]
 
-  Appends JSON lines to OUT and ends the process, as tools/ats.sh wants it.
+  Appends JSON lines to OUT and ends the process with the status that tools/ats.sh expects.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -30,7 +30,7 @@ static struct measure_plan plan = {
   .threads     = 2,
 };
 
-/* The session functions need a thread that belongs to the host. */
+/* The session functions of ATS work only on its own threads. */
 static void
 start_thread(void *(*body)(void *), void *argument)
 {
@@ -50,14 +50,14 @@ measure(void *unused)
     exit(1);
   }
   if (candidates[0].get_buffer == candidates[1].get_buffer) {
-    fprintf(stderr, "the candidates are the same\n");
+    fprintf(stderr, "%s: its functions are those of ATS\n", library_path);
     exit(1);
   }
   if (plan.only == NULL) {
     measure_memory(candidates, 2, &plan, out);
   }
   measure_speed(candidates, 2, &plan, out);
-  /* What the host does at exit is not what is measured here. */
+  /* Not exit(): the end of the server is not measured. */
   _exit(42);
 }
 

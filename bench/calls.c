@@ -4,7 +4,7 @@
 
     calls [-r REPETITIONS] [-t THREADS] [-s SLICE_US] [-o ROW] OUT NAME=LIBRARY...
 
-  Appends JSON lines to OUT. Memory is measured in a process of its own for each.
+  Appends JSON lines to OUT. Memory is measured in a separate process for each library.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -96,7 +96,7 @@ main(int argc, char **argv)
       _exit(0);
     }
     if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
-      fprintf(stderr, "%s: memory could not be measured\n", argv[i]);
+      fprintf(stderr, "%s: the measurement of memory failed\n", argv[i]);
       return 1;
     }
   }

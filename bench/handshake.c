@@ -1,27 +1,26 @@
 /** @file
 
-  What a resumed TLS 1.2 handshake (session IDs, no tickets) costs a server, with its
-  context attached to libtssession, with OpenSSL's own session cache, and with none,
-  where every handshake is a full one.
+  Measures the cost of a resumed TLS 1.2 handshake (by session ID, no tickets) for a server: with its
+  context attached to libtssession, with OpenSSL's own session cache, and without a cache, where every
+  handshake is full.
 
-  Usage: handshake [REPETITIONS [HANDSHAKES]]
+    handshake [REPETITIONS [HANDSHAKES]]
 
-  A line of JSON for each measurement goes to stdout: the median over the repetitions
-  and the quartiles. How it is measured:
+  Prints a JSON line for each measurement: the median of the repetitions and the quartiles. The method:
 
-  - Each candidate lives in a process of its own, so that nothing one of them sets up in
-    OpenSSL costs another. The processes take turns, repetition by repetition, and only
-    one works at a time. Repetitions are many and short, so that whatever else the machine
-    does meets all candidates. The first one is not counted.
-  - A server context holds SESSIONS sessions, made by full handshakes; clients resume one
-    of them at random. All threads share that context. A handshake that is not resumed,
-    or not out of the cache it should be, ends the program.
-  - Client and server meet in memory, in one thread: no system calls, and only what the
-    server does is timed, from SSL_new to SSL_free. Connections go through it BATCH at a
-    time and threads start each step together. So the clocks are read seldom, and the
-    threads are all servers at the same time, as they are where clients are elsewhere.
-  - Two clocks: the thread's CPU time tells what a handshake costs. Elapsed time tells how
-    many are possible in a second, because a thread that waits for a lock uses no CPU.
+  - Each candidate runs in a separate process, so that what one sets up in OpenSSL costs the others
+    nothing. The processes take turns, one repetition each, and only one works at a time. There are many
+    short repetitions, so that other work of the machine disturbs all candidates equally. The first
+    repetition is not counted.
+  - A server context has SESSIONS sessions from full handshakes, and all threads share it. Clients resume
+    one of these at random. If a handshake is not resumed, or not from the expected cache, the program
+    fails.
+  - Client and server share a thread and talk through memory, without system calls. Only the work of the
+    server is timed, from SSL_new to SSL_free. BATCH connections take each step together, and so do all
+    threads. So the clocks are read rarely, and all threads work as servers at the same time, as they do
+    if the clients are on other machines.
+  - There are two clocks. CPU time of the thread is the cost of a handshake. Elapsed time gives the number
+    of handshakes per second, because a thread that waits for a lock uses no CPU time.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -52,9 +51,9 @@
 #define BATCH 16
 #define MAX_THREADS 2
 #define MAX_REPETITIONS 1000
-/* Room for the largest flight of a handshake. */
+/* Enough for the largest flight of a handshake. */
 #define BIO_ROOM (1 << 13)
-/* Full handshakes take long: so many times fewer are done. */
+/* Full handshakes are slow, so this many times fewer are made. */
 #define FEWER_FULL 8
 
 enum candidate { TSSESSION, OPENSSL, NO_CACHE, CANDIDATES };
@@ -63,7 +62,7 @@ enum certificate { ECDSA, RSA_2048, CERTIFICATES };
 static const char *const candidate_names[CANDIDATES]     = {"tssession", "openssl", "no-cache"};
 static const char *const certificate_names[CERTIFICATES] = {"ECDSA P-256", "RSA 2048"};
 
-/* What a process is told to do, and what it has measured. */
+/* What a process is to do, and its measurements. */
 struct task {
   enum certificate certificate;
   int threads;
@@ -71,18 +70,18 @@ struct task {
 };
 
 struct outcome {
-  double cpu;     /* of the server, seconds in each handshake */
-  double elapsed; /* the same by the clock on the wall */
+  double cpu;     /* of the server, seconds per handshake */
+  double elapsed; /* seconds per handshake */
 };
 
-/* A server with one certificate, and the clients that know it. */
+/* A server with one certificate, and its clients. */
 struct site {
   SSL_CTX *server;
   SSL_CTX *clients[MAX_THREADS];
   SSL_SESSION *sessions[SESSIONS];
 };
 
-/* Where threads wait for each other. They spin: to be woken takes as long as a step. */
+/* Where threads wait for each other. They spin, because to wake a thread takes as long as a step. */
 struct meeting {
   int threads;
   atomic_int arrived;
@@ -102,8 +101,8 @@ struct lane {
   struct meeting *meeting;
   int number;
   int handshakes;
-  int resumes;   /* whether clients offer a session */
-  int collects;  /* whether the sessions are to be filled */
+  int resumes;   /* clients offer a session */
+  int collects;  /* keep the new sessions */
   uint64_t dice; /* never 0 */
   double cpu;
   double elapsed;
@@ -152,8 +151,7 @@ new_context(const SSL_METHOD *method)
   return ctx;
 }
 
-/* Attaches as a host does that finds the library at run time: only the candidate that
-   needs it loads it. */
+/* Opens the library and attaches ctx, so that only the candidate that needs the library loads it. */
 static void
 attach(SSL_CTX *ctx)
 {
@@ -182,7 +180,7 @@ new_server(enum candidate candidate, enum certificate certificate)
     break;
   case OPENSSL:
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_SERVER);
-    /* As many as libtssession takes, so that nothing is evicted. */
+    /* The capacity of libtssession, so that nothing is evicted. */
     SSL_CTX_sess_set_cache_size(ctx, 102400);
     break;
   default:
@@ -208,7 +206,7 @@ meet(struct meeting *meeting)
   }
 }
 
-/* What the server does before its first wait for the client. */
+/* The server's work before it first waits for the client. */
 static void
 server_opens(struct lane *lane, struct connection *connection)
 {
@@ -248,8 +246,8 @@ serve(struct lane *lane, void (*step)(struct lane *, struct connection *))
   lane->elapsed += seconds(CLOCK_MONOTONIC) - elapsed;
 }
 
-/* One of the sessions that are this thread's, at random: clients are not in two
-   places at once. */
+/* Returns one of this thread's sessions at random. No two threads use the same session, as no client is
+   in two places at once. */
 static SSL_SESSION *
 any_session(struct lane *lane)
 {
@@ -265,7 +263,7 @@ client_opens(struct lane *lane, struct connection *connection)
 {
   SSL *ssl = SSL_new(lane->site->clients[lane->number]);
   REQUIRE(ssl != NULL);
-  /* The pair outlives the connection: one reference each is given away. */
+  /* SSL_free drops a reference to each BIO, but the pair outlives the connection. */
   BIO_up_ref(connection->client_side);
   BIO_up_ref(connection->server_side);
   SSL_set_bio(ssl, connection->client_side, connection->client_side);
@@ -288,7 +286,7 @@ client_closes(struct lane *lane, struct connection *connection, int number)
   SSL_set_quiet_shutdown(connection->client, 1);
   SSL_shutdown(connection->client);
   SSL_free(connection->client);
-  /* What was not read, such as the close_notify. The result says nothing. */
+  /* Discard what was not read, such as the close_notify. The result has no meaning here. */
   (void)BIO_reset(connection->client_side);
   (void)BIO_reset(connection->server_side);
 }
@@ -307,7 +305,7 @@ run_lane(void *argument)
     }
     serve(lane, server_opens);
     for (int i = 0; i < BATCH; i++) {
-      /* A resumed handshake is done here. In a full one the server speaks last. */
+      /* A resumed handshake is complete here. In a full one the server sends the last message. */
       REQUIRE((SSL_do_handshake(lane->connections[i].client) == 1) == lane->resumes);
     }
     serve(lane, server_finishes);
@@ -369,7 +367,7 @@ new_site(enum candidate candidate, enum certificate certificate)
   return site;
 }
 
-/* A process: does what it is told until there is nothing more to do. */
+/* A process for one candidate: works until there are no more tasks. */
 static void
 work(enum candidate candidate, int in, int out)
 {
@@ -387,7 +385,7 @@ work(enum candidate candidate, int in, int out)
     long hits              = SSL_CTX_sess_hits(server);
     long outside           = SSL_CTX_sess_cb_hits(server);
     struct outcome outcome = run_lanes(*site, task.threads, task.handshakes, resumes, 0);
-    /* Both are counted: what was found, and what of that was found by a callback. */
+    /* `hits` counts all sessions found, `outside` those among them that a callback found. */
     hits            = SSL_CTX_sess_hits(server) - hits;
     outside         = SSL_CTX_sess_cb_hits(server) - outside;
     long handshakes = (long)task.threads * task.handshakes;
@@ -397,7 +395,7 @@ work(enum candidate candidate, int in, int out)
   }
 }
 
-/* The ends that the measuring process holds. */
+/* A process, and the measuring process's ends of its pipes. */
 struct worker {
   pid_t pid;
   int tasks;
@@ -429,7 +427,7 @@ compare(const void *left, const void *right)
   return (a > b) - (a < b);
 }
 
-/* Of sorted values, the one that `part` of them are below. */
+/* Returns the quantile of sorted values: a `part` of them is below it. */
 static double
 quantile(const double *values, int count, double part)
 {
@@ -506,7 +504,7 @@ main(int argc, char **argv)
   int failed = 0;
   for (int i = 0; i < CANDIDATES; i++) {
     int status;
-    /* The later processes have inherited these pipes: end from the last one on. */
+    /* Later processes inherited the pipes of earlier ones, so end the last process first. */
     close(workers[CANDIDATES - 1 - i].tasks);
     REQUIRE(waitpid(workers[CANDIDATES - 1 - i].pid, &status, 0) > 0);
     failed |= status != 0;

@@ -4,8 +4,8 @@
 
     instructions LIBRARY hit|miss|get|lost|remove|insert|encode|nothing COUNT SESSIONS
 
-  There are SESSIONS sessions of 135 bytes. "lost" is "get" without a session, "encode" what OpenSSL
-  does for "insert", "nothing" what this program does for each.
+  There are SESSIONS sessions of 135 bytes. "lost" is "get" without a session, "encode" the share of
+  OpenSSL in "insert", "nothing" that of this program in each.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -28,7 +28,7 @@ find(void *library, const char *name, void *function)
   memcpy(function, &found, sizeof(found));
 }
 
-/* As a client of TLS 1.2 makes it. */
+/* Makes a session as with a TLS 1.2 client. */
 static SSL_SESSION *
 new_session(void)
 {

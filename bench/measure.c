@@ -20,8 +20,8 @@
 
 #include "../c_tests/tls.h"
 
-/* How many operations are prepared, timed together and checked: the preparation, which
-   is not timed, leaves what a handshake would have touched just before in the cache. */
+/* So many operations are prepared, timed together, and checked. The preparation is not timed. It leaves
+   in the CPU cache what a handshake would have touched just before. */
 #define BATCH 512
 #define MAX_THREADS 64
 #define MAX_REPETITIONS 101
@@ -46,7 +46,7 @@ seconds(void)
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* A line that the next one takes the place of, where there is somebody to see it. */
+/* Prints a line. On a terminal the next one replaces it. */
 static void
 progress(const char *what, const char *title)
 {
@@ -63,7 +63,7 @@ next_random(uint64_t *state)
   return z ^ (z >> 31);
 }
 
-/* The ID number `n`, as random as those that servers choose. */
+/* Returns ID number `n`, as random as IDs that servers choose. */
 static struct measure_id
 id_number(uint64_t n)
 {
@@ -91,7 +91,7 @@ candidate_find(struct candidate *candidate, const char *name, void *library)
   return found[0] != NULL && found[1] != NULL && found[2] != NULL && found[3] != NULL;
 }
 
-/* A TLS 1.2 session of a real handshake, with a host name: 160 bytes of DER. */
+/* Returns a TLS 1.2 session of a real handshake, with a host name: 160 bytes of DER. */
 static SSL_SESSION *
 real_session(void)
 {
@@ -109,7 +109,7 @@ real_session(void)
   return session;
 }
 
-/* The same session as the server would have made it for the next client. */
+/* Turns the session into one that the server could have made for the next client. */
 static void
 renew(SSL_SESSION *session, const struct measure_id *id, uint64_t *random)
 {
@@ -129,7 +129,7 @@ struct row {
   const char *name;
   enum operation operation;
   enum keys keys;
-  /* Of ten operations, how many insert a new session instead. */
+  /* So many of ten operations insert a new session instead. */
   int inserts;
   /* Fill the cache to its capacity first. */
   bool full;
@@ -151,13 +151,13 @@ static const struct row rows[] = {
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
-/* What the threads of all candidates share. */
+/* The threads of all candidates share this. */
 struct world {
   const struct measure_plan *plan;
   const SSL_SESSION *session;
   struct measure_id *ids;
   int sessions;
-  /* Indices into `ids`, in the order in which they are asked for. */
+  /* Indices into `ids`, in the order of use. */
   uint32_t *uniform;
   uint32_t *zipf;
   FILE *out;
@@ -170,7 +170,7 @@ struct worker {
   const struct row *row;
   int number;
   int threads;
-  /* The sessions that it inserts; the number of the next ID that nobody had. */
+  /* The sessions that it inserts, and the number of its next unused ID. */
   SSL_SESSION *pool[BATCH];
   uint64_t next_fresh;
   uint64_t random;
@@ -192,7 +192,7 @@ next_index(struct worker *worker, enum keys keys)
   case ONE_KEY:
     return 0;
   case ONCE: {
-    /* Each thread has keys of its own, and no key twice in a batch. */
+    /* No two threads use the same key, and no key is used twice in a batch. */
     uint32_t turn = worker->position++ * (uint32_t)worker->threads + (uint32_t)worker->number;
     return (uint32_t)((uint64_t)turn * 7919 % (uint64_t)world->sessions);
   }
@@ -209,8 +209,8 @@ inserts(const struct row *row, int i)
   return row->operation == INSERT || (row->inserts > 0 && i % 10 < row->inserts);
 }
 
-/* One batch: prepares, runs it on the clock, checks. The IDs and the sessions to insert are
-   touched just before, as they are where a handshake has received or made them. */
+/* Prepares a batch, times it, and checks it. The preparation touches the IDs and the sessions to insert,
+   as a handshake does when it receives or makes them. */
 static void
 run_batch(struct worker *worker)
 {
@@ -251,7 +251,7 @@ run_batch(struct worker *worker)
     if (inserts(row, i) && i % 60 == 0) {
       int len = sizeof(buffer);
       if (candidate->get_buffer(&ids[i], buffer, &len) == 0) {
-        fail("%s: %s: an inserted session is not there", candidate->name, row->name);
+        fail("%s: %s: an inserted session was not found", candidate->name, row->name);
       }
     }
     if (row->operation == REMOVE) {
@@ -281,7 +281,7 @@ run_worker(void *argument)
   return NULL;
 }
 
-/* Runs the row on that many threads; returns nanoseconds per operation of one thread. */
+/* Runs the row on so many threads. Returns nanoseconds per operation of one thread. */
 static double
 run_row(struct worker *workers, int threads, const struct candidate *candidate, const struct row *row)
 {
@@ -316,10 +316,10 @@ run_row(struct worker *workers, int threads, const struct candidate *candidate, 
     operations += workers[i].operations;
     hits += workers[i].hits;
   }
-  /* ATS shares its capacity out to buckets, so it loses a few before it is full. */
+  /* ATS divides its capacity among buckets, so it loses a few sessions before it is full. */
   double share = (double)hits / (double)operations;
   if (row->keys == ABSENT ? hits != 0 : share < 0.97) {
-    fail("%s: %s: %.1f %% found or done", candidate->name, row->name, 100 * share);
+    fail("%s: %s: %.1f %% of the operations succeeded", candidate->name, row->name, 100 * share);
   }
   return nanoseconds / (double)operations;
 }
@@ -478,7 +478,7 @@ measure_rows(const struct candidate *candidates, int count, struct world *world,
   free_workers(workers, plan->threads);
 }
 
-/* How long a single lookup takes while another thread inserts as fast as it can. */
+/* A thread that inserts as fast as it can while another measures single lookups. */
 struct inserter {
   struct worker worker;
   int stop;
@@ -608,7 +608,7 @@ resident(void)
   long pages = 0, dropped;
   FILE *file = fopen("/proc/self/statm", "r");
   if (file == NULL || fscanf(file, "%ld %ld", &dropped, &pages) != 2) {
-    fail("/proc/self/statm cannot be read");
+    fail("cannot read /proc/self/statm");
   }
   fclose(file);
   return (double)pages * (double)sysconf(_SC_PAGESIZE);
@@ -625,7 +625,7 @@ measure_memory(const struct candidate *candidates, int count, const struct measu
   double before[MAX_CANDIDATES];
 
   for (int c = 0; c < count; c++) {
-    /* What is there whether there are sessions or not is not theirs. */
+    /* Insert one session first: fixed costs of the library are not costs of sessions. */
     fill(&candidates[c], workers, 1);
     before[c] = resident();
     fill(&candidates[c], workers, SESSIONS);

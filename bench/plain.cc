@@ -1,7 +1,7 @@
 /** @file
 
-  The session functions as one writes them in an afternoon: one table of DER bytes behind
-  one lock, nothing evicted, nothing expired. What a cache has to be better than.
+  The simplest session functions: one table of DER bytes behind one lock, without eviction or expiry.
+  The baseline for the measurements.
 
   SPDX-License-Identifier: Apache-2.0
  */

@@ -1,7 +1,7 @@
 /** @file
 
-  The examples of the manual pages. build/man.rs takes the lines between "Example: NAME" and
-  "End" for the page of that name; tests/header.rs compiles the file.
+  The examples of the manual pages. common/src/generate/man.rs copies the lines between
+  "Example: NAME" and "End" to the page NAME; tests/header.rs compiles this file.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -18,7 +18,7 @@
 #include <ts/ssl_session_farm.h>
 #include <ts/ts.h>
 
-/* What the examples use of the programs that they are from. */
+/* The examples call these. */
 struct queue;
 void queue_push(struct queue *queue, const TSSslSessionID *id);
 void send_to_peers(const TSSslSessionID *id, const char *der, int len);
@@ -39,7 +39,7 @@ void
 end_connection(SSL *ssl)
 {
   /* Example: tssession */
-  /* At the end of every connection, also of one that failed: without
+  /* At the end of every connection, even of one that failed: without
      a shutdown, OpenSSL removes the session from every cache. */
   SSL_shutdown(ssl);
   ERR_clear_error();
@@ -63,7 +63,7 @@ void
 rotate(void)
 {
   /* Example: TSSslTicketKeyRotate */
-  /* Once in twelve hours. */
+  /* Every twelve hours. */
   if (TSSslTicketKeyRotate() != TS_SUCCESS) {
     syslog(LOG_ERR, "tickets are encrypted with the old key");
   }
@@ -123,7 +123,7 @@ get_buffer(const TSSslSessionID *id)
   int len    = sizeof(der);                          /* in: space */
   int needed = TSSslSessionGetBuffer(id, der, &len); /* out: stored */
   if (needed > len) {
-    fprintf(stderr, "the session has %d bytes\n", needed);
+    fprintf(stderr, "the session is %d bytes\n", needed);
   } else if (needed > 0) {
     send_to_peers(id, der, len);
   }
@@ -149,7 +149,7 @@ void
 insert_buffer(const TSSslSessionID *id, const char *der, int len)
 {
   /* Example: TSSslSessionInsertBuffer */
-  /* The bytes are from the TSSslSessionGetBuffer of a peer. */
+  /* der comes from TSSslSessionGetBuffer in another process. */
   if (TSSslSessionInsertBuffer(id, der, len) != TS_SUCCESS) {
     fprintf(stderr, "a session of %d bytes was not stored\n", len);
   }
@@ -182,7 +182,7 @@ void
 load_keys(void)
 {
   /* Example: TSSslTicketKeyFileLoad */
-  /* A new file has been renamed to the configured name. */
+  /* A new file was renamed to the configured name. */
   if (TSSslTicketKeyFileLoad(NULL) != TS_SUCCESS) {
     fputs("the old ticket keys stay active\n", stderr);
   }
@@ -314,7 +314,8 @@ void
 hook_remove(struct queue *queue)
 {
   /* Example: TSSslSessionHookRemove */
-  /* As it was added. queue lives until all connections have ended. */
+  /* With the same arguments as TSSslSessionHookAdd. Other threads can
+     use queue until all connections have ended. */
   if (TSSslSessionHookRemove(share, (TSCont)queue) != TS_SUCCESS) {
     fputs("there was no such hook\n", stderr);
   }
@@ -325,7 +326,7 @@ int
 clear(void)
 {
   /* Example: TSSslSessionCacheClear */
-  /* No earlier session resumes: not by ticket, and not by ID. */
+  /* After this, no earlier session resumes, by ticket or by ID. */
   unsigned char key[48];
   if (RAND_bytes(key, sizeof(key)) != 1) {
     return -1;

@@ -1,8 +1,7 @@
 /** @file
 
-  The library under test. Each test is built twice from the same source: linked
-  with -ltssession, and (API_DLOPEN) as a host that finds every function at run
-  time, as ATS does with its plugins.
+  The library under test. Each test is built twice: linked with -ltssession, and
+  (API_DLOPEN) as a host that opens the library and looks up each function.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -93,7 +92,7 @@ api_open(void)
 
 #endif
 
-/* An ID of any length, also one that is not valid. */
+/* Returns an ID of any length, valid or not. */
 static inline TSSslSessionID
 api_id(size_t len, int fill)
 {
@@ -103,7 +102,7 @@ api_id(size_t len, int fill)
   return id;
 }
 
-/* An ID that differs for every number. */
+/* Returns a different ID for each number. */
 static inline TSSslSessionID
 api_numbered_id(unsigned long number)
 {

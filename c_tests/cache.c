@@ -1,6 +1,6 @@
 /** @file
 
-  The bounds, expiry, the settings and the counters.
+  The limits, expiry, settings and counters of the cache.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -113,7 +113,7 @@ check_byte_bound(long sessions)
   check_sum();
 }
 
-/* The largest sessions that there are, and small ones between them. */
+/* Sessions of nearly the largest size, with small ones between them. */
 static void
 check_large_sessions(long size, long max_bytes)
 {
@@ -145,11 +145,11 @@ main(void)
   session     = tls_session(0);
   session_len = i2d_SSL_SESSION(session, NULL);
 
-  /* What was measured before anything happened. */
+  /* Counters before anything happened. */
   CHECK_INT(api_stat(STAT_ENTRIES), 0);
   CHECK_INT(api_stat(STAT_GET), 0);
 
-  /* A setting and its ranges. */
+  /* Names and ranges of settings. */
   CHECK_INT(set("proxy.config.ssl.session_cache.sizes", "1"), TS_ERROR);
   CHECK_INT(set("", ""), TS_ERROR);
   const char *bad[] = {"", "0", "-1", "many", "1.5", "0x", "99999999999999999999", "2000000000"};
@@ -171,7 +171,7 @@ main(void)
   CHECK_INT(api_stat(STAT_HIT), 0);
   CHECK_INT(api_stat(STAT_MISS), 0);
 
-  /* The bounds, at the smallest sizes too; a limit in bytes of one session. */
+  /* The limits, even of one session, in number and in bytes. */
   const long sizes[] = {1, 2, 3, 4, 5, 8, 100, 1000};
   for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
     check_entry_bound(sizes[i]);
@@ -195,8 +195,8 @@ main(void)
   CHECK_INT(count_present(0, 500), 200);
   set_number(RECORD ".size", 102400);
 
-  /* Calls are no use of a session: a flood of others pushes it out. Nor is the same session
-     again. handshake.c has a session that is used. */
+  /* Calls do not count as use of a session, not even an insert of the same session: a flood of others
+     evicts it. handshake.c tests a session that is used. */
   TSSslSessionCacheClear();
   set_number(RECORD ".size", 100);
   CHECK_INT(insert(0), TS_SUCCESS);
@@ -208,7 +208,7 @@ main(void)
   set_number(RECORD ".size", 102400);
   check_sum();
 
-  /* Expired sessions make room without being asked for. */
+  /* Inserts remove expired sessions that nobody looks up. */
   TSSslSessionCacheClear();
   long long expired = api_stat(STAT_EXPIRED);
   SSL_SESSION_set_timeout(session, 100);
@@ -226,7 +226,7 @@ main(void)
   CHECK_INT(count_present(0, 1000), 0);
   CHECK_INT(count_present(1000, 3000), 2000);
 
-  /* They go before any other does, wherever they stand. */
+  /* Expired sessions are removed before others are evicted, in whatever order they were inserted. */
   TSSslSessionCacheClear();
   set_number(RECORD ".size", 100);
   tls_set_time(session, (long)time(NULL));
@@ -251,7 +251,7 @@ main(void)
   TSSslSessionCacheClear();
   CHECK_INT(insert(2999), TS_SUCCESS);
 
-  /* The configured timeout counts where it is shorter, also for what is cached. */
+  /* A shorter configured timeout applies, even to cached sessions. */
   CHECK(is_present(2999));
   set_number(RECORD ".timeout", 3);
   tls_set_time(session, (long)time(NULL));
@@ -260,7 +260,7 @@ main(void)
   CHECK(!is_present(5000) && !is_present(2999));
   set_number(RECORD ".timeout", 0);
 
-  /* Dated in the future: no longer than its timeout from now. */
+  /* A session dated in the future lives for its timeout from now. */
   tls_set_time(session, (long)time(NULL) + 1000000);
   SSL_SESSION_set_timeout(session, 2);
   CHECK_INT(insert(6000), TS_SUCCESS);
@@ -269,7 +269,7 @@ main(void)
   CHECK(!is_present(6000));
   check_sum();
 
-  /* All that without a thread of the library's own. */
+  /* The library has started no thread. */
   CHECK_INT(count_threads(), 1);
 
   SSL_SESSION_free(session);

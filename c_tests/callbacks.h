@@ -1,7 +1,7 @@
 /** @file
 
-  Comes between OpenSSL and the library's callbacks: the library's calls that register them
-  land in the functions of these names here.
+  Wraps the library's callbacks. The functions here replace OpenSSL's functions that register callbacks,
+  and give OpenSSL a wrapper for each.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -17,12 +17,12 @@
 
 #include "check.h"
 
-/* For the program to define: called around each callback, on its thread. `name` is that in
-   the library. */
+/* The program defines these. They are called before and after each callback, on its thread. `name` is
+   the callback's name in the library. */
 static void callback_begins(const char *name);
 static void callback_ends(const char *name);
 
-/* The library's callbacks: one of each kind. */
+/* The library's callbacks, one of each kind. */
 static struct {
   int (*new_session)(SSL *, SSL_SESSION *);
   SSL_SESSION *(*get_session)(SSL *, const unsigned char *, int, int *);
@@ -124,7 +124,7 @@ CRYPTO_get_ex_new_index(int class_index, long argl, void *argp, CRYPTO_EX_new *n
                         CRYPTO_EX_free *free_func)
 {
   CALLBACKS_REAL(CRYPTO_get_ex_new_index)
-  /* OpenSSL itself, the host and others may call this too. */
+  /* OpenSSL, the host and others may call this too. */
   Dl_info caller;
   if (dladdr(__builtin_return_address(0), &caller) == 0 || strstr(caller.dli_fname, "libtssession") == NULL) {
     return real(class_index, argl, argp, new_func, dup_func, free_func);

@@ -1,7 +1,7 @@
 /** @file
 
-  How the C tests check: a failed check prints what and where, the program goes
-  on, and its exit status is 1 in the end.
+  Checks for the C tests. A failed check prints its condition and place, the
+  program continues, and its exit status is 1.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -14,10 +14,10 @@
 #include <string.h>
 #include <sys/wait.h>
 
-/* Atomic: threads check too. */
+/* Accessed atomically, because several threads check. */
 static int check_failures;
 
-/* Not every one of a flood is printed. */
+/* Only the first 50 failures are printed. */
 #define CHECK_OR(condition, format, ...)                                                                               \
   do {                                                                                                                 \
     if (!(condition) && __atomic_fetch_add(&check_failures, 1, __ATOMIC_RELAXED) < 50) {                               \
@@ -35,7 +35,7 @@ static int check_failures;
              #expected);                                                                                               \
   } while (0)
 
-/* For what must hold for the rest of the test to make sense. */
+/* Ends the program if a condition fails without which the rest of the test makes no sense. */
 #define REQUIRE(condition)                                                                                             \
   do {                                                                                                                 \
     if (!(condition)) {                                                                                                \
@@ -44,7 +44,7 @@ static int check_failures;
     }                                                                                                                  \
   } while (0)
 
-/* A child that ends with 0. */
+/* Waits for a child, and checks that its exit status is 0. */
 static inline void
 check_child(pid_t child)
 {
@@ -62,7 +62,7 @@ check_result(void)
   return check_failures != 0;
 }
 
-/* A number of repetitions, lowered where the runner is slow (valgrind). */
+/* Returns a number of repetitions, reduced when the test runs slowly (valgrind). */
 static inline int
 check_scaled(int count)
 {

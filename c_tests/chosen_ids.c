@@ -1,8 +1,8 @@
 /** @file
 
-  What it costs to look up the sessions of others after a peer has inserted a million IDs
-  of its choice: as like to those of the others as it can make them. Run by tools/chosen-ids.sh under callgrind, which
-  counts the instructions of the lookups only.
+  Lookups of others' sessions after a peer inserted a million IDs of its choice, as similar to
+  those of the others as possible. tools/chosen-ids.sh runs this in callgrind, which counts only
+  the instructions of the lookups.
 
     chosen_ids random|prefix|suffix|low SESSIONS
 
@@ -39,7 +39,7 @@ random_id(void)
   return id;
 }
 
-/* All alike but for a counter: at the end, at the start, or in the high bits of each word. */
+/* Equal but for a counter: at the end, at the start, or in the high bits of each word. */
 static TSSslSessionID
 chosen_id(const char *kind, unsigned long n)
 {
@@ -54,7 +54,7 @@ chosen_id(const char *kind, unsigned long n)
     memcpy(id.bytes, &number, sizeof(number));
   } else {
     REQUIRE(strcmp(kind, "low") == 0);
-    /* A byte in each word: what a hash that mixes upwards only would lose. */
+    /* One byte in each word. A hash that only mixes upwards would lose it. */
     for (int word = 0; word < 4; word++) {
       id.bytes[word * 8 + 7] = (char)(number >> (8 * word));
     }
@@ -90,7 +90,7 @@ main(int argc, char **argv)
     for (int i = 0; i < OTHERS; i++) {
       int len = 0;
       found += TSSslSessionGetBuffer(&others[i], NULL, &len) > 0;
-      /* And one that is not there. */
+      /* And an absent one. */
       others[i].bytes[15] ^= 0x40;
       found += TSSslSessionGetBuffer(&others[i], NULL, &len) > 0;
       others[i].bytes[15] ^= 0x40;

@@ -1,6 +1,6 @@
 /** @file
 
-  Clocks that step and session times of any kind: no session lives longer than it should.
+  With clocks that step and any times in sessions, no session lives too long.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -14,7 +14,7 @@
 
 enum { HOUR = 3600, DAY = 24 * HOUR, WEEK = 7 * DAY };
 
-/* Somebody sets the wall clock; the library looks at both clocks once a second. */
+/* Steps the wall clock. The library reads both clocks once a second. */
 static void
 step_wall(long seconds)
 {
@@ -59,7 +59,7 @@ is_there(void)
   return by_bytes;
 }
 
-/* It is there until just before so many seconds have gone by, and not any more then. */
+/* The session is there until just before so many seconds have passed, and then no longer. */
 static void
 check_lives(long seconds)
 {
@@ -70,7 +70,7 @@ check_lives(long seconds)
   CHECK(!is_there());
 }
 
-/* A timeout below 0, which no function of OpenSSL sets but its decoder takes. */
+/* A negative timeout: no function of OpenSSL sets one, but its decoder accepts it. */
 static void
 check_negative(int version)
 {
@@ -101,7 +101,7 @@ check_caps(void)
     long most;
   } caps[]                 = {{TLS1_VERSION, DAY}, {TLS1_2_VERSION, DAY}, {TLS1_3_VERSION, WEEK}};
   static const long huge[] = {2 * WEEK, 365L * DAY, 1L << 32, 1L << 62, LONG_MAX};
-  /* From OpenSSL 3.3 on, which counts nanoseconds, these seconds are none. */
+  /* OpenSSL 3.3 and later count nanoseconds, and make this timeout 0. */
   SSL_SESSION *session = session_of(TLS1_3_VERSION, 1, 1L << 62);
   int none             = SSL_SESSION_get_timeout(session) == 0;
   CHECK_INT(none, OPENSSL_VERSION_NUMBER >= 0x30300000L);
@@ -115,18 +115,18 @@ check_caps(void)
       }
       CHECK_INT(insert(caps[c].version, (long)time(NULL), huge[i]), TS_SUCCESS);
       check_lives(most);
-      /* From when it was made, not from when it was inserted. */
+      /* Its life begins when it was made, not when it was inserted. */
       CHECK_INT(insert(caps[c].version, (long)time(NULL) - HOUR, huge[i]), TS_SUCCESS);
       check_lives(most - HOUR);
       CHECK_INT(insert(caps[c].version, (long)time(NULL) - most - 1, huge[i]), TS_ERROR);
-      /* Made in the future: from now. */
+      /* If it was made in the future, its life begins now. */
       CHECK_INT(insert(caps[c].version, (long)time(NULL) + 10 * WEEK, huge[i]), TS_SUCCESS);
       check_lives(most);
       CHECK_INT(insert(caps[c].version, LONG_MAX, huge[i]), TS_SUCCESS);
       check_lives(most);
       CHECK_INT(insert(caps[c].version, LONG_MIN, huge[i]), TS_ERROR);
     }
-    /* Below the cap it is the session's own. */
+    /* A timeout below the cap is used as it is. */
     CHECK_INT(insert(caps[c].version, (long)time(NULL), 300), TS_SUCCESS);
     check_lives(300);
     CHECK_INT(insert(caps[c].version, (long)time(NULL), 0), TS_ERROR);
@@ -138,7 +138,7 @@ check_caps(void)
 static void
 check_steps(void)
 {
-  /* An hour back: it still ends when its seconds have gone by. */
+  /* An hour back: the session still ends after its timeout. */
   CHECK_INT(insert(TLS1_2_VERSION, (long)time(NULL), 600), TS_SUCCESS);
   wait_for(300);
   step_wall(-HOUR);
@@ -148,13 +148,13 @@ check_steps(void)
   wait_for(5);
   CHECK(!is_there());
 
-  /* What is inserted while the clock is behind, and the clock is put right then: over at
-     once by the wall clock, which is the one that its time was taken from. */
+  /* Inserted while the wall clock is behind: when that is put right, the session is over at once,
+     because its time came from that clock. */
   CHECK_INT(insert(TLS1_2_VERSION, (long)time(NULL), 600), TS_SUCCESS);
   step_wall(HOUR);
   CHECK(!is_there());
 
-  /* A year forward: all is over, and does not come back with the clock. */
+  /* A year forward: the session is over, and does not return when the clock is set back. */
   CHECK_INT(insert(TLS1_3_VERSION, (long)time(NULL), WEEK), TS_SUCCESS);
   CHECK(is_there());
   step_wall(365L * DAY);
@@ -164,7 +164,7 @@ check_steps(void)
   CHECK_INT(insert(TLS1_3_VERSION, (long)time(NULL), 600), TS_SUCCESS);
   check_lives(600);
 
-  /* A wall clock that somebody sets back again and again. */
+  /* The wall clock is set back again and again. */
   CHECK_INT(insert(TLS1_2_VERSION, (long)time(NULL), LONG_MAX), TS_SUCCESS);
   for (int hours = 0; hours < 23; hours++) {
     wait_for(HOUR);
@@ -176,7 +176,7 @@ check_steps(void)
   CHECK(!is_there());
 }
 
-/* As long as a client may come back, with a host that has asked for a month. */
+/* How long clients resume at a host that has set a timeout of a month. */
 static void
 check_handshakes(int version, int by_ticket, long most)
 {
@@ -191,7 +191,7 @@ check_handshakes(int version, int by_ticket, long most)
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
   for (int late = 0; late < 2; late++) {
     wait_for(late ? 10 : most - 5);
-    /* The client does not mind. */
+    /* For the client the session is still good. */
     SSL_SESSION *offered = SSL_SESSION_dup(session);
     tls_set_time(offered, (long)time(NULL));
     CHECK_INT(tls_visit(server, client, offered, TLS_CLEAN, NULL), !late);

@@ -1,6 +1,6 @@
 /** @file
 
-  The calls that tell the time, by the program's own clock_gettime.
+  The C library's functions that read the time, on top of the program's own clock_gettime.
 
   SPDX-License-Identifier: Apache-2.0
  */

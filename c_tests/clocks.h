@@ -1,6 +1,6 @@
 /** @file
 
-  The clocks of a program that includes this: they take the place of the C library's.
+  Clocks that replace those of the C library in a program that includes this.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -13,8 +13,7 @@
 
 #include "clock_calls.h"
 
-/* How far the clocks of this program are ahead of where they began. They stand still until
-   the test moves them, however slow the machine is. */
+/* How far each clock is ahead of its start. The clocks only move when the test moves them. */
 static long wall_ahead, up_ahead;
 
 int
@@ -29,7 +28,7 @@ clock_gettime(clockid_t clock, struct timespec *now)
   return 0;
 }
 
-/* Time goes by. */
+/* Moves both clocks. */
 static void
 wait_for(long seconds)
 {

@@ -1,9 +1,9 @@
 /** @file
 
-  Log lines go to stderr as long as that is stderr. A host that has closed it finds none in the
-  file that it has opened since; one that has put a log in its place finds them there.
+  Log lines go to standard error only while descriptor 2 is that. If a host has closed it, no lines go
+  to the file that then gets descriptor 2. If a host has replaced it by a log file, they go there.
 
-  Without an argument it starts itself with each way.
+  Without an argument, the program runs itself once for each case.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -17,7 +17,7 @@
 
 static const struct {
   const char *name;
-  /* Whether there is a line in stderr's file of the beginning, and in the one that came then. */
+  /* Whether a line is in the file that was stderr first, and in the one that took its place. */
   int in_first;
   int in_second;
 } ways[] = {
@@ -25,19 +25,19 @@ static const struct {
   {"a connection", 0, 0}, {"freopen", 0, 1},        {"dup2", 0, 1},
 };
 
-/* What is opened has the number of stderr, which is closed. */
+/* Checks that the new file has the descriptor of the closed stderr. */
 static void
 take_place(int file)
 {
   REQUIRE(file == STDERR_FILENO);
 }
 
-/* With the second file as its argument. */
+/* Runs one case. The argument is the second file. */
 static void
 be_host(const char *way, const char *second)
 {
   int ends[2];
-  /* Linked, the library is there already. */
+  /* If it is linked, the library is already loaded. */
   if (strcmp(way, "taken at load") == 0) {
     take_place(open(second, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   }

@@ -1,7 +1,7 @@
 /** @file
 
-  Settings from files of ATS records: all of a file or nothing of it, and who counts
-  more than whom.
+  Settings from records files of ATS: a file is loaded completely or not at all, and the sources of
+  settings have priorities.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -30,7 +30,7 @@ load(const char *name, const char *text)
   return load_bytes(name, text, strlen(text));
 }
 
-/* How many sessions there are after a hundred were inserted: the active size. */
+/* Returns the active size: the number of sessions after a hundred inserts. */
 static long long
 size_in_force(void)
 {
@@ -59,19 +59,19 @@ check_lines(void)
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)large), TS_SUCCESS);
   SSL_SESSION_free(large);
 
-  /* A smaller size, while in use, keeps as many as fit; a larger one keeps all. */
+  /* A smaller size keeps as many sessions as fit; a larger one keeps all. */
   CHECK_INT(load("records.config", "CONFIG " RECORD ".size INT 12\n"), TS_SUCCESS);
   CHECK_INT(api_stat(STAT_ENTRIES), 12);
   CHECK_INT(load("records.config", "CONFIG " RECORD ".size INT 4096\n"), TS_SUCCESS);
   CHECK_INT(api_stat(STAT_ENTRIES), 12);
   CHECK_INT(size_in_force() >= 100, 1);
 
-  /* The later of two counts. */
+  /* The last of several counts. */
   CHECK_INT(load("records.config", "CONFIG " RECORD ".size INT 3\nCONFIG " RECORD ".size INT 7\n"), TS_SUCCESS);
   CHECK_INT(size_in_force(), 7);
 }
 
-/* Each after a good line, of which nothing may become active. */
+/* Invalid lines. Each follows a valid line, which must not become active. */
 static void
 check_bad_lines(void)
 {
@@ -144,7 +144,7 @@ check_yaml(void)
   CHECK_INT(load("bad.yaml", "records:\n  a: \xff\n"), TS_ERROR);
   CHECK_INT(size_in_force(), 26);
 
-  /* A million of brackets, deep or wide, harm nobody. */
+  /* A million brackets, nested or in a row, do no harm. */
   size_t len = 1 << 20;
   char *deep = malloc(len);
   REQUIRE(deep != NULL);
@@ -154,7 +154,7 @@ check_yaml(void)
   free(deep);
 }
 
-/* The environment over a call over a file over the default. */
+/* The environment overrides a call, a call a file, and a file the default. */
 static void
 check_precedence(void)
 {
@@ -166,8 +166,7 @@ check_precedence(void)
   CHECK_INT(size_in_force(), 31);
   CHECK_INT(TSSslSessionCacheConfigSet(RECORD ".size", "33"), TS_SUCCESS);
   CHECK_INT(size_in_force(), 33);
-  /* Set in the environment: to 60 seconds, so nothing expires now, and the file's second
-     does not count. */
+  /* The environment sets 60 seconds, so the file's 1 second does not count and nothing expires. */
   CHECK_INT(load("records.config", "CONFIG " RECORD ".timeout INT 1\n"), TS_SUCCESS);
   TSSslSessionID id = api_numbered_id(1);
   SSL_SESSION *old  = SSL_SESSION_dup(session);

@@ -1,17 +1,15 @@
 /** @file
 
-  What the five functions do, one line for each case. The same source is built for this
-  library and for ATS 9, so that the lines can be compared (make compare-ats):
+  Shows what the five functions do, one line for each case. This file is built for this library and for
+  ATS 9, and make compare-ats compares the lines:
 
     conformance OUT        linked with -ltssession
     conformance.so OUT     with ATS_PLUGIN: a plugin, for tools/ats.sh
 
-  Appends "ROW: RESULT" for each row to OUT. Every row runs in a process of its own: the
-  original crashes in some, and that too is a result. Sizes are told as relations, because
-  the numbers are not what matters.
+  Appends "ROW: RESULT" for each row to OUT. Each row runs in a separate process: the original crashes in
+  some rows, and that is a result too. Sizes are described by their relation, not by numbers.
 
-  Both sides read PROXY_CONFIG_SSL_SESSION_CACHE; where that is 0, the rows are those of a
-  cache that is off.
+  Both sides read PROXY_CONFIG_SSL_SESSION_CACHE. If it is 0, only the rows for a cache that is off run.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -43,18 +41,17 @@
 /* The ID that most rows use. */
 static const TSSslSessionID id = {.len = 32, .bytes = "0123456789abcdef0123456789abcde"};
 
-/* Where a page of memory ends, and nothing behind it can be read or written: one page for
-   buffers, one for IDs. */
+/* The ends of two memory pages, for buffers and for IDs. What follows them cannot be read or written. */
 static size_t page_size;
 static char *buffer_end;
 static char *id_end;
 
-/* ---- A row, and what it says ---- */
+/* ---- A row, and its result ---- */
 
 #define LINES 1000
 
-/* Each in the place of the line that it begins in. Those whose names begin with "cache_off_" are run
-   with the cache off, the others with the cache on. */
+/* The index is the line in which the row begins. Rows whose names begin with "cache_off_" run with the
+   cache off, the others with the cache on. */
 static struct row {
   const char *name;
   void (*body)(void);
@@ -71,14 +68,14 @@ static struct row {
   }                                                                                                                    \
   static void called(void)
 
-/* One that only calls. */
+/* A row of one line. */
 #define SHORT_ROW(called, ...)                                                                                         \
   ROW(called)                                                                                                          \
   {                                                                                                                    \
     __VA_ARGS__;                                                                                                       \
   }
 
-/* Where the row's process says it. */
+/* The row's process writes its result to this descriptor. */
 static int result = -1;
 
 static void
@@ -99,7 +96,7 @@ say_code(TSReturnCode code)
   say("%s", code == TS_SUCCESS ? "TS_SUCCESS" : code == TS_ERROR ? "TS_ERROR" : "neither code");
 }
 
-/* ---- The sessions that the rows speak of ---- */
+/* ---- The sessions that the rows name ---- */
 
 struct named_session {
   const char *name;
@@ -111,7 +108,7 @@ struct named_session {
 static struct named_session sessions[8];
 static int session_count;
 
-/* Two small ones, one with a client certificate, one of nearly 16 KiB, one of more. */
+/* Two small ones, one with a client certificate, one of nearly 16 KiB, and a larger one. */
 static SSL_SESSION *first, *second, *certified, *large, *larger;
 
 static SSL_SESSION *
@@ -148,7 +145,7 @@ name_of(SSL_SESSION *session)
   return name;
 }
 
-/* Any row may end with what is cached then. */
+/* A row may end with what is cached. */
 static void
 say_cached(const TSSslSessionID *under)
 {
@@ -170,7 +167,7 @@ get(const TSSslSessionID *under)
   return (SSL_SESSION *)TSSslSessionGet(under);
 }
 
-/* Whether a session was really freed is seen by what OpenSSL then frees with it. */
+/* OpenSSL frees the ex data of a session with it: this shows whether the session was freed. */
 static void *watched;
 static int watched_is_freed;
 
@@ -181,7 +178,7 @@ note_freed(void *parent, void *data, CRYPTO_EX_DATA *all, int index, long number
   watched_is_freed |= parent == watched;
 }
 
-/* Gives up a reference; whether it was the last. */
+/* Frees a reference. Returns whether it was the last. */
 static int
 free_was_last(SSL_SESSION *session)
 {
@@ -191,7 +188,7 @@ free_was_last(SSL_SESSION *session)
   return watched_is_freed;
 }
 
-/* One that lives for 2 seconds or a little less. */
+/* Returns a session that lives for 2 seconds or a little less. */
 static SSL_SESSION *
 expiring_session(void)
 {
@@ -210,7 +207,7 @@ expired_session(void)
   return name_session("the expired session", session);
 }
 
-/* An ID that says it has `len` bytes, and of which `readable` can be read. */
+/* Returns an ID with the length `len`, of which only `readable` bytes can be read. */
 static const TSSslSessionID *
 id_at_page_end(size_t len, size_t readable)
 {
@@ -307,7 +304,7 @@ what_is_in(const char *buffer, int stored)
   return stored == sessions[0].len ? "the whole DER and not a byte more" : "its first bytes and not a byte more";
 }
 
-/* Asks for the first session, if it is cached. The buffer ends where memory ends. */
+/* Asks for the first session, if it is cached. The buffer ends at the end of a page. */
 static void
 ask(const TSSslSessionID *under, int space)
 {
@@ -440,7 +437,7 @@ SHORT_ROW(insert_15_kib, say_code(insert(&id, large)), say_cached(&id))
 SHORT_ROW(insert_over_16_kib, say_code(insert(&id, larger)), say_cached(&id))
 SHORT_ROW(insert_over_16_kib_known_id, insert(&id, first), say_code(insert(&id, larger)), say_cached(&id))
 
-/* What such an entry, if it was made, does to the session that comes later. */
+/* Inserts a bad session, then a good one with the same ID: a bad entry could hinder the good one. */
 static void
 insert_bad_session(SSL_SESSION *session)
 {
@@ -457,7 +454,7 @@ SHORT_ROW(insert_null_known_id, insert(&id, first), say_code(insert(&id, NULL)),
 SHORT_ROW(insert_without_cipher, insert_bad_session(SSL_SESSION_new()))
 SHORT_ROW(insert_without_cipher_known_id, insert(&id, first), say_code(insert(&id, SSL_SESSION_new())), say_cached(&id))
 
-/* OpenSSL encodes it, and cannot read it back. */
+/* OpenSSL encodes this session, but cannot decode it. */
 ROW(insert_without_version)
 {
   SSL_SESSION *session = SSL_SESSION_dup(first);
@@ -492,11 +489,11 @@ SHORT_ROW(remove_id_empty, say_code(TSSslSessionRemove(EMPTY_ID)))
 SHORT_ROW(remove_id_of_33, say_code(TSSslSessionRemove(LONG_ID)))
 SHORT_ROW(remove_id_endless, say_code(TSSslSessionRemove(ENDLESS_ID)))
 
-/* ---- TSSslTicketKeyUpdate: what it says; ticket_keys.c sees which keys are active ---- */
+/* ---- TSSslTicketKeyUpdate: its result; ticket_keys.c tests which keys are active ---- */
 
 static char keys[3 * KEY];
 
-/* The key in a slot: a letter for its name, one for its secrets. */
+/* Fills a slot with a key: one letter for its name, one for its secrets. */
 static void
 put_key(int slot, char name, char secret)
 {
@@ -527,12 +524,12 @@ SHORT_ROW(cache_off_get_buffer_null_buffer, insert(&id, first), ask_without_buff
 SHORT_ROW(cache_off_insert, say_code(insert(&id, first)))
 SHORT_ROW(cache_off_remove, say_code(TSSslSessionRemove(&id)))
 
-/* Ticket keys have nothing to do with it. */
+/* Ticket keys work without the cache. */
 SHORT_ROW(cache_off_keys, keys_one())
 
-/* ---- What runs the rows ---- */
+/* ---- Running the rows ---- */
 
-/* Whatever the host does with signals: here they end the process, and leave no core. */
+/* In the row's process signals have their default actions, and leave no core file. */
 static void
 die_of_signals(void)
 {
@@ -588,7 +585,7 @@ finish(FILE *out, const struct row *row)
   fputc('\n', out);
 }
 
-/* The end of a page of memory with an unreadable one behind it. */
+/* Returns the end of a page that an unreadable page follows. */
 static char *
 guarded_page(void)
 {
@@ -614,7 +611,7 @@ run_rows(const char *path)
   large     = name_session("the session of 15 KiB", tls_session(15500));
   larger    = name_session("the session of over 16 KiB", tls_session(16500));
 
-  /* Some sleep: all at once. */
+  /* All at once, because some rows sleep. */
   for (size_t i = 0; i < LINES; i++) {
     if (rows[i].body != NULL && (strncmp(rows[i].name, "cache_off_", 10) == 0) == is_off) {
       start(&rows[i]);
@@ -632,7 +629,7 @@ run_rows(const char *path)
 
 static char out_path[4096];
 
-/* The session functions need a thread that belongs to the host. */
+/* The session functions of ATS work only on its own threads. */
 static void *
 run_and_end(void *unused)
 {

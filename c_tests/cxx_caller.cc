@@ -1,7 +1,7 @@
 /** @file
 
-  A C++ caller. Built for each API level: at 8 and 9 it needs the C names, at 10
-  the names that a C++ compiler makes.
+  A C++ caller, built for each API level: 8 and 9 use the C names, 10 the names
+  that a C++ compiler makes.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -30,7 +30,7 @@ main()
 #if TS_SSL_SESSION_API == 8
   CHECK_INT(TSSslSessionInsert(&id, opaque), TS_SUCCESS);
 #else
-  /* The third argument is never read: it need not even be a pointer. */
+  /* The third argument is never read: it does not even have to be a valid pointer. */
   CHECK_INT(TSSslSessionInsert(&id, opaque, reinterpret_cast<TSSslConnection>(1)), TS_SUCCESS);
 #endif
   int len    = 0;

@@ -1,6 +1,6 @@
 /** @file
 
-  What the library does before anybody has set anything.
+  The library with its default settings.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -18,7 +18,7 @@ insert(unsigned long number, SSL_SESSION *session)
   return TSSslSessionInsert(&id, (TSSslSession)session);
 }
 
-/* A session whose DER has just that many bytes. */
+/* Returns a session with a DER encoding of exactly so many bytes. */
 static SSL_SESSION *
 session_of(int len)
 {
@@ -61,14 +61,14 @@ main(void)
   CHECK_INT(insert(0, largest), TS_SUCCESS);
   CHECK_INT(insert(0, larger), TS_ERROR);
 
-  /* So many sessions... */
+  /* The limit in sessions... */
   for (unsigned long i = 0; i < SIZE + 2000; i++) {
     CHECK_INT(insert(i, session), TS_SUCCESS);
   }
   CHECK_INT(api_stat(STAT_ENTRIES), SIZE);
   TSSslSessionCacheClear();
 
-  /* ... of 1 KiB each, whatever the single one has. */
+  /* ... and in bytes: 1 KiB for each of these, shared by all. */
   for (unsigned long i = 0; i < SIZE / 16 + 100; i++) {
     CHECK_INT(insert(i, largest), TS_SUCCESS);
   }

@@ -1,7 +1,7 @@
 /** @file
 
-  Settings from the environment, which a host that only uses dlopen has. With -DMORE_RIGHTS the
-  program plays one that is set-uid: for such a one the C library's secure_getenv finds nothing.
+  Settings from the environment. With -DMORE_RIGHTS the program behaves like a set-uid program, for which
+  secure_getenv of the C library finds nothing.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -24,7 +24,7 @@ main(void)
 {
   setenv("PROXY_CONFIG_SSL_SESSION_CACHE_SIZE", "5", 1);
   setenv("TSSESSION_SESSION_CACHE_MAX_SESSION_BYTES", "1K", 1);
-  /* Not valid: logged, and the default stays. */
+  /* An invalid value is logged, and the default stays. */
   setenv("PROXY_CONFIG_SSL_SESSION_CACHE_TIMEOUT", "soon", 1);
   setenv("PROXY_CONFIG_SSL_SESSION_CACHE", "7", 1);
   api_open();
@@ -48,7 +48,7 @@ main(void)
   }
   CHECK_INT(api_stat(STAT_ENTRIES), 5);
 
-  /* A call does not overrule it, but is checked all the same. */
+  /* A call does not override the environment, but its value is checked all the same. */
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", "1000"), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", "0"), TS_ERROR);
   for (unsigned long i = 0; i < 20; i++) {
@@ -57,7 +57,7 @@ main(void)
   }
   CHECK_INT(api_stat(STAT_ENTRIES), 5);
 
-  /* What was not valid in the environment can be set. */
+  /* A setting with an invalid value in the environment can be set. */
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache", "0"), TS_SUCCESS);
   TSSslSessionID id = api_numbered_id(1);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_ERROR);

@@ -1,11 +1,10 @@
 /** @file
 
-  No memory: each allocation of a call fails in turn, and then every nth one for many n, in the
-  library and in OpenSSL on its behalf. The result is a defined one, the error queue and errno
-  stay as they were, what was cached and the active keys are not lost, handshakes go on, and
-  the log still says what it says.
+  Without memory: each allocation of a call fails in turn, then every nth one for many n, in the library
+  and in the functions of OpenSSL that it calls. Results are as documented, the error queue and errno are
+  unchanged, cached sessions and active keys are not lost, handshakes continue, and log lines are written.
 
-  What ends the process all the same is shown too (docs/evidence/reliability.md has the reasons).
+  The failures that end the process are counted too (docs/evidence/reliability.md has the reasons).
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -24,14 +23,13 @@
 #include "folder.h"
 #include "tls.h"
 
-/* glibc's own, behind the names that are taken here. */
+/* The functions of glibc. Those below replace their usual names. */
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 
-/* Which allocations of this thread fail: from `left` allocations on the one, or each one that
-   is a multiple of `every`. */
+/* Which allocations of this thread fail: the one after `left` others, or every `every`th one. */
 static __thread struct {
   int on;
   long left;
@@ -91,9 +89,9 @@ aligned_alloc(size_t alignment, size_t size)
   return fails() ? NULL : __libc_memalign(alignment, size);
 }
 
-/* The plans: the allocation number 0, 1, 2 and so on fails, until a call gets by with fewer;
-   then every one, every second one and so on, as long as that hits any. A certificate is made
-   of a thousand: of the later ones some are left out. */
+/* A sequence of plans. First allocation 0, 1, 2 and so on fails, until a call makes fewer allocations.
+   Then every one fails, every second one and so on, until none is hit. Larger numbers are skipped more
+   and more, because a certificate takes a thousand allocations. */
 struct plan {
   int number;
   int is_over; /* the first part */
@@ -113,7 +111,7 @@ next_plan(struct plan *plan)
   return !plan->is_done;
 }
 
-/* After a call under a plan: whether anything has failed in it. */
+/* Ends a plan after its call. Returns whether an allocation failed. */
 static int
 end_plan(struct plan *plan)
 {
@@ -149,7 +147,7 @@ note_event(TSCont contp, TSEvent event, void *id)
   return 0;
 }
 
-/* Handshakes: memory fails within the library's callbacks only. */
+/* For handshakes: allocations fail only in the library's callbacks. */
 static int fail_in_callbacks;
 
 static void
@@ -178,8 +176,7 @@ callback_ends(const char *name)
   }
 }
 
-/* Nothing that was there is lost. The sizes that are set leave room for all sessions: to be asked
-   for by calls would not keep one. */
+/* Checks that nothing was lost. The settings leave room for all sessions, so none is evicted. */
 static void
 check_all_is_there(void)
 {
@@ -195,8 +192,8 @@ check_all_is_there(void)
   CHECK(api_stat(STAT_KEYS) > 0);
 }
 
-/* A call: `good` when all goes well, `bad` when it had no memory for it; what follows undoes
-   it. */
+/* Makes a call under all plans. Its result must be `good`, or `bad` if an allocation failed. The last
+   argument undoes the call. */
 #define UNDER_ALL_PLANS(call, good, bad, ...)                                                                          \
   for (int plan_queue = 0; plan_queue < 2; plan_queue++) {                                                             \
     struct plan plan = {0, 0, 0};                                                                                      \
@@ -222,7 +219,7 @@ check_all_is_there(void)
     }                                                                                                                  \
   }
 
-/* Gets a session, and is content with what there is. */
+/* Frees a session that Get returned, without failures. Returns whether there was one. */
 static int
 found(SSL_SESSION *got)
 {
@@ -234,7 +231,7 @@ found(SSL_SESSION *got)
   return there;
 }
 
-/* A bad call fails as ever, and is logged: also without any memory. */
+/* A bad call fails and is logged as usual, even without any memory. */
 #define LOGGED(call, bad)                                                                                              \
   lines  = 0;                                                                                                          \
   memory = (__typeof__(memory)){.on = 1, .every = 1};                                                                  \
@@ -243,7 +240,7 @@ found(SSL_SESSION *got)
   CHECK_INT(lines, 1);                                                                                                 \
   UNDER_ALL_PLANS(call, bad, bad, (void)0)
 
-/* Other keys than the last time, as HAProxy has them. */
+/* Writes new keys each time, in the format of HAProxy. */
 static void
 write_lines(void)
 {
@@ -256,7 +253,7 @@ write_lines(void)
   folder_write("lines", lines_of_two, sizeof(lines_of_two), 0600);
 }
 
-/* What is logged, is. */
+/* Errors are logged. */
 static void
 check_log(void)
 {
@@ -309,7 +306,7 @@ check_functions(void)
   UNDER_ALL_PLANS(TSSslSessionRemove(&new_id), TS_SUCCESS, TS_SUCCESS,
                   CHECK_INT(TSSslSessionInsert(&new_id, (TSSslSession)session), TS_SUCCESS))
 
-  /* the active keys are unchanged, or are the new ones. */
+  /* The active keys are unchanged, or the new ones. */
   write_lines();
   folder_write("short", keys, 47, 0600);
   folder_write("open", keys, 50, 0644);
@@ -345,7 +342,7 @@ check_functions(void)
   }
   SSL_CTX *server = tls_server(TLS1_2_VERSION);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
-  /* A client that breaks its connection, having sent the ID of another's session with its ticket. */
+  /* A client sends the ID of another client's session with its ticket, and breaks its connection. */
   SSL_SESSION *strangers = SSL_SESSION_dup(session);
   REQUIRE(strangers != NULL && SSL_SESSION_set1_id(strangers, (unsigned char *)large_id.bytes, large_id.len) == 1);
   long long removed = api_stat(STAT_REMOVED);
@@ -387,7 +384,7 @@ check_functions(void)
                   CHECK_INT(TSSslSessionHookRemove(note_event, NULL), TS_ERROR);
                   CHECK_INT(TSSslSessionHookAdd(note_event, NULL), TS_SUCCESS))
 
-  /* A fork: at worst its child must exec. */
+  /* Forks: at worst the child can only exec. */
   for (int i = 0; i < 10; i++) {
     memory    = (__typeof__(memory)){.on = 1, .left = i};
     pid_t pid = fork();
@@ -401,7 +398,7 @@ check_functions(void)
   }
   UNDER_ALL_PLANS((TSSslSessionCacheClear(), api_stat(STAT_ENTRIES)), 0, 0,
                   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS))
-  /* A cache that is full. */
+  /* A full cache. */
   CHECK_INT(TSSslSessionCacheConfigSet("tssession.session_cache.max_bytes", "10000"), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", "2"), TS_SUCCESS);
   UNDER_ALL_PLANS(TSSslSessionInsert(&new_id, (TSSslSession)session), TS_SUCCESS, TS_ERROR,
@@ -414,7 +411,7 @@ check_functions(void)
   OPENSSL_free(large);
 }
 
-/* How many sessions of OpenSSL's there are, wherever. */
+/* The number of all SSL_SESSION objects. */
 static long sessions_alive;
 
 static void
@@ -431,7 +428,7 @@ session_ends(void *of, void *data, CRYPTO_EX_DATA *all, int index, long number, 
   sessions_alive--;
 }
 
-/* Clients that come and come back, at a server whose callbacks have no memory. */
+/* Clients visit and return to a server whose callbacks have no memory. */
 static void
 check_handshakes(int version, int tickets, int early_data, int certificates)
 {
@@ -469,7 +466,7 @@ check_handshakes(int version, int tickets, int early_data, int certificates)
       CHECK(has_failed || resumed == (visits > 0));
       SSL_SESSION_free(first);
       SSL_SESSION_free(second);
-      /* None stays where OpenSSL looked for it. */
+      /* No session is left in the context's own cache. */
       CHECK(!early_data || sessions_alive == alive);
       check_all_is_there();
     } while (1);
@@ -481,7 +478,7 @@ check_handshakes(int version, int tickets, int early_data, int certificates)
   SSL_CTX_free(client);
 }
 
-/* Every nth allocation of a long run fails, whichever call it is in. */
+/* Every nth allocation of a long run fails, in whatever call. */
 static void
 check_long_run(long every)
 {
@@ -532,7 +529,7 @@ check_long_run(long every)
   tls_free(server, client, resume);
 }
 
-/* The first calls of a process, which is this program again. */
+/* The first call of a process, for which this program runs itself. */
 static const char *program;
 
 static const char *const FIRST[] = {"get", "insert", "buffer", "keys", "attach", "bad", "set"};
@@ -574,13 +571,13 @@ be_first(const char *what, struct plan *plan)
   memory.on      = 0;
   int has_failed = end_plan(plan);
   CHECK(ok || has_failed);
-  /* Then all is as it should be. */
+  /* After that, everything works. */
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
   check_all_is_there();
-  /* The keys of the file, or those of the call, and no random one. */
+  /* The keys are those of the file or of the call: there is no random one. */
   CHECK_INT(api_stat(STAT_KEYS), 2);
-  /* And the environment has been read. */
+  /* The environment was read. */
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.size", "77"), TS_SUCCESS);
   for (unsigned long i = 0; i < 200; i++) {
     id = api_numbered_id(i);
@@ -617,7 +614,7 @@ check_first_calls(void)
   }
 }
 
-/* What ends the process. */
+/* Failures that end the process. */
 static void *
 get_in_thread(void *arg)
 {
@@ -653,7 +650,7 @@ read_yaml(int n)
   _exit(memory.failed == 0 ? 10 : 11);
 }
 
-/* Other tables for the cache than those that were made when the library was loaded. */
+/* Settings that replace the tables that were made when the library was loaded. */
 static void
 change_shape(int n)
 {
@@ -663,7 +660,7 @@ change_shape(int n)
   _exit(99);
 }
 
-/* How many allocations fail to the end of the process, of how many. */
+/* Returns how many allocations end the process when they fail, and in `of` how many there are. */
 static int
 count_ends(void (*act)(int), int *of)
 {
@@ -672,7 +669,7 @@ count_ends(void (*act)(int), int *of)
     int status = 0;
     pid_t pid  = fork();
     if (pid == 0) {
-      /* The Rust runtime and glibc say why. */
+      /* The Rust runtime and glibc print the reason. */
       REQUIRE(freopen("/dev/null", "w", stderr) != NULL);
       act(*of);
     }
@@ -696,7 +693,7 @@ check_ends(void)
   int ends = count_ends(be_new_thread, &of);
   fprintf(stderr, "the first lookup of a thread: %d of %d allocations end the process\n", ends, of);
 #ifdef API_DLOPEN
-  /* The thread's own data of a library that was not there when the process began. */
+  /* One more: thread-local data of a library that was loaded later. */
   CHECK_INT(ends, 3);
 #else
   CHECK_INT(ends, 2);

@@ -1,8 +1,8 @@
 /** @file
 
-  A process ends while its threads are inside the library: by a return from main, by
-  exit in main and by exit in another thread; with functions of the host's that run then
-  and use the library, registered before it was used and after. It ends well each time.
+  A process ends without harm while its threads are inside the library: by a return from main, by exit
+  in main, and by exit in another thread. Exit handlers of the host, registered before and after the
+  first use of the library, call it too.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -33,10 +33,10 @@ call(unsigned long number)
   int space         = (int)sizeof(buffer);
   TSSslSessionID id = api_numbered_id(number % IDS);
 
-  /* What they return is not looked at: OpenSSL may be gone. */
+  /* Results are not checked, because OpenSSL may already have ended. */
   TSSslSessionInsertBuffer(&id, (const char *)der, len);
   TSSslSessionGetBuffer(&id, buffer, &space);
-  /* Not freed: of OpenSSL's functions, those that the library calls are tested. */
+  /* Not freed: only functions of OpenSSL that the library calls are under test. */
   TSSslSessionGet(&id);
   TSSslSessionRemove(&id);
   atomic_fetch_add(&calls, 1);
@@ -63,7 +63,7 @@ use_at_exit(void)
   TSSslSessionCacheClear();
 }
 
-/* What stdio writes when all that was registered has run: the threads go on for a while then. */
+/* stdio calls this after all exit handlers, so that the threads continue for a while then. */
 static ssize_t
 linger(void *cookie, const char *bytes, size_t size)
 {
@@ -72,7 +72,7 @@ linger(void *cookie, const char *bytes, size_t size)
   return (ssize_t)size;
 }
 
-/* Whether this process is the one that shows what is logged when OpenSSL has gone. */
+/* Set in the process that tests the log line for calls after the end of OpenSSL. */
 static int is_late;
 
 static int late_lines;
@@ -84,7 +84,7 @@ note_line(TSCont contp, int level, const char *tag, const char *line)
   late_lines += strstr(line, "the process ends, and OpenSSL is no longer there") != NULL;
 }
 
-/* Registered before OpenSSL's own function, so it is run after that. OpenSSL 4 has none: it goes on. */
+/* Registered before OpenSSL's exit handler, so it runs after that. OpenSSL 4 has none, and still works. */
 static void
 use_after_openssl(void)
 {
@@ -99,14 +99,14 @@ use_after_openssl(void)
   }
 }
 
-/* The end of the child: what it returns is what main does. */
+/* Runs the child. main returns its result. */
 static int
 be_child(int number)
 {
   enum way way = (enum way)(number % WAYS);
   pthread_t thread;
 
-  /* A child that does not end is ended by this. */
+  /* Ends a child that hangs. */
   alarm(20);
   FILE *last = fopencookie(NULL, "w", (cookie_io_functions_t){.write = linger});
   REQUIRE(last != NULL && fputc('x', last) == 'x');

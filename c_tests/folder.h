@@ -1,6 +1,6 @@
 /** @file
 
-  A folder of the test's own, with files in it.
+  A temporary directory with files for a test.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -15,7 +15,7 @@
 
 #include "check.h"
 
-/* mkdtemp wants the end so. */
+/* mkdtemp replaces the X's. */
 static char folder[] = "/tmp/tssession-test-XXXXXX";
 
 static inline void
@@ -24,7 +24,7 @@ folder_make(void)
   REQUIRE(mkdtemp(folder) != NULL);
 }
 
-/* Good until the next call. */
+/* Returns the path of a file in the directory. It is valid until the next call. */
 static inline const char *
 in_folder(const char *name)
 {
@@ -41,7 +41,7 @@ folder_write(const char *name, const void *content, size_t len, mode_t mode)
   close(file);
 }
 
-/* Fails the test if there are other files in it than these. */
+/* Removes these files and the directory. Fails if it contains other files. */
 static inline void
 folder_remove(const char *const *names, size_t count)
 {

@@ -1,13 +1,13 @@
 /** @file
 
   A process forks while its threads are inside the library. The child has none of
-  them, and no lock that they held.
+  these threads, and no lock that they held.
 
-  OpenSSL has locks of its own that it does not release in a child. The library
-  holds the fork off while it is inside OpenSSL; for its own visits the host must
-  do the same, as this one does when it frees a session or serves a client.
+  OpenSSL does not release its own locks in a child. The library delays a fork
+  while it is inside OpenSSL. The host must do the same for its own calls, as this
+  one does when it frees a session or serves a client.
 
-  The argument is how many times.
+  The argument is the number of forks.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -37,7 +37,7 @@ ignore_event(TSCont contp, TSEvent event, void *data)
   return 0;
 }
 
-/* The functions of the host, and a client that comes twice. */
+/* Calls functions for hosts, and serves a client that returns. */
 static void
 serve(void)
 {
@@ -52,7 +52,7 @@ serve(void)
   CHECK_INT(TSSslSessionHookAdd(ignore_event, NULL), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &of_client), 0);
-  /* Threads of the same process may have cleared the cache meanwhile. */
+  /* Another thread may have cleared the cache in the meantime. */
   CHECK(tls_visit(server, client, of_client, TLS_CLEAN, NULL) >= 0);
   SSL_SESSION_free(of_client);
   CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
@@ -66,7 +66,7 @@ serve(void)
   CHECK_INT(TSSslSessionCacheLogSet(NULL, NULL, TS_SSL_SESSION_CACHE_LOG_WARNING), TS_SUCCESS);
 }
 
-/* Few IDs, so that there is always somebody in a lock or waiting for one. */
+/* Few IDs, so that some thread always has a lock or waits for one. */
 static void
 use_all_functions(unsigned long number)
 {
@@ -80,7 +80,7 @@ use_all_functions(unsigned long number)
   if (TSSslSessionGetBuffer(&id, buffer, &len) > 0) {
     CHECK_INT(TSSslSessionInsertBuffer(&id, buffer, len), TS_SUCCESS);
   }
-  /* Most of the time in OpenSSL, that is. */
+  /* Spends most of the time in OpenSSL. */
   SSL_SESSION *copies[20];
   for (int i = 0; i < 20; i++) {
     copies[i] = (SSL_SESSION *)TSSslSessionGet(&id);
@@ -137,7 +137,7 @@ main(int argc, char **argv)
     REQUIRE(child >= 0);
     pthread_mutex_unlock(&in_openssl);
     if (child == 0) {
-      /* A child that waits forever is ended by this, and seen below. */
+      /* Ends a child that hangs; the check below then fails. */
       alarm(20);
       serve();
       for (unsigned long n = 0; n < IDS; n++) {
@@ -146,7 +146,7 @@ main(int argc, char **argv)
       TSSslSessionCacheClear();
       CHECK_INT(api_stat(STAT_ENTRIES), 0);
       CHECK_INT(api_stat(STAT_BYTES), 0);
-      /* And it can do the same. */
+      /* The child can fork too. */
       pid_t grandchild = fork();
       if (grandchild == 0) {
         use_all_functions(1);

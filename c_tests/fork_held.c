@@ -1,11 +1,11 @@
 /** @file
 
-  A process forks while a thread of it is held up in the middle of a call of the library: in an
-  allocation, which is wherever the library or OpenSSL on its behalf has memory from, or in the
-  reading of a file. The fork takes some milliseconds, and the child works: with what was
-  cached, or, if the thread has a lock of the library, with an empty cache.
+  A process forks while one of its threads is stopped in the middle of a call of the library: in any
+  allocation of the library, or of OpenSSL on its behalf, or in the reading of a file. The fork takes a
+  few milliseconds, and the child works: with the cached sessions, or, if the thread has a lock of the
+  library, with an empty cache.
 
-  A file that is read slowly does not undo what was loaded meanwhile.
+  A file that is read slowly does not undo what was loaded in the meantime.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -22,21 +22,21 @@
 #include "folder.h"
 #include "tls.h"
 
-/* What a child ends with. */
+/* The exit status of a child. */
 #define KEPT 10
 #define EMPTY 11
 
-/* A fork that waits for nobody; on a machine that is busy some take longer. */
+/* The time of a fork that does not wait. On a busy machine a few take longer. */
 #define SHORT_MS 200
 #define LONG_MS 5000
 
-/* glibc's own, behind the names that are taken here. */
+/* The functions of glibc. Those below replace their usual names. */
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 
-/* How many allocations, or reads, of this thread are let pass before it is held up; 0: all. */
+/* The thread is stopped at this allocation or read of its own, counted from 1; 0: never. */
 static __thread int allocations;
 static __thread int reads;
 
@@ -118,7 +118,7 @@ note_event(TSCont contp, TSEvent event, void *data)
   return 0;
 }
 
-/* Twice, and the second time resumes. */
+/* A client visits twice, and resumes the second time. */
 static void
 visit_twice(SSL_CTX *ctx)
 {
@@ -139,7 +139,7 @@ write_key(char letter)
   REQUIRE(rename(path, key_file) == 0);
 }
 
-/* The calls that a thread is held up in. */
+/* The calls in which a thread is stopped. */
 static void
 insert(void)
 {
@@ -217,7 +217,7 @@ static struct {
 static void *
 run_plan(void *arg)
 {
-  /* What a thread makes at its first call is made before. */
+  /* The thread makes its first call before: that allocates memory for the thread. */
   get();
   allocations = plan.allocations;
   reads       = plan.reads;
@@ -227,7 +227,7 @@ run_plan(void *arg)
   return arg;
 }
 
-/* Whether the thread is held up. */
+/* Makes the call in a new thread. Returns whether it was stopped in the middle. */
 static int
 hold_up(pthread_t *thread, void (*call)(void), int at_allocation, int at_read)
 {
@@ -269,7 +269,7 @@ be_child(void)
     CHECK(got != NULL);
     SSL_SESSION_free(got);
   }
-  /* What the parent has set. */
+  /* The parent's settings are active. */
   CHECK_INT(TSSslSessionInsert(&cached, (TSSslSession)larger), TS_ERROR);
   events = 0;
   visit_twice(server);
@@ -296,7 +296,7 @@ be_child(void)
 
 static int forks, long_forks;
 
-/* What the child ends with. */
+/* Forks. Returns the exit status of the child. */
 static int
 fork_now(const char *what, int number)
 {
@@ -342,7 +342,7 @@ check_allocations(void)
   }
 }
 
-/* No lock is held while a file is read. */
+/* No lock is held while a file is being read. */
 static void
 check_files(void)
 {
@@ -351,7 +351,7 @@ check_files(void)
   write_key('a');
   REQUIRE(hold_up(&thread, load_keys, 0, 1));
   CHECK_INT(fork_now("keys", 0), KEPT);
-  /* The thread has the older file. */
+  /* The thread has opened the older file. */
   write_key('b');
   load_keys();
   CHECK_INT(tls_key_letter(ticket_server, client), 'b');

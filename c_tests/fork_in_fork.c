@@ -1,10 +1,10 @@
 /** @file
 
-  A fork within a fork: of a signal handler, say, that runs when the library has prepared for the
-  first one. All four processes go on, with what was cached.
+  A fork within a fork, for example in a signal handler that runs after the library has prepared for the
+  first one. All four processes continue with the cached sessions.
 
-  A handler of its own, registered before the library's, plays the signal handler: so the library
-  cannot be linked.
+  A fork handler that is registered before those of the library plays the signal handler. Therefore this
+  test cannot be linked with the library.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -66,7 +66,7 @@ main(void)
   pid_t outer = fork();
   REQUIRE(outer >= 0 && inner >= 0);
 
-  /* A lock that is held for good, or a gate that stays closed, is ended by this. */
+  /* Ends a child that waits forever. */
   alarm(20);
   use_library(NULL);
   REQUIRE(pthread_create(&thread, NULL, use_library, NULL) == 0);
@@ -74,7 +74,7 @@ main(void)
   if (outer > 0) {
     expect_success(outer);
   }
-  /* That of the parent, which its other child has as well. */
+  /* The outer child has inherited `inner`, but only the parent can wait for it. */
   if (inner > 0 && outer > 0) {
     expect_success(inner);
   }

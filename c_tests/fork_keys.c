@@ -1,9 +1,8 @@
 /** @file
 
-  Which processes have the same random ticket key. Workers that attach after the fork make
-  one each, although the parent has used OpenSSL's random numbers before; workers of a
-  parent that had one have that one. Under the one key, no two tickets of theirs have the
-  same initialization vector.
+  Which processes share a random ticket key. Workers that attach after the fork each make a different
+  one, although the parent used OpenSSL's random numbers before. Workers of a parent that had a key all
+  have that key, and no two of their tickets have the same initialization vector.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -31,9 +30,8 @@ struct told {
   unsigned char der[TICKET_ROOM];
 };
 
-/* What a worker does: it attaches, serves a client that comes with the session of `before`,
-   if there is one, and one that comes with none. Tells of the first whether it was
-   resumed, and of the other the session. */
+/* A worker: attaches, serves a client with the session of `before`, if there is one, and a client
+   without. Reports whether the first resumed, and the session of the second. */
 static void
 work(const struct told *before, int to)
 {
@@ -123,11 +121,11 @@ main(void)
   api_open();
   server = tls_server(TLS1_2_VERSION);
   client = tls_client(TLS1_2_VERSION);
-  /* OpenSSL's generators have a state that a child inherits. */
+  /* A child inherits the state of OpenSSL's random number generators. */
   REQUIRE(RAND_bytes(bytes, sizeof(bytes)) == 1 && RAND_priv_bytes(bytes, sizeof(bytes)) == 1);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
 
-  /* The library was used, but no key was needed. */
+  /* The library is used, but needs no key yet. */
   TSSslSessionCacheClear();
   check_workers(0);
 

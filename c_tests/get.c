@@ -1,6 +1,6 @@
 /** @file
 
-  TSSslSessionGet: what comes out is the caller's own.
+  TSSslSessionGet: the session that it returns belongs to the caller alone.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -26,7 +26,7 @@ expect_der(SSL_SESSION *session)
   OPENSSL_free(der);
 }
 
-/* Does to a session what a careless owner may do to his own. */
+/* Changes a session as a careless owner might. */
 static void *
 get_change_free(void *arg)
 {
@@ -43,7 +43,7 @@ get_change_free(void *arg)
   return NULL;
 }
 
-/* The server's session of a real handshake. */
+/* Returns the server's session of a real handshake. */
 static SSL_SESSION *
 made_by(SSL_CTX *server, SSL_CTX *client)
 {
@@ -71,9 +71,8 @@ accept_name(SSL *ssl, int *alert, void *arg)
   return SSL_TLSEXT_ERR_OK;
 }
 
-/* Every bit of `kind` is something that a session may have. Of each kind three sessions,
-   each fetched twice: the later ones may be made in another way than the first, and are
-   what they were all the same. */
+/* Each bit of `kind` is something that a session can have. Three sessions of each kind are fetched twice:
+   the library may make the later ones in another way than the first, but they must be equal. */
 enum { TICKETS = 1, NO_MASTER_SECRET_EXTENSION = 2, NAME = 4, PROTOCOL = 8, CERTIFICATE = 16, KINDS = 32 };
 
 static void
@@ -129,7 +128,7 @@ main(void)
   shared_id            = api_numbered_id(1);
   CHECK_INT(TSSslSessionInsert(&shared_id, (TSSslSession)session), TS_SUCCESS);
 
-  /* The object is new each time, with one reference: freed twice it would be gone. */
+  /* Each call returns a new object with one reference. */
   SSL_SESSION *first  = (SSL_SESSION *)TSSslSessionGet(&shared_id);
   SSL_SESSION *second = (SSL_SESSION *)TSSslSessionGet(&shared_id);
   REQUIRE(first != NULL && second != NULL);
@@ -139,7 +138,7 @@ main(void)
   SSL_SESSION_free(first);
   expect_der(second);
 
-  /* It outlives its entry. */
+  /* The object outlives its entry. */
   CHECK_INT(TSSslSessionRemove(&shared_id), TS_SUCCESS);
   CHECK(TSSslSessionGet(&shared_id) == NULL);
   expect_der(second);

@@ -1,6 +1,6 @@
 /** @file
 
-  TSSslSessionGetBuffer: every row of its table, byte for byte.
+  TSSslSessionGetBuffer: each documented result, byte for byte.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -15,7 +15,7 @@
 
 #define CANARY 0xa5
 
-/* Memory of `pages` pages with an unreadable page behind it. */
+/* Returns `pages` pages of memory that an unreadable page follows. */
 static char *
 guarded(size_t pages)
 {
@@ -37,7 +37,7 @@ all_canary(const char *from, size_t len)
   return 1;
 }
 
-/* Asks with `space` bytes that end where memory ends, and checks the row. */
+/* Calls with `space` bytes at the end of the memory, and checks the result. */
 static void
 ask(const TSSslSessionID *id, const unsigned char *der, int needed, int space, char *memory, size_t size)
 {
@@ -68,17 +68,17 @@ check_session(SSL_SESSION *session, unsigned long number)
 
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
 
-  /* space >= needed: the whole DER, not a byte more */
+  /* space >= needed: the whole DER, and no byte more */
   ask(&id, der, needed, needed, memory, size);
   ask(&id, der, needed, needed + 1, memory, size);
   ask(&id, der, needed, needed + 1000, memory, size);
 
-  /* space < needed: the first `space` bytes, not a byte more */
+  /* space < needed: the first `space` bytes, and no byte more */
   ask(&id, der, needed, needed - 1, memory, size);
   ask(&id, der, needed, needed / 2, memory, size);
   ask(&id, der, needed, 1, memory, size);
 
-  /* space 0, or negative: untouched; the buffer may be anything */
+  /* space 0 or negative: the buffer is untouched, and can be any pointer */
   const int none[] = {0, -1, -needed, INT_MIN};
   for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
     memset(memory, CANARY, size);
@@ -88,7 +88,7 @@ check_session(SSL_SESSION *session, unsigned long number)
     CHECK(all_canary(memory, size));
   }
 
-  /* no buffer: how a caller asks for the size */
+  /* no buffer: this returns the size */
   const int any[] = {0, 1, needed, INT_MAX, -1};
   for (size_t i = 0; i < sizeof(any) / sizeof(any[0]); i++) {
     len = any[i];
@@ -96,7 +96,7 @@ check_session(SSL_SESSION *session, unsigned long number)
     CHECK_INT(len, 0);
   }
 
-  /* no len_ptr: untouched */
+  /* no len_ptr: the buffer is untouched */
   memset(memory, CANARY, size);
   CHECK_INT(TSSslSessionGetBuffer(&id, memory, NULL), 0);
   CHECK_INT(TSSslSessionGetBuffer(&id, NULL, NULL), 0);
@@ -113,7 +113,7 @@ check_session(SSL_SESSION *session, unsigned long number)
   CHECK_INT(len, 8);
   CHECK(memcmp(buffer, der, 8) == 0);
 
-  /* what comes out can be read back */
+  /* the bytes can be decoded */
   len = (int)size;
   CHECK_INT(TSSslSessionGetBuffer(&id, memory, &len), needed);
   const unsigned char *start = (const unsigned char *)memory;
@@ -126,7 +126,7 @@ check_session(SSL_SESSION *session, unsigned long number)
   OPENSSL_free(der);
 }
 
-/* Absent, expired, invalid ID, cache off: 0, *len_ptr 0, untouched. */
+/* Absent, expired, invalid ID, cache off: returns 0, sets *len_ptr to 0, and leaves the buffer alone. */
 static void
 expect_none(const TSSslSessionID *id)
 {
@@ -151,7 +151,7 @@ main(void)
 {
   api_open();
 
-  /* From a bare session to one with a client certificate of nearly 16 KiB. */
+  /* From the smallest session to one with a client certificate of nearly 16 KiB. */
   const size_t paddings[] = {0, 1, 700, 3500, 8000, 15500};
   int smallest            = INT_MAX;
   int largest             = 0;

@@ -1,7 +1,7 @@
 /** @file
 
-  Attached contexts: what handshakes store, find and remove, and what the hooks
-  are told of it.
+  Attached contexts: which sessions handshakes store, find and remove, and which
+  events the hooks get.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -24,7 +24,7 @@ static struct {
   TSSslSessionID last;
 } seen;
 
-/* Whether the sessions now are taken out of the cache when they are fetched. */
+/* Set while sessions are removed from the cache when they are fetched. */
 static int single_use;
 
 static int
@@ -37,7 +37,7 @@ note_event(TSCont contp, TSEvent event, void *edata)
   seen.news += event == TS_EVENT_SSL_SESSION_NEW;
   seen.removes += event == TS_EVENT_SSL_SESSION_REMOVE;
 
-  /* No lock is held: every function may be called from here. */
+  /* No lock is held here, so every function can be called. */
   int len     = 0;
   int present = TSSslSessionGetBuffer(&seen.last, NULL, &len) > 0;
   int used_up = event == TS_EVENT_SSL_SESSION_GET && single_use;
@@ -85,7 +85,7 @@ id_of(SSL_SESSION *session)
   return id;
 }
 
-/* TLS 1.2 with session IDs, whatever the server asks of the client. */
+/* TLS 1.2 with session IDs, with and without client certificates. */
 static void
 check_session_ids(SSL_CTX *server, SSL_CTX *client)
 {
@@ -103,13 +103,13 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
   for (int i = 0; i < 3; i++) {
     CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
   }
-  /* One lookup of the handshake's and one of the hook's each time. */
+  /* Each time one lookup by the handshake and one by the hook. */
   CHECK_INT(api_stat(STAT_HIT), hits + 3);
   CHECK_INT(api_stat(STAT_GET ".found"), found + 3);
   CHECK_INT(api_stat(STAT_MISS), misses);
   expect_events(3, 0, 0);
 
-  /* A copy under another ID is not handed to a handshake that asks for that ID. */
+  /* A handshake that asks for another ID does not get a copy that was stored under that ID. */
   SSL_SESSION *copy = (SSL_SESSION *)TSSslSessionGet(&id);
   REQUIRE(copy != NULL);
   unsigned char other_id[32] = {42};
@@ -128,12 +128,12 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
   SSL_SESSION_free(other);
   SSL_SESSION_free(copy);
 
-  /* The client hangs up: no reason why it should not come back. */
+  /* The client hangs up: it still resumes. */
   CHECK_INT(tls_visit(server, client, session, TLS_HANG_UP, NULL), 1);
   CHECK_INT(tls_visit(server, client, session, TLS_HANG_UP, NULL), 1);
   expect_events(2, 0, 0);
 
-  /* A fatal alert: never again. */
+  /* A fatal alert: the session never resumes again. */
   CHECK_INT(tls_visit(server, client, session, TLS_FATAL, NULL), 1);
   expect_events(1, 0, 1);
   CHECK(TSSslSessionGet(&id) == NULL);
@@ -141,7 +141,7 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
   expect_events(0, 1, 0);
   SSL_SESSION_free(session);
 
-  /* Freed without a shutdown: OpenSSL says that it must not be resumed. */
+  /* Freed without a shutdown: OpenSSL removes the session. */
   CHECK_INT(tls_visit(server, client, NULL, TLS_DROP, &session), 0);
   expect_events(0, 1, 1);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
@@ -157,7 +157,7 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   expect_events(0, 1, 0);
 
-  /* Inserted by a call, which fires none either. */
+  /* Inserted by a call, which fires no event either. */
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)kept), TS_SUCCESS);
   expect_events(0, 0, 0);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
@@ -169,8 +169,8 @@ check_session_ids(SSL_CTX *server, SSL_CTX *client)
 
 #define STAT_OTHER_CONTEXT "tssession.other_id_context"
 
-/* Another context, attached too, shares the cache and the ticket keys. OpenSSL checks that it may have the
-   session (the session ID context), which is counted. */
+/* Attached contexts share the cache and the ticket keys. OpenSSL refuses sessions of another session ID
+   context, and this is counted. */
 static void
 check_other_id_context(int version, uint64_t options)
 {
@@ -195,8 +195,8 @@ check_other_id_context(int version, uint64_t options)
   tls_free(contexts[1], contexts[2], NULL);
 }
 
-/* Handshakes are use of a session: it survives a flood of others, each of which is copied by
-   calls as a plugin does that replicates. Asked for and refused is not. */
+/* A handshake counts as use of a session: it survives a flood of others, although calls copy each of
+   these, as a plugin that replicates does. A session that is found but refused was not used. */
 static void
 check_use(void)
 {
@@ -262,7 +262,7 @@ check_tls13_tickets(void)
   expect_events(0, 0, 0);
   SSL_SESSION_free(session);
 
-  /* How many tickets. */
+  /* The number of tickets. */
   set("proxy.config.ssl.server.session_ticket.number", "3");
   attached(server);
   created = api_stat(STAT_CREATED);
@@ -299,7 +299,7 @@ check_tls13_stateful(void)
   TSSslSessionCacheClear();
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
 
-  /* The host's own choice of no tickets stays when the record is 1 again. */
+  /* If the host itself turned tickets off, they stay off when the record is 1 again. */
   set("proxy.config.ssl.server.session_ticket.enable", "1");
   attached(server);
   CHECK_INT(SSL_CTX_get_options(server) & SSL_OP_NO_TICKET, 0);
@@ -314,7 +314,7 @@ check_tls13_stateful(void)
   SSL_CTX_free(client);
 }
 
-/* SNI in its earliest form: the connection goes on with another context. */
+/* A ClientHello callback, the earliest way to use SNI: the connection continues with another context. */
 static SSL_CTX *switch_to;
 
 static int
@@ -341,8 +341,8 @@ show_id(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *len, SSL_S
   return 1;
 }
 
-/* A stranger offers the ID of a TLS 1.2 session as an identity in TLS 1.3, and OpenSSL wants to use it
-   once: the session stays its client's. */
+/* With early data, OpenSSL would remove a session that it uses. A stranger offers the ID of another
+   client's TLS 1.2 session as an identity in TLS 1.3: the session stays. */
 static void
 check_shown_ids(void)
 {
@@ -371,7 +371,7 @@ check_shown_ids(void)
 
 static atomic_int stop;
 
-/* Contexts come and go while others are looked for. */
+/* Attaches and frees contexts, while another thread looks for one. */
 static void *
 come_and_go(void *arg)
 {
@@ -384,7 +384,7 @@ come_and_go(void *arg)
   return arg;
 }
 
-/* TLS 1.3 with early data: each session once, so that nobody can replay it. */
+/* TLS 1.3 with early data: each session is used once, to prevent replays. */
 static void
 check_single_use(void)
 {
@@ -401,7 +401,7 @@ check_single_use(void)
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, &next), 1);
   CHECK_INT(seen.gets, 1);
   CHECK_INT(seen.removes, 1);
-  /* Nobody is to copy it. */
+  /* No event, so that no plugin copies it. */
   CHECK_INT(seen.news, 0);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   CHECK_INT(tls_visit(server, client, next, TLS_CLEAN, NULL), 1);
@@ -409,7 +409,7 @@ check_single_use(void)
   SSL_SESSION_free(session);
   SSL_SESSION_free(next);
 
-  /* Of two processes, the one that made it takes it. */
+  /* Of two processes, only the one that made the session resumes it. */
   int status;
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
   pid_t child = fork();
@@ -429,14 +429,14 @@ check_single_use(void)
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
   SSL_SESSION_free(session);
 
-  /* They are in the library's cache only, and go with all others. */
+  /* These sessions are in the library's cache only, and are cleared with all others. */
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
   CHECK_INT(SSL_CTX_sess_number(server), 0);
   TSSslSessionCacheClear();
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   SSL_SESSION_free(session);
 
-  /* It does not fit a connection of TLS 1.2, which gets as far as to ask for it. */
+  /* A TLS 1.2 connection asks for the session, but cannot use it. */
   SSL_CTX *older           = tls_client(TLS1_2_VERSION);
   SSL_SESSION *of_older    = NULL;
   const unsigned char *its = NULL;
@@ -444,20 +444,20 @@ check_single_use(void)
   SSL_CTX_set_options(older, SSL_OP_NO_TICKET);
   CHECK_INT(tls_visit(server, older, NULL, TLS_CLEAN, &of_older), 0);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
-  /* For the client it is a ticket. */
+  /* In TLS 1.3 the client sees the ID as a ticket. */
   size_t ticket_len = 0;
   SSL_SESSION_get0_ticket(session, &its, &ticket_len);
   REQUIRE(ticket_len == 32 && SSL_SESSION_set1_id(of_older, its, (unsigned int)ticket_len) == 1);
   CHECK_INT(tls_visit(server, older, of_older, TLS_CLEAN, NULL), 0);
   CHECK_INT(SSL_CTX_sess_number(server), 0);
   REQUIRE(SSL_CTX_set_min_proto_version(server, TLS1_3_VERSION) == 1);
-  /* Who knows its ID has not ended it by that. */
+  /* Somebody who knows the ID cannot end the session. */
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
   SSL_SESSION_free(session);
   SSL_SESSION_free(of_older);
   SSL_CTX_free(older);
 
-  /* OpenSSL asks the context that the connection began with, which is one of several. */
+  /* OpenSSL asks the context with which the connection began. There are several contexts. */
   SSL_CTX *gone     = tls_server(TLS1_3_VERSION);
   SSL_CTX *detached = tls_server(TLS1_3_VERSION);
   attached(gone);
@@ -493,9 +493,9 @@ check_single_use(void)
   tls_free(server, client, next);
 }
 
-/* A context that demands a client certificate does not resume what another one
-   made without, although both have the same session ID context. With
-   SSL_OP_NO_TICKET sessions have IDs, without it they are tickets. */
+/* A context that requires a client certificate does not resume a session without
+   one, although both contexts have the same session ID context. Sessions have IDs
+   with SSL_OP_NO_TICKET, and are tickets without it. */
 static void
 check_demanded_certificates(int version, uint64_t options)
 {
@@ -526,7 +526,7 @@ check_demanded_certificates(int version, uint64_t options)
   CHECK_INT(tls_visit(demanding, client, session, TLS_CLEAN, NULL), 1);
   SSL_SESSION_free(session);
 
-  /* Without any session ID context there is no resuming, and no failing either. */
+  /* Without a session ID context nothing resumes, but handshakes succeed. */
   SSL_CTX_set_session_id_context(open_to_all, NULL, 0);
   SSL_CTX_set_session_id_context(demanding, NULL, 0);
   CHECK_INT(tls_visit(open_to_all, client, NULL, TLS_CLEAN, &session), 0);
@@ -538,7 +538,7 @@ check_demanded_certificates(int version, uint64_t options)
   SSL_CTX_free(client);
 }
 
-/* A certificate that one context takes unseen is worth nothing where it must be verified. */
+/* One context accepts any certificate. Its sessions do not resume at contexts that verify certificates. */
 static void
 check_unverified_certificates(int version, uint64_t options)
 {
@@ -557,12 +557,12 @@ check_unverified_certificates(int version, uint64_t options)
   }
   tls_give_certificate(client, 0);
   CHECK_INT(tls_visit(any, client, NULL, TLS_CLEAN, &session), 0);
-  /* Those that verify it find out in a full handshake. */
+  /* Contexts that verify it refuse it in a full handshake. */
   CHECK_INT(tls_visit(strict, client, session, TLS_CLEAN, NULL), -1);
   CHECK_INT(tls_visit(optional, client, session, TLS_CLEAN, NULL), -1);
   ERR_clear_error();
 
-  /* Verified, it resumes everywhere. */
+  /* With a verified certificate, the session resumes everywhere. */
   for (int i = 0; i < 3; i++) {
     REQUIRE(X509_STORE_add_cert(SSL_CTX_get_cert_store(servers[i]), SSL_CTX_get0_certificate(client)) == 1);
   }
@@ -596,7 +596,7 @@ hosts_decrypt(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t 
   return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_IGNORE_RENEW;
 }
 
-/* What the host sets after it has attached stays when it attaches again. */
+/* Callbacks that the host set after Attach stay when it attaches again. */
 static void
 check_hosts_ticket_callbacks(void)
 {
@@ -608,7 +608,7 @@ check_hosts_ticket_callbacks(void)
   SSL_CTX_set_session_ticket_cb(server, hosts_generate, hosts_decrypt, &calls);
   attached(server);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
-  /* Asked for a ticket; given one. */
+  /* OpenSSL asks to decrypt an empty ticket, then generates one. */
   CHECK_INT(calls, 2);
   long long verified = api_stat(STAT_VERIFIED);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
@@ -663,7 +663,7 @@ check_detach(void)
   CHECK(SSL_CTX_sess_get_remove_cb(server) == NULL);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
 
-  /* What the host sets while it is attached stays, through another attach too. */
+  /* What the host sets on an attached context stays, also after another Attach. */
   attached(server);
   SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
   SSL_CTX_set_num_tickets(server, 1);
@@ -671,7 +671,7 @@ check_detach(void)
   attached(server);
   CHECK((SSL_CTX_get_options(server) & SSL_OP_NO_TICKET) != 0);
   CHECK_INT(SSL_CTX_get_timeout(server), 60);
-  /* But a record that was set counts more as long as it is attached. */
+  /* But a record that was set has priority as long as the context is attached. */
   CHECK_INT(SSL_CTX_get_num_tickets(server), 2);
   CHECK(SSL_CTX_sess_get_get_cb(server) != NULL);
   CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
@@ -680,13 +680,13 @@ check_detach(void)
   CHECK_INT(SSL_CTX_get_timeout(server), 60);
   CHECK(SSL_CTX_sess_get_new_cb(server) == hosts_new);
 
-  /* A bit that the host adds to the mode is the host's, and no other. */
+  /* Of the mode, Detach keeps only the bit that the host added. */
   attached(server);
   SSL_CTX_set_session_cache_mode(server, SSL_CTX_get_session_cache_mode(server) | SSL_SESS_CACHE_CLIENT);
   CHECK_INT(TSSslSessionCacheDetach((TSSslContext)server), TS_SUCCESS);
   CHECK_INT(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_BOTH | SSL_SESS_CACHE_NO_AUTO_CLEAR);
 
-  /* And attached again it finds the session that it left in the cache. */
+  /* Attached again, the context finds the session that is still in the cache. */
   attached(server);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
 
@@ -722,7 +722,7 @@ check_modes(void)
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
   expect_events(0, 0, 0);
 
-  /* Off is off, also for the sessions that OpenSSL itself has cached. */
+  /* If the cache is off, sessions in OpenSSL's own cache do not resume either. */
   set("proxy.config.ssl.session_cache", "0");
   attached(server);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
@@ -733,7 +733,7 @@ check_modes(void)
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
 
-  /* Switched off in mid-traffic, with the callbacks still there. */
+  /* The cache is switched off later, with the callbacks still set. */
   set("proxy.config.ssl.session_cache", "0");
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
   set("proxy.config.ssl.session_cache", "2");
@@ -752,7 +752,7 @@ int
 main(void)
 {
   api_open();
-  /* So that a shard has many of the 100 sessions of check_use. */
+  /* Few shards, so that one has many of the 100 sessions of check_use. */
   set("proxy.config.ssl.session_cache.num_buckets", "1");
   CHECK_INT(TSSslSessionHookAdd(note_event, (TSCont)&seen), TS_SUCCESS);
   CHECK_INT(TSSslSessionHookAdd(note_event, (TSCont)&seen), TS_SUCCESS);

@@ -1,12 +1,11 @@
 /** @file
 
-  Clients that leave in every way there is, over real sockets, and come back: those
-  that merely hang up resume, those that break the protocol never do. The figure of
-  each way is printed.
+  Clients that leave in every possible way, over real sockets, and return. Those that
+  only hang up resume; those that break the protocol do not. A line is printed for each
+  way.
 
-  The server ends its connections as README tells hosts to: SSL_shutdown before
-  SSL_free, whatever happened. Half of the servers block and half poll; half of the
-  shutdowns are quiet.
+  The server always calls SSL_shutdown before SSL_free, as hosts must. Half of the
+  servers block and half poll; half of the shutdowns are quiet.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -35,7 +34,7 @@
 #define CHUNKS 64
 #define PATIENCE 60
 
-/* What the server does once it has greeted the client. */
+/* What the server does after it has greeted the client. */
 enum script {
   READ,       /* reads until the end */
   LATE_READ,  /* does so once the client has gone */
@@ -47,13 +46,13 @@ enum script {
 enum leaving {
   CLOSE_NOTIFY,
   FIN,
-  HALF_FIN, /* FIN, but the client goes on receiving */
+  HALF_FIN, /* FIN, but the client still receives */
   DATA_FIN,
   DATA_RST,
   RST,
   PART_OF_HEADER,
   PART_OF_RECORD,
-  BROKEN_RECORD, /* encrypted by nobody */
+  BROKEN_RECORD, /* not encrypted */
   WRONG_MAC,     /* the last byte of a real record is another one */
   NOT_TLS,
   ALERT, /* the client itself finds a broken record */
@@ -67,12 +66,12 @@ enum moment {
   SERVED,   /* in the middle of the response */
 };
 
-/* What the server sees of it. */
+/* What the server sees. */
 enum {
   SAW_CLOSE_NOTIFY = 1,
   SAW_EOF          = 2,
   SAW_RESET        = 4, /* ECONNRESET or EPIPE */
-  SAW_FAULT        = 8, /* and sent a fatal alert */
+  SAW_FAULT        = 8, /* a broken protocol; it sent a fatal alert */
   SAW_ALERT        = 16,
   SAW_OTHER        = 32,
 };
@@ -123,7 +122,7 @@ static const struct way lost[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* A server of one connection at a time, and its clients. */
+/* A server for one connection at a time, and its clients. */
 struct pair {
   SSL_CTX *server;
   SSL_CTX *client;
@@ -141,7 +140,7 @@ struct pair {
   int resumed;
 };
 
-/* Whether a call is to be made again. `also` are other events to wake up for. */
+/* Waits until a call can be repeated. Returns 0 if it must not be. `also` are other events to wake up for. */
 static int
 again(SSL *ssl, int result, int also)
 {
@@ -171,7 +170,7 @@ what_happened(SSL *ssl, int result)
   case SSL_ERROR_SYSCALL:
     return last_errno == ECONNRESET || last_errno == EPIPE ? SAW_RESET : SAW_OTHER;
   case SSL_ERROR_SSL: {
-    /* The first is the cause, as for SSL_get_error: newer OpenSSLs queue a failing write after it. */
+    /* The first error is the cause, as for SSL_get_error: a newer OpenSSL adds one of a failed write. */
     int reason = ERR_GET_REASON(ERR_peek_error());
     return reason == SSL_R_UNEXPECTED_EOF_WHILE_READING ? SAW_EOF
            : reason > SSL_AD_REASON_OFFSET              ? SAW_ALERT
@@ -195,7 +194,7 @@ read_to_the_end(SSL *ssl)
   return what_happened(ssl, result);
 }
 
-/* 0: all is written, or there is something to read first. */
+/* Returns 0 if all is written, or if there is something to read first. */
 static int
 write_much(SSL *ssl, int polling)
 {
@@ -246,12 +245,12 @@ serve(struct pair *pair, SSL *ssl)
     /* fall through */
   case WRITE:
     saw = write_much(ssl, pair->polling);
-    /* Some hosts read what there is to read after a failed write, some do not. */
+    /* After a failed write, some hosts still read, others do not. */
     if (saw != 0 && pair->quiet) {
       return saw;
     }
     int then = read_to_the_end(ssl);
-    /* From OpenSSL 4 on, a system error ends a connection for good. */
+    /* In OpenSSL 4, a system error ends a connection. */
     return OPENSSL_VERSION_MAJOR >= 4 && saw == SAW_RESET && then == SAW_FAULT ? saw : saw | then;
   default:
     break;
@@ -297,7 +296,7 @@ send_all(int fd, const void *bytes, size_t len)
   REQUIRE(send(fd, bytes, len, MSG_NOSIGNAL) == (ssize_t)len);
 }
 
-/* The client's next record, and not on the socket. */
+/* Makes the client write its next record to memory instead of the socket. */
 static BIO *
 next_record(SSL *ssl, unsigned char **bytes, size_t *len)
 {
@@ -413,8 +412,8 @@ send_client_hello(int fd, SSL *ssl)
   send_all(fd, bytes, (size_t)len);
 }
 
-/* One connection. 1: it resumed `*session`. Where there is a new one, `*session`
-   becomes that. */
+/* Makes one connection. Returns 1 if it resumed `*session`. A new session replaces
+   `*session`. */
 static int
 visit(struct pair *pair, SSL_SESSION **session, enum moment moment, enum leaving leaving, int sees)
 {
@@ -440,7 +439,7 @@ visit(struct pair *pair, SSL_SESSION **session, enum moment moment, enum leaving
   }
   if (moment == GREETED || moment == SERVED) {
     REQUIRE(SSL_read(ssl, bytes, 1) == 1);
-    /* A copy: the client's OpenSSL would not offer again what an alert has ended. */
+    /* Keep a copy: the client's OpenSSL does not offer a session again that an alert has ended. */
     SSL_SESSION_free(*session);
     *session = SSL_SESSION_dup(SSL_get_session(ssl));
     REQUIRE(*session != NULL);
@@ -458,7 +457,7 @@ visit(struct pair *pair, SSL_SESSION **session, enum moment moment, enum leaving
   return reused;
 }
 
-/* A connection that ends cleanly, whatever the way. */
+/* Makes a connection that ends cleanly. */
 static int
 visit_cleanly(struct pair *pair, SSL_SESSION **session)
 {
@@ -519,7 +518,7 @@ attached_server(int version, uint64_t options)
   return server;
 }
 
-/* Old versions are only to be had without any security. */
+/* OpenSSL allows old versions only at security level 0. */
 static void
 allow_old(SSL_CTX *ctx, int version)
 {
@@ -570,9 +569,9 @@ check_way(const struct way *way, int version, uint64_t options, int resumes)
   tls_free(server, client, NULL);
 }
 
-/* A host that polls has many connections on a thread, and one error queue. An error
-   that one connection left there says nothing of why another one ends, nor of what
-   becomes of the same one later. */
+/* A host that polls has many connections on a thread, and one error queue. An error of
+   one connection in that queue does not explain why another one ends, or the same one
+   later. */
 static void
 check_old_errors(int version)
 {
@@ -591,7 +590,7 @@ check_old_errors(int version)
   CHECK_INT(SSL_read(gone.server, &byte, 1), 0);
   tls_end(&dropped, TLS_DROP);
 
-  /* Nobody has touched the error. */
+  /* The error is still in the queue. */
   const char *data = NULL;
   int flags        = 0;
   CHECK_INT(ERR_GET_REASON(ERR_peek_last_error_all(NULL, NULL, NULL, &data, &flags)),
@@ -600,8 +599,8 @@ check_old_errors(int version)
   CHECK_INT(tls_visit(server, client, dropped_session, TLS_CLEAN, NULL), 0);
   CHECK_INT(tls_visit(server, client, gone_session, TLS_CLEAN, NULL), 1);
 
-  /* Handshakes have cleared the queue: again, and this time the host takes the
-     session of the client that has gone out itself. */
+  /* Handshakes have cleared the queue. Once more, but now the host itself removes the
+     session of the client that has left. */
   SSL_SESSION_free(gone_session);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &gone_session), 0);
   tls_end(&gone, TLS_DROP);
@@ -640,7 +639,7 @@ main(void)
     }
     check_way(&ignored_fin, versions[v], SSL_OP_IGNORE_UNEXPECTED_EOF, 1);
   }
-  /* TLS 1.1 is the first to allow it (RFC 4346, 7.2.1). */
+  /* TLS 1.1 is the first version that allows this (RFC 4346, 7.2.1). */
   check_way(&fin, TLS1_VERSION, 0, 0);
   check_way(&fin, TLS1_1_VERSION, 0, 1);
   return check_result();

@@ -1,7 +1,7 @@
 /** @file
 
-  A host with the log functions of traffic_server: lines go there, and to no function that
-  was set. Built in these ways:
+  A host with the log functions of traffic_server: they get all lines, and a function that was set gets
+  none. Built in these ways:
 
     -DATS_9    TSError, TSWarning, TSDebug, TSIsDebugTagSet
     -DFEWER    TSError and TSDebug only
@@ -62,8 +62,8 @@ static char debug_tag[64];
 static int debugs;
 
 #ifdef ATS_10
-/* What DbgCtl's inline functions look at: whether there are any debug lines, and for each tag
-   a std::pair<char const *const, bool>. */
+/* The data that DbgCtl's inline functions read: whether debug lines are on, and a
+   std::pair<char const *const, bool> for each tag. */
 int dbg_config_mode __asm__("_ZN6DbgCtl12_config_modeE");
 
 static struct state {
@@ -116,14 +116,14 @@ int TSIsDebugTagSet(const char *tag);
 int
 TSIsDebugTagSet(const char *tag)
 {
-  /* Leads to another line, for which the host would be asked again. */
+  /* This call logs too: the host must not be called again for that line. */
   TSSslSessionID id = api_numbered_id(9);
   TSSslSessionRemove(&id);
   return strcmp(tags_on, tag) == 0;
 }
 #endif
 
-/* The operator has debug lines of these tags written. */
+/* The operator turns on debug lines with these tags. */
 static void
 turn_on(const char *tags)
 {
@@ -165,12 +165,12 @@ main(void)
 #endif
   CHECK(strstr(line, "the last 2 bytes") != NULL);
 
-  /* What a caller passes is no format. */
+  /* Text of a caller is not used as a format. */
   CHECK_INT(TSSslSessionCacheConfigSet("%s%n%s", "1"), TS_ERROR);
   CHECK(strstr(line, "%s%n%s") != NULL);
 
-  /* Debug lines, for the tags that are on, and from the next second on: the operator
-     switches them while the host runs. */
+  /* Debug lines appear for tags that are on. The operator switches tags while the host runs, and a
+     change is noticed within a second. */
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   CHECK(strstr(line, "01ab7f") == NULL);
   turn_on("ssl.session_cache.insert");
@@ -192,7 +192,7 @@ main(void)
   CHECK_INT(debugs, 1);
 #endif
 #if !defined(NO_DEBUG) && !defined(FEWER)
-  /* The library says once what it is, when it can be asked whether that is wanted. */
+  /* The library logs its version once, if that tag is on. */
   turn_on("ssl.session_cache");
   for (int i = 0; i < 2; i++) {
     nanosleep(&nap, NULL);
@@ -204,7 +204,7 @@ main(void)
   debugs = 1;
 #endif
 #ifdef ATS_10
-  /* The tag alone does not do, nor does what concerns certain clients only. */
+  /* A tag is not enough if debug lines are off, or on for certain clients only. */
   turn_on("ssl.session_cache.insert");
   for (dbg_config_mode = 0; dbg_config_mode <= 2; dbg_config_mode += 2) {
     nanosleep(&nap, NULL);

@@ -1,8 +1,8 @@
 /** @file
 
-  A host that has the same names, as traffic_server 9 and 10 have, and loads the
-  library with dlopen. The host's come first in the lookup of symbols: if the
-  library called its own functions through their names, it would call these.
+  A host that defines the same names, as traffic_server 9 and 10 do, and opens the
+  library with dlopen. The host's functions come first in the lookup of symbols. If
+  the library called its own functions by name, it would call these.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -50,7 +50,7 @@ TSSslTicketKeyUpdate(char *ticketData, int ticketDataLength)
   calls++;
 }
 
-/* The library's functions, from here on. */
+/* From here on the names mean the library's functions. */
 #include "api.h"
 #include "check.h"
 #include "tls.h"

@@ -1,7 +1,7 @@
 /** @file
 
-  Arguments that a caller should not pass: a defined result, no crash, and nothing
-  lost that was cached.
+  Invalid arguments: each has a defined result, nothing crashes, and no cached session
+  is lost.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -19,7 +19,7 @@
 
 static char *page_end;
 
-/* An ID whose last byte that counts is the last byte of readable memory. */
+/* Returns an ID whose last significant byte is the last byte of readable memory. */
 static const TSSslSessionID *
 id_at_page_end(size_t len, const char *bytes)
 {
@@ -29,7 +29,7 @@ id_at_page_end(size_t len, const char *bytes)
   return (const TSSslSessionID *)(const void *)start;
 }
 
-/* The length alone is readable, and it is not valid: no byte is touched. */
+/* Returns an ID of which only the length can be read. The length is invalid, so no byte may be read. */
 static const TSSslSessionID *
 bad_len_at_page_end(size_t len)
 {
@@ -38,11 +38,11 @@ bad_len_at_page_end(size_t len)
   return (const TSSslSessionID *)(const void *)start;
 }
 
-/* What logging and waiting could do to a host: nothing. */
+/* Logging and waiting do not disturb the host. */
 static void
 check_process_state(void)
 {
-  /* Nobody reads stderr any more. */
+  /* stderr is a pipe without a reader. */
   int ends[2];
   int stderr_before = dup(STDERR_FILENO);
   REQUIRE(stderr_before >= 0 && pipe(ends) == 0);
@@ -60,7 +60,7 @@ check_process_state(void)
   CHECK_INT(sigismember(&pending, SIGPIPE), 0);
 }
 
-/* Cancelled while it logs, a thread ends after the call, not in it. */
+/* A thread that is cancelled while it logs ends after the call, not in it. */
 static void *
 be_cancelled(void *arg)
 {
@@ -109,7 +109,7 @@ main(void)
   TSSslSessionID kept  = api_numbered_id(1);
   CHECK_INT(TSSslSessionInsert(&kept, opaque), TS_SUCCESS);
 
-  /* A struct that ends with the mapping: of any length, so also not aligned. */
+  /* A struct at the end of the memory: for most lengths it is not aligned. */
   const char bytes[] = "0123456789abcdef0123456789abcdef";
   for (size_t len = 1; len <= 32; len++) {
     const TSSslSessionID *id = id_at_page_end(len, bytes);
@@ -134,7 +134,7 @@ main(void)
     CHECK_INT(TSSslSessionRemove(id), TS_ERROR);
   }
 
-  /* The ID, the buffer and the length in one place. */
+  /* The ID, the buffer and the length share memory. */
   TSSslSessionID id = kept;
   int len           = (int)sizeof(id.bytes);
   CHECK(TSSslSessionGetBuffer(&id, id.bytes, &len) > 32);
@@ -155,7 +155,7 @@ main(void)
   TSSslTicketKeyUpdate(page_end - 48, 48);
   CHECK_INT(api_stat(STAT_KEYS_RENEWED), 1);
 
-  /* The host's functions. */
+  /* The functions for hosts. */
   int64_t value = 77;
   CHECK_INT(TSSslSessionCacheAttach(NULL), TS_ERROR);
   CHECK_INT(TSSslSessionCacheDetach(NULL), TS_ERROR);
@@ -174,12 +174,12 @@ main(void)
   check_process_state();
   check_cancel();
 
-  /* A flood of bad calls does not fill the disk: the runner counts the lines. */
+  /* A flood of bad calls does not fill the disk: tests/c_programs.rs counts the lines. */
   for (int i = 0; i < 10000; i++) {
     TSSslSessionRemove(NULL);
   }
 
-  /* All that time nothing was lost. */
+  /* Nothing was lost. */
   SSL_SESSION *copy = (SSL_SESSION *)TSSslSessionGet(&kept);
   CHECK(copy != NULL);
   SSL_SESSION_free(copy);

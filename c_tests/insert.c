@@ -1,6 +1,6 @@
 /** @file
 
-  TSSslSessionInsert: stored, replaced, or refused with everything left as it was.
+  TSSslSessionInsert: stores, replaces, or refuses and changes nothing.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -11,7 +11,7 @@
 #include "check.h"
 #include "tls.h"
 
-/* Whether the cache holds exactly this session under this ID. */
+/* Returns whether the cache has exactly this session under this ID. */
 static int
 holds(const TSSslSessionID *id, SSL_SESSION *session)
 {
@@ -48,7 +48,7 @@ main(void)
   SSL_SESSION *larger = tls_session(16500);
   REQUIRE(i2d_SSL_SESSION(large, NULL) <= 16384 && i2d_SSL_SESSION(larger, NULL) > 16384);
 
-  /* Stored; ID and session are copied. */
+  /* Stored: the cache copies ID and session. */
   TSSslSessionID id      = api_numbered_id(1);
   TSSslSessionID scratch = id;
   SSL_SESSION *changing  = SSL_SESSION_dup(one);
@@ -66,7 +66,7 @@ main(void)
   CHECK_INT(own_len, 32);
   CHECK(is_absent(&own));
 
-  /* The ID has an entry: it is replaced, by a larger and by a smaller one. */
+  /* An existing entry is replaced, by a larger and by a smaller session. */
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)other), TS_SUCCESS);
   CHECK(holds(&id, other));
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)large), TS_SUCCESS);
@@ -77,11 +77,11 @@ main(void)
   CHECK_INT(api_stat(STAT_BYTES), i2d_SSL_SESSION(one, NULL));
   CHECK_INT(api_stat(STAT_REPLACED), 3);
 
-  /* The same again is normal. */
+  /* The same session again replaces it too. */
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)one), TS_SUCCESS);
   CHECK(holds(&id, one));
 
-  /* IDs of every length, and bytes past the length do not matter. */
+  /* IDs of every length; bytes behind the length do not matter. */
   for (size_t len = 1; len <= 32; len++) {
     TSSslSessionID sized = api_id(len, 7);
     CHECK_INT(TSSslSessionInsert(&sized, (TSSslSession)one), TS_SUCCESS);
@@ -90,7 +90,7 @@ main(void)
     CHECK_INT(TSSslSessionRemove(&sized), TS_SUCCESS);
   }
 
-  /* Refused: no ID; invalid ones are in hostile.c. */
+  /* Refused: no ID. hostile.c tests invalid ones. */
   CHECK_INT(TSSslSessionInsert(NULL, (TSSslSession)one), TS_ERROR);
   CHECK_INT(TSSslSessionInsert(NULL, NULL), TS_ERROR);
 
@@ -102,14 +102,14 @@ main(void)
   CHECK(holds(&id, one));
   SSL_SESSION_free(empty);
 
-  /* Refused: one that OpenSSL encodes but could not read back (no version). */
+  /* Refused: one that OpenSSL encodes but cannot decode (no version). */
   SSL_SESSION *unversioned = SSL_SESSION_dup(one);
   CHECK_INT(SSL_SESSION_set_protocol_version(unversioned, 0), 1);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)unversioned), TS_ERROR);
   CHECK(holds(&id, one));
   SSL_SESSION_free(unversioned);
 
-  /* Refused: larger than the limit. Accepted up to 16 KiB, and to what is set. */
+  /* Refused: larger than the limit, which is 16 KiB or what is set. */
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)larger), TS_ERROR);
   CHECK(holds(&id, one));
   set("tssession.session_cache.max_session_bytes", "32K");
@@ -126,7 +126,7 @@ main(void)
   CHECK(holds(&id, other));
   set("tssession.session_cache.max_session_bytes", "16384");
 
-  /* Refused: larger than the whole cache may be. */
+  /* Refused: larger than the limit of the whole cache. */
   set("tssession.session_cache.max_bytes", "4096");
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)large), TS_ERROR);
   CHECK(holds(&id, other));

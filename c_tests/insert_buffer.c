@@ -38,7 +38,7 @@ main(void)
   unsigned char *large = tls_der(larger, &larger_len);
   TSSslSessionID id    = api_numbered_id(1);
 
-  /* The bytes end where memory ends. */
+  /* The bytes end at the end of readable memory. */
   size_t page = (size_t)sysconf(_SC_PAGESIZE);
   char *start = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   REQUIRE(start != MAP_FAILED && mprotect(start + page, page, PROT_NONE) == 0);
@@ -53,7 +53,7 @@ main(void)
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)small, other_len), TS_SUCCESS);
   CHECK(holds(&id, small, other_len));
 
-  /* Lengths that DER writes in another way: what comes out is DER. */
+  /* A length that is not encoded as DER requires: Get still returns DER. */
   unsigned char *ber = malloc((size_t)len + 1);
   REQUIRE(ber != NULL && der[0] == 0x30 && der[1] == 0x82);
   ber[0] = 0x30;
@@ -65,35 +65,35 @@ main(void)
   free(ber);
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)small, other_len), TS_SUCCESS);
 
-  /* Refused, with what is there as before: cut off anywhere... */
+  /* Refused, and the cached session stays: bytes that are cut off anywhere... */
   for (int cut = 0; cut < len; cut++) {
     CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)der, cut), TS_ERROR);
   }
-  /* ... a byte behind it, or a second session... */
+  /* ... with a byte or a second session behind them... */
   unsigned char *two = malloc((size_t)(2 * len));
   REQUIRE(two != NULL);
   memcpy(two, der, (size_t)len);
   memcpy(two + len, der, (size_t)len);
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)two, len + 1), TS_ERROR);
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)two, 2 * len), TS_ERROR);
-  /* ... something else... */
+  /* ... other bytes... */
   memset(two, 0, (size_t)len);
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)two, len), TS_ERROR);
   memset(two, 0xff, (size_t)len);
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)two, len), TS_ERROR);
   free(two);
-  /* ... nothing... */
+  /* ... no bytes... */
   CHECK_INT(TSSslSessionInsertBuffer(&id, NULL, len), TS_ERROR);
   CHECK_INT(TSSslSessionInsertBuffer(&id, NULL, 0), TS_ERROR);
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)der, 0), TS_ERROR);
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)der, -1), TS_ERROR);
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)der, INT_MIN), TS_ERROR);
-  /* ... too much, or for no ID. */
+  /* ... too many bytes, or no ID. */
   CHECK_INT(TSSslSessionInsertBuffer(&id, (char *)large, larger_len), TS_ERROR);
   TSSslSessionID invalid = api_id(33, 1);
   CHECK_INT(TSSslSessionInsertBuffer(&invalid, (char *)der, len), TS_ERROR);
   CHECK_INT(TSSslSessionInsertBuffer(NULL, (char *)der, len), TS_ERROR);
-  /* Expired. */
+  /* An expired session. */
   tls_set_time(session, (long)time(NULL) - 1000);
   SSL_SESSION_set_timeout(session, 999);
   int expired_len        = 0;

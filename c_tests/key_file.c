@@ -1,6 +1,6 @@
 /** @file
 
-  Ticket keys from files and from calls: the most recent update wins.
+  Ticket keys from files and calls: the latest update is active.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -18,7 +18,7 @@
 static SSL_CTX *server;
 static SSL_CTX *client;
 
-/* A file with keys that are named by one letter each. */
+/* Writes a file with keys. Each letter names one. */
 static void
 write_keys(const char *name, const char *letters, size_t len, mode_t mode)
 {
@@ -37,8 +37,8 @@ update(char letter)
   TSSslTicketKeyUpdate(key, sizeof(key));
 }
 
-/* Whether a new ticket (RFC 5077, 4: name, initialization vector, encrypted state, HMAC) is
-   under this key. */
+/* Returns whether a new ticket (RFC 5077, 4: name, initialization vector, encrypted state, HMAC) is
+   encrypted with this key. */
 static int
 ticket_is_under(const unsigned char *name, const unsigned char *aes, const unsigned char *hmac, size_t secret_len)
 {
@@ -56,7 +56,7 @@ ticket_is_under(const unsigned char *name, const unsigned char *aes, const unsig
   EVP_DecryptInit_ex(cipher, secret_len == 32 ? EVP_aes_256_cbc() : EVP_aes_128_cbc(), NULL, aes, ticket + 16);
   EVP_DecryptUpdate(cipher, state, &state_len, ticket + 32, (int)len - 64);
   EVP_CIPHER_CTX_free(cipher);
-  /* The state is a session in DER: a sequence. */
+  /* The state is a session in DER, so it begins with a sequence. */
   int is_under =
     memcmp(ticket, name, 16) == 0 && memcmp(ticket + len - 32, mac, 32) == 0 && state_len > 0 && state[0] == 0x30;
   SSL_SESSION_free(session);
@@ -65,7 +65,7 @@ ticket_is_under(const unsigned char *name, const unsigned char *aes, const unsig
 
 static char active[300];
 
-/* Keeps the line that says which keys are active. */
+/* Keeps the line that describes the active keys. */
 static void
 note_line(TSCont contp, int level, const char *tag, const char *line)
 {
@@ -76,7 +76,7 @@ note_line(TSCont contp, int level, const char *tag, const char *line)
   }
 }
 
-/* One line says how many keys of which layout are active. */
+/* A line reports the number and the format of the active keys. */
 static void
 check_said(void)
 {
@@ -116,7 +116,7 @@ check_refused(const void *content, size_t len)
   CHECK_INT(tls_key_letter(server, client), 'q');
 }
 
-/* Text of a length that keys have, or one that is nearly it. */
+/* Text with the length of keys, or nearly so. */
 static void
 check_text(void)
 {
@@ -141,7 +141,7 @@ check_text(void)
   }
   check_refused(text, (size_t)2 * KEY);
 
-  /* Keys, and a line break behind them. */
+  /* Keys with a line break behind them. */
   memset(key, 0xf5, sizeof(key));
   key[KEY] = '\n';
   check_refused(key, KEY + 1);
@@ -149,7 +149,7 @@ check_text(void)
   key[80]  = '\n';
   check_refused(key, 80 + 1);
 
-  /* Lines of base64 as an editor leaves them: behind a byte order mark. */
+  /* Lines of base64 behind a byte order mark, which an editor can add. */
   for (size_t i = 0; i < KEY; i++) {
     key[i] = (unsigned char)(i + 1);
   }
@@ -160,14 +160,14 @@ check_text(void)
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
   CHECK(ticket_is_under(key, key + 16, key + 32, 16));
 
-  /* As ATS's manual makes them: letters, and no line break. */
+  /* As the manual of ATS makes them: letters without a line break. */
   memset(line, 'Q', KEY);
   folder_write("layout", line, KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
   CHECK_INT(tls_key_letter(server, client), 'Q');
 }
 
-/* 80-byte keys, and the lines of base64 that HAProxy has. */
+/* Keys of 80 bytes, and lines of base64 as in HAProxy. */
 static void
 check_other_layouts(void)
 {
@@ -193,7 +193,8 @@ check_other_layouts(void)
   CHECK_INT(api_stat(STAT_KEYS), 2);
   CHECK(ticket_is_under(key, key + 48, key + 16, 32));
 
-  /* Both three of 80 and five of 48: 48 is the rule. And a call has no other keys. */
+  /* This length fits three keys of 80 bytes and five of 48: then they are keys of 48 bytes. A call takes
+     only these. */
   folder_write("layout", key, 240, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("layout")), TS_SUCCESS);
   CHECK_INT(api_stat(STAT_KEYS), 5);
@@ -203,7 +204,7 @@ check_other_layouts(void)
   CHECK_INT(api_stat(STAT_KEYS), 1);
   CHECK(ticket_is_under(key, key + 32, key + 16, 16));
 
-  /* Three lines: the one in the middle encrypts. */
+  /* Of three lines, the one in the middle encrypts. */
   for (int len = KEY; len <= 80; len += 80 - KEY) {
     unsigned char lines[3 * 110] = "", *end = lines;
     for (unsigned char i = 0; i < 3; i++) {
@@ -218,7 +219,7 @@ check_other_layouts(void)
     CHECK(ticket_is_under(key, key + 16, key + 16 + (len - 16) / 2, (size_t)(len - 16) / 2));
   }
 
-  /* A file of lines that was damaged: its letters are no keys. */
+  /* A damaged file of lines is refused: its letters are not taken as keys. */
   unsigned char lines[2 * 66] = "";
   EVP_EncodeBlock(lines, key, KEY);
   EVP_EncodeBlock(lines + 65, key + KEY, KEY);
@@ -243,10 +244,10 @@ main(void)
   server = tls_server(TLS1_2_VERSION);
   client = tls_client(TLS1_2_VERSION);
 
-  /* None configured. */
+  /* No file is configured. */
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_ERROR);
 
-  /* The configured one is there from the first attach on. */
+  /* The keys of the configured file are active from the first Attach on. */
   write_keys("keys", "a", KEY, 0600);
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.cert.path", folder), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.server.ticket_key.filename", "keys"), TS_SUCCESS);
@@ -254,49 +255,49 @@ main(void)
   CHECK_INT(tls_key_letter(server, client), 'a');
   CHECK_INT(api_stat(STAT_KEYS_RENEWED), 1);
 
-  /* Not changed: not read again, by any name for it that was used before. */
+  /* An unchanged file is not read again, by any of its names that was used before. */
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("keys")), TS_SUCCESS);
   CHECK_INT(api_stat(STAT_KEYS_RENEWED), 1);
 
-  /* A call wins, and a reload of the file as it was does not bring back the old keys. */
+  /* Keys of a call replace those of the file, and a reload of the unchanged file does not bring them back. */
   update('b');
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("keys")), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
   CHECK_INT(tls_key_letter(server, client), 'b');
 
-  /* A file that has changed wins. */
+  /* A changed file replaces them. */
   write_keys("keys", "ca", 2 * KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
   CHECK_INT(tls_key_letter(server, client), 'c');
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
 
-  /* And so does another file; one that others can read is used, with a warning. */
+  /* So does another file. If others can read it, it is used with a warning. */
   write_keys("other", "d", KEY, 0644);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
   CHECK_INT(tls_key_letter(server, client), 'd');
 
-  /* And back to the one before, by another name, as it is. */
+  /* Back to the previous file, unchanged, by another name. */
   REQUIRE(symlink("keys", in_folder("link")) == 0);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
   CHECK_INT(tls_key_letter(server, client), 'c');
 
-  /* A link that goes to another file and back. */
+  /* A link is changed to another file and back. */
   for (int i = 0; i < 4; i++) {
     CHECK_INT(unlink(in_folder("link")), 0);
     REQUIRE(symlink(i % 2 == 0 ? "other" : "keys", in_folder("link")) == 0);
     CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
     CHECK_INT(tls_key_letter(server, client), i % 2 == 0 ? 'd' : 'c');
   }
-  /* A call wins over the file that was read last, by any name. */
+  /* Keys of a call replace those of the last file, by any of its names. */
   update('b');
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("link")), TS_SUCCESS);
   CHECK_INT(TSSslTicketKeyFileLoad(NULL), TS_SUCCESS);
   CHECK_INT(tls_key_letter(server, client), 'b');
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("other")), TS_SUCCESS);
 
-  /* Refused, and the active keys are unchanged. */
+  /* Refused files do not change the active keys. */
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("absent")), TS_ERROR);
   CHECK_INT(TSSslTicketKeyFileLoad(""), TS_ERROR);
   CHECK_INT(TSSslTicketKeyFileLoad(folder), TS_ERROR);
@@ -311,7 +312,7 @@ main(void)
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("blank")), TS_ERROR);
   CHECK_INT(tls_key_letter(server, client), 'd');
 
-  /* What was refused is read again when it is in order. */
+  /* A refused file is read again when it was corrected. */
   write_keys("short", "e", KEY, 0600);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder("short")), TS_SUCCESS);
   CHECK_INT(tls_key_letter(server, client), 'e');

@@ -1,8 +1,7 @@
 /** @file
 
-  Resumption begins no new life: however often a client comes back, by ID or by ticket, it is
-  resumed only for as long after its full handshake as is set, and only while its certificate
-  is valid.
+  Resumption does not extend a session's life. However often a client returns, by ID or by ticket, it
+  resumes only until the set time after its full handshake, and only while its certificate is valid.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -33,7 +32,7 @@ begin(struct line *line, SSL_CTX *server, uint64_t options, int version)
   line->client = tls_client(version);
 }
 
-/* Comes back with the newest session, which becomes the one of this visit. */
+/* Visits with the newest session, and keeps that of this visit. */
 static int
 come_back(struct line *line)
 {
@@ -50,8 +49,8 @@ end(struct line *line)
   tls_free(line->server, line->client, line->newest);
 }
 
-/* In TLS 1.3: the session that is cached is one of another library, without the time of its
-   full handshake. */
+/* In TLS 1.3: replaces the cached session by one without the time of its full handshake, as from another
+   library. */
 static void
 unmark(const struct line *line)
 {
@@ -69,7 +68,7 @@ unmark(const struct line *line)
   SSL_SESSION_free(session);
 }
 
-/* A client comes every second. */
+/* Each client visits every second. */
 static void
 check_visits(const char *setting)
 {
@@ -85,13 +84,13 @@ check_visits(const char *setting)
     begin(&lines[i], tls_server(versions[i]), options[i], versions[i]);
     CHECK_INT(come_back(&lines[i]), 0);
   }
-  /* Its client comes back in the third second: from then on it would begin anew. */
+  /* This client first returns in the third second. Its session must not begin a new life then. */
   unmark(&lines[UNMARKED]);
   last[UNMARKED] = 2;
   for (int visit = 1; visit <= VISITS; visit++) {
     wait_for(1);
     for (int i = 0; i < LINES; i++) {
-      /* The first full handshake begins a new line. */
+      /* The first full handshake begins a new lineage. */
       if (last[i] == visit - 1 && come_back(&lines[i]) == 1) {
         last[i] = visit;
       }
@@ -104,7 +103,7 @@ check_visits(const char *setting)
   REQUIRE(TSSslSessionCacheConfigSet(setting, strstr(setting, "age") != NULL ? "604800" : "0") == TS_SUCCESS);
 }
 
-/* A certificate that ends in the meantime. */
+/* A certificate that expires in the meantime. */
 static void
 check_certificates_end(void)
 {

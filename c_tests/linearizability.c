@@ -1,22 +1,20 @@
 /** @file
 
-  Threads insert, look up and remove sessions under a few IDs. What each call did,
-  and between which two moments, is recorded, and a checker says whether there is an
-  order of all calls in which each took effect at one moment between its begin and its
-  end. In such an order a lookup never finds what a completed Remove or Insert has
-  ended, nothing before it went in, and never two sessions mixed.
+  Threads insert, look up and remove sessions under a few IDs. Each call, its result, its begin and
+  its end are recorded. A checker decides whether there is an order of all calls in which each took
+  effect at one moment between its begin and its end. In such an order a lookup never finds a session
+  before its Insert, after a later Insert or Remove, or mixed with another one.
 
-  The checker is exact: it accepts a history if and only if there is such an order. IDs
-  are independent of each other, so there is a checker for each (linearizability is
-  local: Herlihy and Wing, 1990). It goes through the begins and ends in their order and
-  keeps every state in which the cache can be: the session under the ID, and which of
-  the calls under way have taken effect. A call must have done so when it ends; a state
-  in which it has not is left by way of every call under way that could have done so
-  before. No state left: there is no order. At most one call of each thread is under
-  way, so the states are few, and the time grows with the length of the history only.
+  The checker is exact: it accepts a history if and only if there is such an order. IDs are
+  independent, so each has a checker (linearizability is local: Herlihy and Wing, 1990). The checker
+  goes through the begins and ends in order, and keeps every possible state of the cache: the session
+  under the ID, and which of the calls in progress have taken effect. A call must have taken effect
+  when it ends. A state in which it has not is replaced by those in which one of the calls in progress
+  takes effect next. If no state is left, there is no order. At most one call of each thread is in
+  progress, so there are few states, and the time grows only with the length of the history.
 
-  A cache that is large keeps what was inserted. One of 1 to 4 sessions may lose it at
-  any time, but what was missed once does not come back.
+  A large cache keeps what was inserted. A cache of 1 to 4 sessions may lose a session at any time, but
+  a session that was missed once does not come back.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -36,14 +34,14 @@
 #define ROOM 1000
 #define CHUNK 1000
 
-/* What is under an ID: the number of an insert. */
+/* The content of an ID is the number of an insert, or one of these. */
 #define NOTHING 0
-/* Bytes that nobody has inserted. */
+/* Bytes that no call inserted. */
 #define MIXTURE UINT32_MAX
 
 enum kind { READ, WRITE };
 
-/* A call. A Remove writes NOTHING, a lookup that misses reads it. */
+/* A call. A Remove writes NOTHING, and a lookup that misses reads it. */
 struct call {
   uint64_t begin;
   uint64_t end;
@@ -60,13 +58,13 @@ struct call {
 
 struct state {
   uint32_t value;
-  /* The threads whose call is under way and has taken effect. */
+  /* The threads whose call is in progress and has taken effect. */
   uint32_t done;
 };
 
 struct checker {
   int may_lose;
-  /* NULL: no call of this thread is under way. */
+  /* NULL if no call of this thread is in progress. */
   const struct call *under_way[THREADS];
   int count;
   struct state states[MOST_STATES];
@@ -81,8 +79,8 @@ checker_start(struct checker *checker, int may_lose)
   checker->states[0] = (struct state){.value = NOTHING, .done = 0};
 }
 
-/* Adds a state, unless it is there. A lookup that can have taken effect in it has: as
-   it changes nothing, nothing is lost by that. */
+/* Adds a state, unless it is there. If a lookup can take effect in it, it does: lookups
+   change nothing, so this excludes no order. */
 static void
 add_state(struct checker *checker, uint32_t value, uint32_t done)
 {
@@ -114,13 +112,13 @@ checker_begin(struct checker *checker, int thread, const struct call *call)
   }
 }
 
-/* 0: there is no order. */
+/* Returns 0 if there is no order. */
 static int
 checker_end(struct checker *checker, int thread)
 {
   uint32_t bit = 1u << thread;
 
-  /* The list grows while it is gone through. */
+  /* The list grows during this loop. */
   for (int i = 0; i < checker->count; i++) {
     struct state state = checker->states[i];
     if (state.done & bit) {
@@ -136,7 +134,7 @@ checker_end(struct checker *checker, int thread)
       add_state(checker, NOTHING, state.done);
     }
   }
-  /* Each of those that stay has the bit and loses it, so they still differ. */
+  /* All states that stay have the bit. Without it they still differ. */
   int kept = 0;
   for (int i = 0; i < checker->count; i++) {
     if (checker->states[i].done & bit) {
@@ -149,17 +147,17 @@ checker_end(struct checker *checker, int thread)
   return kept > 0;
 }
 
-/* What the threads have recorded until all of them stood still. */
+/* The calls that the threads recorded until all of them paused. */
 struct history {
   struct call calls[THREADS][CHUNK];
   int counts[THREADS];
 };
 
-/* The call that nothing explains, and those of the same ID shortly before and beside it. */
+/* Prints the call that no order explains, with those of the same ID shortly before and beside it. */
 static void
 print_around(const struct history *history, const struct call *bad)
 {
-  fprintf(stderr, "ID %d: no order of these calls explains the one marked so:\n", bad->key);
+  fprintf(stderr, "ID %d: no order of these calls explains the marked one:\n", bad->key);
   for (int t = 0; t < THREADS; t++) {
     for (int i = 0; i < history->counts[t]; i++) {
       const struct call *call = &history->calls[t][i];
@@ -172,8 +170,8 @@ print_around(const struct history *history, const struct call *bad)
   }
 }
 
-/* Has the checkers go on with a history. The result is the call that nothing explains, or
-   NULL. How many calls began beside another one of the same ID is added to `*overlapping`. */
+/* Lets the checkers continue with a history. Returns the call that no order explains, or NULL. Adds to
+   `*overlapping` the number of calls that began during another call of the same ID. */
 static const struct call *
 check_history(struct checker *checkers, const struct history *history, long long *overlapping)
 {
@@ -218,8 +216,7 @@ check_history(struct checker *checkers, const struct history *history, long long
 }
 
 /*
- * The checker itself is tested: with histories of which one sees whether they are good, and
- * against trying every order.
+ * Tests of the checker: with histories that are easy to judge, and against a search of all orders.
  */
 
 #define MOST_CALLS 7
@@ -228,7 +225,7 @@ struct example {
   const char *name;
   int is_good;
   int is_good_if_lost;
-  /* Up to a call that ends at 0. */
+  /* A call that ends at 0 is the end of the list. */
   struct {
     int thread;
     struct call call;
@@ -261,7 +258,7 @@ static const struct example examples[] = {
   {"missed, then found, during the insert", 1, 1, {INSERT(0, 1, 6, 7), MISS(1, 2, 3), FIND(1, 4, 5, 7)}},
   {"found, then missed, during the insert", 0, 1, {INSERT(0, 1, 6, 7), FIND(1, 2, 3, 7), MISS(1, 4, 5)}},
   {"found before the insert began", 0, 0, {FIND(1, 1, 2, 7), INSERT(0, 3, 4, 7)}},
-  {"found what nobody inserted", 0, 0, {INSERT(0, 1, 2, 7), FIND(1, 3, 4, 8)}},
+  {"found a session that was not inserted", 0, 0, {INSERT(0, 1, 2, 7), FIND(1, 3, 4, 8)}},
   {"a mixture", 0, 0, {INSERT(0, 1, 2, 7), INSERT(1, 3, 6, 8), FIND(2, 4, 5, MIXTURE)}},
   {"missed after the insert", 0, 1, {INSERT(0, 1, 2, 7), MISS(1, 3, 4)}},
   {"found after the remove", 0, 0, {INSERT(0, 1, 2, 7), REMOVE(0, 3, 4), FIND(1, 5, 6, 7)}},
@@ -270,21 +267,21 @@ static const struct example examples[] = {
   {"found after it was replaced", 0, 0, {INSERT(0, 1, 2, 7), INSERT(1, 3, 4, 8), FIND(0, 5, 6, 7)}},
   {"missed while it was replaced", 0, 1, {INSERT(0, 1, 2, 7), INSERT(1, 3, 6, 8), MISS(0, 4, 5)}},
   {"the new one, then the old one", 0, 0, {INSERT(0, 1, 2, 7), INSERT(1, 3, 8, 8), FIND(0, 4, 5, 8), FIND(0, 6, 7, 7)}},
-  {"so, by two threads", 0, 0, {INSERT(0, 1, 2, 7), INSERT(1, 3, 8, 8), FIND(0, 4, 5, 8), FIND(2, 6, 7, 7)}},
+  {"the new one, then the old one, by two threads", 0, 0, {INSERT(0, 1, 2, 7), INSERT(1, 3, 8, 8), FIND(0, 4, 5, 8), FIND(2, 6, 7, 7)}},
   {"the old one, then the new one", 1, 1, {INSERT(0, 1, 2, 7), INSERT(1, 3, 8, 8), FIND(0, 4, 5, 7), FIND(0, 6, 7, 8)}},
-  {"of two inserts at once either", 1, 1, {INSERT(0, 1, 4, 7), INSERT(1, 2, 3, 8), FIND(2, 5, 6, 7), FIND(3, 7, 8, 7)}},
-  {"first one, then the other", 0, 0, {INSERT(0, 1, 4, 7), INSERT(1, 2, 3, 8), FIND(2, 5, 6, 7), FIND(3, 7, 8, 8)}},
-  {"two that differ about the order", 0, 0, {INSERT(0, 1, 9, 7), INSERT(1, 2, 10, 8),
+  {"either of two concurrent inserts", 1, 1, {INSERT(0, 1, 4, 7), INSERT(1, 2, 3, 8), FIND(2, 5, 6, 7), FIND(3, 7, 8, 7)}},
+  {"first one of two concurrent inserts, then the other", 0, 0, {INSERT(0, 1, 4, 7), INSERT(1, 2, 3, 8), FIND(2, 5, 6, 7), FIND(3, 7, 8, 8)}},
+  {"two threads that see another order", 0, 0, {INSERT(0, 1, 9, 7), INSERT(1, 2, 10, 8),
      FIND(2, 3, 4, 7), FIND(2, 5, 6, 8), FIND(3, 7, 8, 7)}},
-  {"the remove between two inserts at once", 1, 1, {INSERT(0, 1, 8, 7), REMOVE(1, 2, 7), INSERT(2, 3, 9, 8),
+  {"the remove between two concurrent inserts", 1, 1, {INSERT(0, 1, 8, 7), REMOVE(1, 2, 7), INSERT(2, 3, 9, 8),
      FIND(3, 4, 5, 7), MISS(3, 10, 11)}},
   {"inserted again after the remove", 1, 1, {INSERT(0, 1, 2, 7), REMOVE(1, 3, 4), INSERT(0, 5, 6, 8), FIND(1, 7, 8, 8)}},
-  {"lost, and it comes back", 0, 0, {INSERT(0, 1, 2, 7), MISS(1, 3, 4), FIND(1, 5, 6, 7)}},
-  {"lost, and inserted again", 0, 1, {INSERT(0, 1, 2, 7), MISS(1, 3, 4), INSERT(0, 5, 6, 8), FIND(1, 7, 8, 8)}},
+  {"lost, then found again", 0, 0, {INSERT(0, 1, 2, 7), MISS(1, 3, 4), FIND(1, 5, 6, 7)}},
+  {"lost, then inserted again", 0, 1, {INSERT(0, 1, 2, 7), MISS(1, 3, 4), INSERT(0, 5, 6, 8), FIND(1, 7, 8, 8)}},
 };
 /* clang-format on */
 
-/* The definition, word by word: whether the calls not in `used` can follow in some order. */
+/* The definition, literally. Returns whether the calls that are not in `used` can follow in some order. */
 static int
 has_order(const struct call *const *calls, int count, unsigned used, uint32_t value, int may_lose)
 {
@@ -325,7 +322,7 @@ tried_orders(const struct history *history, int may_lose)
 static struct history history;
 static struct checker checkers[KEYS];
 
-/* xorshift: every thread has a number sequence of its own. */
+/* xorshift, with a separate sequence for each thread. */
 static unsigned
 next(unsigned *state)
 {
@@ -335,7 +332,7 @@ next(unsigned *state)
   return *state;
 }
 
-/* A random history of a few calls, on values of which many fit. */
+/* Makes a random history of a few calls. Its values are few, so that many histories have an order. */
 static void
 make_random_history(unsigned *random)
 {
@@ -398,23 +395,23 @@ check_checker(void)
       good[may_lose] += is_good;
     }
   }
-  /* There were many of both. */
+  /* Many histories had an order, and many had none. */
   for (int may_lose = 0; may_lose < 2; may_lose++) {
     CHECK(good[may_lose] > count / 20 && good[may_lose] < count - count / 20);
   }
 }
 
 /*
- * Sessions that are all different, and of which each byte that differs follows from their
- * number. The first two shapes differ in the host name, the others in how much data
- * the application has put into the ticket; OpenSSL decodes only those.
+ * Sessions that all differ. Every byte that differs follows from the session's number. The first two
+ * shapes differ in the host name, the others in the size of the application's data in the ticket;
+ * OpenSSL decodes only those.
  */
 
 #define SECRET_LEN 48
 
 static const size_t data_lens[SHAPES] = {0, 0, 40, 600};
 
-/* For each ID and shape, the DER bytes of a session and where the number comes in. */
+/* For each ID and shape, the DER bytes of a session, and where the number is written. */
 static struct {
   unsigned char der[ROOM];
   int len;
@@ -430,7 +427,7 @@ key_id(int key)
   return api_numbered_id((unsigned long)key);
 }
 
-/* The number comes first, so that it can be read. Of two numbers every word differs. */
+/* The number comes first, so that it can be read. For different numbers every word differs. */
 static void
 fill(unsigned char *bytes, size_t len, uint32_t value)
 {
@@ -458,7 +455,7 @@ static SSL_SESSION *
 new_session(int key, int shape)
 {
   SSL_SESSION *session = SSL_SESSION_dup(base);
-  /* Every other ID is not the one that the session itself carries. */
+  /* For every other key, the ID in the session is a different one. */
   TSSslSessionID id = key_id(key % 2 ? key : key + KEYS);
   REQUIRE(session != NULL);
   REQUIRE(SSL_SESSION_set1_id(session, (const unsigned char *)id.bytes, (unsigned)id.len) == 1);
@@ -498,7 +495,7 @@ make_shapes(void)
   }
 }
 
-/* Writes the DER bytes of a session; returns how many there are. */
+/* Writes the DER bytes of a session. Returns their number. */
 static int
 write_der(int key, uint32_t value, unsigned char *der)
 {
@@ -509,13 +506,13 @@ write_der(int key, uint32_t value, unsigned char *der)
   return shapes[key][shape].len;
 }
 
-/* Which session these are the first `len` bytes of, of `all` that it has. */
+/* Returns the number of the session of `all` bytes that begins with these `len` bytes. */
 static uint32_t
 read_der(int key, const unsigned char *der, int len, int all)
 {
   unsigned char expected[ROOM];
   uint32_t value;
-  /* It is in the same place in all shapes that are as long. */
+  /* Try all shapes with this length. */
   for (int shape = 0; shape < SHAPES; shape++) {
     int at = shapes[key][shape].secret_at;
     if (shapes[key][shape].len != all || len < at + SECRET_LEN) {
@@ -530,7 +527,7 @@ read_der(int key, const unsigned char *der, int len, int all)
   return MIXTURE;
 }
 
-/* Half of one session and half of another is seen, wherever the halves meet. */
+/* A mixture of two sessions is recognized, wherever one ends and the other begins. */
 static void
 check_mixtures_are_seen(void)
 {
@@ -560,7 +557,7 @@ static struct {
   int chunks;
 } run;
 
-/* What orders begins and ends: whoever has the smaller number was there first. */
+/* A clock that orders begins and ends: a smaller number is earlier. */
 static _Atomic uint64_t clock_now = 1;
 static pthread_barrier_t barrier;
 
@@ -640,7 +637,7 @@ call_functions(void *arg)
   int thread      = (int)(size_t)arg;
   unsigned random = 88172645u + 7919u * (unsigned)thread;
   uint32_t number = 0;
-  /* Those that are inserted are changed from call to call: the library has copies. */
+  /* The sessions to insert. Each call changes them, because the library keeps copies. */
   SSL_SESSION *own[KEYS][SHAPES];
   unsigned char der[ROOM];
 
@@ -659,7 +656,7 @@ call_functions(void *arg)
       if (choice < 5) {
         get_buffer(call, &id, ROOM);
       } else if (choice < 6) {
-        /* The secret fits, whatever the shape, and little else. */
+        /* Enough space for the secret of every shape, and for little more. */
         get_buffer(call, &id, shapes[call->key][SHAPES - 1].secret_at + SECRET_LEN);
       } else if (choice < 9) {
         get(call, &id);
@@ -667,7 +664,7 @@ call_functions(void *arg)
         remove_session(call, &id);
       } else {
         unsigned shape = next(&random) % SHAPES;
-        /* The first few are in the shapes. */
+        /* The lowest numbers are in the shapes. */
         call->value = shape + SHAPES * (1 + (uint32_t)thread + THREADS * number++);
         if (choice < 14) {
           set_value(own[call->key][shape], call->value);
@@ -687,10 +684,10 @@ call_functions(void *arg)
   return NULL;
 }
 
-/* How the IDs and the room for sessions are to each other. */
+/* The number of IDs, and the room for sessions. */
 struct setting {
   int keys;
-  /* NULL: more than is needed. */
+  /* NULL for more than is needed. */
   const char *size;
 };
 
@@ -723,7 +720,7 @@ run_setting(const struct setting *setting, long long calls)
   }
   for (int chunk = 0; chunk < run.chunks; chunk++) {
     pthread_barrier_wait(&barrier);
-    /* Now they call. */
+    /* The threads call now. */
     pthread_barrier_wait(&barrier);
     const struct call *bad = check_history(checkers, &history, &overlapping);
     if (bad != NULL) {
@@ -741,7 +738,7 @@ run_setting(const struct setting *setting, long long calls)
     pthread_join(threads[t], NULL);
   }
   pthread_barrier_destroy(&barrier);
-  /* Or it would say nothing; valgrind runs one thread at a time. */
+  /* Without overlaps the test would show nothing. (valgrind runs one thread at a time.) */
   CHECK(overlapping > 0 || getenv("CHECK_SCALE") != NULL);
   CHECK(found > checked / 20);
   fprintf(stderr,
@@ -751,7 +748,7 @@ run_setting(const struct setting *setting, long long calls)
   return checked;
 }
 
-/* The argument is how many calls it shall be at least. */
+/* The argument is the smallest number of calls. */
 int
 main(int argc, char **argv)
 {

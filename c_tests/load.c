@@ -1,28 +1,26 @@
 /** @file
 
-  Load: a server whose threads accept connections at five attached contexts, and processes
-  full of clients that resume what they have, while in the server
+  Load: a server whose threads accept connections at five attached contexts, and processes with many
+  clients that resume, while in the server
 
-  - a thread makes a new ticket key active every 10 ms, in front of the latest ones;
-  - one clears the cache, and one changes its size, at random;
-  - one calls the five functions, and InsertBuffer, with arguments that it should not
-    pass, fills the cache, and meddles with the sessions of clients;
-  - one watches the bounds.
+  - a thread puts a new ticket key in front of the latest ones every 10 ms;
+  - one clears the cache and one changes its size, at random;
+  - one calls the five functions and InsertBuffer with invalid arguments, fills the cache, and
+    interferes with the sessions of clients;
+  - one watches the limits.
 
-  No handshake may fail, and no client may get the session of another one. What a
-  session is bound to is chosen by the client: the server name that it asks for in the
-  connection that makes the session, random each time. The server says in each connection
-  what that session has in it: this name, a copy of it as application data of the
-  session's, and the fingerprint of the certificate that came with it.
+  No handshake may fail, and no client may get the session of another. The client binds a session to
+  a name: in the connection that makes the session, it asks for a random server name. In each
+  connection the server reports what it finds in the session: this name, a copy of it in the
+  application data of the session, and the fingerprint of the client's certificate.
 
-  In the end the counters must be those that clients, hooks and callers have counted on
-  their side, exactly.
+  At the end the counters must be exactly what clients, hooks and callers counted themselves.
 
-  Clients know nothing of the library: they are forked before the first call of it. All
-  that is paced, is paced by handshakes and not by the clock (but for the ticket keys), so
-  that the share of resumed ones is the same on a slow machine.
+  Clients are forked before the first call of the library, and do not use it. The threads keep pace
+  with the handshakes, not with the clock (except for the ticket keys), so that the share of resumed
+  handshakes is the same on a slow machine.
 
-  The argument is how many handshakes.
+  The argument is the number of handshakes.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -44,7 +42,7 @@
 #include <openssl/err.h>
 #include <openssl/rand.h>
 
-/* Where TSSslTicketKeyUpdate has a result. */
+/* At this level TSSslTicketKeyUpdate has a result. */
 #define TS_SSL_SESSION_API 9
 #include "api.h"
 #include "check.h"
@@ -52,25 +50,24 @@
 #include "resident.h"
 #include "tls.h"
 
-/* Threads of the server for each kind. */
+/* Server threads for each kind. */
 #define SERVERS 2
-/* A key decrypts for so many handshakes after it was the first: a client is back before
-   that most of the time. */
+/* A key still decrypts for so many handshakes after it was the first. Most clients return before
+   that. */
 #define KEY_LIFE (4 * CLIENTS * SLOTS * KINDS)
 #define MOST_KEYS 4096
 #define KEY_LEN 48
 
-/* The limits change between these and a quarter of them. */
+/* The limits change between these values and a quarter of them. */
 #define MOST_SESSIONS 768
 #define MOST_BYTES (2L * 1024 * 1024)
 #define MAX_SESSION_BYTES 16384
 
-/* What the allocator may have more of, in bytes: each thread has an arena of its own, and what
-   is free in one of them stays there. One session lost in each handshake would be six times
-   that in half of 200 000. */
+/* By so many bytes the allocator may grow: each thread has a separate arena, and keeps what is free in
+   it. One session lost in each handshake would be six times that in half of 200 000 handshakes. */
 #define SLACK (2L * 1024 * 1024)
 
-/* With fewer handshakes nearly all would be the first ones of a client. */
+/* With fewer handshakes, nearly all would be a client's first. */
 #define FEWEST 240
 
 #define ID_LEN 32
@@ -85,7 +82,7 @@ static atomic_int over;
 static atomic_long handshakes;
 static atomic_long log_lines;
 
-/* The IDs of the sessions that handshakes have stored, in their order. */
+/* The IDs of the sessions that handshakes stored, in order. */
 static struct {
   pthread_mutex_t lock;
   unsigned char (*ids)[ID_LEN];
@@ -125,7 +122,7 @@ accept_name(SSL *ssl, int *alert, void *arg)
   return SSL_TLSEXT_ERR_OK;
 }
 
-/* Called in full handshakes, when the session is there and not in the cache or a ticket yet. */
+/* Called in full handshakes, after the session was made and before it is stored or put into a ticket. */
 static int
 tag_session(SSL *ssl, void *arg)
 {
@@ -155,7 +152,7 @@ find_answer(SSL *ssl, struct answer *answer)
   }
 }
 
-/* What is left in the queue, the next SSL_get_error would take for its own. */
+/* Clears the error queue: the next SSL_get_error must not see an old error. */
 static void
 check_error_queue(void)
 {
@@ -219,7 +216,7 @@ listen_at(int kind)
   address->sun_family         = AF_UNIX;
   address_lens[kind]          = sizeof(*address);
   listeners[kind]             = socket(AF_UNIX, SOCK_STREAM, 0);
-  /* Linux chooses a name that is no file's. */
+  /* Linux chooses a name, which is not that of a file. */
   REQUIRE(bind(listeners[kind], (struct sockaddr *)address, sizeof(address->sun_family)) == 0);
   REQUIRE(listen(listeners[kind], 64) == 0);
   REQUIRE(getsockname(listeners[kind], (struct sockaddr *)address, &address_lens[kind]) == 0);
@@ -243,10 +240,10 @@ new_server(const struct kind *kind)
 }
 
 /*
- * What goes on in the server meanwhile.
+ * The other threads of the server.
  */
 
-/* Waits until so many more handshakes are done; 0: the load is over. */
+/* Waits for so many more handshakes. Returns 0 if the load is over. */
 static int
 after_handshakes(unsigned number)
 {
@@ -260,7 +257,7 @@ after_handshakes(unsigned number)
   return 0;
 }
 
-/* The ticket keys, the newest first, and when each of them became active. */
+/* The ticket keys, newest first, and when each became active. */
 static struct {
   char keys[MOST_KEYS][KEY_LEN];
   long since[MOST_KEYS];
@@ -273,7 +270,7 @@ static void
 rotate(void)
 {
   int keep = 0;
-  /* A key is needed for a while after the one in front of it has come. */
+  /* A key is still needed for a while after a newer one. */
   while (keep < ring.count && keep < MOST_KEYS - 1 &&
          (keep == 0 || atomic_load(&handshakes) - ring.since[keep - 1] < KEY_LIFE)) {
     keep++;
@@ -306,8 +303,8 @@ rotate_keys(void *arg)
   return NULL;
 }
 
-/* Bytes of memory that the process has: the least just after the cache was cleared, in each
-   quarter of the load. */
+/* The resident bytes of the process: in each quarter of the load, the smallest value just after the
+   cache was cleared. */
 static struct {
   long clears;
   long least[4];
@@ -318,7 +315,7 @@ clear_cache(void *arg)
 {
   long all      = *(long *)arg;
   unsigned dice = seed(100);
-  /* The first time soon: a short run is to have it too. */
+  /* The first time is early, so that a short run has it too. */
   while (after_handshakes(memory.clears == 0 ? FEWEST / 2 : 100 + next(&dice) % 1000)) {
     TSSslSessionCacheClear();
     memory.clears++;
@@ -333,8 +330,8 @@ clear_cache(void *arg)
 
 static long size_changes;
 
-/* A thread that is about to store a session may have reserved room before it sees that
-   the limit has fallen, and gives it back then. */
+/* A thread that stores a session may have reserved room before the limit fell. It gives it back when it
+   notices. */
 static void
 check_limits(long sessions, long bytes)
 {
@@ -386,11 +383,10 @@ watch_bounds(void *arg)
 }
 
 /*
- * The hostile caller, and what it has counted.
+ * The hostile caller, and its counts.
  */
 
-/* The numbers of the IDs: those under which it knows what there is, and those
-   under which it need not. */
+/* The caller's IDs: it knows the sessions of the first OWN_IDS, but not those of FEW from OTHER_IDS on. */
 #define OWN_IDS 1024
 #define OTHER_IDS OWN_IDS
 #define FEW 64
@@ -412,7 +408,7 @@ static struct variant {
   int len;
 } variants[VARIANTS], too_large, too_old, short_lived;
 
-/* Under each ID of the caller's own: the variant stored there last. */
+/* For each of its own IDs, the variant that it stored last. */
 static int own[OWN_IDS];
 
 static SSL_SESSION *no_session;
@@ -476,7 +472,7 @@ free_variants(void)
   munmap(page_end - page, 2 * page);
 }
 
-/* For variants and IDs that are valid. */
+/* For variants with valid IDs. */
 static void
 put_id(struct variant *variant, const TSSslSessionID *id)
 {
@@ -502,15 +498,14 @@ looked_up(int found)
   return found;
 }
 
-/* Times of small sessions and times of large ones, so that now the one limit counts and now the
-   other. */
+/* Small and large sessions take turns, so that both limits are reached. */
 static struct variant *
 variant_of_the_time(void)
 {
   return &variants[atomic_load(&handshakes) / 1000 % VARIANTS];
 }
 
-/* What comes out under an ID of the caller's own is what went in, or nothing. */
+/* An ID of its own gives the session that was stored last, or none. */
 static void
 use_own(unsigned *dice)
 {
@@ -543,7 +538,7 @@ use_own(unsigned *dice)
   }
 }
 
-/* Sessions that expire, if they are still there then. */
+/* Stores a session that expires soon. */
 static void
 store_for_a_second(unsigned *dice)
 {
@@ -552,8 +547,8 @@ store_for_a_second(unsigned *dice)
   inserted(TSSslSessionInsert(&id, (TSSslSession)short_lived.session, NULL));
 }
 
-/* A session that clients hold, if there is any: it is looked up, by way of too small a buffer
-   too, now and then taken away from its client, or exchanged for that of another. */
+/* Looks up a session of a client, if there is any, also with a buffer that is too small. Sometimes
+   removes the session, or stores it in the place of another client's. */
 static void
 meddle(unsigned *dice)
 {
@@ -617,7 +612,7 @@ call_with_ids_that_are_not_valid(void)
   }
 }
 
-/* Valid IDs, and all the rest is not. */
+/* Valid IDs with invalid other arguments. */
 static void
 call_with_other_bad_arguments(unsigned *dice)
 {
@@ -651,13 +646,13 @@ call_with_other_bad_arguments(unsigned *dice)
   memcpy(damaged, der, (size_t)der_len);
   damaged[der_len] = 0;
   CHECK(!inserted(TSSslSessionInsertBuffer(&own_id, damaged, der_len + 1)));
-  /* May still be a session, and the caller's own then. */
+  /* If these bytes are still a session, it is stored under an ID of this caller, not of a client. */
   damaged[next(dice) % (unsigned)der_len] ^= (char)(1 << next(dice) % 8);
   TSSslSessionID damaged_id = api_numbered_id(OTHER_IDS + next(dice) % FEW);
   inserted(TSSslSessionInsertBuffer(&damaged_id, damaged, der_len));
 }
 
-/* All of them refused: the active keys are those of the other thread. */
+/* All are refused: the active keys are those of the other thread. */
 static void
 call_with_bad_keys(void)
 {
@@ -670,7 +665,7 @@ call_with_bad_keys(void)
   CHECK(TSSslTicketKeyUpdate(page_end, 0) == TS_ERROR);
   keys[20] = 1;
   CHECK(TSSslTicketKeyUpdate(keys, KEY_LEN - 1) == TS_ERROR);
-  /* One name, two secrets. */
+  /* Two keys with one name and different secrets. */
   keys[KEY_LEN + 20] = 2;
   CHECK(TSSslTicketKeyUpdate(keys, sizeof(keys)) == TS_ERROR);
   calls.all += 7;
@@ -692,7 +687,7 @@ call_with_bad_arguments(void *arg)
     for (int i = 0; i < 6; i++) {
       use_own(&dice);
     }
-    /* What was there still is, and nothing else. */
+    /* errno and the error queue are unchanged. */
     CHECK(errno == 1234);
     CHECK(ERR_GET_REASON(ERR_get_error()) == 77);
     CHECK(ERR_peek_error() == 0);
@@ -702,7 +697,7 @@ call_with_bad_arguments(void *arg)
 }
 
 /*
- * All of it.
+ * The whole test.
  */
 
 static long
@@ -715,7 +710,7 @@ sum(const atomic_long *numbers, int by_id)
   return all;
 }
 
-/* Whatever was stored is looked up: what is there, is what the cache says there is. */
+/* Looks up all sessions that were ever stored: the cache must count exactly those that it finds. */
 static void
 check_content(void)
 {
@@ -749,18 +744,18 @@ check_counters(void)
 {
   check_content();
   check_sum();
-  /* In a handshake there is one lookup for each ID that a client has offered. */
+  /* Each ID that a client offered is looked up once. */
   CHECK_INT(api_stat(STAT_HIT) + api_stat(STAT_MISS), sum(counts->offered, 1));
   CHECK_INT(api_stat(STAT_GET), calls.found + calls.not_found);
   CHECK_INT(api_stat(STAT_GET ".found"), calls.found);
-  /* What was handed to a handshake was resumed. */
+  /* Each session that a handshake got was resumed. */
   CHECK_INT(events.fetched, sum(counts->resumed, 1));
   CHECK_INT(api_stat(STAT_HIT), sum(counts->resumed, 1));
   CHECK_INT(api_stat(STAT_NEW), events.count + calls.stored);
   CHECK_INT(api_stat(STAT_REFUSED), calls.refused);
   CHECK_INT(api_stat(STAT_VERIFIED), sum(counts->resumed, 0));
   CHECK_INT(api_stat(STAT_VERIFIED) + api_stat(STAT_NOT_FOUND), sum(counts->offered, 0));
-  /* In TLS 1.3 every ticket is, and in TLS 1.2 those under a key that is not the first. */
+  /* Tickets are renewed always in TLS 1.3, and in TLS 1.2 if their key is not the first. */
   CHECK_INT(api_stat(STAT_RENEWED), sum(counts->renewed, 0));
   CHECK_INT(atomic_load(&counts->renewed[TICKET_13]), atomic_load(&counts->resumed[TICKET_13]));
   CHECK(api_stat(STAT_RENEWED) >= api_stat(STAT_OLD_KEY));
@@ -773,7 +768,7 @@ check_counters(void)
   check_sum();
 }
 
-/* A run for valgrind is too short for some things to happen. */
+/* A short run, as in valgrind, does not reach everything. */
 static int
 is_scaled(void)
 {
@@ -800,7 +795,7 @@ check_shares(long all)
   for (int kind = 0; kind < KINDS; kind++) {
     long of_kind = atomic_load(&counts->resumed[kind]);
     long of_both = of_kind + atomic_load(&counts->full[kind]);
-    fprintf(stderr, "%s: %ld, of them resumed %ld (%ld%%)\n", kinds[kind].name, of_both, of_kind,
+    fprintf(stderr, "%s: %ld handshakes, %ld resumed (%ld%%)\n", kinds[kind].name, of_both, of_kind,
             of_kind * 100 / of_both);
     CHECK(is_scaled() || of_kind * 3 >= of_both);
   }
@@ -811,7 +806,7 @@ check_shares(long all)
   CHECK(is_scaled() || resumed * 2 >= all);
 }
 
-/* A run that is short does not tell a leak from an allocator that is warming up. */
+/* In a short run a leak cannot be told from an allocator that warms up. */
 static void
 check_memory(long all)
 {
@@ -825,7 +820,7 @@ check_memory(long all)
   }
   fprintf(stderr, "at most %ld of %d sessions, %ld of %ld bytes\n", most_sessions, MOST_SESSIONS, most_bytes,
           MOST_BYTES);
-  fprintf(stderr, "resident when cleared: %ld, %ld, %ld, %ld KiB in the quarters; at most %ld KiB\n",
+  fprintf(stderr, "resident after a clear: %ld, %ld, %ld, %ld KiB in the four quarters; at most %ld KiB\n",
           memory.least[0] / 1024, memory.least[1] / 1024, memory.least[2] / 1024, memory.least[3] / 1024,
           usage.ru_maxrss);
 }
@@ -835,7 +830,7 @@ print_figures(double seconds)
 {
   fprintf(stderr, "%ld handshakes of %d processes in %.1f s, %.0f a second\n", atomic_load(&handshakes), CLIENTS,
           seconds, (double)atomic_load(&handshakes) / seconds);
-  fprintf(stderr, "ticket keys changed %ld times, every %.1f ms, at most %d active; tickets under another %lld\n",
+  fprintf(stderr, "ticket keys changed %ld times, every %.1f ms, at most %d active; tickets with a dropped key %lld\n",
           ring.rotations, seconds * 1000 / (double)ring.rotations, ring.most, api_stat(STAT_NOT_FOUND));
   fprintf(stderr, "cleared %ld times, size changed %ld times; calls of the hostile thread %ld, log lines %ld\n",
           memory.clears, size_changes, calls.all, atomic_load(&log_lines));
@@ -876,7 +871,7 @@ main(int argc, char **argv)
   }
 
   api_open();
-  /* All of it is touched now, so that it is not taken for growth. */
+  /* Touch all of it now, so that it does not look like growth. */
   events.room = 2 * all;
   events.ids  = malloc((size_t)events.room * ID_LEN);
   REQUIRE(events.ids != NULL);
@@ -901,7 +896,7 @@ main(int argc, char **argv)
   }
   clock_gettime(CLOCK_MONOTONIC, &end);
   if (check_failures > 0 || atomic_load(&counts->failed) > 0) {
-    /* A thread that was to serve a client may never come back. */
+    /* A thread that serves a client may hang. */
     fprintf(stderr, "%ld handshakes failed\n", atomic_load(&counts->failed));
     _exit(1);
   }

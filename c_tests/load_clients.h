@@ -1,9 +1,9 @@
 /** @file
 
-  The clients of load.c, and what both sides know. They are plain OpenSSL, in processes of
-  their own, and each visits the server over and over: with a session that it has, if it
-  has one for that kind of visit, or anew. In the visit the server tells what it found in
-  the session, and that must be what the client has bound it to.
+  The clients of load.c, and what both sides share. Clients use OpenSSL alone, in separate
+  processes. Each visits the server again and again, with a session of that kind of visit
+  if it has one. In each visit the server reports what it found in the session, which must
+  be what the client bound it to.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -26,7 +26,7 @@
 #define CLIENTS 6
 /* Sessions that a client has of each kind. */
 #define SLOTS 2
-/* A client gives up what it has and begins anew, one time in so many. */
+/* Once in so many visits, a client forgets its session. */
 #define ANEW 5
 #define NAME_LEN 32
 
@@ -37,7 +37,7 @@ static const struct kind {
   int version;
   int by_id;
   int asks_for_certificate;
-  /* Not where the library makes sessions from a template: those have no application data. */
+  /* 0 if the library makes sessions from a template, which have no application data. */
   int has_tag;
 } kinds[KINDS] = {
   [ID_12]       = {"TLS 1.2 by ID", TLS1_2_VERSION, 1, 0, 0},
@@ -47,22 +47,22 @@ static const struct kind {
   [CERTIFICATE] = {"TLS 1.2 by ID, client certificates", TLS1_2_VERSION, 1, 1, 1},
 };
 
-/* What the server finds in the session of a connection. */
+/* The server's report on the session of a connection. */
 struct answer {
   char name[NAME_LEN + 1];
   char tag[NAME_LEN + 1];
   unsigned char certificate[EVP_MAX_MD_SIZE];
 };
 
-/* How a client will end the connection, which it says in it. */
+/* How the client will end the connection. It tells the server. */
 enum { WITH_CLOSE_NOTIFY = 'c', WITHOUT_A_WORD = 'w' };
 
-/* What clients count. */
+/* The counts of the clients. */
 struct counts {
   atomic_long offered[KINDS];
   atomic_long resumed[KINDS];
   atomic_long full[KINDS];
-  /* Of the resumed ones, those that brought a new ticket. */
+  /* Of the resumed handshakes, those with a new ticket. */
   atomic_long renewed[KINDS];
   atomic_long failed;
   atomic_long wrong;
@@ -74,7 +74,7 @@ static struct counts *counts;
 static struct sockaddr_un addresses[KINDS];
 static socklen_t address_lens[KINDS];
 
-/* xorshift: everybody has a number sequence of his own. */
+/* xorshift, with a separate sequence for each client. */
 static unsigned
 next(unsigned *state)
 {
@@ -217,7 +217,7 @@ be_clients(unsigned number, long visits)
       X509_digest(SSL_CTX_get0_certificate(client.ctxs[kind]), EVP_sha256(), client.certificate, NULL);
     }
   }
-  /* Whoever failed is not sure to get an answer any more. */
+  /* After 10 failures the server may no longer answer. */
   for (long i = 0; i < visits && atomic_load(&counts->failed) < 10; i++) {
     visit(&client);
   }

@@ -1,6 +1,6 @@
 /** @file
 
-  A host that has the log lines passed to a function of its own.
+  A host that gets the log lines with a function.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -36,7 +36,7 @@ note(TSCont contp, int level, const char *tag, const char *line)
   seen->len = strlen(line);
   CHECK(strchr(line, '\n') == NULL);
   if (seen->call_back) {
-    /* No lock is held: all of this may be done from here, a bad call too. */
+    /* No lock is held here, so all these calls are allowed, even a bad one. */
     TSSslSessionID id = api_numbered_id(7);
     char key[48];
     memset(key, 'k', sizeof(key));
@@ -59,7 +59,7 @@ listen_to(int level)
   CHECK_INT(TSSslSessionCacheLogSet(note, (TSCont)&seen, level), TS_SUCCESS);
 }
 
-/* What this process writes to stderr meanwhile. */
+/* Returns the number of bytes that this process writes to stderr during a call. */
 static long
 stderr_of(void (*act)(void))
 {
@@ -124,7 +124,7 @@ check_levels(void)
   CHECK(stderr_of(fail) > 0);
 }
 
-/* Debug lines name the session ID in hex, with the tags of ATS; no other line does. */
+/* Only debug lines have the session ID in hex, and the tags of ATS. */
 static void
 check_debug(void)
 {
@@ -142,7 +142,7 @@ check_debug(void)
   for (int debug = 0; debug < 2; debug++) {
     listen_to(debug ? TS_SSL_SESSION_CACHE_LOG_DEBUG : TS_SSL_SESSION_CACHE_LOG_WARNING);
     if (debug) {
-      /* The library says once what it is. */
+      /* The library logs its version once. */
       CHECK_INT(seen.lines, 1);
       CHECK(strstr(seen.line, "libtssession ") != NULL && strstr(seen.line, ", runs with OpenSSL ") != NULL);
       seen.lines = 0;
@@ -170,7 +170,7 @@ check_debug(void)
   SSL_SESSION_free(session);
 }
 
-/* A flood does not have a line each, wherever the lines go. */
+/* A flood of errors is not logged line by line, wherever the lines go. */
 static void
 check_flood(void)
 {
@@ -197,27 +197,27 @@ check_calling_back(void)
 {
   listen_to(TS_SSL_SESSION_CACHE_LOG_DEBUG);
   seen.call_back = 1;
-  /* A lock that is held would be waited for, forever. */
+  /* Ends the test if a call waits forever for a lock. */
   alarm(60);
-  /* What it leads to in there is told elsewhere. */
+  /* Lines of calls within the function go to stderr. */
   CHECK(stderr_of(fail_and_call_back) > 0);
   CHECK_INT(seen.lines, 2);
   CHECK_INT(api_stat(STAT_ENTRIES), 0);
 
-  /* Warnings about a file that is taken. */
+  /* Warnings about a file that is used. */
   static const char *const names[] = {"keys"};
   char keys[50];
   memset(keys, 'f', sizeof(keys));
   folder_make();
   folder_write(names[0], keys, sizeof(keys), 0644);
   CHECK_INT(TSSslTicketKeyFileLoad(in_folder(names[0])), TS_SUCCESS);
-  /* Others may read it, two bytes are left over, and it is active. */
+  /* Others can read it, two bytes are left over, and its keys are active. */
   CHECK_INT(seen.lines, 5);
   folder_remove(names, 1);
   alarm(0);
 }
 
-/* Each function has its own level, also while they are exchanged. */
+/* Each function gets lines of its own level only, even while they are exchanged. */
 static atomic_int stop, wrong_level;
 
 static void
@@ -262,13 +262,13 @@ check_exchange(void)
     pthread_join(threads[i], NULL);
   }
   CHECK_INT(wrong_level, 0);
-  /* And the last one that was set gets what it wants. */
+  /* The last function gets the lines of its level. */
   listen_to(TS_SSL_SESSION_CACHE_LOG_DEBUG);
   CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
   CHECK_INT(seen.lines, 1);
 }
 
-/* A name of any length makes a line that can be read. */
+/* A name of any length makes a readable line. */
 static void
 check_length(void)
 {
@@ -288,7 +288,7 @@ int
 main(void)
 {
   api_open();
-  /* What the library looks up at its first call, and does not find, is no error of ours. */
+  /* The library's lookups of missing symbols leave no dlerror. */
   dlerror();
   TSSslSessionCacheClear();
   CHECK(dlerror() == NULL);

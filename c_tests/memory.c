@@ -1,6 +1,6 @@
 /** @file
 
-  What the sessions take of the machine's memory, and that it comes back.
+  The memory of sessions, and its return to the system.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -12,12 +12,12 @@
 #include "resident.h"
 #include "tls.h"
 
-/* Of a session that is gone malloc keeps its part of tables that were exchanged for smaller ones. */
+/* KEPT_BYTES: malloc may keep a session's part of tables that smaller ones have replaced. */
 enum { SESSIONS = 40000, MOST_BYTES = 290, KEPT_BYTES = 90 };
 
 static SSL_SESSION *session;
 
-/* Stores that many, each under its own ID; returns how much memory that took. */
+/* Stores so many sessions. Returns the memory that they took. */
 static long
 fill(long sessions)
 {
@@ -48,7 +48,7 @@ main(void)
   }
   CHECK(taken - (full - resident()) < KEPT_BYTES * SESSIONS);
 
-  /* What comes back can be had again. */
+  /* The memory can be used again, and Clear returns it too. */
   taken = fill(SESSIONS);
   full  = resident();
   TSSslSessionCacheClear();

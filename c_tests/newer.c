@@ -1,6 +1,6 @@
 /** @file
 
-  What newer OpenSSLs have: raw public keys in the place of certificates (3.2), QUIC (3.5).
+  Features of newer versions of OpenSSL: raw public keys instead of certificates (3.2), QUIC (3.5).
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -24,8 +24,8 @@ with_raw_public_keys(SSL_CTX *ctx)
   return ctx;
 }
 
-/* A client without a certificate but with a key resumes where a certificate is demanded, and only one
-   that has shown its key. */
+/* At a server that requires client certificates, a client with a raw public key instead resumes, but not one
+   that has not shown its key. */
 static void
 check_raw_public_keys(int version, uint64_t options)
 {
@@ -86,7 +86,7 @@ udp_socket(struct sockaddr_in *address)
   return fd;
 }
 
-/* Serves one connection: a byte each way, and then the client's end. */
+/* Serves one connection: a byte each way, until the client ends it. */
 static void *
 serve(void *arg)
 {
@@ -105,7 +105,7 @@ serve(void *arg)
 static SSL_SESSION *last_session;
 static int sessions_given;
 
-/* The first of each connection. */
+/* Keeps the first session of each connection. */
 static int
 take_session(SSL *ssl, SSL_SESSION *session)
 {
@@ -118,7 +118,7 @@ take_session(SSL *ssl, SSL_SESSION *session)
   return 1;
 }
 
-/* 1: resumed. The client's session becomes `last_session`. */
+/* Returns 1 if the client resumed. Its new session becomes `last_session`. */
 static int
 visit_by_quic(struct quic *quic, SSL_CTX *client)
 {
@@ -152,7 +152,7 @@ visit_by_quic(struct quic *quic, SSL_CTX *client)
   return resumed;
 }
 
-/* By ticket nothing is stored; by ID each session is. */
+/* With tickets nothing is stored; with IDs each session is. */
 static void
 check_quic(uint64_t options)
 {
@@ -180,8 +180,8 @@ check_quic(uint64_t options)
   long long entries = api_stat(STAT_ENTRIES);
   CHECK(by_id ? entries > 0 : entries == 0);
   CHECK_INT(visit_by_quic(&quic, client), 1);
-  /* At the end of a QUIC connection OpenSSL removes its last session, as if it had failed. After a
-     resumption there is no other. */
+  /* At the end of a QUIC connection OpenSSL removes its last session, as if it had failed. A
+     resumed connection has no other. */
   CHECK_INT(visit_by_quic(&quic, client), !by_id);
   SSL_SESSION_free(last_session);
   last_session = NULL;
@@ -197,7 +197,7 @@ int
 main(void)
 {
   api_open();
-  /* A deadlock ends the test. */
+  /* Ends the test if there is a deadlock. */
   alarm(120);
 #if OPENSSL_VERSION_NUMBER >= 0x30200000L
   for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {

@@ -1,7 +1,7 @@
 /** @file
 
-  OpenSSL has no memory, once, in the middle of a call: the result is a defined one, the
-  error queue stays as it was, and the next call does its work again.
+  An allocation of OpenSSL fails once in the middle of a call: the result is as documented,
+  the error queue is unchanged, and the next call works.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -12,7 +12,7 @@
 #include "check.h"
 #include "tls.h"
 
-/* How many allocations still succeed; negative: all. */
+/* So many allocations still succeed; all if negative. */
 static int left = -1;
 
 static int
@@ -85,7 +85,7 @@ main(void)
     CHECK_INT(result, failed ? TS_ERROR : TS_SUCCESS);
     CHECK_INT(ERR_peek_error(), 0);
   }
-  /* The first time the session is decoded, then it is made otherwise. */
+  /* The first lookup decodes the session, later ones use a template. */
   lookups(&id, 0);
   lookups(&id, 0);
   lookups(&id, 1);

@@ -1,7 +1,6 @@
 /** @file
 
-  A shared object with an OpenSSL of its own linked into it and hidden, as hosts and Python
-  packages have it.
+  A shared object that contains a hidden copy of OpenSSL, as some hosts and Python packages do.
 
   SPDX-License-Identifier: Apache-2.0
  */

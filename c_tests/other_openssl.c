@@ -1,9 +1,9 @@
 /** @file
 
-  To be preloaded: a server that is linked with another OpenSSL than the library.
+  Preloaded, this makes a server look as if it were linked with another OpenSSL than the library.
 
-    -DOLDER   an older one, whose names have other versions (with other_openssl.map)
-    -DOTHER   one of another make, within the program itself, whose names come first
+    -DOLDER   an older one, whose symbols have other versions (with other_openssl.map)
+    -DOTHER   another library in the program itself, whose symbols come first
 
   SPDX-License-Identifier: Apache-2.0
  */

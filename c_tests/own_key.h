@@ -1,6 +1,6 @@
 /** @file
 
-  A ticket key of the host's own: own_key is for SSL_CTX_set_tlsext_ticket_key_evp_cb.
+  A ticket key of the host: own_key is for SSL_CTX_set_tlsext_ticket_key_evp_cb.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -15,7 +15,7 @@
 
 #include "check.h"
 
-/* How often the host was asked for it. */
+/* How often OpenSSL asked the host for it. */
 static int own_key_asked;
 
 static int

@@ -1,10 +1,10 @@
 /** @file
 
-  What the caller owns stays as it was: the session with its references, and
-  OpenSSL's error queue.
+  What the caller owns is unchanged: the session and its references, and OpenSSL's
+  error queue.
 
-  OpenSSL does not tell a reference count. A free function for application data
-  that hangs on the session tells when the last reference went.
+  OpenSSL does not show reference counts. A free function for application data of
+  the session shows when the last reference is dropped.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -27,8 +27,8 @@ count_free(void *parent, void *data, CRYPTO_EX_DATA *ad, int index, long argl, v
   }
 }
 
-/* As many errors as OpenSSL's queue holds, and where there is room enough in it to decode a certificate
-   (OpenSSL 3.0 takes back one error then), and bytes that are not a session (10). */
+/* The numbers of errors that fill OpenSSL's queue, and that leave enough room to decode a certificate
+   (for which OpenSSL 3.0 queues an error and removes it), or bytes that are not a session (10 errors). */
 #define FULL 15
 #define WITH_CERTIFICATE 12
 #define WITH_GARBAGE 3
@@ -42,7 +42,7 @@ fill_queue(int count)
   }
 }
 
-/* The errors from `first` on, and no others. */
+/* Checks that the queue has the errors from `first` on, and no others. */
 static void
 expect_queue_from(int first, int count, const char *after)
 {
@@ -66,7 +66,7 @@ expect_queue(int count, const char *after)
   expect_queue_from(0, count, after);
 }
 
-/* Runs a statement with errors in the queue: none, one, and up to `most`. */
+/* Runs a statement with 0 to `most` errors in the queue. */
 #define KEEPS_QUEUE_OF(most, statement)                                                                                \
   for (int count = 0; count <= most; count += 1 + (count == 1) * (most - 2)) {                                         \
     fill_queue(count);                                                                                                 \
@@ -91,7 +91,7 @@ callback_ends(const char *name)
   callbacks_called++;
 }
 
-/* Clients that come, come back and go well: each callback finds the queue full. */
+/* Clients visit, return and leave cleanly, while the queue is full in each callback. */
 static void
 check_callbacks(int version, uint64_t options, int early_data, int certificates)
 {
@@ -124,7 +124,7 @@ note_warning(TSCont contp, int level, const char *tag, const char *text)
   warnings += strstr(text, "error queue") != NULL;
 }
 
-/* With a full queue the newest errors stay, and that others are gone is logged. */
+/* If the queue was full, the newest errors stay, and the loss of others is logged. */
 static void
 check_garbage(SSL_SESSION *certified)
 {
@@ -221,7 +221,7 @@ main(void)
     check_callbacks(TLS1_3_VERSION, 0, 1, certificates);
   }
 
-  /* A mark that the caller has set is the one that he comes back to. */
+  /* A mark of the caller is still valid afterwards. */
   fill_queue(1);
   ERR_set_mark();
   ERR_raise(ERR_LIB_USER, 12);
@@ -230,7 +230,7 @@ main(void)
   CHECK_INT(ERR_pop_to_mark(), 1);
   expect_queue(1, "a mark");
 
-  /* The last reference is the one that we hold. */
+  /* This program holds the last reference. */
   SSL_SESSION_free(session);
   CHECK_INT(freed, 1);
 

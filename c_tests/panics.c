@@ -1,12 +1,12 @@
 /** @file
 
-  The library panics, with the build that does so when told to (make faults): at the entry of
-  every function that the host or OpenSSL or the system calls, and within. The host goes on,
-  the result is the documented failure, errno and OpenSSL's error queue stay as they were, no
-  lock is left behind, the counters add up, handshakes go on, and the log says what happened.
+  The library panics, in a build with fault points (make faults): at the entry of every function that
+  the host, OpenSSL or the system calls, and within it. The host continues, the result is the documented
+  failure, errno and OpenSSL's error queue are unchanged, no lock stays taken, the counters add up,
+  handshakes continue, and the panic is logged.
 
-  Writes to the file that is named what it had panic: tests/faults.rs compares that with the
-  names in the library.
+  Writes the names of the fault points that panicked to the file in its argument. tests/faults.rs compares
+  them with the names in the library.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -42,7 +42,7 @@ static int len;
 static char key[48];
 static FILE *report;
 
-/* The last line that the library has logged, and how many there were that name a panic. */
+/* The last line that the library logged, and the number of lines about a panic. */
 static char line[512];
 static atomic_int panic_lines;
 
@@ -68,7 +68,7 @@ note_event(TSCont contp, TSEvent event, void *id)
   return 0;
 }
 
-/* The callback that is to be found to have left errno and the queue alone. */
+/* errno and the newest error before a callback, which must not change them. */
 static int errno_before;
 static int reason_before;
 
@@ -78,7 +78,7 @@ callback_begins(const char *name)
   errno_before  = errno;
   reason_before = -1;
   errno         = EXDEV;
-  /* This one reads the queue. */
+  /* This callback reads the queue, so it gets no error to find. */
   if (strcmp(name, "remove_session") != 0) {
     ERR_set_mark();
     ERR_raise(ERR_LIB_USER, 77);
@@ -124,7 +124,7 @@ is_cached(unsigned long number)
   return TSSslSessionGetBuffer(&id, buffer, &space) == len && space == len && memcmp(buffer, der, (size_t)len) == 0;
 }
 
-/* Every lock of the library is taken, by a thread other than the one that may have left it. */
+/* Takes every lock of the library, in a thread other than the one that panicked. */
 static void *
 use_all(void *arg)
 {
@@ -161,7 +161,7 @@ check_all_is_well(void)
   CHECK_INT(lookups(), lookups_done);
 }
 
-/* What was armed, and how it was before. */
+/* The fault point that was armed, and the state before that. */
 static const char *point;
 static int panics_before;
 static int lines_before;
@@ -176,7 +176,7 @@ arm(const char *name, int nth)
   tssession_panic_at(name, nth);
 }
 
-/* There was the one panic, and one line of the log says where. */
+/* Checks that there was exactly one panic, and one log line that names its place. */
 static void
 check_panic(const char *boundary)
 {
@@ -190,7 +190,7 @@ check_panic(const char *boundary)
   fprintf(report, "point %s\n", point);
 }
 
-/* A call of the host's that panics at `name`: its result, errno and the error queue. */
+/* Makes a call that panics at `name`, and checks its result, errno and the error queue. */
 #define PANICS_WITHIN(name, boundary, call, expected)                                                                  \
   do {                                                                                                                 \
     ERR_clear_error();                                                                                                 \
@@ -211,7 +211,7 @@ check_panic(const char *boundary)
     }                                                                                                                  \
   } while (0)
 
-/* One that panics at once. */
+/* Makes a call that panics at its entry. */
 #define PANICS(function, boundary, call, expected)                                                                     \
   do {                                                                                                                 \
     PANICS_WITHIN(boundary, boundary, call, expected);                                                                 \
@@ -221,7 +221,7 @@ check_panic(const char *boundary)
 #define STRING(x) #x
 #define PANICS_C(name, call, expected) PANICS(STRING(name), STRING(name), call, expected)
 
-/* The very first call of all: it is done again. */
+/* If the first call of the process panics, the next one does its work again. */
 static void
 check_first_use(void)
 {
@@ -260,7 +260,7 @@ check_functions(void)
 
   PANICS_C(TSSslSessionGet, (intptr_t)TSSslSessionGet(&id), 0);
   PANICS("_Z15TSSslSessionGetPK14TSSslSessionID", "TSSslSessionGet", (intptr_t)cxx_get(&id), 0);
-  /* What is found at once does not come as far as this. */
+  /* A session that is found at once does not reach this fault point. */
   PANICS_C(TSSslSessionGetBuffer, (space = 1000, TSSslSessionGetBuffer(NULL, buffer, &space)), 0);
   CHECK_INT(space, 0);
   PANICS("_Z21TSSslSessionGetBufferPK14TSSslSessionIDPcPi", "TSSslSessionGetBuffer",
@@ -326,7 +326,7 @@ check_functions(void)
   PANICS_WITHIN("hooks being changed", "TSSslSessionHookRemove", TSSslSessionHookRemove(note_event, NULL), TS_ERROR);
   CHECK_INT(TSSslSessionHookRemove(note_event, NULL), TS_SUCCESS);
 
-  /* A session that has a template by now. */
+  /* By now the session has a template. */
   PANICS_WITHIN("session duplicated", "TSSslSessionGet", (intptr_t)TSSslSessionGet(&id), 0);
 
   CHECK(is_cached(1));
@@ -338,7 +338,7 @@ check_functions(void)
   check_all_is_well();
 }
 
-/* What is written to stderr meanwhile is left in `buffer`. */
+/* Puts into `buffer` what is written to stderr during a call. */
 static void
 collect_stderr(void (*act)(void), char *buffer, size_t space)
 {
@@ -370,7 +370,7 @@ note_bad_line(TSCont contp, int level, const char *tag, const char *text)
   bad_lines += strcmp(text, "TSSslSessionGet: the session ID is NULL") == 0;
 }
 
-/* The logger itself: the call is as without, the line is lost, and the next one is not. */
+/* The logger panics: the call has its normal result, its line is lost, and the next line is written. */
 static void
 check_logger(void)
 {
@@ -396,13 +396,13 @@ check_logger(void)
   check_all_is_well();
 }
 
-/* What a callback has to do with a visit of a client. */
+/* A panic in a callback, and the visit of a client in which it happens. */
 struct visit {
-  const char *point;    /* what panics */
-  const char *boundary; /* who says so */
+  const char *point;    /* where it panics */
+  const char *boundary; /* the boundary that logs it */
   int version;
   int tickets;
-  int resumes; /* on a visit that resumes, or a first one */
+  int resumes; /* whether the client offers a session */
   int nth;
   int outcome; /* 1: resumed, 0: a full handshake */
   enum tls_ending ending;
@@ -419,7 +419,7 @@ static const struct visit visits[] = {
   {"lookup, shard locked", "get_session", TLS1_2_VERSION, 0, 1, 1, 0, TLS_CLEAN},
   {"hook", "get_session", TLS1_2_VERSION, 0, 1, 1, 0, TLS_CLEAN},
   {"get_session", "get_session", TLS1_3_VERSION, 0, 1, 1, 0, TLS_CLEAN},
-  /* The first ticket key of a visit that resumes is that of the ticket which is shown. */
+  /* In a visit that resumes, the first ticket key is that of the offered ticket. */
   {"ticket_key", "ticket_key", TLS1_2_VERSION, 1, 0, 1, 0, TLS_CLEAN},
   {"ticket_key", "ticket_key", TLS1_2_VERSION, 1, 1, 1, 0, TLS_CLEAN},
   {"ticket_key", "ticket_key", TLS1_3_VERSION, 1, 0, 1, 0, TLS_CLEAN},
@@ -455,7 +455,7 @@ check_visit(const struct visit *visit)
   arm(visit->point, visit->nth);
   CHECK_INT(tls_visit(server, client, resume, visit->ending, &after), visit->outcome);
   check_panic(visit->boundary);
-  /* The next clients are served, and resume. */
+  /* The next clients are served and resume. */
   SSL_SESSION_free(after);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &after), 0);
   CHECK_INT(tls_visit(server, client, after, TLS_CLEAN, NULL), 1);
@@ -465,7 +465,7 @@ check_visit(const struct visit *visit)
   check_all_is_well();
 }
 
-/* Early data: sessions that are put where OpenSSL looks for them. */
+/* Early data: for this, sessions are put into OpenSSL's own cache. */
 static void
 check_connections(void)
 {
@@ -481,7 +481,7 @@ check_connections(void)
   CHECK_INT(tls_visit(server, client, resume, TLS_CLEAN, &after), 1);
   SSL_SESSION_free(resume);
   CHECK_INT(tls_visit(server, client, after, TLS_CLEAN, &resume), 1);
-  /* A session that does not get to OpenSSL does not stay where OpenSSL would have looked. */
+  /* A session that OpenSSL does not get does not stay in OpenSSL's cache. */
   arm("hook", 1);
   CHECK_INT(tls_visit(server, client, resume, TLS_CLEAN, NULL), 0);
   check_panic("get_session");
@@ -530,7 +530,7 @@ check_forks(void)
     CHECK_INT(errno, EXDEV);
     REQUIRE(child >= 0);
     if (child == 0) {
-      /* One that panicked in the parent has its own copy of the report. */
+      /* A child of a fork that panicked in the parent has a copy of the parent's report. */
       alarm(20);
       check_failures = 0;
       if (points[i].in_child) {
@@ -573,14 +573,14 @@ end_in_child(void)
   check_child(child);
 }
 
-/* The ends of OpenSSL and of the process, which is in good order all the same. */
+/* Panics at the end of OpenSSL and of the process: the process still ends normally. */
 static void
 check_exits(void)
 {
   const char *points[] = {"end", "wipe_at_exit"};
   char text[1000];
 
-  /* Without a function of the host's, lines go to stderr. */
+  /* Without a log function, lines go to stderr. */
   CHECK_INT(TSSslSessionCacheLogSet(NULL, NULL, TS_SSL_SESSION_CACHE_LOG_ERROR), TS_SUCCESS);
   for (int i = 0; i < 2; i++) {
     char expected[200];
@@ -629,7 +629,7 @@ main(int argc, char **argv)
   session = tls_session(0);
   der     = tls_der(session, &len);
   if (argc < 2) {
-    /* The library has panicked while it was loaded. */
+    /* The library panicked when it was loaded. */
     TSSslSessionID id = api_numbered_id(1);
     CHECK_INT(tssession_panics(), 1);
     CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);

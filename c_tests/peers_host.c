@@ -1,27 +1,26 @@
 /** @file
 
-  The host that tests/peers.py has its clients connect to: attached contexts, each with a
-  port of its own on 127.0.0.1 and a thread for each connection.
+  The host to which the clients of tests/peers.py connect: attached contexts, each with a separate
+  port on 127.0.0.1 and a thread for each connection.
 
     peers_host CONTEXT...
 
-  A CONTEXT is a name with options behind it, "name:tls13:early":
+  A CONTEXT is a name with options, such as "name:tls13:early":
 
     tls12, tls13   this version only
-    id=TEXT        the session ID context; that of tls_server without it, none if TEXT is empty
-    ask, demand    a client certificate, any that there is; demand fails without one
+    id=TEXT        the session ID context; empty for none; by default that of tls_server
+    ask, demand    request a client certificate, and accept any; demand: fail without one
     no-ticket      sessions have IDs, in TLS 1.3 too
-    early          takes early data
-    in-turn        one connection after the other: OpenSSL stores a session of TLS 1.2 after
-                   it has told the client, which may be back before that
-    hello, sni     a server name that is the name of a context has its connections go on
-                   with that, and with what it wants of certificates: from the ClientHello
-                   callback, or from the server name callback, as most hosts do
+    early          accept early data
+    in-turn        serve one connection after the other: in TLS 1.2 OpenSSL stores a session only
+                   after the client knows it, and the client may return before that
+    hello, sni     if the server name is the name of a context, continue with that context and its
+                   rules for certificates: from the ClientHello callback, or from the server name
+                   callback, as most hosts do
 
-  It prints "NAME PORT" for each, and for each connection, when it is over, where it came
-  to, the version, "full", "resumed" or "failed", the bytes of early data that it was
-  given, and how it ended. A request is answered; of one that asks for /stay it is left
-  to the client to end the connection.
+  It prints "NAME PORT" for each context. At the end of each connection it prints the context's name,
+  the version, "full", "resumed" or "failed", the bytes of early data, and how it ended. Requests are
+  answered. After a request for /stay, the client must end the connection.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -157,7 +156,7 @@ open_context(struct context *context, char *words)
   printf("%s %d\n", context->name, ntohs(address.sin_port));
 }
 
-/* Until there is no more early data, or a whole request. */
+/* Reads until there is no more early data, or until the request is complete. */
 static size_t
 read_early_data(SSL *ssl, char *request, size_t size)
 {
@@ -235,7 +234,7 @@ serve(void *arg)
   SSL_free(ssl);
   close(it->socket);
   free(it);
-  /* Not before the library has seen the end of it. */
+  /* Print only after the library has seen the end of the connection. */
   puts(line);
   return NULL;
 }
@@ -258,7 +257,7 @@ main(int argc, char **argv)
     open_context(&contexts[count], argv[count + 1]);
     polls[count] = (struct pollfd){.fd = contexts[count].listener, .events = POLLIN};
   }
-  /* Until the test closes its end. */
+  /* Run until the test closes its end of standard input. */
   polls[count] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
   while (poll(polls, (nfds_t)count + 1, -1) > 0 && polls[count].revents == 0) {
     for (int i = 0; i < count; i++) {

@@ -1,18 +1,18 @@
 /** @file
 
-  The library as a plugin of Traffic Server, whose part tests/ats/server.c plays. In these ways:
+  The library as a plugin of Traffic Server, which tests/ats/server.c imitates. The cases:
 
-    plugin told      the server tells of its contexts
-    plugin asked     it does not, and the library hears of connections instead
-    plugin wrong     what keeps the plugin out of the way
+    plugin told      the server reports its contexts
+    plugin asked     it does not, and the library watches connections instead
+    plugin wrong     errors for which the plugin leaves sessions to the server
     plugin other     the server has another OpenSSL: see other_openssl.c
     plugin copies ONE TWO
-                     plugins have got another file of the library, ONE, than the server, TWO
+                     plugins have loaded the file ONE of the library, the server the file TWO
     plugin example PLUGIN
-                     examples/plugin_ats11.cc, beside it
+                     with the plugin made of examples/plugin_ats11.cc
     plugin panics REPORT
-                     each function that the server calls panics, with the build that does so
-                     when told to: the server goes on. REPORT is as for panics.c
+                     in a build with fault points, each function that the server calls panics, and
+                     the server continues. REPORT is as for panics.c
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -27,7 +27,7 @@
 
 static const char *library = "libtssession.so";
 
-/* A line of plugin.config: the words end with NULL. */
+/* Loads the plugin with a line of plugin.config. NULL ends its words. */
 static void
 start(const char *const *words)
 {
@@ -42,7 +42,7 @@ start(const char *const *words)
 
 #define START(...) start((const char *const[]){__VA_ARGS__, NULL})
 
-/* As the server makes one: with its own cache off, and its own ticket keys. */
+/* Makes a context as the server does, with the server's own cache off, and its own ticket keys. */
 static SSL_CTX *
 new_context(void)
 {
@@ -62,7 +62,7 @@ new_client(int tickets)
   return client;
 }
 
-/* Makes a session with one context, and whether it resumes at another. */
+/* Makes a session at one context. Returns whether it resumes at another. */
 static int
 resumes(SSL_CTX *made_at, SSL_CTX *resumed_at, int tickets)
 {
@@ -87,7 +87,7 @@ check_served(SSL_CTX *ctx)
   CHECK_INT(api_stat(STAT_KEYS), 0);
 }
 
-/* A connection that begins with a context, as the server tells of it. */
+/* Makes a connection with a context, and reports it as the server does. */
 static void
 connect_with(SSL_CTX *ctx)
 {
@@ -105,8 +105,8 @@ switch_context(SSL *ssl, int *alert, void *to)
   return SSL_TLSEXT_ERR_OK;
 }
 
-/* A connection begins with one context, and the name that the client asks for has another:
-   sessions are looked up by the callbacks of the first. */
+/* A connection begins with one context, and the server name leads to another: the callbacks of
+   the first look up sessions. */
 static void
 check_two_certificates(void)
 {
@@ -147,7 +147,7 @@ reload(const char *text)
   CHECK(ats_reload());
 }
 
-/* Whether a session of some hundred bytes is stored. */
+/* Returns whether a session of a few hundred bytes can be stored. */
 static int
 stores(void)
 {
@@ -161,7 +161,7 @@ stores(void)
 static void
 check_reload(void)
 {
-  /* This one is of the server's own cache. */
+  /* The first record is that of the server's own cache, and is ignored. */
   reload("CONFIG proxy.config.ssl.session_cache INT 0\n"
          "CONFIG tssession.session_cache.max_session_bytes INT 10\n");
   CHECK(!stores());
@@ -190,7 +190,7 @@ check_statistics(void)
   CHECK(ats_statistic("plugin.tssession.ssl_session_cache_new_session") > 0);
 }
 
-/* What an order of the operator's is answered with. */
+/* Sends an order of the operator. Returns the answer. */
 static const char *
 order(const char *text)
 {
@@ -243,7 +243,7 @@ check_orders(void)
   CHECK(ats_note[0] == '\0' && ats_error[0] == '\0');
 }
 
-/* A key file of one key, then a new first key, then the file is touched. */
+/* A key file with one key, then a new first key, then the file is touched. */
 static void
 check_key_orders(SSL_CTX *ctx)
 {
@@ -273,7 +273,7 @@ check_key_orders(SSL_CTX *ctx)
 static void
 told(void)
 {
-  /* What the environment has is for the server's own cache, and what the line has is for ours. */
+  /* These variables are for the server's own cache. The line of plugin.config is for this one. */
   setenv("PROXY_CONFIG_SSL_SESSION_CACHE", "0", 1);
   setenv("PROXY_CONFIG_SSL_SESSION_CACHE_SIZE", "1", 1);
   api_open();
@@ -286,11 +286,11 @@ told(void)
   ats_tell_of_context(ctx);
   CHECK_INT(api_stat("tssession.contexts"), 1);
   ats_open_ports();
-  /* Connections are not for us to hear of. */
+  /* The plugin does not watch connections. */
   CHECK_INT(ats_http_hooks(), 0);
   check_served(ctx);
 
-  /* A reload of the certificates: sessions are there still, and the old context ends. */
+  /* After a reload of the certificates the sessions are still there, and the old context ends. */
   void *contexts[4];
   for (int i = 0; i < 4; i++) {
     contexts[i] = new_context();
@@ -318,7 +318,7 @@ told(void)
   CHECK(strstr(ats_error, "names the plugin twice; only the first line counts") != NULL);
   CHECK(strstr(ats_error, "left to the server") == NULL);
 
-  /* The tickets of contexts from now on. */
+  /* From now on the library makes the tickets of new contexts. */
   CHECK_INT(TSSslSessionCacheConfigSet("tssession.session_ticket.mode", "1"), TS_SUCCESS);
   SSL_CTX *ours = new_context();
   ats_tell_of_context(ours);
@@ -348,15 +348,15 @@ asked(void)
   SSL_CTX_free(ctx);
   CHECK_INT(api_stat("tssession.contexts"), 0);
 
-  /* One without TLS. */
+  /* A connection without TLS. */
   CHECK_INT(ats_connect(NULL), 1);
 }
 
-/* The plugin is not there, and says why. */
+/* Checks that the plugin leaves sessions to the server, and logs this reason. */
 static void
 check_out_of_the_way(const char *why)
 {
-  CHECK_OR(strstr(ats_error, why) != NULL, "\"%s\" and not \"%s\"", ats_error, why);
+  CHECK_OR(strstr(ats_error, why) != NULL, "\"%s\" does not contain \"%s\"", ats_error, why);
   CHECK(strncmp(ats_error, "tssession: TSPluginInit: ", 25) == 0);
   CHECK(strstr(ats_error, "; sessions are left to the server") != NULL);
   CHECK_INT(ats_lifecycle_hooks() + ats_http_hooks(), 0);
@@ -367,7 +367,7 @@ static void
 wrong(void)
 {
   api_open();
-  /* Version 11 has none. */
+  /* Version 11 has no cache of its own. */
   for (int mode = 1; mode <= 2 && ats_own_cache >= 0; mode++) {
     ats_own_cache = mode;
     START("--session-cache.size=4K");
@@ -388,7 +388,7 @@ wrong(void)
   check_out_of_the_way("/records.config:1: ");
   ats_load(library, 0, NULL);
   CHECK_INT(ats_lifecycle_hooks(), 4);
-  /* The functions are there for whoever calls them himself. */
+  /* Plugins can still call the functions. */
   CHECK(stores());
 }
 
@@ -409,7 +409,7 @@ copies(const char *one, const char *two)
   check_out_of_the_way("another file of this library is loaded already");
 }
 
-/* What the server does with a message of the operator's; the line that comes of it. */
+/* Sends a message of the operator to the example. Returns the line that it logs. */
 static const char *
 say(const char *text)
 {
@@ -421,7 +421,7 @@ say(const char *text)
   return line;
 }
 
-/* The example sees each new session, ends one, and takes one in. */
+/* The example sees each new session, removes one, and inserts one. */
 static void
 example(const char *path)
 {
@@ -441,7 +441,7 @@ example(const char *path)
   for (unsigned i = 0; i < id_len; i++) {
     sprintf(id_hex + 2 * i, "%02x", id[i]);
   }
-  /* What the server has of it. */
+  /* The cached session. */
   TSSslSessionID its = {.len = id_len};
   char der[4000];
   int space = sizeof(der);
@@ -457,21 +457,21 @@ example(const char *path)
   CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 1);
   char removal[100];
   snprintf(removal, sizeof(removal), "remove %s", id_hex);
-  CHECK(strstr(say(removal), "is removed") != NULL);
+  CHECK(strstr(say(removal), "was removed") != NULL);
   CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 0);
-  CHECK(strstr(say(command), "is inserted") != NULL);
+  CHECK(strstr(say(command), "was inserted") != NULL);
   CHECK_INT(tls_visit(ctx, client, session, TLS_CLEAN, NULL), 1);
   CHECK(strstr(say("remove 0g"), "not a session ID") != NULL);
-  CHECK(strstr(say("insert 0102"), "not one session") != NULL);
-  CHECK(strstr(say("insert 1"), "not bytes in hex") != NULL);
-  CHECK(strstr(say("what"), "no such command") != NULL);
+  CHECK(strstr(say("insert 0102"), "not exactly one session") != NULL);
+  CHECK(strstr(say("insert 1"), "not in hex") != NULL);
+  CHECK(strstr(say("what"), "unknown command") != NULL);
   tls_free(ctx, client, session);
 }
 
 static void (*panic_at)(const char *point, int nth);
 static FILE *report;
 
-/* What the server does, when the function of this name panics. */
+/* Makes the server call the function of this name, which panics. */
 #define PANICS(name, what_the_server_does)                                                                             \
   do {                                                                                                                 \
     ats_error[0] = '\0';                                                                                               \
@@ -492,7 +492,7 @@ panics(const char *path)
   report = fopen(path, "a");
   REQUIRE(report != NULL);
   write_file("");
-  /* From here on lines go to the server. */
+  /* From here on, lines go to the server. */
   CHECK(TSSslSessionGet(NULL) == NULL);
 
   PANICS("TSPluginInit", ats_load(library, 0, NULL));
@@ -549,7 +549,7 @@ main(int argc, char **argv)
     REQUIRE(strcmp(argv[1], "wrong") == 0);
     wrong();
   }
-  /* The server's functions for its own cache, which is off. */
+  /* The server's functions for its own cache, which is off, were not called. */
   CHECK(strstr(ats_log, "\nTSSsl") == NULL);
   unlink(in_folder("records.config"));
   folder_remove(NULL, 0);

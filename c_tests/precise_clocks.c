@@ -1,7 +1,7 @@
 /** @file
 
-  A system whose coarse clocks are not coarse, as some sandboxes have: no two readings are
-  the same. This program's clock_gettime takes the place of the C library's.
+  A system whose coarse clocks are precise, as in some sandboxes: no two readings are equal. The
+  clock_gettime of this program replaces that of the C library.
 
   SPDX-License-Identifier: Apache-2.0
  */

@@ -1,7 +1,7 @@
 /** @file
 
-  A process that ends has no secrets in its core dump, nor, when it ends in order, in its
-  memory: not of sessions in the cache, nor ticket keys.
+  A core dump contains no secrets of cached sessions and no ticket keys. After a normal end, the
+  memory of the process contains none either.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -18,15 +18,14 @@
 #include "secrets.h"
 #include "tls.h"
 
-/* Numbers of secrets. Number 0, and the key before the active one, are not looked for: while
-   functions are called for the first time, the loader saves registers, and this program's own
-   calls have parts of a secret in them. */
+/* Numbers of secrets. Number 0 and the first key are not looked for: when a function is called for the
+   first time, the loader saves registers, which can contain parts of a secret from this program. */
 enum { SESSIONS = 50, TICKET_KEY = 1000, OF_THE_HOST, FIRST_KEY };
 
-/* What the host itself has in its memory. */
+/* A secret that the host keeps in its own memory. */
 static unsigned char *own;
 
-/* Fills the cache and sets a key, and has a secret that nobody hides. */
+/* Fills the cache, sets a key, and keeps a secret that nothing hides. */
 static void
 have_secrets(void)
 {
@@ -58,7 +57,7 @@ have_secrets(void)
   CHECK_INT(secret_in_memory(TICKET_KEY), 1);
 }
 
-/* A child that stops for its parent, to be let go in one way or the other. */
+/* Starts a child that stops until its parent ends it in one way or another. */
 static pid_t
 start(int dumps)
 {
@@ -80,7 +79,7 @@ start(int dumps)
   abort();
 }
 
-/* Whether the kernel writes cores into the folder of the process. */
+/* Returns whether the kernel writes core files into the directory of the process. */
 static int
 has_core_files(void)
 {
@@ -123,7 +122,7 @@ check_core_dump(void)
   folder_remove(names, 1);
 }
 
-/* The library is not unloaded before the process ends: this is when it goes. */
+/* The library is only unloaded when the process ends. */
 static void
 check_end_in_order(void)
 {
@@ -135,7 +134,7 @@ check_end_in_order(void)
   CHECK_INT(secret_count_in_process(process, TICKET_KEY, 0, SECRET_LEN, NULL), 1);
   CHECK_INT(secret_count_in_process(process, 1, 0, SECRET_LEN, NULL), 1);
 
-  /* Stopped once more at its very end, when all exit handlers have run. */
+  /* Stop it once more at its end, after all exit handlers. */
   REQUIRE(ptrace(PTRACE_SETOPTIONS, child, NULL, PTRACE_O_TRACEEXIT | PTRACE_O_EXITKILL) == 0);
   REQUIRE(ptrace(PTRACE_CONT, child, NULL, NULL) == 0);
   REQUIRE(waitpid(child, &status, 0) == child);
@@ -158,7 +157,8 @@ main(void)
   if (has_core_files()) {
     check_core_dump();
   } else {
-    fprintf(stderr, "no core was read: /proc/sys/kernel/core_pattern is not \"core\", or ulimit -c is 0\n");
+    fprintf(stderr,
+            "skipped: no core file was examined: /proc/sys/kernel/core_pattern is not \"core\", or ulimit -c is 0\n");
   }
   check_end_in_order();
   return check_result();

@@ -1,8 +1,8 @@
 /** @file
 
-  Calls of the library's functions out of the library: from a hook, and from OpenSSL,
-  whose allocator is the host's. Under a lock of the library each of them would wait for
-  itself, and the alarm would end the test.
+  Calls of the library from within the library: from a hook, and from the host's allocator,
+  which OpenSSL calls. If the library held a lock, the call would wait forever, and the
+  alarm would end the test.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -26,7 +26,7 @@ never_called(TSCont contp, TSEvent event, void *edata)
   return 0;
 }
 
-/* All that takes a lock, with the ID that the caller is busy with. */
+/* Calls every function that takes a lock, with the ID that is in use. */
 static void
 call_all(void)
 {
@@ -89,7 +89,7 @@ release(void *memory, const char *file, int line)
   free(memory);
 }
 
-/* A call of the library's in which OpenSSL comes back. */
+/* Runs a call in which OpenSSL calls the library again. */
 #define COMES_BACK(statement)                                                                                          \
   do {                                                                                                                 \
     int before   = from_allocator;                                                                                     \
@@ -110,7 +110,7 @@ note(TSCont contp, TSEvent event, void *edata)
   ++*(int *)contp;
   if (hook_calls_all) {
     call_all();
-    /* It may even end itself, and begin again. */
+    /* A hook can even remove itself, and add itself again. */
     CHECK_INT(TSSslSessionHookRemove(note, contp), TS_SUCCESS);
     CHECK_INT(TSSslSessionHookAdd(note, contp), TS_SUCCESS);
   }
@@ -131,7 +131,7 @@ check_hooks(void)
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
   CHECK_INT(told[0], 1);
   CHECK_INT(told[1], 1);
-  /* Calls fire nothing. */
+  /* Calls fire no events. */
   call_all();
   CHECK_INT(told[0], 1);
   CHECK_INT(TSSslSessionHookRemove(note, (TSCont)&told[0]), TS_SUCCESS);
@@ -144,7 +144,7 @@ check_hooks(void)
   CHECK_INT(told[1], 3);
   hook_calls_all = 0;
 
-  /* And OpenSSL comes back while it has a handshake to do, thousands of times. */
+  /* OpenSSL calls the library again during handshakes, thousands of times. */
 #ifndef IN_VALGRIND
   COMES_BACK(CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0));
 #endif

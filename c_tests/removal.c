@@ -1,7 +1,7 @@
 /** @file
 
-  Who may have a session removed: a client that breaks a connection only the session that it
-  used, and a host by SSL_CTX_remove_session always, whatever happened before.
+  Who can remove a session: a client that breaks a connection removes only the session that it
+  used; a host that calls SSL_CTX_remove_session removes any, whatever happened before.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -30,8 +30,8 @@ client_without_tickets(void)
   return client;
 }
 
-/* A client with a ticket of its own sends another client's session ID with it, which the
-   server's hello showed to everybody, is resumed by the ticket, and breaks the connection. */
+/* A client sends its own ticket with another client's session ID, which everybody could see in the
+   server's hello. It resumes by the ticket, and breaks the connection. */
 static void
 check_stranger(SSL_CTX *server, enum tls_ending ending)
 {
@@ -53,7 +53,7 @@ check_stranger(SSL_CTX *server, enum tls_ending ending)
   CHECK_INT(api_stat(STAT_REMOVED), removed);
   CHECK_INT(tls_visit(server, victim, victims, TLS_CLEAN, NULL), 1);
 
-  /* Its own connection is another matter. */
+  /* If the other client breaks its own connection, its session is removed. */
   CHECK_INT(tls_visit(server, victim, victims, ending, NULL), 1);
   CHECK_INT(removes, 1);
   CHECK_INT(tls_visit(server, victim, victims, TLS_CLEAN, NULL), 0);
@@ -61,7 +61,7 @@ check_stranger(SSL_CTX *server, enum tls_ending ending)
   tls_free(victim, attacker, attacks);
 }
 
-/* The client closes without close_notify, and what OpenSSL says of it stays in the queue. */
+/* The client closes without close_notify, and OpenSSL's error stays in the queue. */
 static void
 hang_up(struct tls_connection *connection)
 {
@@ -82,7 +82,7 @@ close_both(struct tls_connection *connection)
 
 enum earlier { UNATTACHED, BY_TICKET, SAME_CONNECTION, EARLIERS };
 
-/* The host removes a session when the thread's last error is that a client hung up. */
+/* The host removes a session while the thread's last error is that of a client that hung up. */
 static void
 check_host(SSL_CTX *server, int version, enum earlier earlier)
 {
@@ -109,7 +109,7 @@ check_host(SSL_CTX *server, int version, enum earlier earlier)
   unsigned long newest = ERR_peek_last_error();
   SSL_CTX_remove_session(server, servers);
   CHECK_INT(removes, 1);
-  /* The queue is the host's. */
+  /* The library leaves the host's queue alone. */
   CHECK(ERR_peek_last_error() == newest);
   ERR_clear_error();
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 0);
@@ -122,7 +122,7 @@ check_host(SSL_CTX *server, int version, enum earlier earlier)
   SSL_CTX_free(with_ticket);
 }
 
-/* A client that hangs up keeps its session, once for each handshake and every time. */
+/* A client that hangs up keeps its session every time, once for each handshake. */
 static void
 check_hang_ups(SSL_CTX *server)
 {

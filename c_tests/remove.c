@@ -29,7 +29,7 @@ main(void)
     CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   }
 
-  /* A valid ID, present or not: gone, and only that one. */
+  /* A valid ID, present or not: its session is removed, and no other. */
   TSSslSessionID id = api_numbered_id(3);
   CHECK_INT(TSSslSessionRemove(&id), TS_SUCCESS);
   for (unsigned long i = 0; i < 10; i++) {
@@ -39,17 +39,17 @@ main(void)
   CHECK_INT(api_stat(STAT_REMOVED), 1);
   CHECK_INT(api_stat(STAT_ENTRIES), 9);
 
-  /* An ID is more than its first bytes. */
+  /* An ID that is a prefix of another one. */
   TSSslSessionID prefix = api_numbered_id(4);
   prefix.len            = 31;
   CHECK_INT(TSSslSessionRemove(&prefix), TS_SUCCESS);
   CHECK(is_present(4));
 
-  /* No ID; invalid ones are in hostile.c. */
+  /* No ID. hostile.c tests invalid ones. */
   CHECK_INT(TSSslSessionRemove(NULL), TS_ERROR);
   CHECK_INT(api_stat(STAT_ENTRIES), 9);
 
-  /* Clear: all of them, and the cache goes on. */
+  /* Clear removes all sessions, and the cache still works. */
   TSSslSessionCacheClear();
   CHECK_INT(api_stat(STAT_ENTRIES), 0);
   CHECK_INT(api_stat(STAT_BYTES), 0);
@@ -60,7 +60,7 @@ main(void)
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)session), TS_SUCCESS);
   CHECK(is_present(3));
 
-  /* The cache off. */
+  /* With the cache off. */
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache", "1"), TS_SUCCESS);
   CHECK_INT(TSSslSessionRemove(&id), TS_ERROR);
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache", "0"), TS_SUCCESS);

@@ -1,6 +1,6 @@
 /** @file
 
-  How much of the machine's memory the process has.
+  The resident memory of the process.
 
   SPDX-License-Identifier: Apache-2.0
  */

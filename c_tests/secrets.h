@@ -1,10 +1,10 @@
 /** @file
 
-  Secrets that are looked for in memory and in files.
+  Secrets, and the search for them in memory and in files.
 
-  They are only ever written down in disguise here, so that a search finds the
-  library's copies and not our own. A search is for all of a secret, or for any
-  eighth of it: what is stored in pieces is found too.
+  The program itself keeps secrets only in disguise, so that a search finds the
+  library's copies alone. A search is for a whole secret, or for each eighth of
+  it, so that pieces are found too.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -24,7 +24,7 @@
 
 enum { SECRET_LEN = 32, SECRET_PIECE = 8, SECRET_DISGUISE = 0x5c };
 
-/* The bytes of secret number `number`, in disguise. */
+/* Writes the bytes of secret number `number`, in disguise. */
 static inline void
 secret_disguised(int number, unsigned char *secret)
 {
@@ -37,7 +37,7 @@ secret_disguised(int number, unsigned char *secret)
   }
 }
 
-/* The bytes themselves: for the moment in which they are handed over. */
+/* Writes the bytes themselves, which the caller soon wipes. */
 static inline void
 secret_bytes(int number, unsigned char *secret)
 {
@@ -47,8 +47,8 @@ secret_bytes(int number, unsigned char *secret)
   }
 }
 
-/* How many times `len` bytes of a secret, from `offset` on, are in [from, to) of a file; what
-   of that cannot be read is passed over. `last`, unless NULL, is set to where the last one is. */
+/* Counts `len` bytes of a secret, from `offset` on, in [from, to) of a file. Skips what cannot be
+   read. Sets `last`, unless it is NULL, to the place of the last one. */
 static inline int
 secret_count(int file, unsigned long from, unsigned long to, int number, int offset, int len, unsigned long *last)
 {
@@ -57,7 +57,7 @@ secret_count(int file, unsigned long from, unsigned long to, int number, int off
   int count = 0;
 
   secret_disguised(number, secret);
-  /* Blocks overlap by a secret, and the block itself is not looked at. */
+  /* Blocks overlap by the length of a secret. The memory of `block` itself is skipped. */
   for (; from < to; from += sizeof(block) - SECRET_LEN) {
     if (from < (unsigned long)block + sizeof(block) && from + sizeof(block) > (unsigned long)block) {
       continue;
@@ -65,7 +65,7 @@ secret_count(int file, unsigned long from, unsigned long to, int number, int off
     size_t want = to - from < sizeof(block) ? to - from : sizeof(block);
     ssize_t got = pread(file, block, want, (off_t)from);
     for (ssize_t i = 0; i + len <= got; i++) {
-      /* Those that begin in the overlap are seen with the next block. */
+      /* Secrets that begin in the overlap are found in the next block. */
       if (i >= (ssize_t)sizeof(block) - SECRET_LEN && from + sizeof(block) < to) {
         break;
       }
@@ -85,7 +85,7 @@ secret_count(int file, unsigned long from, unsigned long to, int number, int off
   return count;
 }
 
-/* The same in the writable memory of a process, "self" or its number. */
+/* Counts them in the writable memory of a process, "self" or its process ID. */
 static inline int
 secret_count_in_process(const char *process, int number, int offset, int len, unsigned long *last)
 {
@@ -111,14 +111,14 @@ secret_count_in_process(const char *process, int number, int offset, int len, un
   return count;
 }
 
-/* How many times all of a secret is in the memory of this process. */
+/* Counts a whole secret in the memory of this process. */
 static inline int
 secret_in_memory(int number)
 {
   return secret_count_in_process("self", number, 0, SECRET_LEN, NULL);
 }
 
-/* How many pieces of it are. */
+/* Counts the pieces of a secret in the memory of a process. */
 static inline int
 secret_pieces_in(const char *process, int number)
 {

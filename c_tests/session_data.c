@@ -1,7 +1,7 @@
 /** @file
 
-  A host that hangs data of its own to every session: each session has one datum, which
-  is freed once, wherever the session comes from.
+  A host that attaches its own data to every session: each session has one datum, which is
+  freed once, wherever the session comes from.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -29,8 +29,8 @@ free_data(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long num
   free(pointer);
 }
 
-/* Fetches a session several times, one of the class that the letter makes: the first of a
-   class is decoded, later ones are made otherwise. */
+/* Fetches a session several times. The letter selects its class: the first session of a class is
+   decoded, later ones are made from a template. */
 static void
 fetch(unsigned char letter, int index, const char *expected)
 {
@@ -55,7 +55,7 @@ int
 main(void)
 {
   api_open();
-  /* A class of sessions that is known before the host begins, and one from after it. */
+  /* A class that the library knows before the host attaches data, and one from after that. */
   fetch('a', -1, NULL);
   int index = SSL_SESSION_get_ex_new_index(0, NULL, new_data, NULL, free_data);
   REQUIRE(index > 0);

@@ -1,7 +1,7 @@
 /** @file
 
-  All counters, and all settings, as text: the rules of the buffer, the format, and that each number is the
-  one that TSSslSessionCacheStatGet gives.
+  All counters and settings as text: the rules for the buffer, the format, and the values, which must be
+  those of TSSslSessionCacheStatGet.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -48,7 +48,7 @@ check_buffer(Write write)
   }
   CHECK_INT(write(buffer, NULL), 0);
 
-  /* Cut off: as many bytes as fit, and not one more. */
+  /* A text that is cut off: as many bytes as fit, and no more. */
   memset(buffer, 'x', sizeof(buffer));
   len = 10;
   CHECK_INT(write(buffer, &len), needed);
@@ -64,7 +64,7 @@ check_buffer(Write write)
   free(exact);
 }
 
-/* The number behind `what` at the start of a line; -1 if there is none. */
+/* Returns the number behind `what` at the start of a line, or -1. */
 static long long
 number(const char *what)
 {
@@ -74,7 +74,7 @@ number(const char *what)
   return found == NULL ? -1 : atoll(found + strlen(line));
 }
 
-/* Each setting on a line. */
+/* Each setting is on a line. */
 static void
 check_settings(void)
 {
@@ -86,7 +86,7 @@ check_settings(void)
   TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache.timeout", "0");
 }
 
-/* HELP, TYPE and then samples of that name, each with one whole number. */
+/* HELP, TYPE and then samples with that name, each with one whole number. */
 static void
 check_format(void)
 {
@@ -124,7 +124,7 @@ check_format(void)
       CHECK_INT(*end, '\0');
       samples++;
 
-      /* By its own name it is the same number. */
+      /* The counter with this name has the same value. */
       char own[200];
       snprintf(own, sizeof(own), "%s%s%s", name, label[0] != '\0' ? "." : "", label);
       const char *prefixes[] = {"proxy_process_ssl_",
@@ -229,7 +229,7 @@ use_keys(const char *letters)
   TSSslTicketKeyUpdate(keys, (int)(count * 48));
 }
 
-/* Tickets by the age of their key, and how many times keys became active. */
+/* Tickets by the age of their key, and the number of times that keys became active. */
 static void
 check_tickets(void)
 {

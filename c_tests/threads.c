@@ -1,12 +1,11 @@
 /** @file
 
-  Eight threads of mixed calls. Whatever they do to each other: a session that
-  comes out is one that went in under that ID, whole; the bounds hold at every
-  moment; the counters add up in the end; and with waiting switched off, what
-  was refused has changed nothing.
+  Eight threads make mixed calls. A session that comes out is a whole one that was
+  stored under that ID. The limits hold at every moment, and the counters add up at
+  the end. With waiting switched off, a refused call changes nothing.
 
-  And eight threads that are hosts of their own, with contexts, hooks, settings and
-  keys: each hears of its own handshakes, and every update counts.
+  Then eight threads act as separate hosts, with contexts, hooks, settings and keys:
+  each gets the events of its own handshakes, and every update is counted.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -30,7 +29,7 @@ static unsigned char *ders[IDS][VARIANTS];
 static int lens[IDS][VARIANTS];
 static atomic_int running = 1;
 
-/* xorshift: every thread has a number sequence of its own. */
+/* xorshift, with a separate sequence for each thread. */
 static unsigned
 next(unsigned *state)
 {
@@ -48,7 +47,7 @@ make_variants(void)
     for (int v = 0; v < VARIANTS; v++) {
       TSSslSessionID id    = api_numbered_id((unsigned long)i);
       SSL_SESSION *session = SSL_SESSION_dup(base);
-      /* Of different lengths, and different all over. */
+      /* All have different lengths, and differ everywhere. */
       char filler[600];
       memset(filler, 'a' + v, sizeof(filler));
       REQUIRE(SSL_SESSION_set1_id(session, (const unsigned char *)id.bytes, 32) == 1);
@@ -175,7 +174,8 @@ check_mixed_calls(void)
   CHECK_INT(api_stat(STAT_REFUSED), 0);
 }
 
-/* With skip on: each thread has IDs of its own and knows what it stored last. */
+/* With skip_cache_on_bucket_contention on. No two threads use the same ID, so each knows what it stored
+   last. */
 static atomic_int refusals;
 static int stored[IDS];
 static atomic_llong found;
@@ -202,7 +202,7 @@ insert_own(void *arg)
     } else {
       atomic_fetch_add(&refusals, 1);
     }
-    /* A lookup may miss on contention, but never finds anything else. */
+    /* A lookup may miss because of contention, but never finds another session. */
     int needed = TSSslSessionGetBuffer(&id, buffer, &len);
     atomic_fetch_add(needed > 0 ? &found : &not_found, 1);
     if (needed > 0) {
@@ -229,7 +229,7 @@ check_skip(void)
   TSSslSessionCacheClear();
   memset(stored, 0xff, sizeof(stored));
 
-  /* A lock is rarely met: go on until it was, which must not take a minute. */
+  /* Threads rarely meet at a lock: continue until they did, for at most a minute. */
   do {
     for (size_t i = 0; i < THREADS; i++) {
       REQUIRE(pthread_create(&threads[i], NULL, insert_own, (void *)i) == 0);

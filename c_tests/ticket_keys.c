@@ -1,11 +1,11 @@
 /** @file
 
-  TSSslTicketKeyUpdate, seen from the tickets that real clients hold.
+  TSSslTicketKeyUpdate, tested with the tickets of real clients.
 
   SPDX-License-Identifier: Apache-2.0
  */
 
-/* The level at which the function tells whether it did its work. */
+/* At this level the function has a result. */
 #define TS_SSL_SESSION_API 9
 
 #include <limits.h>
@@ -19,7 +19,7 @@
 
 #define KEY 48
 
-/* A key whose name is one letter, 16 times. */
+/* Makes a key whose name is one letter, 16 times. */
 static void
 put_key(char *to, char name, char secret)
 {
@@ -36,12 +36,12 @@ update(const char *names)
     put_key(keys + i * KEY, names[i], (char)(names[i] + 1));
   }
   TSReturnCode result = TSSslTicketKeyUpdate(keys, count * KEY);
-  /* The data was copied. */
+  /* The library has copied the data. */
   memset(keys, 0, sizeof(keys));
   return result;
 }
 
-/* The letter that names the key of a session's ticket; 0 if the name is something else. */
+/* Returns the letter that names the key of a session's ticket, or 0 for another name. */
 static char
 key_of(SSL_SESSION *session)
 {
@@ -71,7 +71,7 @@ new_ticket(void)
   return session;
 }
 
-/* Comes back with a ticket and keeps the one that it gets: 1 resumed, 0 not. */
+/* Visits with a ticket, and keeps the new one. Returns 1 if it resumed, otherwise 0. */
 static int
 come_back(SSL_SESSION **ticket)
 {
@@ -83,7 +83,7 @@ come_back(SSL_SESSION **ticket)
   return resumed;
 }
 
-/* The same session, with bytes of its ticket changed; `at` counts from its end if negative. */
+/* Returns the session with changed bytes in its ticket. A negative `at` counts from the end. */
 static SSL_SESSION *
 altered(SSL_SESSION *session, long at, size_t count, int flip)
 {
@@ -107,7 +107,7 @@ altered(SSL_SESSION *session, long at, size_t count, int flip)
   return result;
 }
 
-/* The same session, its ticket under another name. */
+/* Returns the session with another key name in its ticket. */
 static SSL_SESSION *
 rename_key(SSL_SESSION *session, char to)
 {
@@ -116,8 +116,8 @@ rename_key(SSL_SESSION *session, char to)
   return renamed;
 }
 
-/* Comes with a ticket that is not authentic or of an unknown key, which counts as neither
-   verified nor renewed. */
+/* Visits with a ticket that is not authentic, or has an unknown key. It counts as neither verified nor
+   renewed. */
 static void
 come_with_false(SSL_SESSION *ticket, int is_not_found)
 {
@@ -141,19 +141,19 @@ check_keys(int version)
   client    = tls_client(version);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
 
-  /* In force when the call returns: the first encrypts. */
+  /* Active when the call returns: the first encrypts. */
   CHECK_INT(update("ab"), TS_SUCCESS);
   SSL_SESSION *ticket = new_ticket();
   CHECK_INT(key_of(ticket), 'a');
   CHECK_INT(come_back(&ticket), 1);
 
-  /* To forget every session is not to forget the keys. */
+  /* Clear does not remove the keys. */
   TSSslSessionID absent = api_numbered_id(1);
   CHECK(TSSslSessionGet(&absent) == NULL);
   TSSslSessionCacheClear();
   CHECK_INT(come_back(&ticket), 1);
 
-  /* Every key decrypts; a ticket with another than the first is renewed. */
+  /* Every key decrypts. A ticket with another key than the first is renewed. */
   CHECK_INT(update("ba"), TS_SUCCESS);
   long long renewed = api_stat(STAT_RENEWED);
   long long old     = api_stat(STAT_OLD_KEY);
@@ -162,19 +162,19 @@ check_keys(int version)
   CHECK_INT(api_stat(STAT_RENEWED), renewed + 1);
   CHECK_INT(api_stat(STAT_OLD_KEY), old + 1);
 
-  /* With the first key there is a fresh ticket in TLS 1.3 only. */
+  /* A ticket with the first key is replaced only in TLS 1.3. */
   CHECK_INT(come_back(&ticket), 1);
   CHECK_INT(api_stat(STAT_RENEWED), renewed + 1 + tls13);
   CHECK_INT(api_stat(STAT_OLD_KEY), old + 1);
 
-  /* Gone: a full handshake, not a failed one. */
+  /* The key was dropped: a full handshake, which does not fail. */
   CHECK_INT(update("c"), TS_SUCCESS);
   long long not_found = api_stat(STAT_NOT_FOUND);
   CHECK_INT(come_back(&ticket), 0);
   CHECK_INT(api_stat(STAT_NOT_FOUND), not_found + 1);
   CHECK_INT(key_of(ticket), 'c');
 
-  /* Refused, and the active keys are unchanged: nothing whole... */
+  /* Refused, and the active keys are unchanged: less than one key... */
   char keys[4 * KEY];
   put_key(keys, 'x', 'y');
   const int lengths[] = {0, -1, -KEY, INT_MIN, 1, KEY - 1};
@@ -190,7 +190,7 @@ check_keys(int version)
   CHECK_INT(TSSslTicketKeyUpdate(keys, 2 * KEY), TS_ERROR);
   put_key(keys, 'x', 0);
   CHECK_INT(TSSslTicketKeyUpdate(keys, KEY), TS_ERROR);
-  /* ... two keys of one name but different secrets. */
+  /* ... two keys with one name but different secrets. */
   put_key(keys, 'x', 'y');
   put_key(keys + KEY, 'z', 'y');
   put_key(keys + 2 * KEY, 'x', 'y');
@@ -199,7 +199,7 @@ check_keys(int version)
   CHECK_INT(come_back(&ticket), 1);
   CHECK_INT(key_of(ticket), 'c');
 
-  /* A tail is not used. */
+  /* Bytes behind the last whole key are ignored. */
   put_key(keys, 'd', 'e');
   put_key(keys + KEY, 'c', 'c' + 1);
   put_key(keys + 2 * KEY, 'f', 'g');
@@ -208,18 +208,18 @@ check_keys(int version)
   CHECK_INT(key_of(ticket), 'd');
   come_with_false(rename_key(ticket, 'f'), 1);
 
-  /* A later key of zeros is left out: a ticket that names it finds no key. */
+  /* A later key of zeros is ignored: a ticket with its name finds no key. */
   memset(keys + KEY, 0, KEY);
   CHECK_INT(TSSslTicketKeyUpdate(keys, 3 * KEY), TS_SUCCESS);
   CHECK_INT(come_back(&ticket), 1);
   come_with_false(rename_key(ticket, 0), 1);
 
-  /* A ticket under a known name that another secret made, or with a broken MAC: a full
+  /* A ticket with a known key name but another secret, or with a wrong MAC: a full
      handshake. */
   come_with_false(rename_key(ticket, 'f'), 0);
   come_with_false(altered(ticket, -1, 1, 1), 0);
 
-  /* The same key twice, as plugins pass it at start. */
+  /* The same key twice, as plugins pass it when they start. */
   CHECK_INT(update("dd"), TS_SUCCESS);
   old = api_stat(STAT_OLD_KEY);
   CHECK_INT(come_back(&ticket), 1);
@@ -246,7 +246,7 @@ static void *
 rotate(void *arg)
 {
   (void)arg;
-  /* The key before stays for one more round, as a rotation should. */
+  /* The previous key stays for one more round, as in a rotation. */
   char names[3] = "ab";
   while (atomic_load(&rotating)) {
     CHECK_INT(update(names), TS_SUCCESS);
@@ -256,7 +256,7 @@ rotate(void *arg)
   return NULL;
 }
 
-/* Mid-traffic: whether it is resumed or not, no handshake fails. */
+/* Keys change during handshakes: resumed or not, none fails. */
 static void
 check_rotation_in_traffic(int version)
 {
@@ -279,7 +279,7 @@ check_rotation_in_traffic(int version)
   tls_free(server, client, ticket);
 }
 
-/* A host that keeps its ticket keys, and then does not, and then does again. */
+/* A host that keeps its own ticket keys, then uses those of the library, then its own again. */
 static void
 check_modes(int version)
 {
@@ -300,7 +300,7 @@ check_modes(int version)
   CHECK_INT(come_back(&ticket), 1);
   CHECK(own_key_asked >= asked + 2);
   CHECK_INT(api_stat(STAT_CREATED), created);
-  /* Sessions by ID are cached all the same. */
+  /* Sessions with IDs are still cached. */
   SSL_CTX *by_id       = tls_client(TLS1_2_VERSION);
   SSL_SESSION *session = NULL;
   SSL_CTX_set_options(by_id, SSL_OP_NO_TICKET);
@@ -319,7 +319,7 @@ check_modes(int version)
   CHECK_INT(own_key_asked, asked);
   CHECK(api_stat(STAT_CREATED) > created);
 
-  /* Back again: its callback is not known any more, and the host sets it. */
+  /* Back to its own: the library no longer knows the host's callback, so the host sets it again. */
   CHECK_INT(TSSslSessionCacheConfigSet(mode, "0"), TS_SUCCESS);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
   CHECK_INT(SSL_CTX_get_num_tickets(server), 1);
@@ -349,7 +349,7 @@ main(void)
 {
   api_open();
 
-  /* Before any key was given there is a random one, for all contexts. */
+  /* Before any key is set, all contexts share a random one. */
   server          = tls_server(TLS1_2_VERSION);
   client          = tls_client(TLS1_2_VERSION);
   SSL_CTX *second = tls_server(TLS1_2_VERSION);

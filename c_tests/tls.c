@@ -124,7 +124,7 @@ tls_free(SSL_CTX *server, SSL_CTX *client, SSL_SESSION *session)
   SSL_SESSION_free(session);
 }
 
-/* Turns the crank until neither side has anything to do; 1 if both are done. */
+/* Runs both sides until neither makes progress. Returns 1 if both are done. */
 static int
 shake_hands(struct tls_connection *connection)
 {
@@ -201,7 +201,7 @@ tls_end(struct tls_connection *connection, enum tls_ending ending)
   case TLS_DROP:
     break;
   case TLS_FATAL: {
-    /* A record of 32 bytes that nobody encrypted. */
+    /* A record of 32 bytes that are not encrypted. */
     static const unsigned char broken[5 + 32] = {SSL3_RT_APPLICATION_DATA, 3, 3, 0, 32};
     REQUIRE(BIO_write(SSL_get_wbio(connection->client), broken, sizeof(broken)) == (int)sizeof(broken));
     CHECK(SSL_read(connection->server, &byte, 1) < 0);

@@ -1,7 +1,7 @@
 /** @file
 
-  A second copy of OpenSSL in the process: what it has made is refused, with a line in the log,
-  and left as it is. Its argument is the shared object of other_copy.c.
+  A second copy of OpenSSL in the process: the library refuses its objects, logs that, and leaves
+  them alone. The argument is the shared object made of other_copy.c.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -26,7 +26,7 @@ static long (*other_mode)(SSL_CTX *);
 static SSL_SESSION *(*other_session)(const unsigned char *, long);
 static void (*other_free)(SSL_CTX *, SSL_SESSION *);
 
-/* A pointer to a function is no pointer to ISO C. */
+/* ISO C does not allow a cast from a data pointer to a function pointer. */
 static void
 load(void *library, const char *name, void *function)
 {

@@ -1,7 +1,6 @@
 /** @file
 
-  The types and prototypes as the contract writes them. A header that drifted
-  away does not compile here.
+  The documented types and prototypes. A header with others does not compile here.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -36,7 +35,7 @@ void TSSslSessionCacheClear(void);
 const char *TSSslSessionCacheVersion(void);
 #endif
 
-/* Incomplete structs with these tags. */
+/* These are incomplete structs. */
 struct tsapi_ssl_session;
 struct tsapi_ssl_obj;
 struct tsapi_ssl_context;
@@ -81,7 +80,7 @@ main(void)
   CHECK_INT(TSSslSessionInsert(&id, NULL), TS_ERROR);
   TSSslTicketKeyUpdate(NULL, 0);
 #else
-  /* The third argument is never read: it need not even be a pointer. */
+  /* The third argument is never read: it does not even have to be a valid pointer. */
   CHECK_INT(TSSslSessionInsert(&id, NULL, (TSSslConnection)(size_t)1), TS_ERROR);
   CHECK_INT(TSSslTicketKeyUpdate(NULL, 0), TS_ERROR);
 #endif

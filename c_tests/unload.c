@@ -1,7 +1,7 @@
 /** @file
 
-  A host that loads the library, uses it, and closes it again, more than once, and while
-  its threads go on using it. What was registered with OpenSSL, with threads and with the process lives on.
+  A host loads the library, uses it and closes it, more than once, even while its threads use it. All that the
+  library registered with OpenSSL, with threads and with the process still works.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -20,7 +20,7 @@ close_library(void)
 {
   void *library = dlopen("libtssession.so", RTLD_NOW | RTLD_NOLOAD);
   REQUIRE(library != NULL);
-  /* This handle, and the one of api_open. */
+  /* This handle, and that of api_open. */
   CHECK_INT(dlclose(library), 0);
   CHECK_INT(dlclose(library), 0);
 }
@@ -49,7 +49,7 @@ static SSL_SESSION *session;
 static atomic_int is_over;
 static atomic_long rounds;
 
-/* Goes on whatever happens to the library meanwhile; with a handshake now and then. */
+/* Uses the library all the time, with a few handshakes. */
 static void *
 use_for_long(void *arg)
 {
@@ -77,8 +77,8 @@ use_for_long(void *arg)
   return NULL;
 }
 
-/* Threads are inside the library, begin to use it and end while it is closed and opened: it
-   stays what and where it is. */
+/* The library is closed and opened while threads are inside it, begin to use it, and end: it stays in
+   memory, at its place. */
 static void
 check_threads(void)
 {
@@ -101,7 +101,7 @@ check_threads(void)
     void *get = dlsym(found, "TSSslSessionGet");
     CHECK(memcmp(&get, &TSSslSessionGet, sizeof(get)) == 0);
     CHECK_INT(dlclose(found), 0);
-    /* Everything is closed: somebody is inside, and somebody comes for the first time. */
+    /* All handles are closed, while threads use the library and a new thread begins to. */
     while (atomic_load(&rounds) < before + THREADS) {
       usleep(50);
     }
@@ -121,8 +121,8 @@ check_threads(void)
   close_library();
 }
 
-/* Nobody else has used the library, so nothing else holds it: the C library keeps one as long
-   as there are threads whose end it has to do with. */
+/* No other thread has used the library. (The C library keeps a library loaded while there are threads
+   with a destructor in it.) */
 static void *
 attach_and_close(void *arg)
 {
@@ -143,7 +143,7 @@ check_context(void)
   SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
   REQUIRE(pthread_create(&thread, NULL, attach_and_close, server) == 0);
   REQUIRE(pthread_join(thread, NULL) == 0);
-  /* Only now that the thread has gone, it could go too. */
+  /* The thread has ended: only now could the library be unloaded. */
   void *library = dlopen("libtssession.so", RTLD_NOW | RTLD_NOLOAD);
   REQUIRE(library != NULL);
   CHECK_INT(dlclose(library), 0);
@@ -160,7 +160,7 @@ main(void)
   check_context();
   check_threads();
 
-  /* Used by a thread that ends after the close. */
+  /* A thread uses the library, and ends after the close. */
   api_open();
   REQUIRE(pthread_create(&thread, NULL, use_and_close, NULL) == 0);
   REQUIRE(pthread_join(thread, NULL) == 0);
@@ -172,7 +172,7 @@ main(void)
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)server), TS_SUCCESS);
   close_library();
 
-  /* The context does not notice. */
+  /* The context still works. */
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, &session), 0);
   CHECK_INT(tls_visit(server, client, session, TLS_CLEAN, NULL), 1);
 
@@ -183,7 +183,7 @@ main(void)
     close_library();
   }
 
-  /* Nor does a fork. */
+  /* So does a fork. */
   pid_t child = fork();
   if (child == 0) {
     _exit(0);

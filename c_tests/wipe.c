@@ -1,7 +1,7 @@
 /** @file
 
-  What has left the cache, and ticket keys that are no longer active, are not in
-  the memory of the process any more.
+  Sessions that have left the cache, and ticket keys that are no longer active, are
+  wiped from the memory of the process.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -16,7 +16,7 @@
 
 static SSL_SESSION *base;
 
-/* Inserts a session with a secret of its own, which is then in the cache only. */
+/* Inserts a session with a secret that is then in the cache only. */
 static void
 insert(unsigned long id_number, int number, long timeout)
 {
@@ -48,7 +48,7 @@ update_keys(int first, int second)
   CHECK_INT(secret_in_memory(first), 1);
 }
 
-/* What the kernel says of the memory that the secret is in has this flag. */
+/* Returns whether the memory of the secret has this flag, in the kernel's list of mappings. */
 static int
 is_flagged(int number, const char *flag)
 {
@@ -91,7 +91,7 @@ main(void)
   insert(1, 3, 1000);
   CHECK_GONE(2);
 
-  /* GetBuffer leaves nothing but what it gave, whether that is all or not. */
+  /* GetBuffer leaves a copy only in the caller's buffer, whether it is complete or not. */
   char buffer[2000];
   int len = sizeof(buffer);
   CHECK_INT(TSSslSessionGetBuffer(&first, buffer, &len), len);
@@ -114,7 +114,7 @@ main(void)
   CHECK_GONE(5);
   CHECK_INT(TSSslSessionCacheConfigSet("proxy.config.ssl.session_cache", "2"), TS_SUCCESS);
 
-  /* Expired: gone when somebody asks for it, and when somebody stores another. */
+  /* An expired session is wiped by the next lookup of it, and by the insert of another. */
   insert(1, 6, 2);
   sleep(3);
   CHECK(TSSslSessionGet(&first) == NULL);
@@ -128,7 +128,7 @@ main(void)
   }
   CHECK_GONE(7);
 
-  /* A limit that is lowered, and sessions that are moved together when most others leave. */
+  /* A limit is lowered, and the remaining sessions are moved together when most others are gone. */
   insert(1, 8, 1000);
   insert(2, 9, 1000);
   CHECK_INT(TSSslSessionRemove(&first), TS_SUCCESS);
@@ -151,7 +151,7 @@ main(void)
   SSL_SESSION_free((SSL_SESSION *)TSSslSessionGet(&first));
   CHECK_INT(secret_in_memory(20), 1);
 
-  /* Keys: one that is kept for old tickets is there until it is left out. */
+  /* A ticket key that is kept for old tickets is wiped when it is dropped. */
   update_keys(11, 0);
   CHECK(is_flagged(11, " dd") && is_flagged(11, " lo"));
   update_keys(12, 11);

@@ -1,8 +1,8 @@
 /** @file
 
-  The part that plugin_ats8.c and plugin_ats9.c have in common: it answers the messages in the file
-  IN, see message.h, in the file OUT. A plugin in use has connections in their place, and waits for
-  the next message on a thread of its own.
+  What plugin_ats8.c and plugin_ats9.c share: reads messages (message.h) from the file IN and writes
+  the answers to the file OUT. A real plugin uses connections instead, and waits for messages on a
+  separate thread.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -19,7 +19,7 @@
 
 #include "message.h"
 
-/* For the plugin to define. */
+/* The plugin defines these. */
 static enum message_kind use_key(const char *key, int len);
 static enum message_kind take_session(const TSSslSessionID *id, const char *bytes, int len);
 static enum message_kind give_session(const TSSslSessionID *id, char **bytes, int *len);

@@ -1,12 +1,12 @@
 /** @file
 
-  A plugin of ATS 9 that is a host of libtssession: it loads the library into the server,
-  where ATS has functions of the same names, and works with both side by side.
+  A plugin of ATS 9 that is a host of libtssession: it loads the library into the server, which has
+  functions of the same names, and uses both side by side.
 
     ats_dlopen.so LIBRARY OUT        in plugin.config
 
-  Writes what it did to OUT, a line for each step, and "passed" at the end if everything
-  was as it should be. It then ends the server with the status that tools/ats.sh waits for.
+  Writes a line for each step to OUT, and "passed" as the last line if all steps are ok. It then
+  ends the server with the status that tools/ats.sh expects.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -28,7 +28,7 @@ struct cache {
   TSReturnCode (*remove)(const TSSslSessionID *);
 };
 
-/* Named in a plugin, the functions are those of the server. */
+/* In a plugin, these names mean the server's functions. */
 static const struct cache ats = {TSSslSessionGet, TSSslSessionGetBuffer, TSSslSessionInsert, TSSslSessionRemove};
 
 static const TSSslSessionID id = {.len = 32, .bytes = "an ID that both caches are told"};
@@ -42,10 +42,10 @@ static void
 step(int is_so, const char *what)
 {
   failures += !is_so;
-  fprintf(out, "%s: %s\n", is_so ? "ok" : "NOT SO", what);
+  fprintf(out, "%s: %s\n", is_so ? "ok" : "FAILED", what);
 }
 
-/* Sets a pointer to a function; whether there is one. */
+/* Sets the pointer at `function`. Returns whether the library has that function. */
 static int
 find(void *library, const char *name, void *function)
 {
@@ -54,7 +54,7 @@ find(void *library, const char *name, void *function)
   return found != NULL;
 }
 
-/* RTLD_LOCAL: nobody but us finds the library's names. */
+/* RTLD_LOCAL: only this plugin finds the library's names. */
 static int
 load(struct cache *cache)
 {
@@ -67,8 +67,8 @@ load(struct cache *cache)
          find(library, "TSSslSessionInsert", &cache->insert) && find(library, "TSSslSessionRemove", &cache->remove);
 }
 
-/* A session as a handshake would have made it, with a secret of its own; NULL if it cannot
-   be made. */
+/* Makes a session like one from a handshake, with its master key made of `secret`. Returns NULL on
+   failure. */
 static SSL_SESSION *
 new_session(unsigned char secret)
 {
@@ -89,7 +89,7 @@ new_session(unsigned char secret)
   return session;
 }
 
-/* Whether Get and GetBuffer of a cache both give this session; NULL: whether both give none. */
+/* Returns whether Get and GetBuffer of a cache both give this session, or, for NULL, none. */
 static int
 holds(const struct cache *cache, SSL_SESSION *session)
 {
@@ -123,38 +123,38 @@ work_with(const struct cache *tssession)
   SSL_SESSION *one   = new_session(1);
   SSL_SESSION *other = new_session(2);
   TSSslSession (*get)(const TSSslSessionID *);
-  step(one != NULL && other != NULL, "two sessions are made");
+  step(one != NULL && other != NULL, "make two sessions");
 
   step(tssession->get != ats.get && tssession->get_buffer != ats.get_buffer && tssession->insert != ats.insert &&
          tssession->remove != ats.remove,
-       "each has functions of its own");
-  step(find(RTLD_DEFAULT, "TSSslSessionGet", &get) && get == ats.get, "the names still mean those of ATS");
-  step(holds(&ats, NULL) && holds(tssession, NULL), "both are empty");
+       "ATS and tssession have different functions");
+  step(find(RTLD_DEFAULT, "TSSslSessionGet", &get) && get == ats.get, "the names still mean the functions of ATS");
+  step(holds(&ats, NULL) && holds(tssession, NULL), "both caches are empty");
   step(insert(&ats, one), "ATS: Insert");
-  step(holds(&ats, one) && holds(tssession, NULL), "it is in ATS, and in ATS only");
-  step(insert(tssession, other), "tssession: Insert of another session under the same ID");
-  step(holds(&ats, one) && holds(tssession, other), "each has its own");
+  step(holds(&ats, one) && holds(tssession, NULL), "the session is in ATS only");
+  step(insert(tssession, other), "tssession: Insert another session with the same ID");
+  step(holds(&ats, one) && holds(tssession, other), "each cache has its own session");
   step(tssession->remove(&id) == TS_SUCCESS, "tssession: Remove");
-  step(holds(&ats, one) && holds(tssession, NULL), "it is in ATS, and in ATS only");
+  step(holds(&ats, one) && holds(tssession, NULL), "the session is in ATS only");
   step(insert(tssession, other), "tssession: Insert");
   step(ats.remove(&id) == TS_SUCCESS, "ATS: Remove");
-  step(holds(&ats, NULL) && holds(tssession, other), "it is in tssession, and in tssession only");
+  step(holds(&ats, NULL) && holds(tssession, other), "the session is in tssession only");
 
-  /* The line that this is worth comes by way of the server's TSError. */
-  step(tssession->get(NULL) == NULL, "tssession: Get without an ID, which is logged");
+  /* tssession logs this with the server's TSError. */
+  step(tssession->get(NULL) == NULL, "tssession: Get without an ID");
 
   SSL_SESSION_free(one);
   SSL_SESSION_free(other);
 }
 
-/* The session functions of ATS need a thread that belongs to it. */
+/* The session functions of ATS work only on its own threads. */
 static void *
 run(void *unused)
 {
   struct cache tssession = {0};
   (void)unused;
   int loaded = load(&tssession);
-  step(loaded, "the library is loaded, and has the functions");
+  step(loaded, "load the library, and find its functions");
   if (loaded) {
     work_with(&tssession);
   }

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# The main job, seen from outside: real clients (openssl s_client) come back to a
-# host that is attached to libtssession. Each row is what the client reported.
+# Shows resumption as clients see it: openssl s_client connects again to a host
+# that is attached to libtssession. Each row is what the client reported.
 #
-#   demo.sh HOST PLUGIN.so      (LD_LIBRARY_PATH finds libtssession.so.0)
+#   demo.sh HOST PLUGIN.so
+#
+# libtssession.so.0 must be in LD_LIBRARY_PATH.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -u
@@ -22,7 +24,7 @@ finish() {
 }
 trap finish EXIT
 
-# start NAME: a host process; sets port_NAME, and file descriptors to talk to it.
+# start NAME: starts a host; sets port_NAME, and in_NAME and out_NAME to its file descriptors.
 start() {
   local name=$1 line in out
   mkfifo "$work/$name.in" "$work/$name.out"
@@ -30,7 +32,7 @@ start() {
   pids+=($!)
   exec {in}>"$work/$name.in" {out}<"$work/$name.out"
   if ! read -r -t 20 line <&"$out" || [[ $line != port\ * ]]; then
-    echo "demo: the host does not start" >&2
+    echo "demo: host $name did not start" >&2
     exit 1
   fi
   printf -v "port_$name" %s "${line#port }"
@@ -46,13 +48,13 @@ ask() {
   echo "$answer"
 }
 
-# visit NAME OPTION...: connects, reads until the host closes, prints New or Reused.
+# visit NAME OPTION...: connects, reads until the host closes, prints New, Reused or "no handshake".
 visit() {
   local port=port_$1 said
   shift
   timeout 20 openssl s_client -connect "127.0.0.1:${!port}" -servername localhost -ign_eof \
     "$@" </dev/null >"$work/client" 2>&1
-  # Empty where there was no handshake: then OpenSSL names no cipher, (NONE).
+  # Without a handshake OpenSSL prints "New, (NONE), ..."; said is then empty.
   said=$(sed -n '/(NONE)/d; s/^\(New\|Reused\), TLS.*/\1/p' "$work/client" | tail -n 1)
   echo "${said:-no handshake}"
 }
@@ -60,10 +62,10 @@ visit() {
 row() {
   local what=$1 expected=$2 said=$3 mark=ok
   if [[ $said != "$expected" ]]; then
-    mark="WRONG, should be $expected"
+    mark="WRONG, expected $expected"
     failed=1
   fi
-  printf '%-62s %-8s %s\n' "$what" "$said" "$mark"
+  printf '%-68s %-8s %s\n' "$what" "$said" "$mark"
 }
 
 by_id=(-tls1_2 -no_ticket)
@@ -73,40 +75,40 @@ tls13=(-tls1_3)
 start a
 start b
 
-printf '%-62s %-8s\n' "what the client did" "it said"
+printf '%-68s %-8s\n' "what the client did" "it reported"
 row "TLS 1.2, session ID: first visit" New "$(visit a "${by_id[@]}" -sess_out "$work/id")"
 id=$(ask a last)
-row "TLS 1.2, session ID: comes back" Reused "$(visit a "${by_id[@]}" -sess_in "$work/id")"
+row "TLS 1.2, session ID: second visit" Reused "$(visit a "${by_id[@]}" -sess_in "$work/id")"
 row "TLS 1.2, ticket: first visit" New "$(visit a "${ticket12[@]}" -sess_out "$work/t12")"
-row "TLS 1.2, ticket: comes back" Reused "$(visit a "${ticket12[@]}" -sess_in "$work/t12")"
+row "TLS 1.2, ticket: second visit" Reused "$(visit a "${ticket12[@]}" -sess_in "$work/t12")"
 row "TLS 1.3: first visit" New "$(visit a "${tls13[@]}" -sess_out "$work/t13")"
-row "TLS 1.3: comes back" Reused "$(visit a "${tls13[@]}" -sess_in "$work/t13")"
+row "TLS 1.3: second visit" Reused "$(visit a "${tls13[@]}" -sess_in "$work/t13")"
 
 bytes=$(ask a "export $id")
-row "session ID at a second host, which does not know it" New "$(visit b "${by_id[@]}" -sess_in "$work/id")"
+row "TLS 1.2, session ID: at the second host, which does not know it" New "$(visit b "${by_id[@]}" -sess_in "$work/id")"
 [[ $(ask b "import $id $bytes") == ok ]] || failed=1
-row "after GetBuffer in the first and Insert in the second process" Reused \
+row "TLS 1.2, session ID: at the second host, after GetBuffer and Insert" Reused \
   "$(visit b "${by_id[@]}" -sess_in "$work/id")"
 
 [[ $(ask a "remove $id") == ok ]] || failed=1
-row "session ID after TSSslSessionRemove" New "$(visit a "${by_id[@]}" -sess_in "$work/id")"
+row "TLS 1.2, session ID: after TSSslSessionRemove" New "$(visit a "${by_id[@]}" -sess_in "$work/id")"
 
-# From the random key that the host began with to one that we know.
+# The host began with a random key. The plugin sets one that it can keep at the next rotation.
 [[ $(ask a "keys fresh") == ok ]] || failed=1
 row "TLS 1.2, ticket: first visit" New "$(visit a "${ticket12[@]}" -sess_out "$work/t12")"
 row "TLS 1.3: first visit" New "$(visit a "${tls13[@]}" -sess_out "$work/t13")"
 [[ $(ask a "keys keep") == ok ]] || failed=1
-row "TLS 1.2, ticket after a key rotation that kept the old key" Reused "$(visit a "${ticket12[@]}" -sess_in "$work/t12")"
-row "TLS 1.3 after a key rotation that kept the old key" Reused "$(visit a "${tls13[@]}" -sess_in "$work/t13")"
+row "TLS 1.2, ticket: after a key rotation that kept the old key" Reused "$(visit a "${ticket12[@]}" -sess_in "$work/t12")"
+row "TLS 1.3: after a key rotation that kept the old key" Reused "$(visit a "${tls13[@]}" -sess_in "$work/t13")"
 [[ $(ask a "keys fresh") == ok ]] || failed=1
-row "TLS 1.2, ticket after a key rotation that dropped it" New "$(visit a "${ticket12[@]}" -sess_in "$work/t12")"
-row "TLS 1.3 after a key rotation that dropped it" New "$(visit a "${tls13[@]}" -sess_in "$work/t13")"
+row "TLS 1.2, ticket: after a key rotation that dropped the old key" New "$(visit a "${ticket12[@]}" -sess_in "$work/t12")"
+row "TLS 1.3: after a key rotation that dropped the old key" New "$(visit a "${tls13[@]}" -sess_in "$work/t13")"
 
 echo
-echo "counters of the first host:"
+echo "counters of the first host (a):"
 ask a counters | tr ' ' '\n' | sed '/^$/d; s/^/  /; s/=/ = /'
 
 if ((failed)); then
-  echo "demo: not as it should be" >&2
+  echo "demo: failed" >&2
   exit 1
 fi

@@ -1,12 +1,11 @@
 /** @file
 
-  A server that is a member of a farm of machines: sessions and ticket keys are shared
-  through Redis.
+  A member of a farm: it shares sessions and ticket keys with other machines through Redis.
 
     farm_member FILE
 
-  FILE has the settings, as in farm.example.toml. Prints the counters of the farm, for
-  Prometheus. How such a server makes its certificate and serves, host.c shows.
+  FILE has the settings, see farm.example.toml. Prints the farm's counters in the text format of
+  Prometheus, and ends. host.c shows how a server makes its certificate and serves clients.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -22,7 +21,7 @@
 static int
 print_counters(void)
 {
-  /* Between the two calls a number may grow by some digits. */
+  /* The numbers may have more digits at the second call. */
   int len    = 0;
   int space  = TSSslSessionFarmStatsText(NULL, &len) + 1024;
   char *text = malloc((size_t)space);
@@ -43,8 +42,8 @@ main(int argc, char *argv[])
     fprintf(stderr, "usage: %s FILE\n", argv[0]);
     return 2;
   }
-  /* Before anybody is served: then no ticket is made with a key that the farm does not
-     know. What is wrong with the settings is on standard error. */
+  /* Start the farm before serving clients: every ticket is then made with a key that the farm
+     knows. Errors in the settings are printed on standard error. */
   if (TSSslSessionFarmStart(argv[1]) != TS_SUCCESS) {
     return 1;
   }

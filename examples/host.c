@@ -1,13 +1,13 @@
 /** @file
 
-  A TLS server that has its sessions and tickets served by libtssession, which it
-  only knows at run time (dlopen), with a plugin that uses the session functions.
+  A TLS server whose sessions and tickets are served by libtssession. It opens the
+  library with dlopen, and a plugin that uses the session functions.
 
     host PLUGIN.so
 
-  It makes itself a certificate, listens on a free port of 127.0.0.1, prints
-  "port N", greets each client and closes. Lines on standard input are commands:
-  "counters" is answered here, all others by the plugin, with one line each.
+  It makes a certificate, listens on a free port of 127.0.0.1, prints "port N",
+  greets each client and closes. Each line on standard input is a command, and is
+  answered with one line: "counters" by the host, all others by the plugin.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -30,7 +30,7 @@
 
 #include <ts/ssl_session_cache.h>
 
-/* Each OpenSSL has a library of its own. */
+/* There is a separate library for each major version of OpenSSL. */
 #if OPENSSL_VERSION_MAJOR == 3
 #define LIBRARY "libtssession.so.0"
 #else
@@ -55,7 +55,7 @@ load(const char *path)
   return library;
 }
 
-/* dlsym gives a data pointer, which C does not let us cast to a function. */
+/* C does not allow a cast from the data pointer that dlsym returns to a function pointer. */
 static void
 find(void *library, const char *name, void *function)
 {
@@ -101,8 +101,8 @@ new_context(void)
     fail("no SSL_CTX");
   }
   use_new_certificate(ctx);
-  /* Which sessions are this host's to resume: a server that asks for client
-     certificates resumes none without it. */
+  /* OpenSSL resumes only sessions with the same session ID context. A server that
+     requests client certificates resumes none without one. */
   SSL_CTX_set_session_id_context(ctx, id_context, sizeof(id_context) - 1);
   return ctx;
 }
@@ -140,8 +140,8 @@ serve(SSL_CTX *ctx, int client)
     fprintf(stderr, "host: a client was not greeted\n");
     ERR_print_errors_fp(stderr);
   }
-  /* A connection that is freed without this costs the client its session, also when
-     the client has just gone: OpenSSL takes it out of every cache. */
+  /* Without this, SSL_free removes the session from every cache, even when the client
+     has already disconnected. */
   if (SSL_shutdown(ssl) == 0) {
     while (SSL_read(ssl, rest, sizeof(rest)) > 0) {
     }
@@ -216,7 +216,7 @@ main(int argc, char **argv)
       }
     }
     if (polls[1].revents != 0) {
-      /* One command at a time is sent, so the stream holds no second line. */
+      /* Commands are sent one at a time, so no second line waits in the stream's buffer. */
       if (fgets(line, sizeof(line), stdin) == NULL) {
         break;
       }

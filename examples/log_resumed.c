@@ -1,17 +1,17 @@
 /** @file
 
-  A plugin that lets log formats of Traffic Server 9, 10 and 11 say whether a request came through a
-  resumed TLS connection, however it was resumed: the server's own field cqssr knows only what the
-  server has resumed itself. It gives each request the field @TLS-Resumed, which stays in the
-  server: 1 resumed, 0 a full handshake, - without TLS. In a format of logging.yaml:
-
-    %<{@TLS-Resumed}cqh>
-
-  and in plugin.config:
+  A plugin for ATS 9, 10 and 11 that shows in the access log whether a request came through a resumed
+  TLS connection. The server's own log field, cqssr, misses what this library resumed. The plugin
+  adds to each request the header @TLS-Resumed, which never leaves the server: 1 resumed, 0 full
+  handshake, - without TLS. In plugin.config:
 
     log_resumed.so
 
-  Built with ATS's own headers, for ATS 9 as C, for 10 and 11 as C++ (c++ -std=c++20 -x c++):
+  and in a format of logging.yaml:
+
+    %<{@TLS-Resumed}cqh>
+
+  Compile it with the headers of ATS: for ATS 9 as C, for 10 and 11 as C++ (c++ -std=c++20 -x c++):
 
     cc -fPIC -shared -o log_resumed.so log_resumed.c -lssl
 
@@ -47,7 +47,7 @@ on_request(TSCont contp, TSEvent event, void *edata)
   (void)contp;
   (void)event;
   if (TSHttpTxnClientReqGet(txn, &buffer, &header) == TS_SUCCESS) {
-    /* What a client has sent under this name is not the answer. */
+    /* Remove what the client sent under this name. */
     while ((field = TSMimeHdrFieldFind(buffer, header, FIELD, FIELD_LEN)) != TS_NULL_MLOC) {
       TSMimeHdrFieldDestroy(buffer, header, field);
       TSHandleMLocRelease(buffer, header, field);
@@ -73,7 +73,7 @@ TSPluginInit(int argc, const char *argv[])
   info.vendor_name   = "tssession";
   info.support_email = "-";
   if (TSPluginRegister(&info) != TS_SUCCESS) {
-    TSError("log_resumed: not registered");
+    TSError("log_resumed: TSPluginRegister failed");
     return;
   }
   TSHttpHookAdd(TS_HTTP_READ_REQUEST_HDR_HOOK, TSContCreate(on_request, NULL));

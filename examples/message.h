@@ -1,9 +1,8 @@
 /** @file
 
-  What servers that share sessions and ticket keys say to each other in the examples
-  plugin_ats8.c, plugin_ats9.c and plugin_ats10.cc: a message, with `len` bytes behind
-  it. Each is answered by one message. It carries secrets: outside an example it goes
-  through an encrypted connection.
+  The messages with which servers share sessions and ticket keys in plugin_ats8.c, plugin_ats9.c
+  and plugin_ats10.cc. `len` bytes follow each message, and one message answers it. Messages carry
+  secrets: a real plugin sends them through encrypted connections.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -15,7 +14,7 @@
 
 #include <ts/ts.h>
 
-/* Deprecated from OpenSSL 3.4 on. */
+/* OpenSSL 3.4 deprecates the functions without _ex. */
 #if OPENSSL_VERSION_NUMBER >= 0x30400000L
 #define SESSION_TIME SSL_SESSION_get_time_ex
 #define SET_SESSION_TIME SSL_SESSION_set_time_ex
@@ -26,10 +25,10 @@
 
 enum message_kind {
   /* Questions. */
-  MESSAGE_KEY,     /* a key that new tickets are to be encrypted with */
-  MESSAGE_SESSION, /* a session, as DER bytes; also an answer */
-  MESSAGE_WANTED,  /* which session is asked for */
-  MESSAGE_REVOKED, /* which session is not to be resumed any more */
+  MESSAGE_KEY,     /* encrypt new tickets with this key */
+  MESSAGE_SESSION, /* store this session, DER bytes; also an answer */
+  MESSAGE_WANTED,  /* send the session of this ID */
+  MESSAGE_REVOKED, /* remove the session of this ID */
 
   /* Answers. */
   MESSAGE_DONE,

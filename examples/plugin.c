@@ -1,16 +1,15 @@
 /** @file
 
   A plugin that reads, adds and removes the sessions of its host and changes the
-  ticket keys. It is linked with -ltssession, and loaded by the host.
+  ticket keys. It is linked with -ltssession and loaded by host.c, which sends it
+  these commands (IDs and BYTES in hex):
 
-  What it is told to do:
-
-    last               the ID of the newest session, in hex
+    last               return the ID of the newest session
     remove ID          remove a session
-    export ID          a session as DER bytes, in hex
-    import ID BYTES    insert a session from such bytes, made by another process
-    keys keep          a new ticket key; the one before still decrypts
-    keys fresh         a new ticket key and no other
+    export ID          return a session as DER bytes
+    import ID BYTES    insert a session that another process exported
+    keys keep          set a new ticket key; the previous one still decrypts
+    keys fresh         set a new ticket key and no other
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -32,7 +31,7 @@ static char keys[2 * KEY_LEN];
 
 void plugin_command(const char *line, char *answer, size_t size);
 
-/* Called on the thread of each handshake that stored a session. */
+/* Called when a handshake has stored a session, on its thread. */
 static int
 note_newest(TSCont contp, TSEvent event, void *edata)
 {
@@ -43,7 +42,7 @@ note_newest(TSCont contp, TSEvent event, void *edata)
   return 0;
 }
 
-/* Run when the host loads the plugin. */
+/* Runs when the host loads the plugin. */
 __attribute__((constructor)) static void
 start(void)
 {
@@ -59,7 +58,7 @@ to_hex(const char *bytes, size_t len, char *out, size_t size)
   }
 }
 
-/* How many bytes there were; `in` is moved behind them. */
+/* Returns the number of bytes, and moves `in` behind them. */
 static size_t
 from_hex(const char **in, char *bytes, size_t size)
 {
@@ -86,7 +85,7 @@ export_session(const TSSslSessionID *id, char *answer, size_t size)
     return "absent";
   }
   len = needed;
-  /* Between the two calls somebody may have put a larger one there. */
+  /* Another thread may have stored a larger session between the two calls. */
   if (TSSslSessionGetBuffer(id, buffer, &len) <= needed) {
     to_hex(buffer, (size_t)len, answer, size);
   }
@@ -106,7 +105,7 @@ import_session(const TSSslSessionID *id, const char *hex)
     return "not a session";
   }
   TSReturnCode result = TSSslSessionInsert(id, (TSSslSession)session);
-  /* The cache has a copy. */
+  /* The cache keeps a copy. */
   SSL_SESSION_free(session);
   OPENSSL_cleanse(bytes, len);
   return result == TS_SUCCESS ? "ok" : "refused";
@@ -119,8 +118,8 @@ rotate_keys(int keep)
   if (RAND_bytes((unsigned char *)keys, KEY_LEN) != 1) {
     return "no random bytes";
   }
-  /* The first encrypts. At the first rotation there is no second one yet: its
-     slot is all zero, which the library leaves out. */
+  /* The first key encrypts. At the first rotation the second slot is still all
+     zero, and the library ignores it. */
   TSSslTicketKeyUpdate(keys, keep ? 2 * KEY_LEN : KEY_LEN);
   return "ok";
 }
@@ -130,7 +129,7 @@ plugin_command(const char *line, char *answer, size_t size)
 {
   char word[8]      = "";
   int used          = 0;
-  const char *reply = "what?";
+  const char *reply = "unknown command";
   TSSslSessionID id = {0, {0}};
 
   sscanf(line, "%7s%n", word, &used);

@@ -1,13 +1,12 @@
 /** @file
 
-  A plugin as one writes it for ATS 10 and 11 (TS_SSL_SESSION_API 10), whose functions
-  have C++ names: it shares sessions and ticket keys with other servers, by way of all
-  five functions.
+  A plugin for ATS 10 and 11 (TS_SSL_SESSION_API 10), whose functions have C++ names. It shares
+  sessions and ticket keys with other servers, and uses all five functions.
 
     plugin_ats10.so IN OUT
 
-  Answers the messages in the file IN, see message.h, in the file OUT. A plugin in use
-  has connections in their place, and waits for the next message on a thread of its own.
+  Reads messages (message.h) from the file IN and writes the answers to the file OUT. A real plugin
+  uses connections instead, and waits for messages on a separate thread.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -35,7 +34,7 @@ struct FreeSession {
 };
 using Session = std::unique_ptr<SSL_SESSION, FreeSession>;
 
-/* Memory that is wiped when it is given back. */
+/* An allocator that wipes memory when it is freed. */
 template <class T> struct Wiping {
   using value_type = T;
 
@@ -57,7 +56,7 @@ using Secret = std::vector<char, Wiping<char>>;
 constexpr size_t KEY_LEN  = 48;
 constexpr size_t MAX_KEYS = 3;
 
-/* One key behind the other, the newest first: it encrypts, all decrypt. */
+/* The keys, newest first: the first encrypts, all decrypt. */
 Secret ring;
 
 message_kind
@@ -69,7 +68,7 @@ use_key(const Secret &key)
   Secret next = key;
   next.insert(next.end(), ring.begin(), ring.end());
   next.resize(std::min(next.size(), MAX_KEYS * KEY_LEN));
-  /* Keys that it does not like leave the active ones as they are. */
+  /* On failure the active keys stay as they are. */
   if (TSSslTicketKeyUpdate(next.data(), static_cast<int>(next.size())) != TS_SUCCESS) {
     return MESSAGE_REFUSED;
   }
@@ -85,16 +84,16 @@ take_session(const TSSslSessionID &id, const Secret &der)
   Session theirs(d2i_SSL_SESSION(nullptr, &end, static_cast<long>(der.size())));
   Session ours(reinterpret_cast<SSL_SESSION *>(TSSslSessionGet(&id)));
 
-  /* This thread may have handshakes to do, which must not find what d2i left. */
+  /* d2i may leave an error in the queue, which would disturb handshakes on this thread. */
   ERR_clear_error();
   if (!theirs || end != start + der.size()) {
     return MESSAGE_REFUSED;
   }
-  /* Messages overtake each other: the newer session stays. */
+  /* Messages may arrive out of order: keep the newer session. */
   if (ours && SESSION_TIME(ours.get()) > SESSION_TIME(theirs.get())) {
     return MESSAGE_REFUSED;
   }
-  /* Another server's session has no connection here. */
+  /* There is no connection here for another server's session. */
   auto result = TSSslSessionInsert(&id, reinterpret_cast<TSSslSession>(theirs.get()), nullptr);
   return result == TS_SUCCESS ? MESSAGE_DONE : MESSAGE_REFUSED;
 }
@@ -102,11 +101,10 @@ take_session(const TSSslSessionID &id, const Secret &der)
 message_kind
 give_session(const TSSslSessionID &id, Secret &der)
 {
-  /* Without a buffer it tells the size. */
+  /* Without a buffer it returns the size. */
   int stored = 0;
   int needed = TSSslSessionGetBuffer(&id, nullptr, &stored);
-  /* There may be a larger session each time we look: as long as more is needed than was
-     stored, it was cut off. */
+  /* Each call may meet a larger session. It was cut off if more is needed than was stored. */
   while (needed > stored) {
     der    = Secret(static_cast<size_t>(needed));
     stored = needed;
@@ -151,7 +149,7 @@ void
 TSPluginInit(int argc, const char *argv[])
 {
   if (argc != 3) {
-    std::cerr << "plugin_ats10: not two arguments\n";
+    std::cerr << "plugin_ats10: usage: plugin_ats10.so IN OUT\n";
     return;
   }
   std::ifstream in(argv[1], std::ios::binary);

@@ -1,18 +1,18 @@
 /** @file
 
-  A plugin as one writes it for ATS 11, which declares four functions for TLS sessions and
-  defines none, and calls TS_SSL_SESSION_HOOK for nothing: linked with -ltssession it has all of them. It logs
-  the ID of every new session, and does what the operator says:
+  A plugin for ATS 11, which declares four functions for TLS sessions but defines none, and never
+  calls TS_SSL_SESSION_HOOK. Linked with -ltssession, the plugin has them all. It logs the ID of
+  every new session, and takes orders from the operator:
 
-    traffic_ctl plugin msg session_log 'remove ID'        ends a session, its ID in hex
-    traffic_ctl plugin msg session_log 'insert SESSION'   one of another machine, DER in hex
+    traffic_ctl plugin msg session_log 'remove ID'        remove a session; ID in hex
+    traffic_ctl plugin msg session_log 'insert SESSION'   insert another machine's session; DER in hex
 
-  In plugin.config the library stands before it, and serves the sessions:
+  The library, which serves the sessions, comes first in plugin.config:
 
     libtssession.so
     plugin_ats11.so
 
-  Built with ATS's own headers before this library's:
+  Compile it with the headers of ATS before those of this library:
 
     c++ -std=c++20 -fPIC -shared -idirafter /usr/include/tssession -o plugin_ats11.so \
       plugin_ats11.cc -ltssession -lssl -lcrypto
@@ -48,7 +48,7 @@ struct FreeSession {
 };
 using Session = std::unique_ptr<SSL_SESSION, FreeSession>;
 
-/* Bytes of a session, which are wiped when they are not needed any more. */
+/* The bytes of a session; the destructor wipes them. */
 struct Der : std::vector<unsigned char> {
   using std::vector<unsigned char>::vector;
   Der(const Der &)            = delete;
@@ -71,7 +71,7 @@ hex(const TSSslSessionID &id)
   return text;
 }
 
-/* Whether `text` is as many bytes in hex; they are left in `bytes`. */
+/* Decodes exactly `len` bytes in hex from `text` into `bytes`. Returns whether `text` was valid. */
 bool
 from_hex(std::string_view text, unsigned char *bytes, size_t len)
 {
@@ -92,7 +92,7 @@ from_hex(std::string_view text, unsigned char *bytes, size_t len)
   return true;
 }
 
-/* A handshake has made a session. Called on its thread, which waits. */
+/* Called when a handshake has stored a session. The handshake waits until it returns. */
 int
 on_session(TSCont, TSEvent event, void *data)
 {
@@ -100,7 +100,7 @@ on_session(TSCont, TSEvent event, void *data)
     return 0;
   }
   const auto &id = *static_cast<TSSslSessionID *>(data);
-  /* With no buffer, only its size is asked for. */
+  /* Without a buffer it returns the size. */
   int space   = 0;
   int size    = TSSslSessionGetBuffer(&id, nullptr, &space);
   auto *found = reinterpret_cast<SSL_SESSION *>(TSSslSessionGet(&id));
@@ -120,7 +120,7 @@ remove(std::string_view text)
   if (id.len > sizeof(id.bytes) || !from_hex(text, reinterpret_cast<unsigned char *>(id.bytes), id.len)) {
     TSError("[%s] not a session ID", PLUGIN);
   } else if (TSSslSessionRemove(&id) == TS_SUCCESS) {
-    TSNote("[%s] session %s is removed", PLUGIN, hex(id).c_str());
+    TSNote("[%s] session %s was removed", PLUGIN, hex(id).c_str());
   }
 }
 
@@ -130,13 +130,13 @@ insert(std::string_view text)
   Der der(text.size() / 2);
   const unsigned char *end = der.data();
   if (!from_hex(text, der.data(), der.size())) {
-    TSError("[%s] not bytes in hex", PLUGIN);
+    TSError("[%s] the session is not in hex", PLUGIN);
     return;
   }
   Session session{d2i_SSL_SESSION(nullptr, &end, static_cast<long>(der.size()))};
   if (session == nullptr || end != der.data() + der.size()) {
     ERR_clear_error();
-    TSError("[%s] not one session", PLUGIN);
+    TSError("[%s] the bytes are not exactly one session", PLUGIN);
     return;
   }
   unsigned len               = 0;
@@ -144,13 +144,13 @@ insert(std::string_view text)
   TSSslSessionID id;
   id.len = len;
   std::copy_n(bytes, len, id.bytes);
-  /* The session stays ours, the cache has a copy. The connection is never read. */
+  /* The cache keeps a copy. The connection is never read. */
   if (TSSslSessionInsert(&id, reinterpret_cast<TSSslSession>(session.get()), nullptr) == TS_SUCCESS) {
-    TSNote("[%s] session %s is inserted", PLUGIN, hex(id).c_str());
+    TSNote("[%s] session %s was inserted", PLUGIN, hex(id).c_str());
   }
 }
 
-/* The operator has sent a message, maybe to another plugin. */
+/* Called for each message of the operator, also for those to other plugins. */
 int
 on_message(TSCont, TSEvent, void *data)
 {
@@ -159,14 +159,14 @@ on_message(TSCont, TSEvent, void *data)
     return 0;
   }
   std::string_view text(static_cast<const char *>(message.data), message.data_size);
-  /* It may have a zero at its end. */
+  /* The text may end with a zero byte. */
   text = text.substr(0, text.find('\0'));
   if (text.substr(0, 7) == "remove ") {
     remove(text.substr(7));
   } else if (text.substr(0, 7) == "insert ") {
     insert(text.substr(7));
   } else {
-    TSError("[%s] there is no such command", PLUGIN);
+    TSError("[%s] unknown command", PLUGIN);
   }
   return 0;
 }
@@ -177,7 +177,7 @@ TSPluginInit(int, const char *[])
 {
   TSPluginRegistrationInfo info{PLUGIN, "tssession", "-"};
   if (TSPluginRegister(&info) != TS_SUCCESS) {
-    TSError("[%s] cannot be registered", PLUGIN);
+    TSError("[%s] TSPluginRegister failed", PLUGIN);
     return;
   }
   TSSslSessionHookAdd(on_session, nullptr);

@@ -1,12 +1,12 @@
 /** @file
 
-  A plugin as one writes it for ATS 7.1 and 8 (TS_SSL_SESSION_API 8): it shares sessions
-  and ticket keys with other servers, by way of all five functions. Insert has two
-  arguments, and TSSslTicketKeyUpdate returns nothing.
+  A plugin for ATS 7.1 and 8 (TS_SSL_SESSION_API 8). It shares sessions and ticket keys with other
+  servers, and uses all five functions. TSSslSessionInsert has two arguments, and
+  TSSslTicketKeyUpdate returns nothing.
 
     plugin_ats8.so IN OUT
 
-  Answers the messages in the file IN in the file OUT, see answer.h.
+  Reads messages from the file IN and writes the answers to the file OUT, see answer.h.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -24,7 +24,7 @@
 #define KEY_LEN 48
 #define MAX_KEYS 3
 
-/* The newest first: it encrypts, all decrypt. */
+/* The keys, newest first: the first encrypts, all decrypt. */
 static char ring[MAX_KEYS * KEY_LEN];
 static int keys;
 
@@ -37,7 +37,7 @@ use_key(const char *key, int len)
   memmove(ring + KEY_LEN, ring, sizeof(ring) - KEY_LEN);
   memcpy(ring, key, KEY_LEN);
   keys = keys < MAX_KEYS ? keys + 1 : MAX_KEYS;
-  /* Whether it liked the keys stands in the log only. */
+  /* Only the log shows whether the keys became active. */
   TSSslTicketKeyUpdate(ring, keys * KEY_LEN);
   return MESSAGE_DONE;
 }
@@ -51,31 +51,30 @@ take_session(const TSSslSessionID *id, const char *bytes, int len)
   SSL_SESSION *theirs        = d2i_SSL_SESSION(NULL, &end, len);
   SSL_SESSION *ours          = (SSL_SESSION *)TSSslSessionGet(id);
 
-  /* Messages overtake each other: the newer session stays. */
+  /* Messages may arrive out of order: keep the newer session. */
   if (theirs != NULL && end == start + len && (ours == NULL || SESSION_TIME(ours) <= SESSION_TIME(theirs)) &&
       TSSslSessionInsert(id, (TSSslSession)theirs) == TS_SUCCESS) {
     answer = MESSAGE_DONE;
   }
-  /* The cache has copies: both of these are our own. */
+  /* The cache keeps copies: both sessions belong to this function. */
   SSL_SESSION_free(theirs);
   SSL_SESSION_free(ours);
-  /* This thread may have handshakes to do, which must not find what d2i left. */
+  /* d2i may leave an error in the queue, which would disturb handshakes on this thread. */
   ERR_clear_error();
   return answer;
 }
 
-/* Gets a session as bytes, in memory that the caller frees. */
+/* Gets a session as bytes. The caller frees them. */
 static enum message_kind
 give_session(const TSSslSessionID *id, char **bytes, int *len)
 {
   int needed;
 
-  /* Without a buffer it tells the size. */
+  /* Without a buffer it returns the size. */
   *bytes = NULL;
   *len   = 0;
   needed = TSSslSessionGetBuffer(id, NULL, len);
-  /* There may be a larger session each time we look: as long as more is needed than was
-     stored, it was cut off. */
+  /* Each call may meet a larger session. It was cut off if more is needed than was stored. */
   while (needed > *len) {
     if (*bytes != NULL) {
       OPENSSL_cleanse(*bytes, (size_t)*len);

@@ -1,13 +1,12 @@
 /** @file
 
-  A plugin as one writes it for ATS 9 (TS_SSL_SESSION_API 9), and which compiles with the
-  header of ATS 9 too: it shares sessions and ticket keys with other servers, by way of
-  all five functions. Insert takes the connection, and TSSslTicketKeyUpdate tells whether
-  the keys are active.
+  A plugin for ATS 9 (TS_SSL_SESSION_API 9), which also compiles with the header of ATS 9. It shares
+  sessions and ticket keys with other servers, and uses all five functions. TSSslSessionInsert takes
+  the connection too, and TSSslTicketKeyUpdate returns whether the keys became active.
 
     plugin_ats9.so IN OUT
 
-  Answers the messages in the file IN in the file OUT, see answer.h.
+  Reads messages from the file IN and writes the answers to the file OUT, see answer.h.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -25,7 +24,7 @@
 #define KEY_LEN 48
 #define MAX_KEYS 3
 
-/* The newest first: it encrypts, all decrypt. */
+/* The keys, newest first: the first encrypts, all decrypt. */
 static char ring[MAX_KEYS * KEY_LEN];
 static int keys;
 
@@ -41,7 +40,7 @@ use_key(const char *key, int len)
   }
   memcpy(next, key, KEY_LEN);
   memcpy(next + KEY_LEN, ring, sizeof(ring) - KEY_LEN);
-  /* Keys that it does not like leave the active ones as they are. */
+  /* On failure the active keys stay as they are. */
   if (TSSslTicketKeyUpdate(next, count * KEY_LEN) == TS_SUCCESS) {
     memcpy(ring, next, sizeof(ring));
     keys   = count;
@@ -60,25 +59,25 @@ take_session(const TSSslSessionID *id, const char *bytes, int len)
   SSL_SESSION *theirs        = d2i_SSL_SESSION(NULL, &end, len);
   SSL_SESSION *ours          = (SSL_SESSION *)TSSslSessionGet(id);
 
-  /* Messages overtake each other: the newer session stays. Another server's session has
-     no connection here. */
+  /* Messages may arrive out of order: keep the newer session. There is no connection here for
+     another server's session. */
   if (theirs != NULL && end == start + len && (ours == NULL || SESSION_TIME(ours) <= SESSION_TIME(theirs)) &&
       TSSslSessionInsert(id, (TSSslSession)theirs, NULL) == TS_SUCCESS) {
     answer = MESSAGE_DONE;
   }
-  /* The cache has copies: both of these are our own. */
+  /* The cache keeps copies: both sessions belong to this function. */
   SSL_SESSION_free(theirs);
   SSL_SESSION_free(ours);
-  /* This thread may have handshakes to do, which must not find what d2i left. */
+  /* d2i may leave an error in the queue, which would disturb handshakes on this thread. */
   ERR_clear_error();
   return answer;
 }
 
-/* Gets a session as bytes, in memory that the caller frees. */
+/* Gets a session as bytes. The caller frees them. */
 static enum message_kind
 give_session(const TSSslSessionID *id, char **bytes, int *len)
 {
-  /* Enough for most: larger are sessions with a client certificate. */
+  /* Enough for most sessions; those with a client certificate are larger. */
   int space = 256;
   int needed;
 
@@ -97,7 +96,7 @@ give_session(const TSSslSessionID *id, char **bytes, int *len)
     if (needed <= *len) {
       return MESSAGE_SESSION;
     }
-    /* It was cut off, and there may be a larger one still when we look again. */
+    /* It was cut off. The next call may meet an even larger one. */
     OPENSSL_cleanse(*bytes, (size_t)*len);
     free(*bytes);
     space = needed;

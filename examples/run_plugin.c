@@ -1,12 +1,12 @@
 /** @file
 
-  Runs plugin_ats8.so, plugin_ats9.so or plugin_ats10.so: a host that loads it as ATS
-  loads a plugin, and the server at the other end of its messages.
+  Runs plugin_ats8.so, plugin_ats9.so or plugin_ats10.so. It is the host, which loads the plugin as
+  ATS does, and the other server, which sends it messages.
 
     run_plugin PLUGIN.so SESSION.pem
 
-  SESSION.pem is what "openssl s_client -sess_out" writes. Says each answer that is not
-  as it should be; the exit status is then 1.
+  SESSION.pem is what "openssl s_client -sess_out" writes. Prints each wrong answer; the exit status
+  is then 1.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -35,8 +35,8 @@ fail(const char *what)
   exit(1);
 }
 
-/* A pipe holds 64 KiB: all questions are asked before the plugin runs, and all answers
-   are read after it. */
+/* A pipe holds 64 KiB, so all questions are written before the plugin runs, and all answers read
+   after it has returned. */
 static int questions[2];
 static int answers[2];
 
@@ -76,7 +76,7 @@ ask(enum message_kind kind, const TSSslSessionID *id, const void *bytes, int len
   put(bytes, (size_t)len);
 }
 
-/* The next answer is of this kind, with these bytes. */
+/* Reads the next answer, and checks that it has this kind and these bytes. */
 static void
 expect(const char *what, enum message_kind kind, const void *bytes, int len)
 {
@@ -86,11 +86,11 @@ expect(const char *what, enum message_kind kind, const void *bytes, int len)
   expected++;
   get(&answer, sizeof(answer));
   if (answer.len < 0 || answer.len > MESSAGE_MAX_LEN) {
-    fail("an answer has no valid length");
+    fail("the length of an answer is invalid");
   }
   get(got, (size_t)answer.len);
   if (answer.kind != kind || answer.len != len || memcmp(got, bytes, (size_t)len) != 0) {
-    fprintf(stderr, "run_plugin: %s: the answer is of kind %d with %d bytes\n", what, (int)answer.kind, answer.len);
+    fprintf(stderr, "run_plugin: %s: wrong answer, kind %d with %d bytes\n", what, (int)answer.kind, answer.len);
     wrong++;
   }
 }
@@ -149,7 +149,7 @@ run(const char *path)
   if (found == NULL) {
     fail(dlerror());
   }
-  /* dlsym gives a data pointer, which C does not let us cast to a function. */
+  /* C does not allow a cast from the data pointer that dlsym returns to a function pointer. */
   memcpy(&init, &found, sizeof(init));
   snprintf(in, sizeof(in), "/dev/fd/%d", questions[0]);
   snprintf(out, sizeof(out), "/dev/fd/%d", answers[1]);
@@ -173,7 +173,7 @@ main(int argc, char **argv)
     fail("cannot start");
   }
 
-  /* Three states of one session: an older one, and a newer, much larger one. */
+  /* One session in three states: as read, older, and newer with many more bytes. */
   SSL_SESSION *session = read_session(argv[2]);
   struct der first     = encode(session);
   time_t made          = SESSION_TIME(session);
@@ -211,14 +211,14 @@ main(int argc, char **argv)
   expect("an older session", MESSAGE_REFUSED, NULL, 0);
   expect("half a session", MESSAGE_REFUSED, NULL, 0);
   expect("a session under an invalid ID", MESSAGE_REFUSED, NULL, 0);
-  expect("the session after what was refused", MESSAGE_SESSION, first.bytes, first.len);
+  expect("the session after the refused ones", MESSAGE_SESSION, first.bytes, first.len);
   expect("a newer, larger session", MESSAGE_DONE, NULL, 0);
   expect("the larger session", MESSAGE_SESSION, larger.bytes, larger.len);
   expect("the second key", MESSAGE_DONE, NULL, 0);
   expect("a short key", MESSAGE_REFUSED, NULL, 0);
-  expect("a revoked session", MESSAGE_DONE, NULL, 0);
+  expect("to remove the session", MESSAGE_DONE, NULL, 0);
   expect("the session after that", MESSAGE_ABSENT, NULL, 0);
-  expect("to revoke an invalid ID", MESSAGE_REFUSED, NULL, 0);
+  expect("to remove an invalid ID", MESSAGE_REFUSED, NULL, 0);
 
   /* The plugin and this program share one library. */
   expect_count("tssession.session_cache.entries", 0);
@@ -231,7 +231,7 @@ main(int argc, char **argv)
   OPENSSL_clear_free(older.bytes, (size_t)older.len);
   OPENSSL_clear_free(larger.bytes, (size_t)larger.len);
   if (wrong == 0) {
-    printf("%d answers, all as they should be\n", expected);
+    printf("%d answers, all correct\n", expected);
   }
   return wrong != 0;
 }

@@ -1,8 +1,8 @@
 //! Sets the SONAME and writes the C header to `OUT_DIR/include/ts` and the manual pages to
 //! `OUT_DIR/man`.
 //!
-//! What is in `include/` and `man/` are copies (`make header`); `tests/header.rs` fails
-//! when they differ.
+//! `include/` and `man/` hold copies of these (`make header`); `tests/header.rs` fails if
+//! they differ.
 
 use std::env;
 use std::fs;
@@ -13,7 +13,7 @@ use tssession_common::generate::{
     write_all,
 };
 
-/// As in the library's own build.rs. mk/install.mk reads it here.
+/// As in ../build.rs. mk/install.mk reads it here.
 const SOVERSION: &str = "0";
 
 const LICENSE: &str = "SPDX-License-Identifier: Apache-2.0";
@@ -26,7 +26,7 @@ fn main() {
     println!("cargo::rerun-if-changed=src/ffi.rs");
     println!("cargo::rerun-if-changed=../include/ts/ssl_session_cache.h");
     link(&soname("libtssession_farm", SOVERSION));
-    // What the farm opens.
+    // The farm opens this library.
     println!(
         "cargo::rustc-env=TSSESSION_SONAME={}",
         soname("libtssession", SOVERSION)
@@ -54,7 +54,7 @@ fn main() {
     );
     write_all(&out.join("include"), [("ts/ssl_session_farm.h", farm)]);
     write_all(&out.join("man"), pages);
-    // For the tests: what was generated.
+    // The tests read the generated files here.
     println!("cargo::rustc-env=TSSESSION_GENERATED={}", out.display());
 }
 
@@ -65,9 +65,9 @@ fn farm(functions: &str) -> String {
     format!(
         r#"/** @file
 
-  What a host calls to share its TLS sessions and session-ticket keys with other machines,
-  through Redis: libtssession_farm, beside libtssession. <ts/ts.h> may be this library's or
-  ATS's own.
+  The functions of libtssession_farm, with which a host shares its TLS sessions and
+  session-ticket keys with other machines through Redis. <ts/ts.h> may be that of libtssession
+  or that of ATS.
 
   {GENERATED}
   {LICENSE}

@@ -10,7 +10,7 @@ $(farm)/lib/libtssession_farm.so: $(release)/libtssession_farm.so $(lib)/libtsse
 	ln -sf $(abspath $<) $(farm)/lib/libtssession_farm.so.$(FARM_SOVERSION)
 	ln -sf libtssession_farm.so.$(FARM_SOVERSION) $@
 
-# -rdynamic: programs that measure define functions that the farm finds before the host's.
+# -rdynamic: programs that measure define functions, and the farm finds these before the host's.
 $(farm)/%: farm/lab/%.c farm/lab/lab.h c_tests/tls.c c_tests/tls.h c_tests/check.h $(farm)/lib/libtssession_farm.so | deps-farm
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -Ic_tests -rdynamic -o $@ $< c_tests/tls.c -L$(farm)/lib -ltssession_farm \
 	  -L$(lib) -ltssession -lssl -lcrypto -ldl -lm -pthread
@@ -22,14 +22,14 @@ $(farm)/clock.so: farm/lab/clock.c c_tests/clock_calls.h
 in_lab = LD_LIBRARY_PATH=$(abspath $(farm)/lib) MEMBER=$(abspath $(farm)/member) CLOCK=$(abspath $(farm)/clock.so) \
   PYTHONDONTWRITEBYTECODE=1 python3
 
-farm-demo: $(farm)/member  ## show three hosts that share sessions and keys, with and without faults
+farm-demo: $(farm)/member  ## show three hosts share sessions and keys, with and without faults
 	$(in_lab) farm/lab/demo.py
 
-farm-demo-ats: deps-farm-ats $(libraries) $(program)  ## show what resumes in two real traffic_servers with the plugin
+farm-demo-ats: deps-farm-ats $(libraries) $(program)  ## show what resumes at two ATS servers in a farm
 	mkdir -p $(farm)
 	tools/farm-ats.sh $(abspath $(farm)/ats $(release)/libtssession_farm.so farm/tests/ats.toml $(release)/libtssession.so $(program))
 
-farm-test: $(farm)/member $(farm)/clock.so  ## check what Redis, Sentinels, a Cluster and members can do to each other
+farm-test: $(farm)/member $(farm)/clock.so  ## test the farm with a real Redis, Sentinels and a Cluster, faults and attacks
 	$(in_lab) farm/lab/run.py
 
 farm-figures: deps-test $(farm)/hook $(farm)/spread  ## measure members, Redis, handshakes, and how fast sessions spread

@@ -2,8 +2,8 @@
 
 ##@ Install
 
-# The files are used in PREFIX and the directories below it. DESTDIR is put before these while
-# the files are copied, and appears in none of them.
+# The files are meant for PREFIX and the directories below it. DESTDIR is put before these paths only
+# while copying, and appears in no file.
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
@@ -12,7 +12,8 @@ MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
-# As the build scripts do: libraries of OpenSSL 4 stand beside those of OpenSSL 3.
+# As in the build scripts: libraries for OpenSSL 4 have a suffix, and are installed beside those for
+# OpenSSL 3.
 openssl = $(filter-out -openssl3,$(shell pkg-config --modversion libssl | sed 's/^\([0-9]*\).*/-openssl\1/'))
 soversion_in = $(shell sed -n 's/^const SOVERSION: &str = "\(.*\)";$$/\1/p' $(1))$(openssl)
 SOVERSION = $(call soversion_in,build.rs)
@@ -22,12 +23,12 @@ so = libtssession.so
 farm_so = libtssession_farm.so
 
 install_dirs = PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR
-# Checked before anything is written or removed, because make and the shell expand these.
+# make and the shell expand these, so they are checked before anything is written or removed.
 plain = $(shell printf '%s\n' '$(subst ','"'"',$($(1)))' | LC_ALL=C grep -qx '[A-Za-z0-9_./+@:~-]*' && echo yes)
 absolute = $(foreach dir,$(install_dirs) DESTDIR,\
-  $(if $(call plain,$(dir)),,$(error $(dir) must be of letters, digits and _./+@:~- only)))$(foreach \
+  $(if $(call plain,$(dir)),,$(error $(dir) must contain only letters, digits and _./+@:~-)))$(foreach \
   dir,$(install_dirs),$(if $(filter /%,$($(dir))),,$(error $(dir) must be an absolute path, not "$($(dir))")))
-# ATS has a ts/ts.h too: ours is in a separate directory.
+# ATS also installs a ts/ts.h, so ours goes to a separate directory.
 headerdir = $(INCLUDEDIR)/tssession
 cmakedir = $(LIBDIR)/cmake/tssession
 docdir = $(DOCDIR)/tssession
@@ -38,15 +39,15 @@ fill = sed -e 's|@VERSION@|$(VERSION)|; s|@FILE_VERSION@|$(FILE_VERSION)|; s|@PR
   -e 's|@SOVERSION@|$(SOVERSION)|; s|@FARM_SOVERSION@|$(FARM_SOVERSION)|' \
   -e 's|@LIBDIR@|$(call below_prefix,$(LIBDIR))|; s|@INCLUDEDIR@|$(call below_prefix,$(INCLUDEDIR))|' \
   -e 's|@TO_LIBDIR@|$(call from_cmake,$(LIBDIR))|; s|@TO_INCLUDEDIR@|$(call from_cmake,$(INCLUDEDIR))|'
-# A staged copy is not for this machine's loader.
+# Not for a staged copy: this machine's loader does not use it.
 tell_loader = [ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 
-# What another user built is installed as it is: under sudo, cargo would build
-# them again as root, or not be found.
+# What another user built is installed as it is: under sudo, cargo would rebuild
+# it as root, or not be found.
 built_by_another := $(shell [ ! -e $(release)/$(so) ] || [ -O $(release)/$(so) ] || echo yes)
 all_are_built = $(foreach file,$(libraries) $(program),$(if $(wildcard $(file)),,$(error $(file) is missing: run make first)))
 
-# $(call install_library,FILE,SOVERSION): installs it under the names that loader and linker look for.
+# $(call install_library,FILE,SOVERSION): installs it under the names that loader and linker use.
 define install_library
 install -m 755 $(release)/$(1) $(DESTDIR)$(LIBDIR)/$(1).$(FILE_VERSION)
 ln -sf $(1).$(FILE_VERSION) $(DESTDIR)$(LIBDIR)/$(1).$(2)
@@ -54,7 +55,7 @@ ln -sf $(1).$(2) $(DESTDIR)$(LIBDIR)/$(1)
 endef
 installed_library = $(addprefix $(DESTDIR)$(LIBDIR)/,$(1) $(1).$(2) $(1).$(FILE_VERSION))
 
-install: $(if $(built_by_another),,$(libraries) $(program))  ## install into PREFIX, /usr/local
+install: $(if $(built_by_another),,$(libraries) $(program))  ## install into PREFIX (/usr/local)
 	$(absolute)$(all_are_built)install -d -m 755 \
 	  $(addprefix $(DESTDIR),$(BINDIR) $(pkgconfigdir) $(cmakedir) $(headerdir)/ts $(MANDIR)/man1 $(MANDIR)/man3 $(docdir))
 	$(call install_library,$(so),$(SOVERSION))
@@ -80,8 +81,8 @@ uninstall:  ## remove what install installed
 	rm -rf $(DESTDIR)$(headerdir) $(DESTDIR)$(cmakedir) $(DESTDIR)$(docdir)
 	$(tell_loader)
 
-installcheck:  ## build the examples with the installed files, and run them
+installcheck:  ## check the installed files, and the examples built with them
 	@$(absolute)$(foreach name,DESTDIR FILE_VERSION VERSION SOVERSION FARM_SOVERSION CC $(install_dirs),$(name)='$($(name))') packaging/installcheck.sh
 
-install-test: deps-test $(libraries) $(program)  ## test these three
+install-test: deps-test $(libraries) $(program)  ## test install, uninstall and installcheck
 	MAKE='$(MAKE)' packaging/install-test.sh $(libraries) $(program)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
-##@ Other systems, in clean Debians (as root)
+##@ Other systems, each in a clean Debian (as root)
 
 matrix = target/matrix
 
-matrix: deps-root  ## run the README's two commands from nothing in each Debian, or in SYSTEM
+matrix: deps-root  ## clone, then make demo and make test in each SYSTEM (default: all)
 	tools/matrix.sh $(matrix) $(SYSTEM)
 
-second-openssl: deps-root deps-test $(libraries)  ## run what is built here with Debian 13's OpenSSL
+second-openssl: deps-root deps-test $(libraries)  ## run this build and its tests with Debian 13's OpenSSL
 	CARGO='$(CARGO)' tools/second-openssl.sh trixie $(abspath $(matrix) $(release))

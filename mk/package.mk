@@ -7,7 +7,7 @@ debhelper_files = debian/.debhelper debian/debhelper-build-stamp debian/files de
   debian/*.debhelper debian/*.debhelper.log debian/tmp \
   $(addprefix debian/,libtssession0 libtssession-farm0 libtssession-dev tssession-tools)
 
-# The names in debian/ are those of OpenSSL 3.
+# The file names in debian/ are those for OpenSSL 3.
 deb: deps-deb $(libraries) $(program)  ## build the packages into target/deb
 	@$(if $(openssl),$(error the Debian packages are for OpenSSL 3))true
 	rm -rf target/deb $(debhelper_files)

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Tests the Debian packages in a clean Debian, this one's release or SUITE, with a C compiler and
-# nothing of what the build needed. packaging/in-clean-root.sh runs in it.
+# Tests the Debian packages in a clean Debian that has a C compiler and nothing else that the build
+# needed. packaging/in-clean-root.sh runs in it.
 #
-#   deb-test.sh DEBS WORK [SUITE]      (WORK keeps the clean Debian for the next time)
+#   deb-test.sh DEBS WORK [SUITE]
+#
+# SUITE is this machine's release by default. WORK keeps the clean Debian for the next time.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail

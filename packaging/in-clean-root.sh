@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The test of the Debian packages, run by deb-test.sh in a clean Debian, in which /test has
-# the packages and the examples.
+# Tests the Debian packages. deb-test.sh runs it in a clean Debian, where /test holds the packages and
+# the examples.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -19,7 +19,7 @@ quietly() {
   }
 }
 
-# Every file but those of apt and dpkg, and of this test.
+# Lists every file, without those of apt, dpkg and this test.
 everything() {
   find / -xdev \( -path /var -o -path /tmp -o -path /test \) -prune -o -print | LC_ALL=C sort
 }
@@ -27,7 +27,7 @@ everything() {
 quietly apt-get update
 everything >before
 
-echo "deb-test: the packages, with what they depend on"
+echo "deb-test: install the packages with their dependencies"
 quietly apt-get install -y --no-install-recommends ./*.deb
 arch=$(gcc -print-multiarch)
 for library in tssession tssession_farm; do
@@ -42,13 +42,13 @@ tssession-doctor --version >log || wrong "tssession-doctor does not run"
 gzip -t /usr/share/man/man1/tssession-doctor.1.gz
 
 if apt-cache show trafficserver-dev >/dev/null 2>&1; then
-  echo "deb-test: beside trafficserver-dev"
+  echo "deb-test: install beside trafficserver-dev"
   quietly apt-get download trafficserver-dev
-  # dpkg refuses two packages with one file.
+  # dpkg refuses to unpack a package that contains another package's file.
   quietly dpkg --force-depends --unpack trafficserver-dev_*.deb
   [[ -e /usr/include/ts/ts.h ]] || wrong "trafficserver-dev has no ts/ts.h"
 else
-  echo "deb-test: left out: beside trafficserver-dev, which this Debian does not have"
+  echo "deb-test: skipped: install beside trafficserver-dev, which this Debian does not have"
 fi
 
 echo "deb-test: build the examples"
@@ -62,9 +62,9 @@ read -ra libs < <(pkg-config --libs tssession-farm)
 cc "${warnings[@]}" "${cflags[@]}" -o farm_member examples/farm_member.c "${libs[@]}" -lssl -lcrypto
 [[ ! -e /usr/include/ts/ts.h ]] || quietly dpkg --purge trafficserver-dev
 
-echo "deb-test: run the member of a farm without libtssession-dev"
+echo "deb-test: run a farm member without libtssession-dev"
 quietly apt-get purge -y libtssession-dev
-# There is no Redis: it says so, and goes on alone.
+# Without Redis the member logs that, and continues alone.
 sed 's|redis://127.0.0.1:6379|redis://127.0.0.1:1|' /usr/share/doc/libtssession-farm0/examples/farm.example.toml >farm.toml
 (umask 077 && head -c 32 /dev/urandom >secret-new && head -c 32 /dev/urandom >secret-old)
 ./farm_member farm.toml >counters 2>log || wrong "farm_member: $(<log)"
@@ -80,4 +80,4 @@ quietly apt-get purge -y --auto-remove libtssession0 tssession-tools
 everything >after
 left=$(LC_ALL=C comm -13 before after)
 [[ -z $left ]] || wrong "left behind: $left"
-echo "deb-test: all as it should be"
+echo "deb-test: passed"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks an installed copy of the libraries, called by `make installcheck`: the files, and
-# that the examples build against them, with pkg-config and with CMake, and work.
+# Checks an installed copy of the libraries for `make installcheck`: the files, and that the examples
+# built with them work, both with pkg-config and with CMake.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -15,7 +15,7 @@ wrong() {
 
 # same WHAT FOUND EXPECTED
 same() {
-  [[ $2 == "$3" ]] || wrong "$1 is '$2', should be '$3'"
+  [[ $2 == "$3" ]] || wrong "$1 is '$2', expected '$3'"
 }
 
 lib=$DESTDIR$LIBDIR
@@ -34,28 +34,28 @@ trap end EXIT
 for name in "$soname" "$farm_soname"; do
   link=${name%.*}
   file=$lib/$link.$FILE_VERSION
-  [[ -f $file && ! -L $file ]] || wrong "$file is not a file"
+  [[ -f $file && ! -L $file ]] || wrong "$file is not a regular file"
   same "the SONAME" "$(LC_ALL=C objdump -p "$file" | sed -n 's/^ *SONAME *//p')" "$name"
   same "the link $name" "$(readlink "$lib/$name")" "$link.$FILE_VERSION"
   same "the link $link" "$(readlink "$lib/$link")" "$name"
   overview=${link#lib}
   for page in "${overview%.so}" $(nm -D --defined-only "$file" | sed -n 's/.* \(TSSsl.*\)/\1/p'); do
-    [[ -s $pages/$page.3 ]] || wrong "there is no manual page $page.3"
+    [[ -s $pages/$page.3 ]] || wrong "the manual page $page.3 is missing"
   done
 done
 
-[[ -s $DESTDIR$DOCDIR/tssession/tssession.rules.yml ]] || wrong "there are no alert rules"
-# The program, and a page for it.
+[[ -s $DESTDIR$DOCDIR/tssession/tssession.rules.yml ]] || wrong "the alert rules are missing"
+# The program and its manual page.
 doctor=$DESTDIR$BINDIR/tssession-doctor
 same "the version of $doctor" "$("$doctor" --version)" "tssession-doctor $VERSION"
-[[ -s $DESTDIR$MANDIR/man1/tssession-doctor.1 ]] || wrong "there is no manual page tssession-doctor.1"
+[[ -s $DESTDIR$MANDIR/man1/tssession-doctor.1 ]] || wrong "the manual page tssession-doctor.1 is missing"
 
-# The flags: those of pkg-config, without and with the root that all is staged in.
+# What pkg-config prints: first the version and directories, then the flags for the staged copy.
 export PKG_CONFIG_PATH=$lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
 for package in tssession tssession-farm; do
   same "the version of $package" "$(pkg-config --modversion "$package")" "$VERSION"
 done
-# The folders, where they are and where they would be if all was moved.
+# The directories as installed, and as they would be after a move.
 for at in "$PREFIX" /moved; do
   for name in INCLUDEDIR LIBDIR; do
     variable=${name,,}
@@ -71,15 +71,15 @@ read -ra farm_cflags < <(pkg-config --cflags tssession-farm)
 read -ra farm_libs < <(pkg-config --libs tssession-farm)
 unset PKG_CONFIG_SYSROOT_DIR
 
-# loads WHAT FILE...: the installed libraries are loaded, and no others.
+# loads PROGRAM FILE...: of our libraries, PROGRAM loads exactly these.
 loads() {
   local loaded
   loaded=$(LD_LIBRARY_PATH=$lib ldd "$1" | sed -n 's/.*libtssession.* => \([^ ]*\) .*/\1/p' | LC_ALL=C sort)
   same "what $1 loads" "$loaded" "$(printf '%s\n' "${@:2}")"
 }
 
-# The settings are those of the example, with a Redis of our own if there is one. Its address
-# is one that nobody else has: process IDs end below 2^22.
+# The settings of the example, with a separate Redis if one is installed. No other process uses its
+# address: process IDs are below 2^22.
 server=127.0.0.1:1
 if command -v redis-server >/dev/null; then
   address=127.$(($$ >> 16)).$(($$ >> 8 & 255)).$(($$ & 255))
@@ -97,7 +97,7 @@ for secret in new old; do
   (umask 077 && head -c 32 /dev/urandom >"$work/secret-$secret")
 done
 
-# runs WITH HOST PLUGIN MEMBER: real clients resume, and the member of a farm finds Redis.
+# runs WITH HOST PLUGIN MEMBER: checks that real clients resume, and that the farm member finds Redis.
 runs() {
   local redis_up=1
   loads "$3" "$lib/$soname"
@@ -105,7 +105,7 @@ runs() {
   [[ -n $redis ]] || redis_up=0
   LD_LIBRARY_PATH=$lib "$4" "$work/farm.toml" >"$work/log" 2>&1 || {
     cat "$work/log" >&2
-    wrong "the member of a farm built with $1 does not work"
+    wrong "the farm member built with $1 does not work"
   }
   grep -qx "plugin_tssession_farm_redis_up $redis_up" "$work/log" ||
     wrong "redis_up is not $redis_up: $(<"$work/log")"
@@ -113,7 +113,7 @@ runs() {
     cat "$work/log" >&2
     wrong "the examples built with $1 do not work"
   }
-  echo "installcheck: built with $1, clients resume and the farm has its member"
+  echo "installcheck: with the examples built by $1, clients resume and the farm member starts"
 }
 
 warnings=(-std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror)
@@ -125,12 +125,12 @@ $CC "${warnings[@]}" "${farm_cflags[@]}" -o "$work/farm_member" examples/farm_me
 runs pkg-config "$work/host" "$work/plugin.so" "$work/farm_member"
 
 if ! command -v cmake >/dev/null; then
-  echo "installcheck: there is no cmake to check its package with"
+  echo "installcheck: skipped: CMake is not installed, its package was not checked"
   exit
 fi
 case $LIBDIR in
 "$PREFIX/lib" | "$PREFIX/lib/$($CC -dumpmachine)") where=(-DCMAKE_PREFIX_PATH="$DESTDIR$PREFIX") ;;
-# Where CMake does not look by itself.
+# CMake does not search other directories by itself.
 *) where=(-Dtssession_DIR="$lib/cmake/tssession") ;;
 esac
 {

@@ -1,4 +1,4 @@
-//! The ABI of the headers, beside `tests/abi/*.xml`.
+//! Compares the ABI of the headers with the baseline in `tests/abi/*.xml`.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ fn the_abi_is_that_of_the_baseline() {
     TSSESSION.api().check(&TSSESSION.baseline());
 }
 
-/// A change of the headers: what it is, from, to.
+/// A change of the headers: its description, the text before, the text after.
 type Change = (&'static str, &'static str, &'static str);
 
 const BREAKING: [Change; 11] = [
@@ -77,7 +77,7 @@ const ADDING: [Change; 2] = [
     ),
 ];
 
-/// The stand-in with a change.
+/// Builds the stand-in with a change.
 fn changed(level: &str, (what, from, to): Change) -> PathBuf {
     let before = TSSESSION.api();
     let mut after = before.clone();
@@ -88,7 +88,7 @@ fn changed(level: &str, (what, from, to): Change) -> PathBuf {
     after.stand_in(&what.replace(' ', "-"), level)
 }
 
-/// What the comparison relies on: abidiff sees every kind of change, at every level.
+/// The comparison relies on this: abidiff sees every kind of change, at every level.
 #[test]
 fn what_breaks_callers_is_told_from_what_adds() {
     for level in LEVELS {

@@ -1,4 +1,4 @@
-//! The names of the functions, beside those that compilers find for them.
+//! Compares the names of ATS's functions in the code with those that compilers make for them.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use tssession_ats::{DEBUG_NAMES, NAMES};
 use tssession_test_support::{Ats, stdout};
 
-/// The names that the stand-in for a version defines.
+/// Returns the names that the stand-in for a version defines.
 fn defined(server: Ats) -> BTreeSet<String> {
     let symbols = stdout(
         Command::new("nm")
@@ -26,7 +26,7 @@ fn the_cxx_names_are_those_of_a_compiler() {
     }
 }
 
-/// With the header of ATS 9 itself.
+/// Uses the header of ATS 9.
 #[test]
 #[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
 fn the_c_names_are_those_of_ats_9() {

@@ -1,5 +1,5 @@
-//! Compiles the programs in `c_tests/` and runs them: linked with the library,
-//! with `dlopen`, and under valgrind.
+//! Compiles and runs the programs in `c_tests/`: linked with the library, with `dlopen`, and under
+//! valgrind.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +12,7 @@ use tssession_test_support::{
     scratch, stdout, valgrind,
 };
 
-/// Compiles a program and runs it; what it has logged.
+/// Compiles a program and runs it. Returns what it logged.
 fn check(source: &str, reach: Reach, defines: &[&str]) -> String {
     execute(&mut Command::new(compile(source, reach, defines)))
 }
@@ -56,7 +56,7 @@ programs! {
     linearizability fork_keys load newer
 }
 
-/// It defines the library's names itself, so it cannot be linked.
+/// The program defines the library's names itself, so it cannot be linked.
 #[test]
 fn host_names() {
     check("host_names.c", Reach::Dlopen, &[]);
@@ -70,7 +70,7 @@ fn host_names_in_valgrind() {
 
 const LOG_HOSTS: [&str; 4] = ["-DATS_9", "-DFEWER", "-DATS_10", "-DNO_DEBUG"];
 
-/// Each set of log functions that a host may have; they are found if they are exported.
+/// Each set of log functions that a host can have. The library finds them if they are exported.
 #[test]
 fn host_log() {
     for host in LOG_HOSTS {
@@ -112,10 +112,10 @@ fn plugin_in_valgrind() {
     }
 }
 
-/// What a server may have in the process that the plugin must keep away from.
+/// A server with another OpenSSL or another file of the library: the plugin must do nothing.
 #[test]
 fn plugin_beside_others() {
-    // Separate: the other tests make theirs at the same time.
+    // A separate file, because the other tests compile theirs at the same time.
     let program = compile("plugin.c", Reach::InAts, &["-DBESIDE_OTHERS"]);
     let in_server = |arguments: &[&OsStr], preloaded: &[&Path]| {
         let mut command = Command::new(&program);
@@ -140,7 +140,7 @@ fn plugin_beside_others() {
     in_server(&copies, &[]);
 }
 
-/// A second OpenSSL, which another part of the process has linked into it and hidden.
+/// Another shared object in the process contains a hidden second OpenSSL.
 #[test]
 fn two_openssls() {
     let other = scratch().join("other_copy.so");
@@ -154,20 +154,20 @@ fn two_openssls() {
     }
 }
 
-/// Not under valgrind, which keeps copies of memory that one would find, and memory that
-/// was freed, and where a full cache takes minutes.
+/// Not under valgrind: its copies of memory, and freed memory that it keeps, would be found, and a
+/// full cache takes minutes there.
 #[test]
 fn secrets_and_memory_and_defaults() {
     for program in ["wipe.c", "process_end.c", "memory.c", "defaults.c"] {
         for reach in [Reach::Link, Reach::Dlopen] {
-            // When a function is called for the first time, the loader saves registers on the
-            // stack, in which the program itself may have a secret.
+            // At the first call of a function the loader saves registers on the stack, which can
+            // contain a secret of the program itself. LD_BIND_NOW prevents that.
             execute(Command::new(compile(program, reach, &[])).env("LD_BIND_NOW", "1"));
         }
     }
 }
 
-/// Not under valgrind: what the threads had when the process ended is not lost by mistake.
+/// Not under valgrind, which would report the memory of threads that are still running.
 #[test]
 fn exit() {
     for reach in [Reach::Link, Reach::Dlopen] {
@@ -176,7 +176,7 @@ fn exit() {
     }
 }
 
-/// Not under valgrind, which has descriptors of its own.
+/// Not under valgrind, which uses file descriptors itself.
 #[test]
 fn closed_stderr() {
     for reach in [Reach::Link, Reach::Dlopen] {
@@ -184,7 +184,7 @@ fn closed_stderr() {
     }
 }
 
-/// A program with more rights than its caller does not do what the caller's environment says.
+/// A program with more rights than its caller ignores the caller's environment.
 #[test]
 fn environment_of_a_caller() {
     for reach in [Reach::Link, Reach::Dlopen] {
@@ -200,13 +200,13 @@ fn fork_held() {
     }
 }
 
-/// What it registers comes before the library, so it cannot be linked.
+/// The program registers fork handlers before the library does, so it cannot be linked.
 #[test]
 fn fork_in_fork() {
     check("fork_in_fork.c", Reach::Dlopen, &[]);
 }
 
-/// As `fork_held`.
+/// Not under valgrind, as `fork_held`.
 mod every_allocation {
     use super::*;
 
@@ -221,7 +221,7 @@ mod every_allocation {
     }
 }
 
-/// It closes the library, so it cannot be linked.
+/// The program closes the library, so it cannot be linked.
 #[test]
 fn unload() {
     check("unload.c", Reach::Dlopen, &[]);
@@ -233,7 +233,7 @@ fn unload_in_valgrind() {
     check_in_valgrind("unload.c", Reach::Dlopen, &[]);
 }
 
-/// What the five functions do, case by case; `make compare-ats` shows it beside ATS.
+/// The results of the five functions, case by case. `make compare-ats` compares them with ATS.
 #[test]
 fn conformance() {
     let program = compile("conformance.c", Reach::Link, &[]);
@@ -259,7 +259,7 @@ fn types_of_api_9() {
     check("types.c", Reach::Link, &["-DTS_SSL_SESSION_API=9"]);
 }
 
-/// At level 10 the caller needs the C++ names, and the library has them.
+/// At level 10 the caller uses the C++ names, and the library has them.
 #[test]
 fn cxx_callers() {
     for level in LEVELS {
@@ -281,7 +281,7 @@ fn cxx_callers_in_valgrind() {
     }
 }
 
-/// Every kind of bad input has its line, and a flood of it does not have one each.
+/// Each kind of bad input is logged, but a flood of it is not logged line by line.
 #[test]
 fn bad_input_is_logged() {
     let stderr = check("hostile.c", Reach::Link, &["-DLOG"]);
@@ -300,10 +300,10 @@ fn bad_input_is_logged() {
     ];
     assert_logged(&stderr, &lines);
     let lines = stderr.lines().count();
-    assert!(lines < 400, "{lines} lines for some 10000 bad calls");
+    assert!(lines < 400, "{lines} lines for about 10000 bad calls");
 }
 
-/// What is wrong with a file of ticket keys is said, with its name.
+/// Errors in a file of ticket keys are logged with its name.
 #[test]
 fn a_bad_key_file_is_logged() {
     let stderr = check("key_file.c", Reach::Link, &["-DLOG"]);
@@ -320,7 +320,7 @@ fn a_bad_key_file_is_logged() {
     assert_logged(&stderr, &lines);
 }
 
-/// What is wrong with a file of records is said, with the file, the line and the record.
+/// Errors in a records file are logged with the file, the line and the record.
 #[test]
 fn a_bad_records_file_is_logged() {
     let stderr = check("config_load.c", Reach::Link, &["-DLOG"]);
@@ -348,12 +348,12 @@ fn a_bad_records_file_is_logged() {
         "not YAML: ",
     ];
     assert_logged(&stderr, &lines);
-    // One line for each failure, and none for what was taken.
+    // One line for each failure, and none for files that were loaded.
     let lines = stderr.lines().filter(|line| line.contains("ConfigLoad"));
     assert_eq!(lines.count(), 36, "{stderr}");
 }
 
-/// The settings of the environment that are not valid are named.
+/// Invalid settings in the environment are logged with their names.
 #[test]
 fn a_bad_environment_is_logged() {
     let stderr = check("environment.c", Reach::Link, &["-DLOG"]);

@@ -1,5 +1,5 @@
-//! The examples that use the library from elsewhere: a plugin of each API level, and
-//! Python. `peers.rs` has the example host, and `make demo` shows it.
+//! Tests the examples: a plugin of each API level, and Python. `peers.rs` tests the example host, and
+//! `make demo` shows it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tssession_test_support::{
     run, scratch, scratch_dir, stdout, valgrind,
 };
 
-/// A directory for one test, with a session of a real handshake in it.
+/// Makes a directory for one test, with a session of a real handshake in it.
 fn directory_with_session() -> (PathBuf, PathBuf) {
     let dir = scratch_dir();
     let session = dir.join("session.pem");
@@ -29,11 +29,11 @@ fn link(command: &mut Command, out: &Path) {
         .arg(out)
         .arg("-L")
         .arg(library_dir())
-        // The library has all that a plugin needs.
+        // The library defines every function that a plugin needs.
         .args(["-ltssession", "-lssl", "-lcrypto", "-Wl,--no-undefined"]));
 }
 
-/// The functions of the library that a plugin calls.
+/// Returns the functions of the library that a plugin calls.
 fn called(plugin: &Path) -> BTreeSet<String> {
     let undefined = ["-D", "--undefined-only"];
     stdout(Command::new("nm").args(undefined).arg(plugin))
@@ -59,7 +59,7 @@ fn run_plugin(level: &str, source: &str) -> BTreeSet<String> {
                 .args([&plugin, &session])
                 .env("LD_LIBRARY_PATH", library_dir()),
         );
-        assert_eq!(said, "15 answers, all as they should be\n");
+        assert_eq!(said, "15 answers, all correct\n");
     }
     called(&plugin)
 }
@@ -94,12 +94,12 @@ fn a_plugin_for_ats_10() {
     assert_eq!(run_plugin("10", "examples/plugin_ats10.cc"), names);
 }
 
-/// A plugin with the header of ATS 11, in a program that has the C++ names of its functions: as
-/// there, those for sessions are found in the library.
+/// A plugin with the header of ATS 11, in a program that defines the functions of ATS by their C++
+/// names. As in ATS, the functions for sessions are found in the library.
 #[test]
 fn a_plugin_for_ats_11() {
     let plugin = scratch().join("plugin_ats11.so");
-    // Its headers before this library's, as where ATS is installed.
+    // The headers of ATS come before those of this library, as on a machine with ATS.
     run(Ats::V11
         .compiler()
         .args(["-shared", "-fPIC"])
@@ -129,7 +129,7 @@ fn a_plugin_for_ats_11() {
     }
 }
 
-/// The same source compiles with the header of ATS 9 itself.
+/// The same source compiles with the header of ATS 9.
 #[test]
 #[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
 fn a_plugin_for_ats_9_with_the_header_of_ats() {

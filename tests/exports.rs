@@ -1,4 +1,4 @@
-//! What the built library shows to the loader.
+//! The names and dependencies that the built library shows to the loader.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Panics in the library. With the feature `inject-faults` (make faults) they happen, at every
-//! boundary; without it there is nothing in the library to make them happen.
+//! Panics in the library. With the feature `inject-faults` (make faults) it panics at every boundary.
+//! Without it, the library contains no fault points.
 
 use std::collections::BTreeMap;
 #[cfg(feature = "inject-faults")]
@@ -9,13 +9,13 @@ use std::path::Path;
 
 use tssession_test_support::{TSSESSION, root};
 
-/// What an injected panic says, and nothing else in the library does.
+/// The text of an injected panic, which appears nowhere else in the library.
 const MARK: &[u8] = b"injected at ";
 
-/// It returns a constant, and needs no guard.
+/// This function returns a constant, and needs no guard.
 const CONSTANT: &str = "TSSslSessionCacheVersion";
 
-/// The sources of the library.
+/// Collects the sources of the library.
 fn sources(dir: &Path, into: &mut Vec<String>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -28,7 +28,7 @@ fn sources(dir: &Path, into: &mut Vec<String>) {
 }
 
 #[cfg(feature = "inject-faults")]
-/// The string literals that stand behind `before` in the sources.
+/// Returns the string literals that follow `before` in the sources.
 fn literals(sources: &[String], before: &str) -> BTreeSet<String> {
     let all = sources
         .iter()
@@ -38,13 +38,13 @@ fn literals(sources: &[String], before: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The functions that C calls, each with its body.
+/// Returns the functions that C calls, with their bodies.
 fn called_by_c(sources: &[String]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for source in sources {
         for rest in source.split("extern \"C\" fn ").skip(1) {
             let (name, rest) = rest.split_once('(').unwrap();
-            // Not a type, and not a declaration.
+            // Skip types and declarations.
             let ends = rest.find([';', '{']).unwrap();
             if !name.is_empty() && rest.as_bytes()[ends] == b'{' {
                 let body = rest[ends..].split("\n}\n").next().unwrap();
@@ -55,8 +55,7 @@ fn called_by_c(sources: &[String]) -> BTreeMap<String, String> {
     found
 }
 
-/// Those that have their name in C: those of src/ffi/cxx.rs, whose names build.rs takes from
-/// there, share their bodies with these.
+/// Returns those with C names. Those with C++ names, in src/ffi/cxx.rs, only call these.
 fn called_by_name(sources: &[String]) -> BTreeMap<String, String> {
     let cxx = fs::read_to_string(root().join("src/ffi/cxx.rs")).unwrap();
     let mut called = called_by_c(sources);
@@ -68,7 +67,7 @@ fn called_by_name(sources: &[String]) -> BTreeMap<String, String> {
     called
 }
 
-/// Every function that C calls has its body guarded, or passes on to the one of its name.
+/// Every function that C calls has a guarded body, or only calls the function with its plain name.
 #[test]
 fn every_function_that_c_calls_is_guarded() {
     let mut all = Vec::new();
@@ -98,7 +97,7 @@ fn the_library_has_nothing_to_inject() {
     let library = fs::read(&TSSESSION.path).unwrap();
     let has = |text: &[u8]| library.windows(text.len()).any(|bytes| bytes == text);
     assert!(!has(MARK) && !has(b"tssession_panic") && !has(b"shard locked"));
-    // That this finds what is there.
+    // The search finds a text that is there.
     assert!(has(b"the session ID is NULL"));
 }
 
@@ -118,7 +117,7 @@ fn panics() {
     plugin.arg("panics").arg(&report);
     execute(&mut Ats::V11.command(plugin, &[]));
 
-    // It went through all that there is.
+    // The program reached all fault points.
     let report = fs::read_to_string(report).unwrap();
     let reported = |kind: &str| -> BTreeSet<String> {
         let lines = report.lines().filter_map(|line| line.strip_prefix(kind));
@@ -133,14 +132,14 @@ fn panics() {
     sources(&root().join("src"), &mut all);
     let mut points = literals(&all, "fault!(");
     let called = called_by_name(&all).into_iter();
-    // What only catches has no point.
+    // A function that only catches panics has no fault point.
     let guarded = called.filter(|(_, body)| !body.contains("catch("));
     points.extend(guarded.map(|(name, _)| name));
     points.insert("TSSslSessionGetBuffer, at once".to_owned());
     assert_eq!(reported("point "), points);
 }
 
-/// A panic in a Rust program goes to the program's hook and to its logger, each once.
+/// In a Rust program a panic reaches the program's panic hook and its logger, once each.
 #[cfg(feature = "inject-faults")]
 #[test]
 fn in_a_rust_program_both_are_its_own() {
@@ -174,7 +173,7 @@ fn in_a_rust_program_both_are_its_own() {
         len: 1,
         bytes: [1; 32],
     };
-    // SAFETY: the name lives forever, and the ID until the call is over.
+    // SAFETY: the name is static, and the ID outlives the call.
     let session = unsafe {
         tssession_panic_at(c"TSSslSessionGet".as_ptr(), 1);
         tssession::ffi::ts::TSSslSessionGet(&id)

@@ -1,4 +1,5 @@
-//! The headers: up to date, as the manual pages are that are made of them, and fit for every compiler, language level and order.
+//! The headers and the manual pages made of them are up to date. The headers compile with every
+//! compiler, language level and order.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,7 @@ fn the_committed_headers_and_manual_pages_are_those_of_the_source() {
 const TS: &str = "#include <ts/ts.h>\n";
 const HOST: &str = "#include <ts/ssl_session_cache.h>\n";
 
-/// Calls everything, so that the declarations are used as well as read.
+/// Calls functions, so that the declarations are used and not only parsed.
 const USE: &str = r"
 int use(void);
 int use(void)
@@ -85,7 +86,7 @@ fn the_level_is_8_unless_chosen_and_others_do_not_exist() {
     }
 }
 
-/// `<ts/ts.h>` may be the one of ATS itself: then it comes first on the path.
+/// `<ts/ts.h>` may be that of ATS, if its directory comes first.
 #[test]
 #[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
 fn beside_the_header_of_ats() {
@@ -101,7 +102,7 @@ TSReturnCode use(TSSslContext ctx, TSEventFunc func, TSCont contp)
   return TSSslSessionCacheAttach(ctx) == TS_SUCCESS ? TSSslSessionHookAdd(func, contp) : TS_ERROR;
 }
 ";
-    // Not c99 and c++11 with -Wpedantic: that header does not stand them.
+    // Without c99 and c++11: the header of ATS does not compile with them and -Wpedantic.
     for (compiler, std) in [
         ("gcc", "gnu11"),
         ("clang", "gnu11"),
@@ -112,7 +113,7 @@ TSReturnCode use(TSSslContext ctx, TSEventFunc func, TSCont contp)
     }
 }
 
-/// What the manual pages show of C compiles.
+/// The examples in the manual pages compile.
 #[test]
 fn the_examples_in_manual_pages() {
     for compiler in ["gcc", "clang"] {

@@ -1,11 +1,11 @@
-//! The imports of both libraries, beside the table of what each folder may use: none goes up, and
-//! no two files import each other. Re-exports, `super::` and paths within the code are followed.
+//! Compares the imports of both libraries with a table of what each directory may use: none goes up,
+//! and no two files import each other. Re-exports, `super::` and paths within the code are followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Folders or files of modules, and those that each of them may use.
+/// Directories or files of modules, and those that each may use.
 const LIBRARY: &str = "\
     base may use nothing
     keys settings report may use base
@@ -54,7 +54,7 @@ fn table(text: &str) -> Table {
 /// The path of a module from the crate's root.
 type Module = Vec<String>;
 
-/// One place that names something of the crate.
+/// A place that names something of the crate.
 struct Use {
     from: Module,
     /// From the crate's root.
@@ -66,10 +66,10 @@ struct Use {
 /// A crate, as far as its imports go.
 #[derive(Default)]
 struct Crate {
-    /// Modules that have a file of their own.
+    /// Modules that have a separate file.
     files: BTreeSet<Module>,
     uses: Vec<Use>,
-    /// What a module passes on, by the name it has there, or `*`.
+    /// What a module re-exports, by its name there, or `*`.
     reexports: BTreeMap<Module, Vec<(String, Module)>>,
     /// The names of the items of each module.
     items: BTreeMap<Module, BTreeSet<String>>,
@@ -86,7 +86,7 @@ impl Crate {
         )
     }
 
-    /// Of files by their paths below `src`.
+    /// Makes it of files with their paths below `src`.
     fn of<'a>(sources: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
         let mut all = Self {
             files: sources.clone().map(|(path, _)| module(path)).collect(),
@@ -99,8 +99,8 @@ impl Crate {
     }
 
     fn add(&mut self, file: Module, tokens: &[&str]) {
-        // The modules that a place is in: each with the depth of its items, and whether it is for
-        // tests.
+        // The modules around the current place: each with the depth of its items, and whether it is
+        // for tests.
         let mut inside = vec![(file, 0, false)];
         let mut depth = 0;
         let mut is_for_tests = false;
@@ -180,7 +180,7 @@ impl Crate {
         });
     }
 
-    /// From the crate's root; `None` for a path that is none of the crate's own.
+    /// Returns the path from the crate's root, or `None` for a path of another crate.
     fn absolute(&self, module: &Module, path: &[String]) -> Option<Module> {
         let (first, rest) = path.split_first()?;
         let base = match first.as_str() {
@@ -204,7 +204,7 @@ impl Crate {
         Some([&base[..], rest].concat())
     }
 
-    /// The file that a module is written in.
+    /// Returns the file that contains a module.
     fn file_of(&self, module: &Module) -> Module {
         let mut file = module.clone();
         while !file.is_empty() && !self.files.contains(&file) {
@@ -213,7 +213,7 @@ impl Crate {
         file
     }
 
-    /// The file of what a path names, wherever it is passed on.
+    /// Returns the file that defines what a path names, through all re-exports.
     fn target(&self, path: &Module, depth: usize) -> Module {
         assert!(depth < 20, "{path:?} is re-exported in a circle");
         let file = self.file_of(path);
@@ -243,7 +243,7 @@ impl Crate {
         file
     }
 
-    /// What is wrong with the imports.
+    /// Returns the faults of the imports.
     fn faults(&self, table: &Table) -> BTreeSet<String> {
         let mut faults = BTreeSet::new();
         let mut edges = BTreeMap::<Module, BTreeSet<Module>>::new();
@@ -279,7 +279,7 @@ impl Crate {
     }
 }
 
-/// The row of a file: the one with the longest path.
+/// Returns the row for a file: the one with the longest path that fits.
 fn row<'a>(table: &'a Table, file: &Module) -> Option<&'a (String, Vec<String>)> {
     let file = file.join("::");
     let is_below = |row: &&(String, _)| {
@@ -289,7 +289,7 @@ fn row<'a>(table: &'a Table, file: &Module) -> Option<&'a (String, Vec<String>)>
     table.iter().filter(is_below).max_by_key(|row| row.0.len())
 }
 
-/// A way from a file back to itself.
+/// Returns a path of imports from a file back to itself.
 fn circle(edges: &BTreeMap<Module, BTreeSet<Module>>, start: &Module) -> Option<String> {
     let mut before = BTreeMap::<&Module, &Module>::new();
     let mut open = vec![start];
@@ -314,7 +314,7 @@ fn circle(edges: &BTreeMap<Module, BTreeSet<Module>>, start: &Module) -> Option<
     None
 }
 
-/// The module of a file, by its path below `src`.
+/// Returns the module of a file, given its path below `src`.
 fn module(path: &str) -> Module {
     let path = path.strip_suffix(".rs").unwrap();
     let parts = path
@@ -344,8 +344,8 @@ fn is_name(token: &str) -> bool {
     token.starts_with(|first: char| first == '_' || first.is_ascii_alphabetic())
 }
 
-/// The length of the name or number that the text begins with. No calls in here: it is the test's
-/// inner loop, and not optimised.
+/// Returns the length of the name or number with which the text begins. It makes no calls, because it is
+/// the test's inner loop, and not optimised.
 fn word(text: &str) -> usize {
     let bytes = text.as_bytes();
     let mut len = 0;
@@ -356,7 +356,7 @@ fn word(text: &str) -> usize {
     len
 }
 
-/// Names, `::` and single signs, then "". Comments, literals, lifetimes and operators are left out.
+/// Returns names, `::` and single signs, then "", without comments, literals, lifetimes and operators.
 fn tokens(mut text: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     loop {
@@ -401,7 +401,7 @@ fn raw_literal(text: &str) -> usize {
     open + text[open..].find(&end).unwrap() + end.len()
 }
 
-/// The length of the literal that the text begins with.
+/// Returns the length of the literal with which the text begins.
 fn literal(text: &str, quote: char) -> usize {
     let mut len = 1;
     loop {
@@ -414,8 +414,8 @@ fn literal(text: &str, quote: char) -> usize {
     }
 }
 
-/// Takes the paths of a use tree apart: each with the name that it has then. Ends behind the `;`,
-/// or the `}`, of the tree.
+/// Splits a use tree into its paths, each with the name that it gets. Ends behind the `;` or the `}` of
+/// the tree.
 fn flatten(tokens: &[&str], at: &mut usize, start: &[String], into: &mut Vec<(Module, String)>) {
     let mut path = start.to_vec();
     let mut name = None;
@@ -468,7 +468,7 @@ fn no_import_of_the_farm_goes_up_or_round() {
     check("farm/src", FARM);
 }
 
-/// A small crate in which all is well: `top` may use `low`, both have two files.
+/// A small crate without faults: `top` may use `low`, and both have two files.
 const WELL: [(&str, &str); 7] = [
     ("lib.rs", "mod low; mod top; pub use top::one::Top;"),
     ("low/mod.rs", "pub mod a; pub mod b; pub use a::A;"),
@@ -529,7 +529,7 @@ fn a_planted_import_of_each_kind_is_found() {
             "low/a.rs",
             "impl From<crate::top::Top> for A { fn from(_: crate::top::Top) -> A { A } }",
         ),
-        // Two files that use each other: by name, by a re-export, by the folder, in a path.
+        // Two files that use each other: by name, by a re-export, by the directory, in a path.
         ("low/a.rs", "use super::b;"),
         ("low/a.rs", "fn f() { super::b::b(A) }"),
         ("top/one.rs", "use super::two;"),
@@ -539,7 +539,7 @@ fn a_planted_import_of_each_kind_is_found() {
             "top/mod.rs",
             "fn here() { one::f() } pub mod three { use super::two; }",
         ),
-        // What is not code, and code behind it.
+        // Text that is not code, and code behind it.
         (
             "low/a.rs",
             r###"fn here() { "\" crate::top::two"; r#"" crate::top::two"#; } // crate::top::two"###,

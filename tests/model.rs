@@ -41,7 +41,7 @@ proptest! {
     }
 }
 
-/// The times of sessions are not cut off at 32 bits.
+/// Session times are not truncated to 32 bits.
 #[test]
 fn nothing_is_lost_after_2106() {
     let limits = Limits {
@@ -61,8 +61,8 @@ fn nothing_is_lost_after_2106() {
     compare(limits, 2, ops);
 }
 
-/// What was inserted must not be the same entry's twin: reading, replacing and removing
-/// from many threads loses and doubles nothing.
+/// Many threads that read, replace and remove sessions lose none, and never make two entries with one
+/// ID.
 #[test]
 fn threads_lose_and_double_nothing() {
     for entries in [1, 2, 3, 8] {
@@ -115,8 +115,8 @@ fn threads_lose_and_double_nothing() {
     }
 }
 
-/// Each thread has IDs of its own, and so knows what it may find: what it has removed is
-/// gone when the call returns, and what it has stored is there unless it was evicted.
+/// No two threads use the same ID, so each knows what it can find: a session that it removed is gone
+/// when the call returns, and one that it stored is there unless it was evicted.
 #[test]
 fn what_was_removed_is_gone_and_what_was_stored_is_there() {
     const THREADS: u8 = 4;

@@ -1,4 +1,4 @@
-//! What is installed beside the library: manual pages, and what Debian is told of it.
+//! Tests what is installed beside the library: manual pages, and the files for Debian.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use tssession_common::generate::man;
 use tssession_test_support::{root, run, scratch, stdout};
 
-/// Lines with a sign that some formatters turn into a typographer's.
+/// Returns lines with a character that some formatters replace by a typographic one.
 fn bare_signs(page: &str) -> Vec<&str> {
     page.lines()
         .filter(|line| !line.starts_with(".\\\""))
@@ -24,7 +24,7 @@ fn manual_pages_are_clean() {
             .output()
             .expect("tools/deps.sh test installs mandoc");
         let said = String::from_utf8(output.stdout).unwrap();
-        // The version stands in for the date.
+        // The pages have a version instead of a date.
         let complaints: Vec<&str> = said
             .lines()
             .filter(|line| !line.ends_with("WARNING: missing date, using \"\": TH"))
@@ -39,7 +39,7 @@ fn manual_pages_are_clean() {
     }
 }
 
-/// A reader finds what the author wrote, and can copy it.
+/// A reader sees exactly what the author wrote, and can copy it.
 #[test]
 fn manual_pages_show_every_character() {
     let odd = [
@@ -83,7 +83,7 @@ fn manual_pages_show_every_character() {
             formatter.env("MANWIDTH", "120").arg("-l");
         }
         let shown = stdout(formatter.env("LC_ALL", "C.UTF-8").arg(&page));
-        // Bold is a letter over itself.
+        // A bold letter is printed over itself.
         let mut plain = String::new();
         for c in shown.chars() {
             if c == '\u{8}' {
@@ -112,7 +112,7 @@ fn debian_knows_the_version() {
     );
 }
 
-/// Whether a licence asks for its text beside a binary, in each of the ways to choose.
+/// Returns whether a licence requires its text with a binary, whichever alternative is chosen.
 fn asks_for_a_notice(licence: &str) -> bool {
     let asks_for_none = ["Apache-2.0", "BSL-1.0", "Unlicense", "Zlib"];
     licence.split(" AND ").any(|part| {

@@ -1,7 +1,7 @@
-"""TLS peers of other makers, over real sockets, against a host that is attached.
+"""Clients with other TLS libraries connect to an attached host over real sockets.
 
-`make peers` builds c_tests/peers_host.c, which $PEERS_HOST names, and runs this. Where a case is
-decided by OpenSSL or by an RFC and not by this library, it says so.
+`make peers` builds c_tests/peers_host.c, which $PEERS_HOST names, and runs this. A case says so if
+OpenSSL or an RFC decides its result, and not this library.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -25,8 +25,8 @@ from tlslite.messages import Alert, ClientHello
 PATIENCE = 20
 REQUEST = b"GET / HTTP/1.0\r\n\r\n"
 STAY = b"GET /stay HTTP/1.0\r\n\r\n"
-# The largest extension of a ClientHello: all extensions together have 65535 bytes, and the
-# others that tlslite-ng sends take a few hundred.
+# The largest extension of a ClientHello: all extensions together have at most 65535 bytes, of which
+# the others that tlslite-ng sends take a few hundred.
 LARGEST = 64 * 1024 - 1024
 
 Seen = collections.namedtuple("Seen", "context version outcome early ended")
@@ -53,7 +53,7 @@ class Host:
             self.lines.put(line)
 
     def seen(self):
-        """What the host says of the connection that is over next."""
+        """Returns what the host reports about the next connection that ends."""
         context, version, outcome, early, ended = self.lines.get(timeout=PATIENCE).rstrip("\n").split("|")
         return Seen(context, version, outcome, int(early), ended)
 
@@ -61,7 +61,7 @@ class Host:
         return socket.create_connection(("127.0.0.1", self.ports[context]), timeout=PATIENCE)
 
     def close(self):
-        """Ends it; whether it is still well, and all that it saw was asked for."""
+        """Ends the host. Returns whether it was still running, and all its reports were read."""
         well = self.process.poll() is None and self.lines.empty()
         self.process.stdin.close()
         status = self.process.wait(timeout=PATIENCE)
@@ -71,8 +71,8 @@ class Host:
 
 
 class Client(TLSConnection):
-    """tlslite-ng, but it looks whether its ticket was taken: the server then repeats the
-    session ID that came with it (RFC 5077, 3.4). And it can do without tickets."""
+    """tlslite-ng, with two changes. It notices whether its ticket was accepted: the server then
+    repeats the session ID that was sent with it (RFC 5077, 3.4). And it can do without tickets."""
 
     without_ticket = False
 
@@ -107,7 +107,7 @@ class PeersTest(unittest.TestCase):
     # tlslite-ng
 
     def connect(self, context, session=None, ems=True, request=REQUEST, without_ticket=False):
-        """A handshake and a request; the connection, still open."""
+        """Makes a handshake and a request. Returns the open connection."""
         settings = HandshakeSettings()
         settings.useExtendedMasterSecret = ems
         settings.usePaddingExtension = False
@@ -125,9 +125,9 @@ class PeersTest(unittest.TestCase):
         return client
 
     def visit(self, context, session=None, **options):
-        """A connection that ends well: the client's session, and what the host saw."""
+        """Makes a connection that ends cleanly. Returns the client's session and the host's report."""
         client = self.connect(context, session, **options)
-        client.read(min=1 << 16)  # To the close_notify; TLS 1.3 tickets come before that.
+        client.read(min=1 << 16)  # Until the close_notify: TLS 1.3 tickets come before it.
         client.close()
         seen = self.host.seen()
         self.assertEqual(seen.ended, "closed")
@@ -140,7 +140,7 @@ class PeersTest(unittest.TestCase):
     # openssl s_client
 
     def s_client(self, context, *options, save=None, resume=None, request=REQUEST, fails=False):
-        """What the host saw of a visit of OpenSSL's client."""
+        """Makes a visit with OpenSSL's client. Returns the host's report."""
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{self.host.ports[context]}", "-ign_eof"]
         command += [*options]
         command += ["-sess_out", self.path(save)] if save else []
@@ -158,7 +158,7 @@ def with_id(session, sid):
 
 
 def with_ticket(session, ticket):
-    """The session with another ticket instead of its own."""
+    """Returns the session with another ticket."""
     other = copy.copy(session)
     if session.tls_1_0_tickets:
         other.tls_1_0_tickets = [copy.copy(session.tls_1_0_tickets[0])]
@@ -174,14 +174,14 @@ def ticket_of(session):
 
 
 def resumable(session):
-    """A session of TLS 1.2 with a ticket gets an ID, so that one sees whether it is resumed."""
+    """Gives a TLS 1.2 session with a ticket an ID, which shows whether it is resumed."""
     return with_id(session, b"\x5a" * 32) if session.tls_1_0_tickets else session
 
 
 class Tickets(PeersTest):
-    """A ticket that is not what the host has issued: a full handshake, which brings a new
-    ticket, and never a failed one. That a ticket is whole, OpenSSL finds out with the
-    library's key; which key, and what happens without one, is the library's."""
+    """A ticket that the host did not make leads to a full handshake with a new ticket, and never to a
+    failed one. OpenSSL checks a ticket with the library's key. The library chooses the key, and
+    decides what happens without one."""
 
     contexts = ("tls12:tls12", "tls13:tls13")
 
@@ -195,7 +195,7 @@ class Tickets(PeersTest):
         session = resumable(self.visit(context)[0])
         ticket = ticket_of(session)
         self.assertTrue(self.resumes(context, session))
-        # Key name, initialization vector, cipher text, MAC: each end of each, and some more.
+        # Both ends of key name, initialization vector, cipher text and MAC, and a few more.
         ends = [1, 15, 16, 17, 31, 32, 33, 47, 48, len(ticket) - 33, len(ticket) - 32, len(ticket) - 1]
         for length in ends + rng.sample(range(1, len(ticket)), 8):
             with self.subTest(truncated=length):
@@ -212,10 +212,10 @@ class Tickets(PeersTest):
         with self.subTest("largest"):
             self.check_refused(context, session, ticket + bytes(LARGEST - len(ticket)))
             self.check_refused(context, session, rng.randbytes(LARGEST))
-        with self.subTest("the key's name, and nothing that it has encrypted"):
+        with self.subTest("the name of the key, and random bytes"):
             fresh = self.check_refused(context, session, ticket[:16] + rng.randbytes(len(ticket) - 16))
             self.assertTrue(self.resumes(context, resumable(fresh)))
-        # None of this has done any harm to the ticket itself.
+        # The ticket itself still resumes.
         self.assertTrue(self.resumes(context, session))
 
     def test_damaged_tls12(self):
@@ -231,7 +231,7 @@ class Tickets(PeersTest):
         self.assertTrue(self.resumes("tls12", resumable(fresh)))
 
     def test_empty_tls13(self):
-        """An identity has at least one byte (RFC 8446, 4.2.11): OpenSSL says decode_error."""
+        """An identity has at least one byte (RFC 8446, 4.2.11): OpenSSL sends decode_error."""
         session = self.visit("tls13")[0]
         with self.assertRaises(TLSRemoteAlert) as error:
             self.visit("tls13", with_ticket(session, b""))
@@ -276,7 +276,7 @@ class SessionIds(PeersTest):
         self.assertTrue(self.resumes("tls12", session))
 
     def test_an_id_that_is_too_long(self):
-        """RFC 5246, 7.4.1.2, has 32 bytes at most: OpenSSL says decode_error."""
+        """An ID has at most 32 bytes (RFC 5246, 7.4.1.2): OpenSSL sends decode_error."""
         session, _ = self.visit("tls12")
         for length in (33, 255):
             with self.assertRaises(TLSRemoteAlert) as error:
@@ -287,8 +287,8 @@ class SessionIds(PeersTest):
 
 
 class ExtendedMasterSecret(PeersTest):
-    """RFC 7627, 5.3. OpenSSL decides; it can only do so if the session still says what it
-    was made with when it comes out of the cache or out of a ticket."""
+    """RFC 7627, 5.3. OpenSSL decides. For that, a session from the cache or a ticket must still contain
+    whether it was made with an extended master secret."""
 
     contexts = ("tls12:tls12",)
 
@@ -301,17 +301,17 @@ class ExtendedMasterSecret(PeersTest):
         self.assertFalse(made_without.extendedMasterSecret)
         self.assertTrue(self.resumes("tls12", made_with, **options(True)))
 
-        # Made with, offered without: the server MUST abort.
+        # Made with it, offered without: the server MUST abort.
         with self.assertRaises(TLSRemoteAlert):
             self.visit("tls12", made_with, **options(False))
         seen = self.host.seen()
         self.assertEqual((seen.outcome, seen.ended), ("failed", "inconsistent extms"))
-        # Whoever has sent that cannot take the session from its owner.
+        # A client that sends this cannot end the session of another.
         self.assertTrue(self.resumes("tls12", made_with, **options(True)))
 
-        # Made without, offered with: it MUST NOT be resumed; a full handshake.
+        # Made without it, offered with: the server MUST NOT resume, and makes a full handshake.
         self.assertFalse(self.resumes("tls12", made_without, **options(True)))
-        # Without, both times, is legacy that the server may allow; OpenSSL does.
+        # Both times without it: the RFC lets the server allow this, and OpenSSL does.
         self.assertTrue(self.resumes("tls12", made_without, **options(False)))
 
     def test_session_ids(self):
@@ -322,9 +322,9 @@ class ExtendedMasterSecret(PeersTest):
 
 
 class FatalAlerts(PeersTest):
-    """RFC 5246, 7.2.2: a session whose connection a fatal alert has ended is not resumed.
-    A ticket the server cannot take back: it is the client that forgets it. Of TLS 1.3
-    sessions with IDs OpenSSL ends the one that it made last on the connection."""
+    """A session does not resume after a fatal alert on its connection (RFC 5246, 7.2.2). A server
+    cannot take back a ticket: the client must forget it. Of the TLS 1.3 sessions with IDs, OpenSSL
+    ends the last one that it made on the connection."""
 
     contexts = ("tls12:tls12", "tls13:tls13", "tls13-ids:tls13:no-ticket")
 
@@ -345,7 +345,7 @@ class FatalAlerts(PeersTest):
         client.sock.socket.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
 
     def end(self, context, ending, session=None, **options):
-        """A connection that ends so: its session, and what the host saw."""
+        """Makes a connection that ends in this way. Returns its session and the host's report."""
         client = self.connect(context, session, request=STAY, **options)
         resumed = client.resumed
         kept = copy.copy(client.session)
@@ -358,17 +358,17 @@ class FatalAlerts(PeersTest):
         client.sock.close()
         seen = self.host.seen()
         self.assertEqual(seen.outcome, "resumed" if resumed else "full")
-        kept.resumable = True  # A client that obeys would forget it.
+        kept.resumable = True  # A client that follows the RFC would forget it.
         return kept, seen
 
     def test_session_ids(self):
         for name, ending in self.ENDINGS.items():
             with self.subTest(name):
-                # Of the connection that made it.
+                # On the connection that made the session.
                 session, seen = self.end("tls12", ending, without_ticket=True)
                 self.assertNotIn(seen.ended, ("closed", "close_notify", "gone"))
                 self.assertFalse(self.resumes("tls12", session, without_ticket=True))
-                # And of one that resumed it.
+                # On a connection that resumed it.
                 session, _ = self.visit("tls12", without_ticket=True)
                 self.assertTrue(self.resumes("tls12", session, without_ticket=True))
                 session, seen = self.end("tls12", ending, session, without_ticket=True)
@@ -406,8 +406,8 @@ class FatalAlerts(PeersTest):
 
 
 class ContextsApart(PeersTest):
-    """What one attached context has made is not resumed by another one with other rules.
-    OpenSSL sees to the session ID context, the library to a certificate that is demanded."""
+    """An attached context does not resume a session of another one with other rules. OpenSSL checks
+    the session ID context, the library a required client certificate."""
 
     contexts = (
         "open", "same", "other:id=other", "demanding:demand", "other-demanding:id=other:demand",
@@ -426,8 +426,7 @@ class ContextsApart(PeersTest):
             check=True, capture_output=True)
         cls.certified = ["-cert", cls.certificate + ".crt", "-key", cls.certificate + ".key"]
 
-    # How sessions are resumed: the options of the client, and what the name of the contexts
-    # has at its end.
+    # The ways to resume: the client's options, and the suffix of the contexts' names.
     WAYS = {
         "TLS 1.2 by session ID": (["-tls1_2", "-no_ticket"], ""),
         "TLS 1.2 by ticket": (["-tls1_2"], ""),
@@ -436,7 +435,7 @@ class ContextsApart(PeersTest):
     }
 
     def check(self, maker, first, second, expected, ways=tuple(WAYS)):
-        """A session that `maker` has made, without or with a certificate, offered with one."""
+        """Makes a session at `maker`, with or without a certificate, and offers it with one."""
         for way in ways:
             options, suffix = self.WAYS[way]
             with self.subTest(way, maker=maker, second=second):
@@ -471,8 +470,7 @@ class ContextsApart(PeersTest):
             self.assertIn("certificate", seen.ended)
 
     def test_no_session_id_context(self):
-        """Where certificates are asked for, a context without one resumes nothing; it does
-        not fail either."""
+        """A context without one that requests certificates resumes nothing, but handshakes succeed."""
         for second in ("no-id-demanding", "no-id-asking"):
             for maker in ("no-id", second, "open"):
                 for way in self.WITHOUT_SUFFIX:
@@ -483,7 +481,7 @@ class ContextsApart(PeersTest):
                         self.assertEqual(seen.outcome, "full")
 
     def cross(self, context, way):
-        """A session made under one name, offered under that of a context with other rules."""
+        """Makes a session with one server name, and offers it with that of a context with other rules."""
         options, _ = self.WAYS[way]
         self.s_client(context, *options, "-servername", "open", save="session")
         own = self.s_client(context, *options, "-servername", "open", resume="session")
@@ -491,15 +489,15 @@ class ContextsApart(PeersTest):
         return self.s_client(context, *options, *self.certified, "-servername", "other-demanding", resume="session")
 
     def test_names_in_the_client_hello_callback(self):
-        """The lesson of CVE-2025-23419: OpenSSL looks for the session after this callback, with
-        the session ID context and the rules that the connection has then."""
+        """As in CVE-2025-23419. OpenSSL looks for the session after this callback, with the session ID
+        context and the rules that the connection has then."""
         for way in self.WITHOUT_SUFFIX:
             with self.subTest(way):
                 self.assertEqual(self.cross("by-hello", way).outcome, "full")
 
     def test_names_in_the_server_name_callback(self):
-        """And before this one, which comes too late: OpenSSL resumes. docs/guide/your-host.md says that
-        contexts with other rules are not switched to from here."""
+        """OpenSSL resumes before this callback, which is too late to switch to a context with other
+        rules, as docs/guide/your-host.md says."""
         for way in self.WITHOUT_SUFFIX:
             with self.subTest(way):
                 self.assertEqual(self.cross("by-sni", way).outcome, "resumed")
@@ -532,8 +530,8 @@ class Curl(PeersTest):
 
 
 class EarlyData(PeersTest):
-    """TLS 1.3 with early data and OpenSSL's replay protection: a session is resumed once, and
-    what was sent in advance is accepted once (RFC 8446, 8.1)."""
+    """TLS 1.3 with early data and OpenSSL's replay protection: a session resumes once, and its early
+    data is accepted once (RFC 8446, 8.1)."""
 
     contexts = ("early:tls13:early", "second:tls13:early", "gnutls:tls13:early:in-turn", "early-ids:tls13:early:no-ticket")
 
@@ -542,7 +540,7 @@ class EarlyData(PeersTest):
             file.write(REQUEST)
 
     def test_openssl_sends_it_twice(self):
-        """To the same context, and to another one that shares the cache."""
+        """To the same context, and to another that shares the cache."""
         for second in ("early", "second"):
             self.s_client("early", save="session")
             first = self.s_client("early", "-early_data", self.path("early"), resume="session")
@@ -557,7 +555,7 @@ class EarlyData(PeersTest):
             self.assertFalse(self.resumes(context, session))
 
     def test_resumed_sessions_go_on(self):
-        """Each connection brings a session for the next."""
+        """Each connection gets a session for the next one."""
         self.s_client("early", save="session")
         for _ in range(5):
             seen = self.s_client("early", "-early_data", self.path("early"), save="session", resume="session")
@@ -573,7 +571,7 @@ class EarlyData(PeersTest):
         self.assertEqual([one.early for one in seen], [0, len(REQUEST)], run.stdout)
 
     def first_flight(self):
-        """What OpenSSL's client sends in advance, which never reaches the host."""
+        """Catches the first flight of OpenSSL's client, with early data, before it reaches the host."""
         self.s_client("early", save="session")
         with socket.create_server(("127.0.0.1", 0)) as listener:
             client = subprocess.Popen(
@@ -591,7 +589,7 @@ class EarlyData(PeersTest):
 
     @staticmethod
     def records(flight):
-        """The types of the records that are whole."""
+        """Returns the types of the complete records."""
         types = []
         while len(flight) >= 5 and len(flight) >= 5 + int.from_bytes(flight[3:5], "big"):
             types.append(flight[0])

@@ -1,10 +1,10 @@
-//! A client that is not OpenSSL: GnuTLS, against the example host.
+//! A client that does not use OpenSSL (GnuTLS) connects to the example host.
 
 use std::process::{Command, Stdio};
 
 use tssession_test_support::{Host, stdout};
 
-/// Whether a client that connects twice resumes the second time.
+/// Returns whether a client that connects twice resumes the second time.
 fn resumes(host: &Host, priority: &str) -> bool {
     let text = stdout(
         Command::new("gnutls-cli")
@@ -38,7 +38,7 @@ fn gnutls_resumes_in_tls13_without_tickets() {
     assert!(resumes(&host, TLS13));
 }
 
-/// What these tests see is the library's doing: without it there is nothing.
+/// With the library switched off, nothing resumes: the other tests show the library's work.
 #[test]
 fn gnutls_does_not_resume_with_cache_and_tickets_off() {
     let host = Host::start(&[

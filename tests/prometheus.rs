@@ -1,5 +1,5 @@
-//! The alert rules for Prometheus name counters that exist, under each name that Prometheus may see
-//! them by. Whether the alerts fire is tested by `make prometheus-test`.
+//! The alert rules for Prometheus name only counters that exist, under each name that they can have in
+//! Prometheus. `make prometheus-test` tests whether the alerts fire.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,11 @@ const RULES: &str = include_str!("../packaging/prometheus/tssession.rules.yml");
 const TESTS: &str = include_str!("../packaging/prometheus/tssession.test.yml");
 const FARM: &str = include_str!("../farm/src/counters.rs");
 
-/// A metric under its names in Prometheus.
+/// A metric, with its names in Prometheus.
 struct Metric {
-    /// In the text that the library writes.
+    /// The name in the library's text.
     in_text: String,
-    /// As a metric of Traffic Server.
+    /// The name as a metric of Traffic Server.
     in_ats: String,
     parts: Vec<&'static str>,
 }
@@ -33,8 +33,8 @@ impl Metric {
         }
     }
 
-    /// Whether a word of an expression names it. One that ends in `_` is followed by a pattern for
-    /// the parts.
+    /// Returns whether a word of an expression names this metric. A word that ends in `_` is followed
+    /// by a pattern for the parts.
     fn is_named(&self, word: &str) -> bool {
         let part = word.strip_prefix(&self.in_ats);
         let part = part.and_then(|rest| rest.strip_prefix('_'));
@@ -46,7 +46,7 @@ impl Metric {
     }
 }
 
-/// The string literals of a text of Rust.
+/// Returns the string literals in Rust code.
 fn literals(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.split('"').skip(1).step_by(2)
 }
@@ -62,7 +62,7 @@ fn metrics() -> Vec<Metric> {
             Metric::new(metric.name, parts)
         })
         .collect();
-    // The farm's table: NAME = VALUE, HELP; and a VALUE with parts begins with the label.
+    // Rows of the farm's table are NAME = VALUE, HELP; a VALUE with parts begins with the label.
     let (_, table) = FARM.split_once("metrics! {").unwrap();
     let (table, _) = table.split_once("\n};").unwrap();
     all.extend(table.split(";\n").filter_map(|row| {
@@ -74,7 +74,7 @@ fn metrics() -> Vec<Metric> {
     all
 }
 
-/// The rules of a kind, `record` or `alert`: their names and expressions.
+/// Returns the names and expressions of the rules of a kind, `record` or `alert`.
 fn rules(kind: &str) -> BTreeMap<&'static str, &'static str> {
     let rules = RULES.split("\n  - ").filter_map(|rule| {
         let (name, rest) = rule
@@ -107,7 +107,7 @@ fn the_rules_name_counters_that_exist() {
             let exists = records.contains_key(word) || metrics.iter().any(|m| m.is_named(word));
             assert!(exists, "{name} names {word}, which does not exist");
         }
-        // Wherever the counters come from: by both names, or by neither.
+        // A rule uses both names of a metric, or neither.
         for metric in &metrics {
             let in_ats = |word: &&&str| metric.is_named(word) && **word != metric.in_text;
             let in_text = named.contains(metric.in_text.as_str());
@@ -133,7 +133,7 @@ fn the_causes_in_the_rules_exist() {
         }) {
             let record = before.rsplit(['(', ' ']).next().unwrap();
             let cause = after.split('"').next().unwrap();
-            // What is computed from a record has the same causes.
+            // A ratio has the causes of the record that it is computed from.
             let record = record.strip_suffix(":ratio10m").unwrap_or(record);
             let mut sources = words(records[record]);
             let has_it = sources.any(|word| {

@@ -22,7 +22,7 @@ fn server() -> SslContextBuilder {
     builder
 }
 
-/// A visit of a client: whether it resumed, and its session.
+/// Makes a visit of a client. Returns whether it resumed, and its session.
 fn visit(
     server: &SslContext,
     version: SslVersion,
@@ -45,14 +45,14 @@ fn visit(
         connector.set_options(options);
         let got = Arc::new(Mutex::new(None));
         let keep = Arc::clone(&got);
-        // A context that keeps sessions itself ends them when it is freed.
+        // A context that caches sessions itself ends them when it is freed.
         connector
             .set_session_cache_mode(SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL);
         connector.set_new_session_callback(move |_, session| *keep.lock().unwrap() = Some(session));
         let connector = connector.build();
         let mut config = connector.configure().unwrap().verify_hostname(false);
         if let Some(session) = resume {
-            // SAFETY: the session is one that this kind of context has made.
+            // SAFETY: the session was made by a context of the same kind.
             unsafe { config.set_session(session) }.unwrap();
         }
         let mut stream = config.connect("localhost", theirs).unwrap();
@@ -69,7 +69,7 @@ fn visit(
 
 const STORED: &str = "proxy.process.ssl.ssl_session_cache_new_session";
 
-/// One test, because the cache is the process's.
+/// A single test, because the whole process shares the cache.
 #[test]
 fn a_host_in_rust() {
     let events = Arc::new(Mutex::new(Vec::new()));
@@ -97,7 +97,7 @@ fn a_host_in_rust() {
     );
     drop(hook);
 
-    // Out of the cache, and in again: as an object, and as bytes.
+    // Get and insert, as an object and as bytes.
     let stored = sessions::get(&id).unwrap();
     let der = sessions::get_der(&id).unwrap();
     assert_eq!(stored.to_der().unwrap(), *der);
@@ -116,7 +116,7 @@ fn a_host_in_rust() {
     assert_eq!(error.to_string(), "not exactly one whole session");
 
     check_settings_and_keys(&context);
-    // Three handshakes, get and get_der.
+    // The hits of three handshakes, get and get_der.
     let text = sessions::stats_text().unwrap();
     assert!(text.contains("\nproxy_process_ssl_ssl_session_cache_hit 3\n"));
     assert!(text.contains("\ntssession_session_cache_get{result=\"found\"} 2\n"));

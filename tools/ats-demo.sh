@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Two real traffic_servers, each under its traffic_manager: one has this library as a plugin and its
-# own session cache off, the other has its own. Who comes back is resumed where?
+# Shows which returning clients two real traffic_servers resume. One has this library as a plugin and
+# its own session cache off, the other uses its own cache. Each runs under its traffic_manager.
 #
-#   ats-demo.sh FOLDER PLUGIN CLIENT
+#   ats-demo.sh DIRECTORY PLUGIN CLIENT
 #
-# FOLDER is the script's own: it is made anew. Ends with 0 if with the plugin everybody was
-# resumed. What ATS's own cache does is shown as it is.
+# DIRECTORY is deleted and made again. The exit status is 0 if the server with the plugin resumed
+# every client. The results of the other server are only shown.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -25,7 +25,7 @@ wrong() {
   failures=$((failures + 1))
 }
 
-# A first visit to each, which leaves a session under a name.
+# Visits each server, and keeps the sessions under a name.
 make_sessions() { # SESSION S_CLIENT-OPTION...
   local session=$1 server said
   shift
@@ -35,7 +35,7 @@ make_sessions() { # SESSION S_CLIENT-OPTION...
   done
 }
 
-# Who has these sessions comes back to each; shows a row.
+# Visits each server again with the sessions of that name, and prints a row.
 come_back() { # WHAT SESSION S_CLIENT-OPTION...
   local what=$1 session=$2 server results=()
   shift 2
@@ -43,7 +43,7 @@ come_back() { # WHAT SESSION S_CLIENT-OPTION...
     results+=("$(visit "${addresses[$server]}" "$@" -sess_in "$folder/$server.$session")")
   done
   printf '  %-54s %-8s %s\n' "$what" "${results[0]}" "${results[1]-}"
-  [[ ${results[0]} == Reused ]] || wrong 'not resumed with the plugin'
+  [[ ${results[0]} == Reused ]] || wrong 'the server with the plugin did not resume it'
 }
 
 come_back_by_id() {
@@ -59,7 +59,7 @@ come_back_by_ticket() {
   come_back 'TLS 1.3' ticket13 -tls1_3
 }
 
-# The certificate in a file, in a session, and the one that the plugin's server shows.
+# The certificate in a file, in a session, and the one that the server with the plugin sends.
 in_file() { # CERTIFICATE
   openssl x509 -in "$folder/$1.pem" -noout -fingerprint -sha256
 }
@@ -89,12 +89,12 @@ id=(-tls1_2 -no_ticket)
 certified=("${id[@]}" -cert "$folder/client.pem" -key "$folder/client.key")
 second=("${id[@]}" -servername two.example)
 
-printf '%-56s %-8s %s\n' 'TLS 1.2, by session ID; who comes back:' plugin "ATS's own cache"
+printf '%-56s %-8s %s\n' 'TLS 1.2, by session ID, when this client returns:' plugin "ATS's own cache"
 make_sessions plain "${id[@]}"
 make_sessions certified "${certified[@]}"
 make_sessions second "${second[@]}"
-[[ $(behind plugin.plain) == "$(in_file one.example)" ]] || wrong 'the certificate without SNI'
-[[ $(behind plugin.second) == "$(in_file two.example)" ]] || wrong 'the certificate of two.example'
+[[ $(behind plugin.plain) == "$(in_file one.example)" ]] || wrong 'a wrong certificate without SNI'
+[[ $(behind plugin.second) == "$(in_file two.example)" ]] || wrong 'a wrong certificate for two.example'
 come_back_by_id
 for moment in response middle; do
   for server in "${servers[@]}"; do
@@ -112,19 +112,19 @@ echo 'after a reload with renewed certificates:'
 certificate one.example
 certificate two.example
 ats_reload "${servers[@]}"
-[[ $(shown) == "$(in_file one.example)" ]] || wrong 'the certificate is not the renewed one'
-[[ $(shown -servername two.example) == "$(in_file two.example)" ]] || wrong 'nor is that of two.example'
+[[ $(shown) == "$(in_file one.example)" ]] || wrong 'the certificate without SNI is not the renewed one'
+[[ $(shown -servername two.example) == "$(in_file two.example)" ]] || wrong 'the certificate of two.example is not the renewed one'
 come_back_by_id
 
-echo "by ticket, under ATS's keys:"
+echo "by ticket, with ATS's keys:"
 come_back_by_ticket
 
 echo
-echo 'traffic_ctl metric match plugin.tssession, but what is 0:'
-# Nobody but these: the functions of ATS's own with the same names have none.
+echo 'traffic_ctl metric match plugin.tssession, without those that are 0:'
+# Exactly the visits above.
 until_true "${managers[plugin]}" has_metric plugin plugin.tssession.ssl_session_cache_hit 11
-has_metric plugin plugin.tssession.session_cache.entries 5 || wrong 'there are not the sessions of the five first visits'
-has_metric plugin plugin.tssession.total_tickets_created 0 || wrong "tickets are the plugin's"
+has_metric plugin plugin.tssession.session_cache.entries 5 || wrong 'the cache does not hold the five sessions of the first visits'
+has_metric plugin plugin.tssession.total_tickets_created 0 || wrong 'the plugin made tickets'
 ats_ctl plugin metric match '^plugin\.tssession' | sed '/ 0$/d; s/^/  /'
 
 ats_stop plugin
@@ -134,9 +134,9 @@ ats_start plugin "$plugin --session-cache.size=4K --session-ticket.mode=1"
 echo
 echo 'by ticket, with --session-ticket.mode=1:'
 come_back_by_ticket
-# Of TLS 1.3 there are two for a full handshake, and one for a resumed one.
+# With TLS 1.3, a full handshake makes two tickets, a resumed one makes one.
 until_true "${managers[plugin]}" has_metric plugin plugin.tssession.total_tickets_created 4
 ats_ctl plugin metric match '^plugin\.tssession\.total_ticket' | sed '/ 0$/d; s/^/  /'
 ats_stop plugin
 
-((failures == 0)) || fail "$failures rows are not as they should be; see $folder"
+((failures == 0)) || fail "$failures checks failed; see $folder"

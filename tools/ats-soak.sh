@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Many clients of a real traffic_server with this library as a plugin, while it is told every
-# second to load its certificates again, every other time renewed ones. (It looks every few seconds
-# whether it was told.)
+# Many clients visit a real traffic_server with this library as a plugin, while it is told every
+# second to reload its certificates, which are renewed every other time. (The server acts on that only
+# every few seconds.)
 #
-#   ats-soak.sh FOLDER PLUGIN CLIENT HANDSHAKES SECONDS
+#   ats-soak.sh DIRECTORY PLUGIN CLIENT HANDSHAKES SECONDS
 #
-# FOLDER is the script's own: it is made anew. Ends with 0 if no handshake failed, everybody was
-# resumed by ID, and the server has given up all contexts but the last ones in the end.
+# DIRECTORY is deleted and made again. The exit status is 0 if no handshake failed, every client was
+# resumed by ID, and the server has freed all contexts but the newest in the end.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -62,16 +62,16 @@ done
 status=0
 wait "$visitors" || status=$?
 cat "$folder/visits"
-echo "certificates loaded $(($(certificates_loaded soak) - loaded)) times, told $told times; at most $most contexts at a time"
+echo "certificates reloaded $(($(certificates_loaded soak) - loaded)) times after $told orders; at most $most contexts at a time"
 echo "resident memory $memory before, $(resident) after"
 ((status == 0)) || fail "a handshake failed"
-grep -q '^TLS 1.2 by ID .*(100.000 %)$' "$folder/visits" || fail "not all were resumed by ID"
+grep -q '^TLS 1.2 by ID .*(100.000 %)$' "$folder/visits" || fail "not every client was resumed by ID"
 
-# ATS keeps what it has replaced for a minute.
-((most > 2)) || fail 'no certificates were loaded meanwhile'
+# ATS keeps replaced contexts for a minute.
+((most > 2)) || fail 'no certificates were reloaded during the visits'
 for _ in {1..90}; do
   [[ $(contexts) != 2 ]] || break
   sleep 1
 done
 echo "$(contexts) contexts a minute later, resident memory $(resident)"
-[[ $(contexts) == 2 ]] || fail 'the server has contexts that it does not use any more'
+[[ $(contexts) == 2 ]] || fail 'the server still has contexts that it has replaced'

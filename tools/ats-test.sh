@@ -1,11 +1,9 @@
 #!/usr/bin/env bash
-# What a line of plugin.config may say, in real traffic_servers, and what operators do beside it.
+# Tests lines of plugin.config, reloads and the orders of operators in real traffic_servers.
 #
-#   ats-test.sh FOLDER PLUGIN LOG_RESUMED
+#   ats-test.sh DIRECTORY PLUGIN LOG_RESUMED
 #
-# LOG_RESUMED is examples/log_resumed.c.
-#
-# FOLDER is the script's own: it is made anew.
+# DIRECTORY is deleted and made again. LOG_RESUMED is the plugin made of examples/log_resumed.c.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -20,8 +18,8 @@ address=$(ats_address 0)
 id=(-tls1_2 -no_ticket)
 off='CONFIG proxy.config.ssl.session_cache INT 0'
 
-# Visits twice, the second time with the session of the first, if the server gave one that can be
-# resumed; the answers must be these.
+# Visits twice, and checks the results. The second visit offers the session of the first, if that got
+# one that can be resumed.
 expect() { # FIRST SECOND S_CLIENT-OPTION...
   local expected="$1 $2" said session=()
   shift 2
@@ -29,14 +27,14 @@ expect() { # FIRST SECOND S_CLIENT-OPTION...
   said=$(visit "$address" "$@" -sess_out "$folder/session")
   [[ ! -e $folder/session ]] || session=(-sess_in "$folder/session")
   said+=" $(visit "$address" "$@" "${session[@]}")"
-  [[ $said == "$expected" ]] || fail "$name: $said, not $expected"
+  [[ $said == "$expected" ]] || fail "$name: $said, expected $expected"
 }
 
 expect_log() { # TEXT
-  grep -qF -- "$1" "$folder/$name/log/diags.log" || fail "$name: nothing in diags.log of: $1"
+  grep -qF -- "$1" "$folder/$name/log/diags.log" || fail "$name: not in diags.log: $1"
 }
 
-# A server with these records, until the next one.
+# Stops the server before it, and starts one with these records.
 server() { # NAME LINE RECORD...
   [[ ! -v name ]] || ats_stop "$name"
   name=$1
@@ -60,17 +58,17 @@ certificate client
 server both-on "$plugin --session-cache.size=4K" 'CONFIG proxy.config.ssl.session_cache INT 2'
 expect_log "ERROR: tssession: TSPluginInit: the server's own session cache is on (proxy.config.ssl.session_cache is 2)"
 expect New Reused "${id[@]}"
-# Its own has served, and there is nothing of the plugin's.
+# The server's own cache has served, and the plugin has no metrics.
 until_true "${managers[$name]}" has_metric "$name" proxy.process.ssl.ssl_session_cache_hit 1
-[[ -z $(ats_ctl "$name" metric match tssession) ]] || fail "$name: there are metrics of the plugin's"
-echo "both caches on: an error, and the server's own serves"
+[[ -z $(ats_ctl "$name" metric match tssession) ]] || fail "$name: the plugin has metrics"
+echo "both caches on: an error is logged, and the server's own cache serves"
 
 server wrong-line "$plugin --session-cache.size=4K --session-cache.sise=4K" "$off"
 expect_log 'ERROR: tssession: TSPluginInit: plugin.config: --session-cache.sise=4K: there is no such setting'
 expect New New "${id[@]}"
-echo 'a wrong line: an error that names the setting, and the server serves without'
+echo 'a wrong line: an error names the setting, and the server serves without the plugin'
 
-# What is said of ATS's own cache, in ATS's file and in the environment, is not for this one.
+# This library ignores what switches ATS's own cache, in ATS's file and in the environment.
 PROXY_CONFIG_SSL_SESSION_CACHE=0 server atss-file "$plugin --config=records.config" "$off" \
   'CONFIG proxy.config.ssl.session_cache.size INT 4096' \
   'CONFIG proxy.config.ssl.client.certification_level INT 2' \
@@ -79,7 +77,7 @@ PROXY_CONFIG_SSL_SESSION_CACHE=0 server atss-file "$plugin --config=records.conf
 expect_log 'tssession: serves TLS sessions, 4096 at most'
 expect New Reused "${id[@]}" -cert "$folder/client.pem" -key "$folder/client.key"
 expect failed failed "${id[@]}"
-echo "ATS's own file of records: its size counts, its session_cache 0 does not; client certificates demanded"
+echo "ATS's own records file: its size counts, its session_cache 0 does not; client certificates are required"
 
 settings=$folder/tssession.config
 echo 'CONFIG proxy.config.ssl.session_cache.size INT 1K' >"$settings"
@@ -90,10 +88,10 @@ expect_log 'tssession: serves TLS sessions, 1024 at most'
 expect New Reused "${id[@]}"
 mv "$folder/session" "$folder/old"
 for tag in ssl.session_cache.insert ssl.session_cache.get; do
-  grep -q "DIAG: ($tag)" "$folder/$name/log/stdout" || fail "$name: no debug line of $tag"
+  grep -q "DIAG: ($tag)" "$folder/$name/log/stdout" || fail "$name: no debug line with the tag $tag"
 done
 
-# Subshells: as long as it is not so, one waits.
+# For until_true. In subshells, so that a failure does not end the script.
 is_refused() {
   (expect New New "${id[@]}")
 }
@@ -102,19 +100,19 @@ is_logged() { # TEXT
   (expect_log "$1")
 }
 
-# A change is in force after a reload, and what there is stays.
+# A change is active after a reload, and the sessions stay.
 echo 'CONFIG tssession.session_cache.max_session_bytes INT 100' >"$settings"
 ats_ctl "$name" config reload
 until_true "${managers[$name]}" is_refused
 [[ $(visit "$address" "${id[@]}" -sess_in "$folder/old") == Reused ]] || fail "$name: the old session is gone"
-# One that is wrong changes nothing.
+# An invalid file changes nothing.
 echo 'CONFIG tssession.session_cache.max_session_bytes INT none' >"$settings"
 ats_ctl "$name" config reload
 until_true "${managers[$name]}" is_logged 'the settings stay as they are'
 [[ $(visit "$address" "${id[@]}" -sess_in "$folder/old") == Reused ]] || fail "$name: the old session is gone"
-echo 'a file of its own: read again at a reload; sessions stay, debug lines go to the server'
+echo 'a separate file: it is read again at a reload; sessions stay, debug lines go to the server'
 
-# What an operator orders is answered with one line.
+# Each order of an operator is answered with one line.
 order() { # ORDER ANSWER
   ats_ctl "$name" plugin msg tssession "$1"
   until_true "${managers[$name]}" is_logged "$2"
@@ -133,14 +131,14 @@ order 'keys reload' 'ERROR: tssession: keys reload: no file of ticket keys is co
 expect New Reused "${id[@]}"
 order clear 'NOTE: tssession: clear: 1 sessions are discarded'
 order farewell 'ERROR: tssession: "farewell": there is no such order; there are clear, '
-[[ $(visit "$address" -tls1_3 -sess_in "$folder/session") == New ]] || fail "$name: a session that was cleared"
+[[ $(visit "$address" -tls1_3 -sess_in "$folder/session") == New ]] || fail "$name: a session was resumed after clear"
 echo 'orders by traffic_ctl plugin msg: each is answered in diags.log'
 
-# The server's own field knows nothing of what the plugin has resumed; that of the example does.
+# The server's own field (cqssr) stays 0 for sessions that the plugin resumed; that of the example is 1.
 is_in_log() {
   [[ $(head -n 4 "$folder/$name/log/resumed.log" | tr '\n' ,) == '0 0,0 1,0 0,0 1,' ]]
 }
 until_true "${managers[$name]}" is_in_log
-echo 'a field for log formats says what was resumed'
+echo 'log_resumed.so: a field for log formats shows what was resumed'
 
 ats_stop "$name"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A real traffic_server in valgrind, with this library as a plugin: it starts, has clients, loads its
-# certificates again, has clients, and stops.
+# Runs a real traffic_server in valgrind, with this library as a plugin: it starts, serves clients,
+# reloads its certificates, serves clients, and stops.
 #
-#   ats-valgrind.sh FOLDER PLUGIN CLIENT
+#   ats-valgrind.sh DIRECTORY PLUGIN CLIENT
 #
-# FOLDER is the script's own: it is made anew. Ends with 0 if valgrind has found no error and no
-# block definitely lost with a function of the plugin's on the stack; those of ATS itself are counted
-# only.
+# DIRECTORY is deleted and made again. The exit status is 0 if valgrind found no error and no block
+# definitely lost with a function of the plugin on the stack. Other findings are those of ATS, and
+# are only counted.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -26,7 +26,7 @@ certificate two.example
 ats_make server 0 <<RECORDS
 CONFIG proxy.config.ssl.session_cache INT 0
 RECORDS
-# What the manager starts.
+# The manager starts this.
 cat >"$folder/bin/traffic_server" <<SCRIPT
 #!/bin/sh
 exec valgrind --error-limit=no --num-callers=40 --keep-debuginfo=yes --leak-check=full --show-leak-kinds=definite \\
@@ -35,7 +35,7 @@ SCRIPT
 chmod +x "$folder/bin/traffic_server"
 sed -i "s|^bindir: .*|bindir: $folder/bin|" "$folder/server/runroot.yaml"
 
-# ATS loads its certificates before there are clients, and a second time between them.
+# Each server loads its certificates twice: when it starts, and between the clients.
 for tickets in 0 1; do
   ats_start server "$plugin --session-cache.size=4K --session-ticket.mode=$tickets"
   "$client" visit "$address" 8443 100 0
@@ -46,11 +46,11 @@ for tickets in 0 1; do
 done
 
 reports=("$folder"/valgrind.*.xml)
-((${#reports[@]} == 2)) || fail "${#reports[@]} reports of valgrind, not 2"
+((${#reports[@]} == 2)) || fail "valgrind wrote ${#reports[@]} reports, expected 2"
 for report in "${reports[@]}"; do
-  grep -q '^</valgrindoutput>' "$report" || fail "$report: the server did not end by itself"
+  grep -q '^</valgrindoutput>' "$report" || fail "$report: the report is not complete"
 done
 echo "findings of valgrind: $(cat "${reports[@]}" | grep -c '^<error>')"
 awk -v RS='</error>' -v name="${plugin##*/}" '
   index($0, name "</obj>") { print; found++ }
-  END { print "of them with a function of the plugin: " found + 0; exit found > 0 }' "${reports[@]}"
+  END { print "of these, with a function of the plugin: " found + 0; exit found > 0 }' "${reports[@]}"

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Runs one plugin inside the real traffic_server, with a configuration of its own and on
-# loopback only:
+# Runs one plugin inside the real traffic_server, with a separate configuration, on loopback only:
 #
-#   ats.sh FOLDER PLUGIN [ARGUMENT...]
+#   ats.sh DIRECTORY PLUGIN [ARGUMENT...]
 #
-# FOLDER is the script's own: it is made anew. When the plugin's work is done it ends the
-# process with status 42, which the server itself never has: a server that was stopped ends
-# with 0. Everything but 42 is a failure.
+# DIRECTORY is deleted and made again. When the plugin is done, it ends the process with status 42,
+# which the server itself never uses. (A server that was stopped ends with 0.) Every other status is
+# a failure.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -21,7 +20,7 @@ echo "$*" >"$folder/config/plugin.config"
 traffic_server --run-root="$folder/runroot.yaml" >"$folder/log/stdout" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null || true' EXIT
-# What the server says, as it says it.
+# Show the server's output as it comes.
 tail -n +1 -f "$folder/log/stdout" --pid="$server" >&2 &
 status=0
 wait "$server" || status=$?

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Sourced by what runs traffic_server.
+# Sourced by the scripts that run traffic_server.
 #
-#   ats_folder FOLDER ADDRESS PORTS
+#   ats_folder DIRECTORY ADDRESS PORTS
 #
-# makes FOLDER anew, with all that a traffic_server of its own needs, which listens on the
-# address, of 127.0.0.0/8: ATS takes no free port that the system chooses. PORTS are those of
-# proxy.config.http.server_ports, each without its address.
+# deletes DIRECTORY and makes it again, with all that a separate traffic_server needs. The server
+# listens on ADDRESS, one of 127.0.0.0/8, because ATS cannot let the system choose a free port. PORTS
+# is the value of proxy.config.http.server_ports, without addresses.
 #
 # SPDX-License-Identifier: Apache-2.0
 

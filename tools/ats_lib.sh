@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# Sourced by what runs real traffic_servers and visits them; whoever sources it sets `folder`, a
-# folder of the script's own, first. All that was started is ended with the script.
+# Sourced by the scripts that run real traffic_servers and visit them. Such a script first sets
+# `folder` to the directory that it works in. When it exits, everything that it started is stopped.
 #
 # SPDX-License-Identifier: Apache-2.0
 
 # shellcheck source=tools/ats_folder.sh
 source "${BASH_SOURCE[0]%/*}/ats_folder.sh"
 
-# The traffic_managers by the names of their servers, and what else is to be ended.
+# The processes of the traffic_managers, by server name, and the others to stop.
 declare -A managers=()
 started=()
 
-# An address that nobody else has, for each of four numbers: process IDs end below 2^22.
+# An address for each of the numbers 0 to 3 that no other process uses: process IDs are below 2^22.
 ats_address() { # NUMBER
   echo "127.$((64 * $1 + ($$ >> 16))).$(($$ >> 8 & 255)).$(($$ & 255))"
 }
@@ -21,7 +21,7 @@ fail() {
   exit 1
 }
 
-# Waits until a command succeeds, which a process is to bring about.
+# Waits until a command succeeds: at most a minute, and only while the process lives.
 until_true() { # PROCESS COMMAND...
   local process=$1 end=$((SECONDS + 60))
   shift
@@ -32,12 +32,12 @@ until_true() { # PROCESS COMMAND...
     kill -0 "$process" 2>/dev/null || break
     sleep 0.1
   done
-  echo "in vain: $*; see $folder" >&2
+  echo "${0##*/}: still failing, or its process ended: $*; see $folder" >&2
   exit 1
 }
 
-# A certificate NAME.pem with NAME.key, signed by itself. A second one with the name has the key
-# of the first.
+# Makes a self-signed certificate NAME.pem, and its key NAME.key. Called again, it renews the
+# certificate and keeps the key.
 certificate() { # NAME
   local key=$folder/$1.key
   [[ -e $key ]] || openssl ecparam -name prime256v1 -genkey -noout -out "$key"
@@ -45,13 +45,13 @@ certificate() { # NAME
   mv "$folder/new.pem" "$folder/$1.pem"
 }
 
-# A folder $folder/NAME for a traffic_server, which has the certificates of the script: that of
-# one.example by default, that of two.example for who asks for it by SNI. Records on stdin come
-# after those that all have: the last one counts.
+# Makes the directory $folder/NAME for a traffic_server. The server sends the certificate of
+# one.example, or that of two.example if the client asks for it by SNI. Records on standard input are
+# added after those that all servers have; of two for one setting, the last counts.
 ats_make() { # NAME NUMBER
   local home=$folder/$1
   ats_folder "$home" "$(ats_address "$2")" '8080 8443:ssl'
-  # ATS brings its metrics up to date, and takes up what it was told to, every few seconds.
+  # By default ATS updates its metrics, and acts on orders, only every few seconds.
   {
     cat <<RECORDS
 CONFIG proxy.config.ssl.server.cert.path STRING $folder
@@ -68,7 +68,7 @@ ssl_cert_name=two.example.pem ssl_key_name=two.example.key
 LINES
 }
 
-# Starts it under its traffic_manager, with these lines in plugin.config.
+# Starts a server under its traffic_manager, with these lines in plugin.config.
 ats_start() { # NAME LINE...
   local name=$1 home=$folder/$1
   shift
@@ -76,29 +76,29 @@ ats_start() { # NAME LINE...
   rm -f "$home"/log/*
   traffic_manager --run-root="$home/runroot.yaml" >"$home/log/stdout" 2>&1 &
   managers[$name]=$!
-  # The manager listens before there is a server.
+  # The manager listens before the server runs.
   until_true $! grep -q 'traffic server running' "$home/log/diags.log"
 }
 
-# The process of a server that runs.
+# Prints the process ID of a running server.
 ats_process() { # NAME
   tr -d '\0\n' <"$folder/$1/run/server.lock"
 }
 
-# Ends it. A manager that is told to end ends its server first.
+# Stops a server. Its manager stops the server before it ends.
 ats_stop() { # NAME
   local manager=${managers[$1]} server status=0 _
   unset "managers[$1]"
   server=$(ats_process "$1") || true
   kill "$manager" 2>/dev/null || true
   wait "$manager" || status=$?
-  # It is not ours to wait for.
+  # The server is no child of this shell, which cannot wait for it.
   for _ in {1..100}; do
     [[ -n $server && -d /proc/$server ]] || return 0
     sleep 0.1
   done
   kill -KILL "$server" || true
-  echo "${0##*/}: the traffic_server of $1, $server, stayed when its manager ended with $status" >&2
+  echo "${0##*/}: $1: killed traffic_server $server, which outlived its manager (exit status $status)" >&2
   return 1
 }
 
@@ -133,7 +133,7 @@ loaded_more_than() { # COUNT NAME
   (($(certificates_loaded "$2") > $1))
 }
 
-# Has servers load their certificates again, and waits until they have done so.
+# Makes servers reload their certificates, and waits until they have.
 ats_reload() { # NAME...
   local name
   local -A before
@@ -147,14 +147,15 @@ ats_reload() { # NAME...
   done
 }
 
-# Visits the server at an address, and shows what s_client said.
+# Visits the server at an address, and prints the output of s_client.
 s_client() { # ADDRESS OPTION...
   local address=$1
   shift
   printf 'GET / HTTP/1.0\r\nHost: a\r\n\r\n' | timeout 20 openssl s_client -connect "$address:8443" -ign_eof "$@" 2>&1 || true
 }
 
-# The same; prints "New" or "Reused", if the request was answered: no path is mapped.
+# Visits it, and prints New or Reused, or failed if there was no response. (It is a 404: no path is
+# mapped.)
 visit() { # ADDRESS OPTION...
   case $(s_client "$@") in
   *$'\nReused, '*'404 Not Found on Accelerator'*) echo Reused ;;

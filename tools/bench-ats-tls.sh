@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What a resumed TLS 1.2 connection costs a real traffic_server, with this library as a plugin and
-# its own session cache off, and with its own cache: both at the same time, with one thread that
-# serves clients and with two.
+# Measures the cost of a resumed TLS 1.2 connection for a real traffic_server: with this library as a
+# plugin and its own session cache off, and with its own cache. The servers run at the same time,
+# first with one thread that serves clients, then with two.
 #
-#   bench-ats-tls.sh FOLDER CLIENT REPORT ROUNDS HANDSHAKES NAME=PLUGIN...
+#   bench-ats-tls.sh DIRECTORY CLIENT REPORT ROUNDS HANDSHAKES NAME=PLUGIN...
 #
-# FOLDER is the script's own: it is made anew. REPORT becomes JSON lines. Without a PLUGIN it is the
-# server's own cache.
+# DIRECTORY is deleted and made again. JSON lines are written to REPORT. An empty PLUGIN stands for
+# the server's own cache.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs the conformance program with this library and, as a plugin, inside ATS, and shows the
-# rows that differ. Fails where a row differs and docs/design/differences-from-ats.md does not say
-# so, or says something else, or says so of a row that does not differ.
+# Runs the conformance program with this library, and as a plugin inside ATS, and prints the rows that
+# differ. Fails if docs/design/differences-from-ats.md lists other differences, or other values.
 #
-#   compare-ats.sh FOLDER PROGRAM PLUGIN     (LD_LIBRARY_PATH finds libtssession.so.0)
+#   compare-ats.sh DIRECTORY PROGRAM PLUGIN
+#
+# libtssession.so.0 must be in LD_LIBRARY_PATH.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -26,9 +27,9 @@ for cache in 2 0; do
   timeout 60 "$root/tools/ats.sh" "$folder/server" "$plugin" "$theirs"
 done
 
-# That no row is missing: first here, then there.
-diff -u "$root/c_tests/conformance.expected" "$ours" >&2 || fail "not what the library should do"
-diff -u <(cut -d: -f1 "$ours") <(cut -d: -f1 "$theirs") >&2 || fail "not the same rows in ATS"
+# No row may be missing, here or in ATS.
+diff -u "$root/c_tests/conformance.expected" "$ours" >&2 || fail "the library does not do what c_tests/conformance.expected says"
+diff -u <(cut -d: -f1 "$ours") <(cut -d: -f1 "$theirs") >&2 || fail "ATS does not have the same rows"
 
 declare -A said_theirs said_ours
 while read -r line; do
@@ -47,7 +48,7 @@ while IFS=$'\t' read -r here there; do
   if [[ $here == "$there" ]]; then
     [[ ! -v said_ours[$row] ]] || mark="$document says that it differs"
   elif [[ ! -v said_ours[$row] ]]; then
-    mark="$document does not explain it"
+    mark="$document does not list it"
   elif [[ ${said_theirs[$row]} != "$there" || ${said_ours[$row]} != "$here" ]]; then
     mark="$document says: ATS 9.2: ${said_theirs[$row]}, here: ${said_ours[$row]}"
   fi
@@ -61,6 +62,6 @@ while IFS=$'\t' read -r here there; do
     printf 'WRONG: %s: %s\n' "$row" "$mark"
   fi
 done < <(paste "$ours" "$theirs")
-((${#said_ours[@]} == 0)) || fail "$document explains rows that there are not: ${!said_ours[*]}"
-((wrong == 0)) || fail "$wrong of $rows rows are not as $document says"
+((${#said_ours[@]} == 0)) || fail "$document lists rows that do not exist: ${!said_ours[*]}"
+((wrong == 0)) || fail "$wrong of $rows rows disagree with $document"
 echo "$differ of $rows rows differ, each for a reason in $document"

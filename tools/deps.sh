@@ -1,10 +1,13 @@
 #!/bin/sh
-# Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
-# linters (lint), the Debian packages (deb), clean Debians (root), fuzzing (fuzz), the search
-# for data races (races), the farm with a real Redis (farm), what runs the real ATS (ats;
-# ats-valgrind, in valgrind; farm-ats, with the farm), the alert rules (prometheus;
-# prometheus-demo, beside the real ATS) or the documents' pictures (pictures) need beyond Rust, a C compiler and make, or says in one line
-# what to install. Does nothing where all is there.
+# Installs what a purpose needs beyond a C compiler and make, or prints one line that installs it. Does
+# nothing if all is there.
+#
+#   deps.sh [PURPOSE]
+#
+# PURPOSE: demo (the build; the default), test, lint, deb (the Debian packages), root (clean Debians),
+# fuzz, races (ThreadSanitizer), peers (other TLS libraries), farm (a real Redis), ats (the real ATS),
+# ats-valgrind, farm-ats, prometheus (the alert rules), prometheus-demo, pictures (those of
+# docs/design).
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -17,7 +20,7 @@ need() { # PACKAGE CHECK...
   "$@" >/dev/null 2>&1 || missing="$missing $package"
 }
 
-# What some tests use that are ignored elsewhere: not every system has it.
+# Not every system has these: without them, the tests that use them are ignored.
 wanted=
 want() { # PACKAGE CHECK...
   package=$1
@@ -25,14 +28,14 @@ want() { # PACKAGE CHECK...
   "$@" >/dev/null 2>&1 || wanted="$wanted $package"
 }
 
-# The lowest that builds this.
+# The oldest Rust that builds this.
 lowest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 is_enough() {
   [ -n "$1" ] && printf '%s\n%s\n' "$lowest" "$1" | sort -CV
 }
 need rust is_enough "$(cargo --version 2>/dev/null | cut -d' ' -f2)"
 need pkg-config command -v pkg-config
-# OpenSSL 3 or 4: its headers and libraries, and the client of the demo.
+# OpenSSL 3 or 4: headers, libraries, and the client of the demo.
 need libssl-dev sh -c 'echo "#include <openssl/core.h>" | cc -E -xc -'
 need openssl command -v openssl
 case ${1:-demo} in
@@ -41,23 +44,23 @@ test)
   need clang command -v clang++
   need binutils command -v nm
   need valgrind command -v valgrind
-  # A client that is not OpenSSL.
+  # A TLS client that does not use OpenSSL.
   need gnutls-bin command -v gnutls-cli
-  # What compares the ABI with its baseline.
+  # It compares the ABI with its baseline.
   need abigail-tools command -v abidiff
-  # What is not C and uses the library too.
+  # An example in Python.
   need python3 command -v python3
-  # ATS's own headers, which ours are compiled beside.
+  # The headers of ATS, which are compiled beside ours.
   want trafficserver-dev test -f /usr/include/ts/apidefs.h
-  # What the farm's tests start.
+  # The farm's tests start it.
   need redis-server command -v redis-server
-  # What reads manual pages, and what finds the installed library.
+  # Two readers of manual pages, and CMake, which finds the installed library.
   need mandoc command -v mandoc
   need man-db command -v man
   need cmake command -v cmake
   ;;
 peers)
-  # TLS clients; the one in Python goes into an environment of its own.
+  # TLS clients; the one in Python is installed into a virtual environment.
   need gnutls-bin command -v gnutls-cli
   need curl command -v curl
   need python3-venv python3 -c 'import ensurepip, venv'
@@ -103,14 +106,14 @@ prometheus-demo)
   need curl command -v curl
   ;;
 races)
-  # The standard library is built too. Its source comes with the toolchain, not from Debian.
+  # The standard library is rebuilt. Its source comes from rustup, not from Debian.
   test -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" || rustup component add rust-src || {
-    echo "please install first the source of Rust's standard library: rustup component add rust-src" >&2
+    echo "please install the source of Rust's standard library first: rustup component add rust-src" >&2
     exit 1
   }
   ;;
 fuzz)
-  # libFuzzer is built by cargo, and is C++.
+  # Cargo builds libFuzzer, which is C++.
   need g++ command -v g++
   ;;
 lint)
@@ -124,11 +127,11 @@ sudo=sudo
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   sudo=
   export DEBIAN_FRONTEND=noninteractive
-  # What is only wanted may be in the lists that there are.
+  # For the optional packages the present lists are good enough.
   [ -z "$missing" ] || apt-get update -qq
 fi
 
-# The version that apt would install.
+# Prints the version that apt would install.
 candidate() {
   apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9].*\)/\1/p'
 }
@@ -138,7 +141,7 @@ add() {
   commands="${commands:+$commands && }$*"
 }
 
-# Debian's own where it is new enough, else its backports, else rustup.
+# Rust from Debian if it is new enough, else from backports, else from rustup.
 add_rust() {
   # shellcheck source=/dev/null
   suite=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME-}")
@@ -162,7 +165,7 @@ for package in $missing; do
   rust) add_rust ;;
   *)
     if [ -z "$sudo" ] && [ -z "$(candidate "$package")" ]; then
-      echo "this system has no $package" >&2
+      echo "apt does not find the package $package" >&2
       exit 1
     fi
     packages="$packages $package"
@@ -173,7 +176,7 @@ for package in $wanted; do
   if [ -n "$(candidate "$package")" ]; then
     packages="$packages $package"
   else
-    echo "left out: this system has no $package; the tests that need it are ignored" >&2
+    echo "skipped: apt does not find the package $package; the tests that need it are ignored" >&2
   fi
 done
 [ -z "$packages" ] || add "${sudo:+$sudo }apt-get install -y -qq --no-install-recommends$packages"

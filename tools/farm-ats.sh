@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Two real traffic_server processes, first without the farm plugin, then with it, and then with
-# it and this library in the place of their own session caches: a session that a client made at
-# one, resumes at the other, both ways, by ID and by ticket.
+# Shows that with the farm plugin a session made at one real traffic_server resumes at another, both
+# ways, by ID and by ticket. Runs two servers three times: without the plugin, with it, and with it
+# and this library in place of their own session caches.
 #
-#   farm-ats.sh FOLDER PLUGIN SETTINGS LIBRARY DOCTOR
+#   farm-ats.sh DIRECTORY PLUGIN SETTINGS LIBRARY DOCTOR
 #
-# FOLDER is the script's own: it is made anew. SETTINGS is the plugin's file, in which
-# @REDIS@ stands for the URL of the redis-server that the script starts, and @SECRET@ for a file
-# with a secret. DOCTOR is tssession-doctor. Ends with 0 if without the plugin nobody resumed at the other, and with
-# it everybody.
+# DIRECTORY is deleted and made again. SETTINGS is the plugin's file: @REDIS@ in it becomes the URL of
+# the redis-server that the script starts, @SECRET@ a file with a secret. DOCTOR is tssession-doctor.
+# The exit status is 0 if no session resumed at the other server without the plugin, and all did with it.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -25,14 +24,14 @@ addresses=("$(ats_address 0)" "$(ats_address 1)")
 failures=0
 
 start_redis() {
-  # Its own address is free, whatever the ports are on others.
+  # The address belongs to this script, so the port is free.
   redis-server --bind "${addresses[0]}" --port 6379 --save '' --appendonly no --dir "$folder" \
     >"$folder/redis.log" 2>&1 &
   started+=($!)
   until_true $! redis-cli -h "${addresses[0]}" ping >/dev/null
 }
 
-# Shows what resumes. Three ways to resume are tried at the other server, in both directions.
+# Tries three ways to resume at the other server, in both directions, and prints the results.
 trial() { # RESUMED-AT-THE-OTHER MODE-OF-ATS'S-OWN-CACHE PLUGIN-LINE...
   local expected="$1 of 6" number resumed
   local records="CONFIG proxy.config.ssl.session_cache INT $2"
@@ -41,29 +40,29 @@ trial() { # RESUMED-AT-THE-OTHER MODE-OF-ATS'S-OWN-CACHE PLUGIN-LINE...
     ats_make "ats$number" "$number" <<<"$records"
     ats_start "ats$number" "$@"
   done
-  # Its status is 1 also if a client that hung up is not resumed.
+  # Its status is 1, too, if a client that hung up is not resumed.
   "$doctor" "${addresses[0]}:8443" --also "${addresses[1]}" | tee "$folder/doctor.txt" || true
   resumed="$(grep -c 'at another address .* resumed' "$folder/doctor.txt") of $(
     grep -c 'at another address' "$folder/doctor.txt"
   )" || true
   if [[ $resumed != "$expected" ]]; then
-    echo "not as expected: $resumed cases resume at the other server, should be $expected"
+    echo "WRONG: $resumed sessions resumed at the other server, expected $expected"
     failures=$((failures + 1))
   fi
 }
 
 show_counters() {
   local number
-  # ATS brings its numbers up to date every few seconds.
+  # ATS updates its metrics every few seconds.
   sleep 6
   for number in 0 1; do
-    echo "counters of $number:"
+    echo "counters of server $number:"
     curl -sS "http://${addresses[number]}:8080/_stats" | grep -o '"plugin.tssession_farm[^,]*' | tr -d '"' |
       sed 's/^/  /' || failures=$((failures + 1))
   done
 }
 
-# What the farm answers an operator: one of the two leads, and only that one makes a key.
+# Shows the farm's answers to orders: one of the two leads, and only that one makes a key.
 show_orders() {
   local number order
   for number in 0 1; do
@@ -75,7 +74,7 @@ show_orders() {
   grep -h 'tssession_farm: farm ' "$folder"/ats[01]/log/diags.log
   for order in 'a new key is made' 'leads: no key is made here' 'this member leads'; do
     if [[ $(cat "$folder"/ats[01]/log/diags.log | grep -c "farm: farm .*$order") != 1 ]]; then
-      echo "not as expected: not one answer with \"$order\""
+      echo "WRONG: expected exactly one answer with \"$order\""
       failures=$((failures + 1))
     fi
   done
@@ -98,7 +97,7 @@ trial 6 2 "$plugin $folder/farm.toml"
 show_counters
 end_all
 
-echo "with the plugin, and the library in the place of ATS's own cache:"
+echo "with the plugin, and the library in place of ATS's own cache:"
 start_redis
 trial 6 0 "$library" "$plugin $folder/farm.toml"
 show_counters

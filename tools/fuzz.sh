@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Builds the fuzz targets and runs them one after the other: fuzz.sh smoke|long SECONDS TARGET...
+# Builds the fuzz targets and runs them one after the other.
 #
-# smoke starts from the committed seeds, long also from what earlier long runs have found. With 0
-# seconds the seeds are run and nothing else: what the gate does, which chance must not fail. What makes
-# a target fail is named, and left in target/fuzz/TARGET/ beside the log.
+#   fuzz.sh smoke|long SECONDS TARGET...
 #
-# Any Rust will do: libFuzzer comes with the crate libfuzzer-sys, and AddressSanitizer with
-# the toolchain, which has to be told that its flag, not stable yet, is meant.
+# smoke starts from the committed seeds, long also from what earlier long runs found. With 0 seconds
+# only the seeds are run, as in the gate, whose result must not depend on chance. An input that makes a
+# target fail is named, and kept in target/fuzz/TARGET/ beside the log.
+#
+# A stable Rust is enough: libFuzzer comes with the crate libfuzzer-sys, and AddressSanitizer with the
+# toolchain. RUSTC_BOOTSTRAP allows its unstable flag.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -21,7 +23,7 @@ flags="-Zsanitizer=address -Cpasses=sancov-module -Ccodegen-units=1 -Cforce-fram
 for flag in level=4 inline-8bit-counters pc-table trace-compares; do
   flags+=" -Cllvm-args=-sanitizer-coverage-$flag"
 done
-# With a --target, build scripts are built without these flags.
+# --target keeps these flags away from build scripts.
 RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags" "${CARGO:-cargo}" build --release --locked \
   --manifest-path fuzz/Cargo.toml --target "$host" --target-dir target/fuzz/build \
   "${@/#/--bin=}"
@@ -43,7 +45,7 @@ for target in "$@"; do
   mkdir -p "$dir/$kind"
   program=target/fuzz/build/$host/release/$target
   echo "fuzz: $target, $seconds seconds"
-  # What is new goes into the first folder only.
+  # libFuzzer writes new inputs to the first directory only.
   if ! "$program" "${limit[@]}" -timeout=20 -max_len=4096 -dict="fuzz/dict/$target" \
     -print_final_stats=1 -artifact_prefix="$dir/" "$dir/$kind" "fuzz/seeds/$target" >"$dir/$kind.log" 2>&1; then
     sed -n '/panicked at\|ERROR: /,$p' "$dir/$kind.log" | sed -n 1,40p

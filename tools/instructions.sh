@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Counts the instructions of a call of each function, with callgrind, and fails if they have become
-# more: unlike times, these are the same on every machine with the same compiler and OpenSSL, but for
-# a few in a hundred.
+# Counts the instructions of a call of each function with callgrind, and fails if one takes more than
+# its limit. Unlike times, counts differ by a few percent at most between machines with the same
+# compiler and OpenSSL.
 #
 #   instructions.sh PROGRAM LIBRARY
 #
-# PROGRAM is bench/instructions.c.
+# PROGRAM is made of bench/instructions.c.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -13,7 +13,7 @@ set -euo pipefail
 program=$1
 library=$2
 
-# What a run with so many calls and sessions takes.
+# Prints the instructions of a run of COUNT calls.
 collected() { # WHAT COUNT SESSIONS [OPTION]
   valgrind --tool=callgrind --callgrind-out-file=/dev/null "${@:4}" "$program" "$library" "${@:1:3}" 2>&1 >/dev/null |
     sed -n 's/^.*Collected : //p'
@@ -27,7 +27,7 @@ failures=0
 show() { # WHAT INSTRUCTIONS LIMIT
   local verdict=''
   if (($2 > $3)); then
-    verdict="  MORE THAN $3"
+    verdict="  ABOVE THE LIMIT OF $3"
     failures=$((failures + 1))
   fi
   printf '%-32s %6d%s\n' "$1" "$2" "$verdict"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs `make demo` and `make test`, as README says, from a fresh clone in clean Debians, each with
-# another OpenSSL, and installs the packages that are built there.
+# Runs `make demo` and `make test`, as in README, from a fresh clone in clean Debians, each with
+# another OpenSSL, and tests the packages that are built there.
 #
-#   matrix.sh FOLDER [SYSTEM...]
+#   matrix.sh DIRECTORY [SYSTEM...]
 #
-# SYSTEM: bookworm, trixie, testing, experimental (OpenSSL 4), or trixie with other things: valkey
-# in the place of Redis, lowest-rust in the place of Debian's. Without one, all of these. A line tells of each, its log is
-# FOLDER/SYSTEM.log; the exit status is 1 if one of them failed. What is downloaded and the clean
-# Debians are kept in FOLDER.
+# SYSTEM is bookworm, trixie, testing, experimental (OpenSSL 4), or one of two variants of trixie:
+# valkey (instead of Redis), lowest-rust (instead of Debian's Rust). Without a SYSTEM, all are run. A
+# line is printed for each; its log is DIRECTORY/SYSTEM.log. The exit status is 1 if one failed.
+# Downloads and the clean Debians are kept in DIRECTORY.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -uo pipefail
@@ -16,8 +16,8 @@ folder=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 (($#)) || set -- bookworm trixie testing experimental valkey lowest-rust
 
-# In the clean Debian.
-# shellcheck disable=SC2016 # expanded in there
+# These commands run in the clean Debian.
+# shellcheck disable=SC2016 # expanded there
 steps='
   cd /tssession
   for name in server sentinel cli; do
@@ -47,12 +47,12 @@ try() {
   local root=$folder/$system
   tools/root.sh make "$suite" "$root" gcc libc6-dev make ca-certificates "${packages[@]}" || return
   git clone -q --no-hardlinks . "$root/tssession" || return
-  # Crates are kept; all else is as on a new machine.
+  # Downloaded crates are kept; everything else is as on a new machine.
   mkdir -p "$folder/registry"
   tools/root.sh run "$root" "$folder/registry:/root/.cargo/registry" -- bash -euc "$steps" - "${targets[@]}" || return
   for suite in "${takes_debs[@]}"; do
     packaging/deb-test.sh "$root/tssession/target/deb" "$folder/deb" "$suite" || return
-    echo "matrix: its packages in $suite"
+    echo "matrix: its packages work in $suite"
   done
 }
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A real Prometheus watches a real traffic_server 9 that has the library and the farm: clients are
-# resumed and counted; then Redis is stopped, and an alert fires.
+# Shows a real Prometheus that watches a real traffic_server 9 with the library and the farm: clients
+# are resumed and counted, then Redis is stopped, and an alert fires.
 #
-#   prometheus-demo.sh FOLDER LIBRARY FARM SETTINGS
+#   prometheus-demo.sh DIRECTORY LIBRARY FARM SETTINGS
 #
-# FOLDER is the script's own: it is made anew. SETTINGS is the farm's file, as for farm-ats.sh. Ends
-# with 0 if every step was seen by Prometheus.
+# DIRECTORY is deleted and made again. SETTINGS is the farm's file, as for farm-ats.sh. The exit status
+# is 0 if Prometheus saw every step.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -21,7 +21,7 @@ source "${0%/*}/ats_lib.sh"
 server=$(ats_address 0)
 prometheus=$(ats_address 1)
 
-# Names with their labels, and values, as Prometheus has them now.
+# Prints the current result: names with labels, and values.
 query() { # EXPRESSION
   promtool query instant "http://$prometheus:9090" "$1" | sed 's/ @\[.*//'
 }
@@ -30,7 +30,7 @@ is_so() { # EXPRESSION
   [[ -n $(query "$1") ]]
 }
 
-# Waits until there is a result, and shows it.
+# Waits until there is a result, and prints it.
 shows() { # EXPRESSION
   until_true "$prometheus_process" is_so "$1"
   query "$1" | sed 's/^/  /'
@@ -48,7 +48,7 @@ certificate one.example
 certificate two.example
 (umask 077 && head -c 32 /dev/urandom >"$folder/secret")
 sed "s|@REDIS@|redis://$server:6379|; s|@SECRET@|$folder/secret|" "$settings" >"$folder/farm.toml"
-# The rules as they are, but one alert waits for 2 s.
+# The shipped rules, but one alert fires after 2 s.
 sed '/alert: TssessionFarmRedisAway/,/for:/s/for: .*/for: 2s/' "$packaging/tssession.rules.yml" >"$folder/tssession.rules.yml"
 cat >"$folder/prometheus.yml" <<EOF
 global: {scrape_interval: 1s, evaluation_interval: 1s}
@@ -84,7 +84,7 @@ shows 'tssession:misses == 0'
 for _ in {1..100}; do
   [[ $(visit "$server" -tls1_2 -no_ticket -sess_in "$folder/session") == Reused ]] || fail 'a client was not resumed'
 done
-echo 'a client made a session, and came back a hundred times:'
+echo 'a client made a session and resumed it a hundred times:'
 shows 'tssession:entries == 1'
 shows 'tssession:hits == 100'
 shows 'tssession:hits:ratio10m'

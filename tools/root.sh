@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# A clean Debian in a folder, made by mmdebstrap from deb.debian.org, with this machine's settings of
-# apt for how it is reached, and its certificates.
+# Makes a clean Debian in a directory, with mmdebstrap from deb.debian.org, and runs commands in it. It
+# gets this machine's apt settings for reaching the mirror, and its certificates.
 #
-#   root.sh make SUITE FOLDER PACKAGE...   makes it; FOLDER.tar keeps it for the next time
-#   root.sh run FOLDER [FROM:TO]... -- COMMAND...
-#                                          runs a command in it, which sees FROM of this machine as TO
+#   root.sh make SUITE DIRECTORY PACKAGE...
+#       makes it; DIRECTORY.tar keeps it for the next time
+#   root.sh run DIRECTORY [FROM:TO]... -- COMMAND...
+#       runs a command in it, which sees FROM of this machine as TO
 #
-# A SUITE is that of a release, or experimental: unstable with the OpenSSL of experimental.
+# SUITE is that of a release, or experimental: unstable with the OpenSSL of experimental.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 
 if [[ $(id -u) != 0 ]]; then
-  echo "root: only root can chroot" >&2
+  echo "root.sh: must be run as root" >&2
   exit 1
 fi
 
@@ -44,7 +45,7 @@ make_root() {
   mkdir -p "$root"
   tar -C "$root" --exclude='./dev/*' -xf "$root.tar"
   echo '127.0.0.1 localhost' >"$root/etc/hosts"
-  # What this machine trusts besides Debian's own.
+  # The certificates that this machine trusts besides those of Debian.
   local own=/usr/local/share/ca-certificates
   if [[ -d $own && -d $root$own ]]; then
     find "$own" -name '*.crt' -exec cp {} "$root$own" \;
@@ -53,8 +54,8 @@ make_root() {
 }
 
 run_in() {
-  # Mounts and processes in namespaces of their own: gone with the command, however it ends.
-  # shellcheck disable=SC2016 # expanded in there
+  # In separate namespaces, so that mounts and processes disappear with the command, however it ends.
+  # shellcheck disable=SC2016 # expanded there
   unshare --mount --pid --fork --kill-child bash -euc '
     root=$1
     shift

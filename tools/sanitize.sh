@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Builds the library and the C tests with a sanitizer and runs those tests: sanitize.sh
-# address|thread ARGUMENTS..., which are those of the test program (tests/c_programs.rs).
+# Builds the library and the C tests with a sanitizer, and runs these tests.
 #
-# As in fuzz.sh, any Rust will do, which has to be told that its flag is meant. A shared library
-# takes its runtime from the program that loads it: Rust's is linked to each, which clang's
-# code needs too (it has UndefinedBehaviorSanitizer's in it).
+#   sanitize.sh address|thread ARGUMENT...
+#
+# The ARGUMENTs are those of the test program (tests/c_programs.rs).
+#
+# As in fuzz.sh, a stable Rust is enough. A shared library uses the sanitizer runtime of the program
+# that loads it. So each C program is linked with Rust's runtime, which also serves the code of clang,
+# UndefinedBehaviorSanitizer included.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -25,13 +28,13 @@ address)
 thread)
   checks=thread
   runtime=$libraries/librustc-stable_rt.tsan.a
-  # The standard library too: ThreadSanitizer would not see the order that its locks make and,
-  # knowing no fences, needs another Arc, which the source has for it.
+  # Rebuild the standard library too. Otherwise ThreadSanitizer does not see the order that its locks
+  # make. ThreadSanitizer does not understand fences either: in its builds Arc uses none.
   build+=("-Zbuild-std=std,panic_unwind")
   ;;
 esac
 
-# With a --target, build scripts are built without these flags.
+# --target keeps these flags away from build scripts.
 RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$kind -Cforce-frame-pointers" "${CARGO:-cargo}" "${build[@]}"
 
 export CC=clang CXX=clang++

@@ -1,4 +1,4 @@
-//! Bar charts: the rows one below the other, in each a bar for every candidate.
+//! Bar charts: rows below each other, with a bar for each candidate in each row.
 
 use std::error::Error;
 
@@ -21,14 +21,14 @@ const GAP: u32 = 14;
 const LINE: u32 = 17;
 const TITLE: u32 = 40;
 const AXIS: u32 = 52;
-/// What a letter of the text is wide at most, nearly always.
+/// The width of a letter, which very few exceed.
 const LETTER: f64 = 7.2;
 const FONT: (&str, u32) = ("sans-serif", 13);
 
-/// With more than this between the smallest and the largest value the scale is logarithmic.
+/// The scale is logarithmic if the largest value is more than this many times the smallest.
 const LINEAR_UP_TO: f64 = 30.0;
 
-/// Told apart by most colour-blind readers too (Okabe and Ito's colours, and greys).
+/// Most colour-blind readers can tell these apart (Okabe and Ito's colours, and greys).
 const COLORS: [RGBColor; 10] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -69,7 +69,7 @@ pub fn svg(chart: &Chart) -> Result<String> {
         let root = SVGBackend::with_string(&mut out, (WIDTH, height)).into_drawing_area();
         root.fill(&WHITE)?;
         let (title, below) = root.split_vertically(TITLE);
-        // A long title gets a smaller letter rather than being cut off.
+        // A long title gets smaller letters, and is not cut off.
         let size = (f64::from(WIDTH) / chart.title.chars().count().max(1) as f64 / 0.58).min(20.0);
         let style = ("sans-serif", size).into_font().color(&BLACK);
         let style = style.pos(Pos::new(HPos::Center, VPos::Center));
@@ -105,7 +105,7 @@ pub fn svg(chart: &Chart) -> Result<String> {
     Ok(out)
 }
 
-/// The smallest value that is not 0, and the largest.
+/// Returns the smallest value that is not 0, and the largest.
 fn span(rows: &[Row]) -> (f64, f64) {
     let values = rows.iter().flat_map(|row| row.values.iter().flatten());
     values.fold((0.0, 0.0), |(low, high), value| {
@@ -118,7 +118,7 @@ fn span(rows: &[Row]) -> (f64, f64) {
     })
 }
 
-/// Breaks a text into lines of at most so many letters, at spaces where possible.
+/// Breaks a text into lines of at most `most` letters, at spaces if possible.
 fn wrap(text: &str, most: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -139,7 +139,7 @@ fn wrap(text: &str, most: usize) -> Vec<String> {
     lines
 }
 
-/// Where each candidate stands in the legend.
+/// The place of each candidate in the legend.
 fn legend(candidates: &[String]) -> Vec<(i32, i32)> {
     let (mut x, mut y) = (20, 4);
     let place = |name: &String| {
@@ -245,7 +245,7 @@ impl Plot<'_, '_> {
         Ok(())
     }
 
-    /// Writes at a place of the whole picture.
+    /// Writes a text at a point of the whole picture.
     fn write(&self, words: String, (x, y): (i32, i32), side: HPos) -> Result<()> {
         let (left, top) = self.area.get_base_pixel();
         let at = (x - left, y - top);
@@ -255,7 +255,7 @@ impl Plot<'_, '_> {
     }
 }
 
-/// A coordinate from 0 at the top to this at the bottom.
+/// A coordinate that runs from 0 at the top to this value at the bottom.
 struct Downwards(f64);
 
 impl Ranged for Downwards {
@@ -263,7 +263,7 @@ impl Ranged for Downwards {
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        // `limit` goes upwards, as pixels of charts do.
+        // `limit` grows upwards, as the pixels of charts do.
         let (bottom, top) = limit;
         let height = f64::from(bottom - top);
         top + (value / self.0 * height).round() as i32

@@ -1,6 +1,5 @@
-//! What the measuring programs have in common: the line in which each of them writes a
-//! measurement down, the tables and charts that are made of such lines, and the contest of
-//! eviction policies.
+//! What the measuring programs share: the JSON line for a measurement, the tables and charts made of
+//! such lines, and the contest of eviction policies.
 
 pub mod chart;
 pub mod contest;

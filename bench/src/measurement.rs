@@ -1,4 +1,4 @@
-//! A measurement as one line of JSON, and many of them sorted into charts.
+//! Measurements: each is a line of JSON, and charts are made of them.
 
 use std::fmt;
 use std::io::BufRead;
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measurement {
-    /// The chart that it belongs to; also the name of the chart's file, so of letters,
-    /// digits, `-`, `_` and `.` only.
+    /// The chart that it belongs to. It is also the name of the chart's file, so it has only
+    /// letters, digits, `-`, `_` and `.`.
     pub chart: String,
     /// The chart's title.
     pub title: String,
     /// What was measured.
     pub row: String,
-    /// On whom. The first one named in a chart is the one that the others are compared to.
+    /// Whose result it is. In a chart, the others are compared with the first candidate.
     pub candidate: String,
     /// The result.
     pub value: f64,
-    /// What it is counted in.
+    /// Its unit.
     pub unit: String,
     /// Which way is better.
     pub better: Better,
-    /// The smallest result of several.
+    /// The lower end of the spread of several results, such as their lower quartile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low: Option<f64>,
-    /// The largest result of several.
+    /// The upper end of that spread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high: Option<f64>,
-    /// What was aimed at; only shown.
+    /// The target. It is only shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
 }
@@ -46,8 +46,8 @@ pub enum Better {
 }
 
 impl Better {
-    /// How many times better `first` is than `other`: more than 1 if it is better, less
-    /// if it is worse. `None` where that has no answer: both or the divisor are 0.
+    /// How many times better `first` is than `other`: above 1 if it is better, below 1 if it is
+    /// worse. `None` if the divisor is 0.
     pub fn ratio(self, first: f64, other: f64) -> Option<f64> {
         let (over, under) = match self {
             Self::Lower => (other, first),
@@ -66,7 +66,7 @@ impl fmt::Display for Better {
     }
 }
 
-/// What was aimed at, as a number or in words.
+/// A target, as a number or in words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Target {
@@ -90,9 +90,9 @@ impl fmt::Display for Target {
 pub struct Value {
     /// The result.
     pub value: f64,
-    /// The smallest of several.
+    /// The lower end of the spread.
     pub low: Option<f64>,
-    /// The largest of several.
+    /// The upper end of the spread.
     pub high: Option<f64>,
 }
 
@@ -101,31 +101,31 @@ pub struct Value {
 pub struct Row {
     /// What was measured.
     pub name: String,
-    /// What was aimed at.
+    /// The target.
     pub target: Option<Target>,
-    /// One for each candidate of the chart, where there is one.
+    /// For each candidate of the chart, its result if it has one.
     pub values: Vec<Option<Value>>,
 }
 
-/// The measurements that are shown together; rows and candidates in the order in which
-/// they were first named.
+/// Measurements that are shown together. Rows and candidates are in the order in which they were
+/// first named.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chart {
-    /// The name, which is the file's too.
+    /// The name, also of its file.
     pub name: String,
     /// The title.
     pub title: String,
-    /// What the values are counted in.
+    /// The unit of the values.
     pub unit: String,
     /// Which way is better.
     pub better: Better,
-    /// Who was measured.
+    /// The candidates.
     pub candidates: Vec<String>,
     /// What was measured.
     pub rows: Vec<Row>,
 }
 
-/// Why the input was not understood.
+/// Why the input is invalid.
 #[derive(Debug)]
 pub struct BadLine {
     /// The number of the line, from 1.
@@ -140,7 +140,7 @@ impl fmt::Display for BadLine {
     }
 }
 
-/// Reads one measurement a line. Empty lines are passed over.
+/// Reads a measurement from each line. Empty lines are ignored.
 pub fn read(input: impl BufRead) -> Result<Vec<Chart>, BadLine> {
     let mut charts = Vec::new();
     for (at, line) in input.lines().enumerate() {
@@ -166,7 +166,7 @@ impl Measurement {
             return Err(format!("{chart:?} cannot be the name of a file"));
         }
         if numbers.iter().flatten().any(|n| !n.is_finite() || *n < 0.0) {
-            return Err("a negative number".to_owned());
+            return Err("a number is negative or not finite".to_owned());
         }
         if self.low.is_some_and(|low| low > self.value)
             || self.high.is_some_and(|high| high < self.value)

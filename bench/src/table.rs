@@ -2,7 +2,7 @@
 
 use crate::measurement::{Chart, Value};
 
-/// Lays cells out in columns: the first one to the left, the others to the right.
+/// Lays out cells in columns. The first column is aligned to the left, the others to the right.
 pub fn columns(lines: &[Vec<String>]) -> String {
     let count = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -25,7 +25,7 @@ pub fn columns(lines: &[Vec<String>]) -> String {
     text
 }
 
-/// A number with as many digits as one reads.
+/// Formats a number with about three digits.
 pub fn number(value: f64) -> String {
     match value {
         _ if value == 0.0 => "0".to_owned(),
@@ -51,8 +51,8 @@ fn cell(value: Option<Value>) -> String {
     }
 }
 
-/// A chart as a table: the values, and behind each candidate but the first how many times
-/// better the first one is.
+/// Returns a chart as a table. Behind the values of each other candidate stands how many times better
+/// the first one is.
 pub fn of_chart(chart: &Chart) -> String {
     let has_target = chart.rows.iter().any(|row| row.target.is_some());
     let mut head = vec![format!("{}, {}", chart.unit, chart.better)];

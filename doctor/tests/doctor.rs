@@ -1,4 +1,4 @@
-//! The program against real servers, made of OpenSSL, on addresses of this machine.
+//! Tests the program with real servers, made with OpenSSL, on addresses of this machine.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use openssl::ssl::{
 use serde_json::Value;
 use tssession_test_support::{certificate, root, scratch_dir};
 
-/// What the program did.
+/// The exit status and the output of the program.
 struct Outcome {
     status: i32,
     stdout: String,
@@ -45,7 +45,7 @@ impl Outcome {
         self
     }
 
-    /// A line has all these words.
+    /// Checks that a line has all these words.
     fn shows(&self, words: &[&str]) -> &Self {
         let has_all = |line: &str| words.iter().all(|word| line.contains(word));
         let mut lines = self.stdout.lines().chain(self.stderr.lines());
@@ -59,7 +59,7 @@ impl Outcome {
     }
 }
 
-/// A server's settings, with a certificate.
+/// Returns the context of a server, with a certificate.
 fn context(set: impl FnOnce(&mut SslContextBuilder)) -> SslContext {
     let (certificate, key) = certificate();
     let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
@@ -72,14 +72,14 @@ fn context(set: impl FnOnce(&mut SslContextBuilder)) -> SslContext {
     context.build()
 }
 
-/// What a server does with the session of a client that hangs up.
+/// Whether a server keeps the session of a client that hangs up.
 #[derive(Clone, Copy)]
 enum HangUp {
     Keeps,
     Forgets,
 }
 
-/// Serves every connection with the next one of the contexts, and ends with the test program.
+/// Serves each connection with the next context, until the test program ends.
 fn serve_by_turns(at: &str, contexts: Vec<SslContext>, hang_up: HangUp) -> SocketAddr {
     let listener = TcpListener::bind(at).unwrap();
     let address = listener.local_addr().unwrap();
@@ -116,7 +116,7 @@ fn rows(json: &Value) -> &Vec<Value> {
 fn all_resumes_at_two_addresses_that_share() {
     let shared = context(|_| {});
     let a = serve("127.0.0.1:0", shared.clone());
-    // The port of the first address is that of the others.
+    // By default, the other addresses have the port of the first one.
     serve(&format!("127.0.0.2:{}", a.port()), shared);
     let arguments = [&a.to_string(), "--also", "127.0.0.2"];
     let table = doctor(&arguments);
@@ -132,7 +132,7 @@ fn all_resumes_at_two_addresses_that_share() {
     let json = doctor(&[&arguments[..], &["--json"]].concat());
     let json: Value = serde_json::from_str(&json.is(0).stdout).unwrap();
     assert_eq!(json["all_resume"], true);
-    // Three kinds, each at two addresses, after two hang-ups, and both ways.
+    // Three kinds, each at two addresses, after a hang-up at two addresses, and in both directions.
     assert_eq!(rows(&json).len(), 18);
     for row in rows(&json) {
         assert_eq!(row["verdict"], "resumes", "{row}");
@@ -249,7 +249,7 @@ fn an_address_that_stands_for_several_machines() {
         .shows(&["the same client", "RESUMED 2 of 5 times: full handshake"]);
 }
 
-/// Machines that exchange sessions may take a moment. This one knows them at every other connection.
+/// Machines may need a moment to exchange sessions. This one knows them at every other connection.
 #[test]
 fn a_session_is_offered_again_at_another_address() {
     let [a, b] = [(); 2].map(|()| context(|_| {}));
@@ -291,7 +291,7 @@ fn the_server_name() {
         });
     });
     let port = serve("127.0.0.1:0", listening).port();
-    // A system may have ::1 for it too, where nobody listens.
+    // The name may also mean ::1, where no server listens.
     let (name, address) = (format!("localhost:{port}"), format!("127.0.0.1:{port}"));
     for (arguments, expected) in [
         (&[&*name][..], Some("localhost")),
@@ -305,7 +305,7 @@ fn the_server_name() {
     }
 }
 
-/// The files of a certificate and its key.
+/// Writes a certificate and its key. Returns the names of the files.
 fn files() -> (String, String) {
     let folder = scratch_dir();
     let (certificate, key) = certificate();
@@ -349,7 +349,7 @@ fn a_server_that_requires_a_client_certificate() {
 
 #[test]
 fn servers_that_do_not_speak_tls() {
-    // Connections wait there, and nobody takes them.
+    // Connections wait here, and are never accepted.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     doctor(&[&address, "--timeout", "0.3"])
@@ -367,7 +367,7 @@ fn servers_that_do_not_speak_tls() {
         .is(3)
         .shows(&[&address, "the handshake failed: "]);
 
-    // A byte at a time, the beginning of a record that takes hours.
+    // Sends a record so slowly, byte by byte, that it would take hours.
     let slow = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = slow.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -397,7 +397,7 @@ fn servers_that_do_not_speak_tls() {
         .is(3)
         .shows(&[&address, "the handshake failed: "]);
 
-    // The socket is closed: nobody listens at this address.
+    // The socket is closed: no server listens at this address.
     let nobody = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -453,7 +453,7 @@ fn wrong_usage() {
     }
 }
 
-/// Each option of --help, each name and each value in JSON, and the version.
+/// The manual page has each option of --help, each name and value in JSON, and the version.
 #[test]
 fn the_manual_page_has_everything() {
     let page = fs::read_to_string(root().join("man/tssession-doctor.1")).unwrap();

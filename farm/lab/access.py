@@ -1,4 +1,4 @@
-"""Redis over TLS, and with users who may do what they need to and no more.
+"""Redis over TLS, and with users that have only the permissions that they need.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -17,7 +17,7 @@ from lab import Member, Redis, write_settings
 PASSWORD = "correct-horse-battery"
 WRONG_PASSWORD = "staple-of-the-battery"
 
-# What docs/guide/farm.md says a user needs, and what it needs beyond that with a Cluster or Sentinels.
+# The commands that a user needs according to docs/guide/farm.md, and those for a Cluster or Sentinels.
 COMMANDS = "+xadd +xread +xrevrange +xtrim +eval +get +set +del +incr +pexpire +pttl +time".split()
 CLUSTER_COMMANDS = ["+ping", "+cluster|slots"]
 VERSION = subprocess.run(["redis-server", "--version"], check=True, capture_output=True, text=True).stdout
@@ -37,7 +37,7 @@ def make_authority(name):
 
 
 def make_certificate(name, authority, subject):
-    """For a server that is called by this name, as in subjectAltName."""
+    """Makes a certificate for a server. `subject` is the value of subjectAltName."""
     openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=server",
             "-keyout", f"{name}.key", "-out", f"{name}.csr")
     with open(os.path.join(lab.folder, f"{name}.ext"), "w") as file:
@@ -71,7 +71,7 @@ AS_USER = '\nuser = "farm"\npassword_file = "password"'
 
 
 class Refused(Farm):
-    """What keeps a member out is in its log, and keeps no client out."""
+    """A member that Redis refuses logs the reason, and still serves its clients."""
 
     def clocks(self):
         return []
@@ -151,7 +151,7 @@ class NodeRefused(Refused, servers.Cluster):
 
 
 class Allowed:
-    """A user with just the commands that are said to do, over TLS. With one of the kinds of servers."""
+    """A user with only the documented commands, over TLS. Combined with each kind of servers."""
 
     commands = COMMANDS
 
@@ -172,7 +172,7 @@ class Allowed:
         self.one_leads()
         self.all_up()
         self.all_resume()
-        # The keys change, and streams are trimmed.
+        # Until the keys have changed and streams were trimmed.
         self.comes_true(lambda: self.members[0].stat("key_generation") >= 3)
         self.all_resume()
         self.nothing_was_denied()
@@ -193,7 +193,7 @@ class AllowedSingle(Allowed, Farm):
         return [self.redis]
 
     def test_no_command_is_unknown(self):
-        # Redis 7.0 does not know CLIENT SETINFO, 7.2 denies it.
+        # Redis 7.0 does not know CLIENT SETINFO; 7.2 denies it.
         self.all_are_connected()
         self.assertNotIn("errorstat_ERR", self.redis.ask("INFO", "errorstats").decode())
         self.nothing_was_denied()
@@ -202,7 +202,7 @@ class AllowedSingle(Allowed, Farm):
         last = f"{int(time.time() * 1000) + 60000}-0"
         self.redis.ask("XADD", self.streams()[0], last, "m", "nothing")
         self.comes_true(lambda: self.count("refused.garbage") == 3)
-        # Now they look whether it has begun anew.
+        # The members now check whether the stream was started again.
         time.sleep(3)
         self.all_resume()
         asked = self.redis.ask("INFO", "commandstats").decode()

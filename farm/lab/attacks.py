@@ -1,4 +1,4 @@
-"""What somebody may do who can write to Redis, or answers in its place.
+"""Attacks by somebody who can write to Redis, or answer in its place.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -17,13 +17,13 @@ from lab import KINDS, Member, Redis, free_port, leader_of, new_client, start, v
 
 
 def bulk(*words):
-    """An array of strings, in Redis's protocol."""
+    """Returns an array of strings in the protocol of Redis."""
     parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
 class Server:
-    """Listens on a port, and does with each connection what `talk` does, until it is closed."""
+    """Listens on a port, and calls `talk` with each connection, until it is closed."""
 
     def __init__(self, port=0):
         self.listener = socket.create_server(("127.0.0.1", port))
@@ -57,7 +57,7 @@ class Server:
 
 
 class Liar(Server):
-    """Answers each command with something: at times what fits, more often what does not."""
+    """Answers each command with random data: sometimes a valid answer, more often not."""
 
     ODD = [
         b"+OK\r\n", b"-ERR \x1b[31m\x07 no\r\n", b"-ERR open sesame\r\n", b"+" + b"long" * 5000 + b"\r\n", b"-READONLY no\r\n", b"-MOVED 1 127.0.0.1:1\r\n", b"-\r\n", b":1\r\n",
@@ -79,7 +79,7 @@ class Liar(Server):
 
     @staticmethod
     def command(received):
-        """The words of the first command, if all of it has come, and what is behind it."""
+        """Returns the words of the first command, if it is complete, and the bytes behind it."""
         head, found, rest = received.partition(b"\r\n")
         words = []
         for _ in range(int(head[1:]) if found else 0):
@@ -111,7 +111,7 @@ class Liar(Server):
 
 
 class WrongClock(Server):
-    """Passes everything on to a Redis, but for the time of day in its answers."""
+    """Passes everything on to a Redis, and changes the time of day in its answers."""
 
     def __init__(self, redis, seconds):
         self.redis = redis
@@ -136,7 +136,7 @@ class WrongClock(Server):
 
 
 class Attack(Farm):
-    """Members that the test begins with, and a Redis of its own."""
+    """A test that starts the members itself, with a separate Redis."""
 
     def clocks(self):
         return []
@@ -148,7 +148,7 @@ class Attack(Farm):
         self.members = [Member(self.settings) for _ in range(3)]
 
     def do(self, *words):
-        """A command to Redis; its answer, as it is."""
+        """Sends a command to Redis. Returns the bytes of the answer."""
         with socket.create_connection(("127.0.0.1", self.redis.port), 5) as plain:
             plain.sendall(bulk(*words))
             return plain.recv(65536)
@@ -157,7 +157,7 @@ class Attack(Farm):
         return f"tssession:{{{self.farm}}}:{what}"
 
     def all_resume(self, kinds=range(len(KINDS)), rounds=8):
-        """Each time with a new session, at each member, if not at once."""
+        """Makes new sessions, and waits until each resumes at every member."""
         for kind in kinds:
             client = new_client(kind)
             for number in range(rounds):
@@ -180,7 +180,7 @@ class Attack(Farm):
                 self.do("SET", self.key("number"), number)
             self.comes_true(lambda: b"stranger" not in self.do("GET", self.key("lease")))
             self.one_leads()
-            # And it stays so, with what it has prolonged.
+            # It still leads after it has prolonged the lease.
             self.comes_true(lambda: self.do("TYPE", self.key("keys")) == b"+string\r\n")
             leader = leader_of(self.members)
             time.sleep(2.5)
@@ -199,7 +199,7 @@ class Attack(Farm):
         self.all_resume()
 
     def test_very_large_entries(self):
-        """With the limits of docs/guide/farm.md, a quarter as large, members are cut off, and get past them."""
+        """With a quarter of the limits in docs/guide/farm.md, Redis closes connections, but members recover."""
         self.do("CONFIG", "SET", "proto-max-bulk-len", "1mb")
         self.do("CONFIG", "SET", "client-output-buffer-limit", "normal 64mb 0 0")
         self.begin()
@@ -214,7 +214,7 @@ class Attack(Farm):
             member.process.send_signal(signal.SIGCONT)
         self.comes_true(lambda: all(member.stat("refused.garbage") >= 200 for member in self.members), 30)
         self.assertGreater(sum(member.stat("redis_errors") for member in self.members), 0)
-        # What one answer may have, in the crate's buffer and as values.
+        # The largest answer, in the buffer of the redis crate and as values.
         for member, then in zip(self.members, before):
             self.assertLess(member.most_memory() - then, 4 * 64 << 20)
         self.all_resume()
@@ -245,7 +245,7 @@ class Attack(Farm):
         self.all_resume()
 
     def test_a_key_set_is_spoilt(self):
-        self.begin(rotation=60, lifetime=120)  # It is not a new key that puts it right.
+        self.begin(rotation=60, lifetime=120)  # No new key is due, so that none repairs the set.
         self.one_leads()
         for _ in range(3):
             self.do("SETRANGE", self.key("keys"), "100", random.randbytes(8))
@@ -254,7 +254,7 @@ class Attack(Farm):
         self.assertGreater(sum(member.stat("refused.forged") for member in self.members), 0)
         self.do("SET", self.key("keys"), bytes(2_000_000))
         self.comes_true(lambda: int(self.do("STRLEN", self.key("keys"))[1:]) < 2000, 3)
-        # One line, not one a look.
+        # There is not a line for each look at the set.
         self.assertLess(self.log().count("the key set in Redis is refused"), 20)
         self.members.append(Member(self.settings))
         time.sleep(1)
@@ -280,7 +280,7 @@ class Attack(Farm):
         self.all_resume()
 
     def test_key_sets_are_held_back(self):
-        """Redis answers, but nobody leads and the set stays as it is: no key may be used forever."""
+        """Redis answers, but nobody leads and the set does not change: no key is used forever."""
         self.begin(rotation=1, lifetime=4)
         self.one_leads()
         time.sleep(2)
@@ -303,7 +303,7 @@ class Attack(Farm):
             self.assertFalse(self.is_known(client, alone, self.members[1:]))
             self.assertGreater(self.members[0].stat("key_set_age_ms"), 4000)
             self.assertEqual(self.members[0].stat("redis_up"), 1)
-            # The farm's own decrypt no longer than any other key.
+            # The keys of the farm decrypt no longer than any other key.
             self.comes_true(lambda: not self.is_known(client, old, [self.members[1]]), 20)
             self.no_handshake_fails(10)
         finally:
@@ -345,7 +345,7 @@ class Attack(Farm):
             time.sleep(2)
             self.assertEqual("it is not believed" in self.log(), not is_believed, seconds)
             self.assertEqual(leader_of(self.members) is not None, is_believed, seconds)
-            # Sessions are shared all the same: the machines' own clocks agree.
+            # Sessions are still shared, because the machines' own clocks agree.
             self.all_resume([0])
             self.no_handshake_fails(10)
             proxy.seconds = 0

@@ -1,4 +1,4 @@
-"""What the tests of faults have in common.
+"""What the tests of faults share.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -12,7 +12,7 @@ from lab import (
 
 
 class Farm(unittest.TestCase):
-    """Three members and a Redis of the test's own."""
+    """Three members and a separate Redis for each test."""
 
     more_settings = {}
 
@@ -38,14 +38,14 @@ class Farm(unittest.TestCase):
         return self.redis.settings()
 
     def clocks(self):
-        """Those of the members; None: the machine's."""
+        """The clocks of the members; None for that of the machine."""
         return [None] * 3
 
     def streams(self):
         return [f"tssession:{{{self.farm}:{number}}}:sessions" for number in range(16)]
 
     def all_are_connected(self):
-        """Sessions of every partition come to all members."""
+        """Waits until sessions of every partition reach all members."""
         client = new_client(0)
         self.all_know(client, make_sessions(self.members[0], client, 60))
 
@@ -70,7 +70,7 @@ class Farm(unittest.TestCase):
         self.comes_true(lambda: [member.stat("leader") for member in self.members].count(1) == 1)
 
     def all_know(self, client, sessions, members=None):
-        """All of these sessions resume at each of the members, if not at once."""
+        """Waits until all these sessions resume at each member."""
         for member in members or self.members:
             self.comes_true(lambda: count_resumed(member, client, sessions[-1:]) == 1)
             self.comes_true(lambda: count_resumed(member, client, sessions) == len(sessions), 10)
@@ -79,5 +79,5 @@ class Farm(unittest.TestCase):
         return sum(member.stat(name) for member in self.members)
 
     def log(self):
-        """What the members have written to their logs in this test."""
+        """Returns what the members logged in this test."""
         return lab.log_text(self.log_begin)

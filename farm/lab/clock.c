@@ -1,11 +1,11 @@
 /** @file
 
-  A clock that is wrong, for a process that is started with this in LD_PRELOAD: the time of day
-  is off by the seconds that are, as an int64_t, in the file named by CLOCK_OFFSET, which may change
-  at any time. The monotonic clocks go on as they are.
+  A wrong clock for a process with this in LD_PRELOAD. Its time of day is wrong by a number of
+  seconds, an int64_t in the file that CLOCK_OFFSET names, which can change at any time. The monotonic
+  clocks are not affected.
 
-  It calls the kernel itself and allocates nothing: Redis's allocator asks for the time before
-  much else works.
+  It calls the kernel directly and allocates nothing, because Redis's allocator asks for the time very
+  early.
 
   SPDX-License-Identifier: Apache-2.0
  */

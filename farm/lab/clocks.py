@@ -1,4 +1,4 @@
-"""Clocks that are wrong: those of members, and Redis's, by ten minutes, and all by two hours.
+"""Wrong clocks: those of members or that of Redis by ten minutes, or all by two hours.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -13,14 +13,14 @@ TWO_HOURS = 7200
 
 
 class OfMembers(Farm):
-    # What was sealed by the clock of one would be too old for another.
+    # By its own clock, a member would refuse messages of another as too old.
     more_settings = {"session_lifetime": TEN_MINUTES / 2}
 
     def clocks(self):
         return [Clock(TEN_MINUTES), Clock(-TEN_MINUTES), None]
 
     def test_members_do_not_agree_on_the_time(self):
-        # Each makes some, each takes all; and the keys change twice meanwhile.
+        # Each member makes sessions and gets all, while the keys change twice.
         changes = self.members[0].stat("key_generation")
         for maker in self.members:
             client = new_client(0)
@@ -30,7 +30,7 @@ class OfMembers(Farm):
             self.all_resume()
         self.assertGreaterEqual(self.members[0].stat("key_generation") - changes, 2)
         self.assertEqual(self.count("refused"), 0)
-        # Whoever makes the keys: each in turn, and all know a ticket of each.
+        # The leader is killed several times: all members know the tickets of all.
         for _ in self.members:
             self.one_leads()
             leader = leader_of(self.members)
@@ -52,7 +52,7 @@ class OfAll(Farm):
         return [self.clock] * 3
 
     def test_they_are_set_back(self):
-        """A key from before would be the newest for two hours, and no other one would be made."""
+        """An old key must not stay the newest for two hours, in which no other key would be made."""
         self.one_leads()
         self.all_resume()
         self.clock.set(0)
@@ -71,12 +71,12 @@ class OfRedis(Farm):
         self.addCleanup(self.redis.kill)
 
     def a_member_joins(self, client, sessions):
-        """It has all that there was before and after, and the same keys."""
+        """A member joins: it gets all sessions from before and after, and the same keys."""
         _, ticket = visit(self.members[0], 2, client[2])
         joined = Member(self.settings)
         self.members.append(joined)
         self.all_know(client[0], sessions, [joined])
-        self.assertTrue(visit(joined, 2, client[2], ticket)[0], "the keys are others")
+        self.assertTrue(visit(joined, 2, client[2], ticket)[0], "the member has other keys")
 
     def the_farm_goes_on(self):
         client = [new_client(kind) for kind in range(3)]
@@ -92,7 +92,7 @@ class OfRedis(Farm):
         self.all_resume()
         self.a_member_joins(client, sessions)
         self.all_resume()
-        # The set is written anew, and nobody takes it for an old one.
+        # The set is written again, and no member thinks that it is old.
         self.redis.ask("DEL", f"tssession:{{{self.farm}}}:keys")
         time.sleep(2)
         self.all_resume()
@@ -119,7 +119,7 @@ class OfRedis(Farm):
         self.no_handshake_fails()
         sessions += make_sessions(self.members[0], client[0], 30)
         self.all_know(client[0], sessions)
-        # The key is over, and another one takes its place, but it decrypts.
+        # The key has ended and another one has replaced it, but it still decrypts.
         time.sleep(2)
         self.assertTrue(visit(self.members[1], 2, client[2], ticket)[0])
         self.all_resume()
@@ -143,7 +143,7 @@ class OfRedis(Farm):
         self.a_member_joins(client, new)
 
     def test_it_is_emptied_and_goes_back(self):
-        """Without an end of the connections."""
+        """Connections stay open."""
         client, sessions = self.the_farm_goes_on()
         self.all_know(client[0], sessions)
         self.clock.set(-TEN_MINUTES)

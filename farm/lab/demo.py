@@ -1,4 +1,4 @@
-"""Three hosts behind one name, with and without the farm, and what faults do to them.
+"""Three hosts behind one name: without the farm, with it, and with faults.
 
     MEMBER=... demo.py
 
@@ -20,7 +20,7 @@ failures = 0
 def say(what, result, ok=True):
     global failures
     failures += not ok
-    print(f"{what:58} {result}{'' if ok else '   <-- not as it should be'}", flush=True)
+    print(f"{what:58} {result}{'' if ok else '   <-- WRONG'}", flush=True)
 
 
 random.seed(1)
@@ -29,14 +29,14 @@ redis = Redis()
 write_secret()
 settings = write_settings(redis.settings())
 
-print(f"resumed, {VISITS} visits to one of three members each")
+print(f"resumed, of {VISITS} visits, each to a random member")
 alone = [Member() for _ in range(3)]
 one = [alone[0]]
 rates = []
 for kind, name in enumerate(KINDS):
     best = percent(*traffic(one, kind)[:2])
     say(f"  {name}: one machine", f"{best:.1f} %", best >= 99)
-    say(f"  {name}: three, without the farm", f"{percent(*traffic(alone, kind)[:2]):.1f} %")
+    say(f"  {name}: three machines, without the farm", f"{percent(*traffic(alone, kind)[:2]):.1f} %")
     rates.append(best)
 for member in alone:
     member.kill()
@@ -45,7 +45,7 @@ members = [Member(settings) for _ in range(3)]
 for kind, name in enumerate(KINDS):
     resumed, possible, failed = traffic(members, kind)
     rate = percent(resumed, possible)
-    say(f"  {name}: three, with the farm", f"{rate:.1f} %, {failed} failed",
+    say(f"  {name}: three machines, with the farm", f"{rate:.1f} %, {failed} failed",
         rate >= 0.99 * rates[kind] and failed == 0)
 
 times = []
@@ -56,15 +56,15 @@ for number in range(500):
     there = taker.ask("time " + session.id.hex())[0]
     times.append(max(0.0, float(there) - made) / 1000 if there != "never" else 1e9)
 times.sort()
-say("\npropagation of a session, 500 times",
+say("\ntime until another member has a session, 500 times",
     f"median {statistics.median(times):.2f} ms, 99 % {times[494]:.2f} ms",
     statistics.median(times) <= 5 and times[494] <= 50)
 
-print("\nfaults, all three kinds at each")
+print("\nfaults, with clients of all three kinds")
 
 
 def under(what, begin=None, at=None, visits=120, pause=0.01, least=0.0):
-    """Traffic of every kind, with something that happens to it."""
+    """Makes traffic of every kind during a fault."""
     total = [0, 0, 0]
     for kind in range(len(KINDS)):
         if begin is not None:
@@ -76,15 +76,15 @@ def under(what, begin=None, at=None, visits=120, pause=0.01, least=0.0):
 
 
 before = members[0].stat("key_generation")
-under("ticket keys change in mid-traffic", pause=0.06, least=99)
+under("ticket keys change during the visits", pause=0.06, least=99)
 changes = members[0].stat("key_generation") - before
-say("    changes of the set meanwhile", changes, changes >= 2)
+say("    changes of the key set", changes, changes >= 2)
 
 redis.kill()
 under("Redis is killed")
 redis.start()
 took = wait_until(lambda: all(member.stat("redis_up") for member in members), 20)
-say("    Redis is back: found after", f"{took:.1f} s" if took is not None else "never", took is not None)
+say("    Redis is back: all members connect after", f"{took:.1f} s" if took is not None else "never", took is not None)
 under("after that", least=99)
 
 client = new_client(0)
@@ -93,9 +93,9 @@ members[2].kill()
 members[2].start()
 time.sleep(1)
 found = sum(visit(members[2], 0, client, session)[0] for session in sessions)
-say("  a member is killed and started: it knows what was there", f"{found} of 50", found == 50)
+say("  a member is killed and started: sessions that it knows", f"{found} of 50", found == 50)
 
-# The one that was killed may have been it, and its lease not be over yet.
+# The killed member may have been the leader, with a lease that has not ended yet.
 assert wait_until(lambda: leader_of(members), 20) is not None, "nobody leads"
 leader = leader_of(members)
 others = [member for member in members if member is not leader]
@@ -103,11 +103,11 @@ client = new_client(2)
 _, ticket = visit(others[0], 2, client)
 leader.kill()
 took = wait_until(lambda: leader_of(others), 20)
-say("  the leader is killed: another one leads after", f"{took:.1f} s" if took is not None else "never",
+say("  the leader is killed: another member leads after", f"{took:.1f} s" if took is not None else "never",
     took is not None and took < 10)
-say("    a ticket of before at another member", "resumed" if visit(others[1], 2, client, ticket)[0] else "refused")
+say("    a ticket from before, at another member", "resumed" if visit(others[1], 2, client, ticket)[0] else "refused")
 leader.start()
-under("after its return", least=99)
+under("after the leader is back", least=99)
 
 print()
 sys.exit(1 if failures else 0)

@@ -1,4 +1,4 @@
-"""What one Redis and other members may do: no handshake fails, and all is well afterwards.
+"""Faults of one Redis, and of other members: no handshake fails, and sessions resume afterwards.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -36,7 +36,7 @@ class OneRedis(Farm):
             self.redis.ask("FLUSHALL")
             self.no_handshake_fails(10)
         time.sleep(1)
-        self.assertTrue(visit(self.members[1], 2, client, ticket)[0], "the keys are still the same")
+        self.assertTrue(visit(self.members[1], 2, client, ticket)[0], "the keys have changed")
         self.all_resume()
 
     def test_redis_is_restarted_empty(self):
@@ -91,14 +91,14 @@ class OneRedis(Farm):
         time.sleep(0.5)
         self.assertFalse(visit(stranger, 0, client, session)[0])
         self.assertGreater(stranger.stat("refused.unknown_secret"), 0)
-        # Rotated: the old one accepted, the new one used; then every member has both.
+        # Rotate the secret: every member gets both, the new one first.
         both = write_settings(self.redis.settings(), "both.toml", farm=self.farm, secrets=["other", "secret"])
         for member in self.members:
             member.kill()
             member.settings = both
             member.start()
         self.all_resume()
-        self.assertTrue(visit(self.members[1], 0, client, session)[0], "sealed under the old secret")
+        self.assertTrue(visit(self.members[1], 0, client, session)[0], "a message under the old secret is refused")
 
     def test_the_leader_is_frozen_and_thaws(self):
         self.comes_true(lambda: leader_of(self.members) is not None, 5)
@@ -113,7 +113,7 @@ class OneRedis(Farm):
         self.all_resume()
 
     def test_an_hour_of_rotations_in_a_minute(self):
-        """Keys that live for seconds: each ticket is known to each member all the time."""
+        """With keys that live for seconds, each member knows every ticket all the time."""
         for member in self.members:
             member.kill()
         quick = write_settings(self.redis.settings(), "quick.toml", farm=self.farm, rotation=1, lifetime=5, spread=0.5)

@@ -1,8 +1,8 @@
-"""What a farm's hook costs a handshake, how fast sessions spread, and what Redis pays for it.
+"""Measures the cost of the farm's hook in a handshake, how fast sessions spread, and the cost for Redis.
 
     HOOK=... SPREAD=... figures.py FILE
 
-The measurements of hook.c go to FILE, as JSON.
+The measurements of hook.c are written to FILE as JSON lines.
 SPDX-License-Identifier: Apache-2.0
 """
 
@@ -19,7 +19,7 @@ SECONDS = 10
 
 
 class Numbers:
-    """What INFO says, less what it said before."""
+    """The numbers of INFO since this was made."""
 
     def __init__(self, redis):
         self.redis = redis
@@ -46,7 +46,7 @@ class Numbers:
 
 
 def processors():
-    """Seconds that all processes of the machine have used, and that those started here and ended have."""
+    """Returns the CPU seconds of all processes of the machine, and of those started here that have ended."""
     with open("/proc/stat") as file:
         user, nice, system = file.readline().split()[1:4]
     own = os.times()
@@ -60,7 +60,7 @@ def program(name, redis, *arguments, **options):
 
 
 def spread(kind, rate):
-    """Three members; and what Redis has done for each session."""
+    """Measures three members, and the work of Redis for each session."""
     redis = Redis()
     numbers = Numbers(redis)
     began, (all_before, own_before) = time.monotonic(), processors()
@@ -78,18 +78,18 @@ def spread(kind, rate):
     print(f"    Redis, for each session: {cpu / sessions * 1e6:.1f} us of CPU; {calls('xadd')}, {calls('xread')}; "
           f"{since('total_net_input_bytes') / sessions:.0f} bytes in, "
           f"{since('total_net_output_bytes') / sessions:.0f} bytes out")
-    print(f"    other processes kept {max(others, 0):.2f} of {os.cpu_count()} processors busy", flush=True)
+    print(f"    other processes used {max(others, 0):.2f} of {os.cpu_count()} processors", flush=True)
     redis.kill()
 
 
 write_secret()
 with open(sys.argv[1], "w") as measurements:
     program("HOOK", Redis(), stdout=measurements)
-print("a session of one of three members, from the hook until another member has it; "
-      "goal: median 5 ms, 99 % 50 ms, at 2000 a second and member")
-print("  real handshakes, whose clients and servers need the same processors:", flush=True)
+print("the time of a session from the hook of one of three members until another member has it; "
+      "goal: median 5 ms, 99 % 50 ms, at 2000 sessions a second and member")
+print("  real handshakes, with clients and servers on the same processors:", flush=True)
 for rate in [300, 500, 700]:
     spread("handshakes", rate)
-print("  the hook called as by 2000 handshakes a second, for sessions that are in the cache:", flush=True)
+print("  calls of the hook as in 2000 handshakes a second, for sessions in the cache:", flush=True)
 for _ in range(3):
     spread("events", 2000)

@@ -1,19 +1,19 @@
 /** @file
 
-  What the farm's hook costs a server in a real handshake.
+  Measures the cost of the farm's hook for a server in a real handshake.
 
     hook farm.toml [REPETITIONS [HANDSHAKES]]
 
-  Lines of JSON go to stdout, what the hook adds to stderr. How it is measured:
+  Prints JSON lines, and on standard error the time that the hook adds. The method:
 
-  - One process, a member of a farm: its publisher, its reader and Redis are at work. The hook
-    that the farm adds is taken away and added again, so that repetitions with and without it
-    take turns. Each begins when the events of the one before were published.
-  - Client and server meet in memory, in one thread. Only what the server does in
-    SSL_do_handshake is timed, by the clock on the wall and by the thread's CPU time.
-  - The hook is timed inside the handshake too, each call.
+  - One process is a member of a farm, with its publisher, its reader and Redis at work. The farm's
+    hook is removed and added again, so that repetitions with and without it take turns. Each begins
+    after the events of the previous one were published.
+  - Client and server share a thread and talk through memory. Only the server's work in
+    SSL_do_handshake is timed, as elapsed time and as CPU time of the thread.
+  - Each call of the hook is timed within the handshake, too.
 
-  A handshake that is not of the kind it should be, or reports not what it should, ends the program.
+  The program fails if a handshake is not of the expected kind, or causes other events.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -39,7 +39,7 @@ struct kind {
   int version;
   uint64_t options;
   int resumes;
-  /* Whether each handshake calls the hook, and with what. */
+  /* How often each handshake calls the hook, and with which event. */
   int calls;
   TSEvent event;
 };
@@ -88,7 +88,7 @@ switch_hook(int on)
   }
 }
 
-/* Until all that was reported is in Redis. */
+/* Waits until all reported events are in Redis. */
 static void
 wait_for_publisher(int64_t reported)
 {
@@ -112,7 +112,7 @@ server_works(SSL *server, struct times *sum)
   sum->wall += microseconds(CLOCK_MONOTONIC) - wall;
 }
 
-/* One handshake. `*session` is offered, if the kind resumes, and becomes what the client has got. */
+/* Makes a handshake. Offers `*session` if the kind resumes, and replaces it by the client's new session. */
 static void
 shake_hands(const struct kind *kind, SSL_CTX *server_ctx, SSL_CTX *client_ctx, SSL_SESSION **session, struct times *sum)
 {
@@ -135,7 +135,7 @@ shake_hands(const struct kind *kind, SSL_CTX *server_ctx, SSL_CTX *client_ctx, S
     SSL_do_handshake(client);
     server_works(server, sum);
   }
-  /* With it TLS 1.3 tickets arrive. */
+  /* TLS 1.3 tickets arrive with this byte. */
   REQUIRE(SSL_write(server, &byte, 1) == 1 && SSL_read(client, &byte, 1) == 1);
   REQUIRE(SSL_session_reused(server) == (kind->resumes && *session != NULL));
   SSL_SESSION_free(*session);
@@ -146,7 +146,7 @@ shake_hands(const struct kind *kind, SSL_CTX *server_ctx, SSL_CTX *client_ctx, S
   SSL_free(client);
 }
 
-/* Of sorted values. */
+/* Returns a quantile of sorted values. */
 static double
 quantile(const double *values, int count, double part)
 {
@@ -189,7 +189,7 @@ measure(const struct kind *kind, int repetitions, int handshakes)
   shake_hands(kind, server, client, &session, &unused);
   call_count = 0;
   expected   = kind->event;
-  /* The first one is not counted. */
+  /* The first repetition is not counted. */
   for (int repetition = -1; repetition < repetitions; repetition++) {
     for (int turn = 0; turn < 2; turn++) {
       int on           = turn ^ (repetition & 1);

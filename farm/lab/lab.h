@@ -1,7 +1,7 @@
 /** @file
 
-  What the programs that measure have in common. They come between the farm and libtssession: what they
-  define, the farm finds before the library's.
+  What the measuring programs share. They come between the farm and libtssession: the farm finds their
+  functions before the library's functions of the same names.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -28,7 +28,7 @@ nanoseconds(clockid_t clock)
   return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
-/* The library's function of this name, where the program has one too. The farm finds the program's. */
+/* Finds the library's function with a name that the program defines too. */
 static inline void
 find_next(const char *name, void *function)
 {
@@ -37,7 +37,7 @@ find_next(const char *name, void *function)
   memcpy(function, &found, sizeof(found));
 }
 
-/* The farm's hook; and what is called in its place, which calls it. */
+/* The farm's hook, and on_event, which is called instead and calls it. */
 static TSEventFunc farm_hook;
 static TSCont farm_cont;
 static int on_event(TSCont cont, TSEvent event, void *id);
@@ -52,7 +52,7 @@ TSSslSessionHookAdd(TSEventFunc func, TSCont contp)
   return add(on_event, contp);
 }
 
-/* A number of the farm: "published". */
+/* Returns a counter of the farm, such as "published". */
 static inline int64_t
 counter(const char *name)
 {

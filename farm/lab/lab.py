@@ -1,7 +1,7 @@
-"""Redis servers, hosts that are members of a farm, and clients of theirs.
+"""Redis servers, hosts that are members of a farm, and their clients.
 
-The environment variable MEMBER names the program made of member.c, CLOCK the library made of clock.c. What
-is started here is ended with the process.
+The environment variable MEMBER names the program made of member.c, CLOCK the library made of clock.c. All
+processes that are started here end with this one.
 SPDX-License-Identifier: Apache-2.0
 """
 
@@ -41,7 +41,7 @@ started = []
 
 @atexit.register
 def end_all():
-    """Ends what was started, and takes the folder away."""
+    """Ends all processes that were started, and removes the directory."""
     for process in started:
         if process.poll() is None:
             process.kill()
@@ -61,7 +61,7 @@ def free_port():
 
 
 class Clock:
-    """A clock that is off by some seconds, for what is started with its environment."""
+    """A clock that is wrong by so many seconds, for processes that are started with its environment."""
 
     def __init__(self, seconds=0):
         handle, name = tempfile.mkstemp(dir=folder)
@@ -70,14 +70,14 @@ class Clock:
         self.set(seconds)
 
     def set(self, seconds):
-        # Written in place: processes have the file in their memory.
+        # Written in place, because processes have mapped the file.
         with open(self.environment["CLOCK_OFFSET"], "r+b") as file:
             file.write(struct.pack("q", seconds))
 
 
 class Redis:
-    """A server of its own, with more options if need be; `configuration` comes before all options, and
-    `tls` is a context for clients of one that has TLS only."""
+    """A separate server. `configuration` comes before all options. If `tls` is a context for clients, the
+    server uses TLS only."""
 
     def __init__(self, *options, configuration=("--save", ""), clock=None, tls=None):
         self.port = free_port()
@@ -108,7 +108,7 @@ class Redis:
         return f'urls = ["{self.url()}"]'
 
     def ask(self, *words):
-        """What a command is answered with."""
+        """Sends a command. Returns the answer."""
         with socket.create_connection(("127.0.0.1", self.port), 5) as plain:
             with self.tls.wrap_socket(plain, server_hostname="127.0.0.1") if self.tls else plain as connection:
                 words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
@@ -122,7 +122,7 @@ class Redis:
 
 
 def read_answer(file):
-    """One value in Redis's protocol."""
+    """Reads one value in the protocol of Redis."""
     line = file.readline().rstrip(b"\r\n")
     kind, rest = line[:1], line[1:]
     if kind == b"-":
@@ -160,7 +160,7 @@ class Member:
         return answer
 
     def stat(self, name):
-        """A number of the farm; of one that is counted by cause, the sum, or "name.cause"."""
+        """Returns a counter of the farm. For one with causes, `name` gives the sum, "name.cause" a part."""
         name, _, cause = name.partition(".")
         label = r"\{[^}]*\}" if not cause else r'\{[^}]*"' + cause + r'"\}'
         pattern = f"plugin_tssession_farm_{name}" + (label if cause else f"(?:{label})?") + r" (\d+)"
@@ -169,7 +169,7 @@ class Member:
         return sum(found)
 
     def most_memory(self):
-        """The most that it has ever had resident, in bytes."""
+        """Returns the peak of its resident memory, in bytes."""
         with open(f"/proc/{self.process.pid}/status") as file:
             return int(re.search(r"VmHWM:\s+(\d+)", file.read())[1]) << 10
 
@@ -189,13 +189,13 @@ def new_client(kind):
     return context
 
 
-# A record of application data that nobody has sealed.
+# A record of application data that is not encrypted.
 BROKEN_RECORD = b"\x17\x03\x03\x00\x20" + bytes(32)
 
 
 def visit(member, kind, client, session=None, is_broken=False):
-    """Whether the session was resumed, and the one to come back with. A broken connection ends with a
-    fatal error at the server."""
+    """Returns whether the session was resumed, and the session for the next visit. A broken connection
+    ends with a fatal error at the server."""
     with socket.create_connection(("127.0.0.1", member.ports[kind]), 5) as plain:
         with client.wrap_socket(plain, session=session) as tls:
             was_resumed = tls.recv(1) == b"R"
@@ -207,7 +207,7 @@ def visit(member, kind, client, session=None, is_broken=False):
 
 
 def traffic(members, kind, visits=200, pause=0.01, meanwhile=None):
-    """Clients that come back to a member by chance: resumed, could have been, failed."""
+    """A client that visits random members. Returns how many visits resumed, could have, and failed."""
     client = new_client(kind)
     session = None
     resumed = possible = failed = 0
@@ -231,7 +231,7 @@ def percent(resumed, possible):
 
 
 def make_sessions(member, client, count):
-    """Sessions with IDs."""
+    """Makes sessions with IDs."""
     return [visit(member, 0, client)[1] for _ in range(count)]
 
 
@@ -265,7 +265,7 @@ def write_secret(name="secret"):
 
 def write_settings(redis, name="farm.toml", farm="lab", secrets=("secret",), session_lifetime=86400, rotation=6,
                    lifetime=60, spread=1, more=""):
-    """`redis` is the lines of that part of the file."""
+    """Writes a file of settings. `redis` is the text of that table."""
     with open(os.path.join(folder, name), "w") as file:
         file.write(SETTINGS.format(
             farm=farm, secrets=", ".join(f'"{secret}"' for secret in secrets), redis=redis,
@@ -277,7 +277,7 @@ log = open(os.path.join(folder, "log"), "a+")
 
 
 def log_text(position=0):
-    """What members have written to their logs from this position on."""
+    """Returns what members logged from this position on."""
     with open(os.path.join(folder, "log")) as file:
         file.seek(position)
         return file.read()

@@ -1,13 +1,13 @@
 /** @file
 
-  A host of the demo: terminates TLS with libtssession, and is a member of a farm if it is
-  given a file of settings.
+  A host for the tests and the demo. It terminates TLS with libtssession, and is a member of a farm
+  if it gets a file of settings.
 
     member [farm.toml]
 
-  Prints "ports A B C": TLS 1.2 with session IDs, TLS 1.2 with tickets, TLS 1.3 with
-  tickets, on loopback. A client is told in one byte whether its session was resumed ("R") or
-  is new ("N"). On stdin it takes "stats", and "time HEX": waits until the session with that ID
+  Prints "ports A B C", for TLS 1.2 with session IDs, TLS 1.2 with tickets, and TLS 1.3 with tickets,
+  on loopback. It sends each client one byte: "R" if its session was resumed, "N" if it is new.
+  Commands on standard input are "stats", and "time HEX", which waits until the session with that ID
   is in the cache and prints the time in microseconds. Each answer ends with a line ".".
 
   SPDX-License-Identifier: Apache-2.0
@@ -50,7 +50,7 @@ serve(const struct door *door, int socket)
   REQUIRE(ssl != NULL && SSL_set_fd(ssl, socket) == 1);
   if (SSL_accept(ssl) == 1) {
     SSL_write(ssl, SSL_session_reused(ssl) ? "R" : "N", 1);
-    /* The client says something when it has its tickets. */
+    /* The client sends a byte when it has its tickets. */
     SSL_read(ssl, &request, 1);
     SSL_shutdown(ssl);
   }

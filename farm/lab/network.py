@@ -1,4 +1,4 @@
-"""A network between members and Redis that is slow, or loses connections.
+"""A slow or unreliable network between members and Redis.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -23,8 +23,8 @@ class Network(Farm):
         return sum(self.redis.ask("XLEN", stream) for stream in self.streams())
 
     def under(self, wait):
-        """Sessions that are made meanwhile, in less time than if each handshake waited so long for Redis;
-        and traffic."""
+        """Makes sessions and traffic during a fault. No handshake may wait for Redis, which would take
+        `wait` seconds each time."""
         client = new_client(0)
         begin = time.monotonic()
         sessions = make_sessions(self.members[0], client, 60)
@@ -41,7 +41,7 @@ class Network(Farm):
         self.all_resume()
         self.proxy.delay = 0.3
         client, sessions = self.under(self.proxy.delay)
-        # It is slow, but it works.
+        # The network is slow, but it works.
         self.all_know(client, sessions)
         self.proxy.delay = 0.0
         self.all_is_well(client, sessions)
@@ -53,7 +53,7 @@ class Network(Farm):
         client, sessions = self.under(self.proxy.delay)
         time.sleep(5)
         self.assertGreater(self.count("redis_errors"), 0)
-        # What may have arrived is not sent over and over again.
+        # Messages that may have arrived are not sent again and again.
         made = 40 + len(sessions)
         self.assertLessEqual(self.entries() - before, 2 * made)
         self.proxy.delay = 0.0
@@ -68,7 +68,7 @@ class Network(Farm):
 
     def test_a_member_starts_while_answers_come_byte_by_byte(self):
         self.all_resume()
-        # The key set alone would take a minute.
+        # At this speed the key set alone takes a minute.
         self.proxy.trickle = 0.2
         begin = time.monotonic()
         self.members.append(Member(self.settings))
@@ -104,7 +104,7 @@ class Network(Farm):
         self.assertGreater(self.count("reconnects"), 3)
         lines = [line for line in self.log().splitlines() if "Redis" in line]
         self.assertIn(len(lines), range(1, 2 * len(self.members) + 1))
-        # The last line is how things are.
+        # The last line shows the current state.
         back = re.compile(r"Redis is back \(after \d+ lines of this kind that were left out\)")
         self.comes_true(lambda: len(back.findall(self.log())) == len(self.members))
 

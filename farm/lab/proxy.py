@@ -1,4 +1,4 @@
-"""A network that is not what it should be, between members and a Redis.
+"""A proxy that imitates a bad network between members and Redis.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -10,17 +10,17 @@ import time
 
 
 class Proxy:
-    """Passes on what comes, and does with the answers of the server what is set."""
+    """Passes on everything, and changes the server's answers as its attributes say."""
 
     def __init__(self, port):
         self.server = port
         # Seconds before each answer.
         self.delay = 0.0
-        # Seconds before each single byte of an answer.
+        # Seconds before each byte of an answer.
         self.trickle = 0.0
-        # The part of the answers that are cut off in the middle, with their connections.
+        # The share of answers in the middle of which the connection ends.
         self.cut = 0.0
-        # Whether connections go dumb: never again is there an answer on one, and never an end.
+        # Whether connections become silent: they stay open, but never answer again.
         self.is_dumb = False
         self.open = set()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=100)
@@ -64,7 +64,7 @@ class Proxy:
 
     def answer(self, data, client):
         while self.is_dumb:
-            # It stays so when the network is well again.
+            # This connection stays silent even when the fault is over.
             time.sleep(3600)
         time.sleep(self.delay)
         if random.random() < self.cut:

@@ -1,4 +1,4 @@
-"""A session that ended with a fatal error is gone everywhere, and stays so (RFC 5246, 7.2.2).
+"""A session that ended with a fatal error is removed everywhere, and stays removed (RFC 5246, 7.2.2).
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -15,7 +15,7 @@ class Removal(Farm):
         self.client = new_client(0)
 
     def entries(self, kind):
-        """The messages of this kind: stream, entry and bytes of each."""
+        """Returns the messages of this kind: stream, entry and bytes of each."""
         every = ((stream, *entry) for stream in self.streams() for entry in self.redis.ask("XRANGE", stream, "-", "+"))
         return [(stream, entry, fields[1]) for stream, entry, fields in every if fields[1][1] == kind]
 
@@ -24,7 +24,7 @@ class Removal(Farm):
 
     def a_session_everywhere(self):
         [session] = make_sessions(self.members[0], self.client, 1)
-        # No visit before it is there: one that does not resume makes another session.
+        # Do not visit before the session is there: a visit that does not resume makes another one.
         for member in self.members:
             self.assertNotEqual(member.ask("time " + session.id.hex()), ["never"])
         return session
@@ -34,13 +34,13 @@ class Removal(Farm):
         session = self.a_session_everywhere()
         [(stream, _, message)] = self.entries(SESSION)
         kept = self.a_session_everywhere()
-        # At the one who made it.
+        # At the member that made it.
         visit(first, 0, self.client, session, is_broken=True)
         self.comes_true(lambda: second.stat("removed") == 1 and third.stat("removed") == 1)
         for member in self.members:
             self.assertFalse(self.is_known(member, session))
-            self.assertTrue(self.is_known(member, kept), "only the one")
-        # The same message again, as it was and where it was.
+            self.assertTrue(self.is_known(member, kept), "another session was removed")
+        # The same message again, unchanged and in the same stream.
         self.redis.ask("XADD", stream, "*", "m", message)
         self.comes_true(lambda: second.stat("refused.replayed") == 1 and third.stat("refused.replayed") == 1)
         self.assertEqual(count_resumed(second, self.client, [session, kept]), 1)
@@ -50,7 +50,7 @@ class Removal(Farm):
         first, second, third = self.members
         session = self.a_session_everywhere()
         [(stream, entry, message)] = self.entries(SESSION)
-        # At another one than the one who made it: nothing but the tombstone says which was first.
+        # Not at the member that made it: only the tombstone shows which message was first.
         visit(second, 0, self.client, session, is_broken=True)
         self.comes_true(lambda: first.stat("removed") == 1 and third.stat("removed") == 1)
         self.assertEqual(len(self.entries(REMOVAL)), 1)
@@ -67,10 +67,10 @@ class Removal(Farm):
         session = self.a_session_everywhere()
         self.redis.kill()
         visit(self.members[0], 0, self.client, session, is_broken=True)
-        # The member may not have read yet what the client has sent.
+        # Wait until the member has read what the client sent.
         self.comes_true(lambda: self.members[0].ask("time " + session.id.hex()) == ["never"])
         self.assertFalse(self.is_known(self.members[0], session))
-        self.assertTrue(self.is_known(self.members[1], session), "it cannot know yet")
+        self.assertTrue(self.is_known(self.members[1], session), "removed, although Redis is away")
         self.redis.start()
         self.comes_true(lambda: not self.is_known(self.members[1], session))
         self.comes_true(lambda: not self.is_known(self.members[2], session))

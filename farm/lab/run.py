@@ -1,8 +1,8 @@
-"""What Redis, the network and other members may do: no handshake fails, and all is well afterwards.
+"""Runs the tests of faults and attacks: of Redis, the network and other members.
 
     MEMBER=... CLOCK=... run.py [PART OF A TEST'S NAME...]
 
-The tests run side by side, each in a process of its own: they wait most of the time.
+The tests run in parallel, each in a separate process, because they wait most of the time.
 SPDX-License-Identifier: Apache-2.0
 """
 
@@ -38,7 +38,7 @@ def run(name):
 
 found = sorted(names(unittest.defaultTestLoader.loadTestsFromNames(MODULES)))
 wanted = [name for name in found if not sys.argv[1:] or any(part in name for part in sys.argv[1:])]
-assert wanted, "there is no such test"
+assert wanted, "no test has such a name"
 with ThreadPoolExecutor(AT_ONCE) as pool:
     results = list(pool.map(run, wanted))
 print(f"{results.count(True)} of {len(results)} passed")

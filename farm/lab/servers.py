@@ -13,13 +13,13 @@ from lab import Redis, count_resumed, make_sessions, new_client
 
 
 def is_in_step(server):
-    """Whether it is a master, or a replica that may become one."""
+    """Returns whether a server is a master, or a replica that can become one."""
     text = server.ask("INFO", "replication")
     return b"role:master" in text or b"master_link_status:up" in text
 
 
 class Sentinels(Farm):
-    """Three Sentinels, two of whom can decide, a master and a replica. More options are for servers; `tls` as of Redis."""
+    """Three Sentinels, a master and a replica. `options` are for the servers, `tls` is as for Redis."""
 
     options = []
     sentinel_options = []
@@ -67,13 +67,13 @@ class FailOver(Sentinels):
         self.fails_over()
 
     def test_the_master_dies_and_a_sentinel_is_frozen(self):
-        # The one that is asked first.
+        # Freeze the one that members ask first.
         self.sentinels[0].process.send_signal(signal.SIGSTOP)
         self.fails_over()
 
 
 class Cluster(Farm):
-    """Three masters with replicas. More options are for all; `tls` as of Redis, and `cli` for redis-cli."""
+    """Three masters with replicas. `options` are for all, `cli` for redis-cli; `tls` is as for Redis."""
 
     replicas = 1
     options = []
@@ -103,7 +103,7 @@ class Cluster(Farm):
         return f'urls = [{urls}]\nmode = "cluster"'
 
     def holder_of(self, key):
-        """The node that has this key."""
+        """Returns the node that has this key."""
         slot = self.nodes[0].ask("CLUSTER", "KEYSLOT", key)
         for first, last, master, *_ in self.nodes[0].ask("CLUSTER", "SLOTS"):
             if first <= slot <= last:
@@ -143,7 +143,7 @@ class WithoutReplicas(Cluster):
     options = ["--cluster-require-full-coverage", "no", "--appendonly", "yes"]
 
     def away(self, node):
-        """The streams on the node, and those that are not."""
+        """Returns, for each stream, whether it is on the node."""
         there = [self.holder_of(stream) is node for stream in self.streams()]
         self.assertTrue(any(there) and not all(there))
         return there
@@ -158,7 +158,7 @@ class WithoutReplicas(Cluster):
         self.no_handshake_fails()
         client = new_client(0)
         sessions = make_sessions(self.members[0], client, 100)
-        # Those of the other nodes arrive.
+        # The sessions on the other nodes arrive.
         arrived = lambda: count_resumed(self.members[1], client, sessions)
         expected = 100 * there.count(False) / len(there)
         self.comes_true(lambda: arrived() > expected / 2)
@@ -168,7 +168,7 @@ class WithoutReplicas(Cluster):
         self.all_know(client, sessions)
         self.one_leads()
         self.all_resume()
-        # Nothing but visits that found no session was lost: there was room for all.
+        # Nothing was dropped: the queue had room for all messages.
         self.assertEqual(self.count("dropped"), 0)
 
     def test_a_node_is_frozen_for_a_while(self):

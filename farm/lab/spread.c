@@ -1,19 +1,19 @@
 /** @file
 
-  How long sessions take to the caches of the other members of a farm.
+  Measures how long sessions take to reach the caches of the other members of a farm.
 
     spread farm.toml handshakes|events RATE SECONDS
 
-  Three processes, each a member: libtssession, libtssession_farm, a Redis. In each of them RATE
-  sessions a second arrive, at times that only the clock and chance decide on (Poisson): what comes too early for
-  a thread that is behind, waits. With "handshakes" an arrival is a full TLS 1.2 handshake with a session ID,
-  client and server in memory. With "events" the sessions have been put into the member's cache before, and
-  an arrival is the call of the farm's hook that a handshake makes: so two processors do for the
-  farm's own work at rates that they cannot shake hands at.
+  Three processes with libtssession and libtssession_farm are the members, with one Redis. In each, RATE
+  sessions per second arrive at random times (Poisson), which do not depend on the work: an arrival waits
+  if the thread is late. With "handshakes", an arrival is a full TLS 1.2 handshake with a session ID,
+  with client and server in memory. With "events", the sessions are already in the member's cache, and an
+  arrival is the call of the farm's hook that a handshake would make. So two processors can show the
+  farm's work at rates that are too high for their handshakes.
 
-  Measured is the time from the call of the hook until the Insert of another member has returned. Of
-  each session the ID says whose and the how many-th it is. The first second is not
-  counted. The status is 1 if a session was lost.
+  The measured time is from the call of the hook until Insert has returned at another member. The ID of
+  each session contains its member and its number. The first second is not counted. The exit status is
+  1 if a session was lost.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -41,7 +41,7 @@
 
 enum { MEMBERS = 3, MAX_SESSIONS = 1 << 17 };
 
-/* Nanoseconds of CLOCK_MONOTONIC, which all processes have in common. 0: never. */
+/* Nanoseconds of CLOCK_MONOTONIC, which all processes share; 0 for never. */
 struct session {
   int64_t due;
   int64_t event;
@@ -51,7 +51,7 @@ struct session {
 struct shared {
   atomic_int ready;
   int64_t ended[MEMBERS];
-  double cpu[MEMBERS]; /* seconds that the farm's threads have used */
+  double cpu[MEMBERS]; /* CPU seconds of the farm's threads */
   struct session sessions[MEMBERS][MAX_SESSIONS];
 };
 
@@ -66,7 +66,7 @@ on_event(TSCont cont, TSEvent event, void *id)
   return farm_hook(cont, event, id);
 }
 
-/* What the farm finds under this name: the program's functions come first. */
+/* The farm calls this function, because the program's functions are found first. */
 TSReturnCode
 TSSslSessionInsert(const TSSslSessionID *id, TSSslSession session)
 {
@@ -101,7 +101,7 @@ generate_id(SSL *ssl, unsigned char *bytes, unsigned int *len)
   return 1;
 }
 
-/* Sessions in the cache, which were made before they are told of. */
+/* Fills the cache with sessions that are reported later. */
 static TSSslSessionID *
 fill_cache(uint32_t sessions)
 {

@@ -1,4 +1,4 @@
-//! The ABI of the farm's header, beside `abi/*.xml`.
+//! Compares the ABI of the farm's header with `abi/*.xml`.
 
 use tssession_test_support::FARM;
 

@@ -1,5 +1,5 @@
-//! Whatever is wrong, both plugins register and the server starts: ATS ends itself for a plugin
-//! that has not registered, and so does the stand-in.
+//! Whatever is wrong, both plugins register and the server starts: ATS ends if a plugin has not
+//! registered, and so does the stand-in.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +12,7 @@ use tssession_test_support::{
     Ats, FARM, TSSESSION, compile_source, in_each_ats, library_dir, root, run, scratch_dir,
 };
 
-/// Settings of a farm whose Redis is away.
+/// Returns settings of a farm whose Redis is away.
 fn settings() -> PathBuf {
     let dir = scratch_dir();
     let secret = dir.join("secret");
@@ -27,7 +27,7 @@ fn settings() -> PathBuf {
     file
 }
 
-/// The life of a server with these lines of plugin.config; what it was told.
+/// Runs a server with these lines of plugin.config. Returns the calls of the plugins.
 fn live(program: &Path, lines: &[&[&OsStr]], environment: &[(&str, &OsStr)]) -> String {
     let words = lines.join(&OsStr::new("+"));
     let output = run(Command::new(program)
@@ -49,7 +49,7 @@ fn errors(told: &str) -> Vec<&str> {
     errors.collect()
 }
 
-/// The functions that a plugin cannot do without; TSPluginRegister is what the server is known by.
+/// The functions without which a plugin cannot work. (TSPluginRegister shows that the host is ATS.)
 const NEEDED: [&[&str]; 2] = [
     &["TSContCreate", "TSLifecycleHookAdd"],
     &["TSTrafficServerVersionGetMajor"],
@@ -89,7 +89,7 @@ fn with_all_that_it_needs() {
         told.contains("TSNote(tssession: serves TLS sessions, "),
         "{told}"
     );
-    // It goes on alone.
+    // The member continues alone.
     let errors = errors(&told);
     assert!(
         errors
@@ -100,7 +100,7 @@ fn with_all_that_it_needs() {
     assert!(!errors.is_empty(), "{told}");
 }
 
-/// What keeps the farm away, and what it says of it.
+/// The errors for which the farm does not start, and their log lines.
 #[test]
 fn with_a_farm_that_cannot_start() {
     let farm = FARM.path.as_os_str();

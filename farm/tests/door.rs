@@ -1,4 +1,4 @@
-//! A host in C, linked with both libraries, with a Redis of its own.
+//! A host in C, linked with both libraries, with a separate Redis.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ fn door() {
     let settings = redis.settings() + "timeout = 10\n[ticket_keys]\nlease = 2\n";
     let file = scratch().join("farm.toml");
     fs::write(&file, &settings).unwrap();
-    // It takes connections, and answers nothing.
+    // It accepts connections, and answers nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
     let silent_file = scratch().join("silent.toml");

@@ -1,4 +1,4 @@
-//! What the farm's library shows to the loader, and what other files say about it.
+//! The names that the farm's library shows to the loader, compared with other files about them.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ fn exactly_the_promised_names() {
     FARM.check_names();
 }
 
-/// One file serves every host, because the host's functions are found at run time.
+/// One file works in every host, because the host's functions are found at run time.
 #[test]
 fn no_function_of_a_host_is_linked() {
     let undefined = stdout(

@@ -1,5 +1,5 @@
-//! What Redis and a receiver can do, in numbers: `make farm-figures` prints them, and those of
-//! `farm/lab/figures.py`. What is asserted is that nothing is lost; how long it takes, is not.
+//! Measures the throughput of Redis and of a receiver. `make farm-figures` prints these figures and
+//! those of `farm/lab/figures.py`. The test asserts that nothing is lost, but no times.
 
 use std::ffi::CString;
 use std::fs;
@@ -15,17 +15,17 @@ const SESSIONS: u32 = 100_000;
 const PARTITIONS: u32 = 16;
 const PIPELINE: usize = 512;
 
-/// A session of TLS 1.2, valid for long.
+/// A TLS 1.2 session that is valid for long.
 const DER: &[u8] = include_bytes!("../../fuzz/seeds/der/tls12");
 
-/// How often a second something happened that happened `SESSIONS` times.
+/// Returns the rate per second of something that happened `SESSIONS` times.
 fn rate(seconds: f64) -> f64 {
     f64::from(SESSIONS) / seconds
 }
 
-/// Seconds of the processor that this process has used.
+/// Returns the CPU seconds of this process.
 fn cpu() -> f64 {
-    // SAFETY: the structure is written to, and of numbers only.
+    // SAFETY: the structure is writable, and has only numbers.
     let usage = unsafe {
         let mut usage = std::mem::zeroed::<libc::rusage>();
         libc::getrusage(libc::RUSAGE_SELF, &mut usage);
@@ -35,19 +35,19 @@ fn cpu() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// What Redis says of itself.
+/// Returns the answer of Redis to INFO.
 fn info(connection: &mut Connection) -> redis::InfoDict {
     redis::cmd("INFO").query(connection).unwrap()
 }
 
-/// Seconds of the processor that Redis has used.
+/// Returns the CPU seconds of Redis.
 fn cpu_of_redis(connection: &mut Connection) -> f64 {
     let info = info(connection);
     let used = |name| info.get::<f64>(name).unwrap();
     used("used_cpu_user") + used("used_cpu_sys")
 }
 
-/// Bytes of memory that Redis uses.
+/// Returns the bytes of memory that Redis uses.
 fn memory_of_redis(connection: &mut Connection) -> u64 {
     info(connection).get("used_memory").unwrap()
 }
@@ -56,7 +56,7 @@ fn stream(partition: u32) -> String {
     format!("tssession:{{test:{partition}}}:sessions")
 }
 
-/// What another member sends: each message with its partition.
+/// Returns messages of another member, each with its partition.
 fn seal(config: &Config, connection: &mut Connection) -> Vec<(u32, Vec<u8>)> {
     let mut sealer = Sealer::new("test", &config.secrets[0]).unwrap();
     let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(connection).unwrap();
@@ -127,7 +127,7 @@ fn read_all(connection: &mut Connection) {
 
 fn start_member(config: Config) {
     let library = CString::new(TSSESSION.path.to_str().unwrap()).unwrap();
-    // SAFETY: the name is a C string; the library has no effects but to be there.
+    // SAFETY: the name is a C string, and loading the library has no other effect.
     let library = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     assert!(!library.is_null());
     let (began, cpu_before) = (Instant::now(), cpu());

@@ -1,4 +1,5 @@
-//! The header: up to date, as the manual pages are that are made of it, and fit for every compiler, language level and order.
+//! The header and the manual pages made of it are up to date. The header compiles with every compiler,
+//! language level and order.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ fn the_committed_header_and_manual_pages_are_those_of_the_source() {
     FARM.check_generated(Path::new(env!("TSSESSION_GENERATED")));
 }
 
-/// Calls everything, so that the declarations are used as well as read.
+/// Calls functions, so that the declarations are used and not only parsed.
 const USE: &str = r#"
 int use(void);
 int use(void)
@@ -46,7 +47,7 @@ fn every_language_and_order() {
     }
 }
 
-/// `<ts/ts.h>` may be the one of ATS itself: then it comes first on the path.
+/// `<ts/ts.h>` may be that of ATS, if its directory comes first.
 #[test]
 #[cfg_attr(not(has_ats), ignore = "needs the headers of trafficserver-dev")]
 fn beside_the_header_of_ats() {

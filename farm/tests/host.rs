@@ -1,6 +1,6 @@
-//! The host's functions, in each kind of host: libtssession, and Traffic Servers of which
-//! `tests/ats/server.c` has the functions. Names that are there are found by every later look, so each
-//! kind has a process of its own: these tests start themselves again.
+//! The functions of each kind of host: libtssession, and the Traffic Servers that `tests/ats/server.c`
+//! stands in for. Loaded names are found by every later lookup, so each kind needs a separate process:
+//! these tests start themselves again.
 
 use std::env;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -26,8 +26,8 @@ use tssession_test_support::{
     Ats, TSSESSION, assert_logged, certificate, in_each_ats, library_dir, root, run,
 };
 
-/// Runs a test of this file that is ignored otherwise, in a separate process where the loader
-/// finds no libtssession by itself; what it has logged.
+/// Runs a test of this file that is otherwise ignored, in a separate process where the loader does not
+/// find libtssession by itself. Returns what it logged.
 fn alone(test: &str, host: &Path, environment: &[(&str, &str)]) -> String {
     let output = run(Command::new(env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
@@ -39,7 +39,7 @@ fn alone(test: &str, host: &Path, environment: &[(&str, &str)]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// What lets the loader find libtssession.
+/// The environment with which the loader finds libtssession.
 fn with_libtssession() -> (&'static str, &'static str) {
     ("LD_LIBRARY_PATH", library_dir().to_str().unwrap())
 }
@@ -50,20 +50,20 @@ struct Library(*mut c_void);
 impl Library {
     fn open(path: &Path, flags: c_int) -> Self {
         let path = CString::new(path.as_os_str().as_bytes()).unwrap();
-        // SAFETY: the path is a C string; the libraries of these tests may be loaded.
+        // SAFETY: the path is a C string; the libraries of these tests can be loaded safely.
         let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | flags) };
         assert!(!library.is_null(), "{path:?} cannot be loaded");
         Self(library)
     }
 
-    /// The one that makes this process a host of the kind that `alone` was told.
+    /// Loads the library that makes this process a host of the kind that `alone` chose.
     fn host(flags: c_int) -> Self {
         let path = env::var_os("HOST").expect("started by another test");
         Self::open(path.as_ref(), flags)
     }
 
     fn symbol(&self, name: &CStr) -> *mut c_void {
-        // SAFETY: looks only.
+        // SAFETY: the name is a C string.
         let at = unsafe { libc::dlsym(self.0, name.as_ptr()) };
         assert!(!at.is_null(), "{name:?}");
         at
@@ -77,7 +77,7 @@ impl Library {
         unsafe { mem::transmute_copy(&self.symbol(name)) }
     }
 
-    /// A counter of libtssession.
+    /// Returns a counter of libtssession.
     fn stat(&self, name: &CStr) -> i64 {
         type Stat = extern "C" fn(*const c_char, *mut i64) -> c_int;
         // SAFETY: the library declares the function with this type.
@@ -87,10 +87,10 @@ impl Library {
         value
     }
 
-    /// What of the server's was called since.
+    /// Returns the calls of the server's functions since the last time.
     fn called(&self) -> String {
         let log = self.symbol(c"ats_log").cast::<c_char>();
-        // SAFETY: a C string that nobody else uses meanwhile.
+        // SAFETY: a C string that no other thread uses at this time.
         unsafe {
             let text = CStr::from_ptr(log).to_str().unwrap().to_owned();
             *log = 0;
@@ -126,14 +126,14 @@ fn ats_10() {
     check_in_ats(Ats::V10);
 }
 
-/// How the line begins that says that a thread of [`check_spawn`] has panicked.
+/// The beginning of the log line about a thread of [`check_spawn`] that panicked.
 const GONE: &str = "the thread fails has panicked and is gone at farm/tests/host.rs:";
 
 #[test]
 #[ignore = "run by ats_9 and ats_10"]
 fn in_ats() {
     let server = Library::host(libc::RTLD_GLOBAL);
-    // The names of libtssession, loaded beside it, are not those of the host.
+    // libtssession is loaded too, but its functions are not those of the host.
     Library::open(&TSSESSION.path, libc::RTLD_GLOBAL);
     let is_10 = env::var("VERSION").unwrap() == "V10";
 
@@ -164,9 +164,9 @@ fn in_ats() {
     check_counters(&host, &server);
 }
 
-/// The server's events reach the farm, and none that are not a session's.
+/// The server's events for sessions reach the farm, and no others.
 fn check_events(host: &Host, server: &Library, is_10: bool) {
-    // SAFETY: these are the types that server.h declares them with.
+    // SAFETY: server.h declares them with these types.
     let (ready, event) = unsafe {
         (
             server.function::<extern "C" fn()>(c"ats_open_ports"),
@@ -241,7 +241,7 @@ fn check_sessions_and_keys(host: &Host, server: &Library) {
     );
 }
 
-/// The server has a statistic for each counter, made once.
+/// The server has one statistic for each counter.
 fn check_counters(host: &Host, server: &Library) {
     let counters = Counters::default();
     counters.add(Counter::RefusedForged, 7);
@@ -264,11 +264,11 @@ fn check_counters(host: &Host, server: &Library) {
     assert!(!shown.contains("TSStatCreate"), "{shown}");
 }
 
-/// A server whose own cache is off, or that has none: sessions are libtssession's, and either
-/// may have the tickets.
+/// A server whose own cache is off, or that has none: libtssession has the sessions, and the tickets
+/// are made by either.
 fn check_ats_with_libtssession(server: Ats) {
     let record = "proxy.config.ssl.session_cache.value";
-    // In version 10 any of three records says so.
+    // Version 10 has three records for this.
     let records: &[_] = match server {
         Ats::V9 => &[("", "0"), ("", "1")],
         Ats::V10 => &[("", "0"), ("", "1"), (record, "0")],
@@ -287,7 +287,7 @@ in_each_ats!(ats_with_libtssession, crate::check_ats_with_libtssession);
 #[ignore = "run by ats_with_libtssession"]
 fn in_ats_with_libtssession() {
     let server = Library::host(libc::RTLD_GLOBAL);
-    // As the server loads a plugin.
+    // Loaded as the server loads a plugin.
     let library = Library::open(&TSSESSION.path, libc::RTLD_LOCAL);
 
     let host = Host::find().unwrap();
@@ -306,11 +306,11 @@ fn in_ats_with_libtssession() {
         .filter(|line| line.starts_with("TSSsl"))
         .collect();
     assert_eq!(of_sessions, [format!("TSSslTicketKeyUpdate({keys})")]);
-    // One of the two refuses them.
+    // At least one of the two refuses these keys.
     assert!(!host.update_ticket_keys(b"k"));
 }
 
-/// A server whose own cache is off, where there is no other: at least ticket keys are shared.
+/// A server whose own cache is off, without libtssession: only ticket keys are shared.
 #[test]
 fn ats_without_any_cache() {
     let server = Ats::V10.library();
@@ -333,7 +333,7 @@ fn in_ats_without_any_cache() {
     assert!(called.contains("\nTSSslTicketKeyUpdate("), "{called}");
 }
 
-/// Threads run what they are to, take no signals, and end alone.
+/// Threads run their function, block signals, and panic without ending the process.
 fn check_spawn(host: &Host) {
     let (tell, told) = mpsc::channel();
     let started = host.spawn(
@@ -362,7 +362,7 @@ fn check_spawn(host: &Host) {
     );
     assert!(fails);
     told.recv().unwrap();
-    // It says so before it ends.
+    // The thread logs its panic before it ends.
     while threads().any(|name| name == "fails\n") {
         thread::yield_now();
     }
@@ -382,7 +382,7 @@ fn threads() -> impl Iterator<Item = String> {
 
 #[test]
 fn libtssession() {
-    // Loaded by somebody who keeps its names to himself, or for everybody, or by us.
+    // Loaded by the program, with local or global names, or by the farm.
     for flags in ["local", "global", "absent"] {
         let environment = [with_libtssession(), ("FLAGS", flags)];
         let stderr = alone("in_libtssession", &TSSESSION.path, &environment);
@@ -423,7 +423,7 @@ fn in_libtssession() {
     let der = check_handshakes(&host, &library);
     check_what_is_refused(&host, &der);
 
-    // Larger than the space that is tried first.
+    // Larger than the buffer that is tried first.
     let large = session_der(6000);
     assert!(large.len() > 6000);
     host.insert(b"large", &large).unwrap();
@@ -442,7 +442,8 @@ fn in_libtssession() {
     check_spawn(&host);
 }
 
-/// What clients do is heard, and a client resumes what another member has sent; its DER.
+/// Handshakes of clients are reported, and a client resumes a session from another member. Returns its
+/// DER.
 fn check_handshakes(host: &Host, library: &Library) -> Vec<u8> {
     type Attach = extern "C" fn(*mut openssl_sys::SSL_CTX) -> c_int;
     // SAFETY: the library declares the function with this type.
@@ -455,7 +456,7 @@ fn check_handshakes(host: &Host, library: &Library) -> Vec<u8> {
     let der = host.get_der(&id).unwrap().to_vec();
     assert_eq!(SslSession::from_der(&der).unwrap().id(), id);
 
-    // Removed, and inserted as another member would: the client resumes.
+    // The session is removed, and inserted as from another member: the client resumes.
     assert!(host.remove(&id) && host.get_der(&id).is_none());
     host.insert(&id, &der).unwrap();
     assert_eq!(**host.get_der(&id).unwrap(), *der);
@@ -463,14 +464,15 @@ fn check_handshakes(host: &Host, library: &Library) -> Vec<u8> {
     assert!(resumed);
     assert_eq!(heard(), [], "neither our calls nor GET are news");
 
-    // A connection that fails removes it.
+    // A connection that fails removes its session.
     let (session, _) = visit(&server, &client, None, false);
     let id = session.id().to_owned();
     assert_eq!(heard(), [(Event::New, id.clone()), (Event::Removed, id)]);
     der
 }
 
-/// What is not exactly one session, with the queue of errors as it was, and what is not an ID.
+/// Bytes that are not exactly one session are refused, with OpenSSL's error queue unchanged, and so are
+/// invalid IDs.
 fn check_what_is_refused(host: &Host, der: &[u8]) {
     openssl::base64::decode_block("?").unwrap_err();
     // SAFETY: puts an error on this thread's queue.
@@ -494,7 +496,7 @@ fn check_what_is_refused(host: &Host, der: &[u8]) {
     }
 }
 
-/// Without ATS and libtssession it says what it looked for.
+/// Without ATS and libtssession, the error names what was looked for.
 #[test]
 fn no_host() {
     alone("in_no_host", root(), &[]);
@@ -509,7 +511,7 @@ fn in_no_host() {
     assert!(missing.contains("libtssession.so.0"), "{missing}");
 }
 
-/// A server and a client of TLS 1.2, without tickets.
+/// Returns a server and a client for TLS 1.2 without tickets.
 fn contexts() -> (SslContext, SslContext) {
     let (certificate, key) = certificate();
     let builder = || {
@@ -526,8 +528,8 @@ fn contexts() -> (SslContext, SslContext) {
     (server.build(), builder().build())
 }
 
-/// A handshake; the client's session, and whether it was resumed. Without `clean` the server
-/// ends the connection without a word.
+/// Makes a handshake. Returns the client's session, and whether it was resumed. Without `clean` the
+/// server frees the connection without a shutdown.
 fn visit(
     server: &SslContext,
     client: &SslContext,
@@ -559,9 +561,9 @@ fn visit(
     (session, resumed)
 }
 
-/// The DER bytes of a session that is larger than it need be.
+/// Returns the DER bytes of a session with `padding` additional bytes.
 fn session_der(padding: usize) -> Vec<u8> {
-    // What openssl-sys does not declare.
+    // openssl-sys does not declare these.
     unsafe extern "C" {
         fn SSL_SESSION_set1_ticket_appdata(
             session: *mut openssl_sys::SSL_SESSION,

@@ -1,4 +1,4 @@
-//! What another member of the farm sends, and this one does not take.
+//! Messages of another member that this one refuses.
 
 use std::ffi::CString;
 use std::fs;
@@ -18,12 +18,12 @@ fn comes_true(condition: impl Fn() -> bool) {
     }
 }
 
-/// A session whose early data every member would accept once, and a key set with a key that is to
-/// encrypt in ten years, before which no other key would be made.
+/// A session with early data, which every member would accept once. And a key set with a key that
+/// encrypts only in ten years: until then no other key would be made.
 #[test]
 fn early_data_and_keys_of_the_far_future_are_refused() {
     let library = CString::new(TSSESSION.path.to_str().unwrap()).unwrap();
-    // SAFETY: the name is a C string; the library has no effects but to be there.
+    // SAFETY: the name is a C string, and loading the library has no other effect.
     let library = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     assert!(!library.is_null());
     let redis = Redis::start();
@@ -54,7 +54,7 @@ fn early_data_and_keys_of_the_far_future_are_refused() {
     comes_true(|| count(Counter::RefusedEarlyData) == 1);
     assert_eq!(count(Counter::Inserted), 0);
 
-    // No lease, one key, made now.
+    // A set without a lease, with one key, made now.
     let mut set = vec![0; 8];
     set.push(1);
     set.extend([7; 48]);

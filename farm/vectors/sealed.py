@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints sealed.txt: one sealed message, made from docs/design/farm.md with another implementation.
+"""Prints sealed.txt: a sealed message, made as docs/design/farm.md describes, by another implementation.
 
-Needs the `cryptography` package. src/seal/mod.rs compares what it makes with these bytes.
+Needs the package `cryptography`. A test in src/seal/mod.rs compares its own message with these bytes.
 """
 
 from cryptography.hazmat.primitives import hashes, hmac

@@ -1,8 +1,8 @@
-//! The exported functions in any order, with anything in every argument: what
-//! `ts/ts.h` and `ts/ssl_session_cache.h` promise of results holds.
+//! Calls the exported functions in any order, with any arguments. Results must be as `ts/ts.h` and
+//! `ts/ssl_session_cache.h` promise.
 //!
-//! All memory that is passed is as long as is said and not longer, so AddressSanitizer sees who
-//! goes beyond. A panic that the library would catch at its boundary ends the run.
+//! Memory that is passed has exactly the given length, so AddressSanitizer finds an access beyond it. A
+//! panic that the library would catch at its boundary ends the run.
 //!
 //! SPDX-License-Identifier: Apache-2.0
 #![no_main]
@@ -25,7 +25,7 @@ use tssession_fuzz::{
     stat,
 };
 
-/// What every run begins with.
+/// Every run begins with these settings.
 const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 12] = [
     (c"proxy.config.ssl.session_cache", c"2"),
     (c"proxy.config.ssl.session_cache.size", c"20"),
@@ -53,21 +53,21 @@ const STATS: [&std::ffi::CStr; 6] = [
     c"tssession.ticket_keys.count",
 ];
 
-/// What of a run the results depend on.
+/// The state of a run on which results depend.
 struct Run {
     hooks: Vec<usize>,
-    /// Whether sessions may be over sooner than they say.
+    /// Whether sessions may end before their own timeout.
     has_timeout: bool,
 }
 
 fn is_done(result: TSReturnCode) -> bool {
-    // OpenSSL's error queue is as it was: empty.
-    // SAFETY: looks at this thread's queue.
+    // OpenSSL's error queue was empty, and still is.
+    // SAFETY: reads this thread's queue.
     assert_eq!(unsafe { openssl_sys::ERR_get_error() }, 0);
     result == TSReturnCode::TS_SUCCESS
 }
 
-/// An ID, and whether it is valid. There are few, so that they meet.
+/// Returns an ID, and whether it is valid. There are few IDs, so that calls meet the same ones.
 fn id(input: &mut Input<'_>) -> (Id, bool) {
     let byte = input.byte();
     let shift = usize::from(byte >> 7);
@@ -83,7 +83,7 @@ fn id(input: &mut Input<'_>) -> (Id, bool) {
     }
 }
 
-/// An ID, or NULL in one case of 256.
+/// Returns the ID, or NULL in one case of 256.
 fn id_or_null(id: &Id, input: &mut Input<'_>) -> *const tssession::ffi::types::TSSslSessionID {
     match input.byte() {
         255 => ptr::null(),
@@ -91,7 +91,7 @@ fn id_or_null(id: &Id, input: &mut Input<'_>) -> *const tssession::ffi::types::T
     }
 }
 
-/// A string for C, or NULL.
+/// Returns a string for C, or NULL.
 fn string(input: &mut Input<'_>, known: &[&std::ffi::CStr]) -> Option<CString> {
     match input.byte() {
         255 => None,
@@ -107,13 +107,13 @@ fn pointer(string: &Option<CString>) -> *const c_char {
 }
 
 fn is_on() -> bool {
-    // Only that of a valid ID, and only with the cache on, is removed.
+    // Remove succeeds with a valid ID if the cache is on.
     let unused = Id::new(32, &[0xee; 32], 0);
     // SAFETY: the ID lives.
     is_done(unsafe { TSSslSessionRemove(unused.as_ptr()) })
 }
 
-/// Writes a file into a folder of this process, under a name that may be anything.
+/// Writes a file with any name into a directory of this process.
 fn file(input: &mut Input<'_>) -> Option<CString> {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -123,7 +123,7 @@ fn file(input: &mut Input<'_>) -> Option<CString> {
     });
     let path = match input.byte() {
         0 => return None,
-        // There is none, or it is a folder.
+        // There is no such file, or it is a directory.
         1 => {
             let mut name = c_string(input.bytes()).into_bytes();
             name.retain(|byte| *byte != b'/');
@@ -143,7 +143,7 @@ unsafe extern "C" fn hook(_: TSCont, _: TSEvent, _: *mut c_void) -> c_int {
     0
 }
 
-/// A session for C, from DER or made by hand.
+/// Returns a session for C, decoded from DER or made by hand.
 fn session(input: &mut Input<'_>) -> Option<SslSession> {
     const SESSIONS: [&[u8]; 4] = [
         include_bytes!("../seeds/der/tls12"),
@@ -159,9 +159,9 @@ fn session(input: &mut Input<'_>) -> Option<SslSession> {
         at => decode(SESSIONS[usize::from(at % 4)])?.0,
     };
     if input.byte() & 1 == 1 {
-        // SAFETY: the session is live and nobody else's.
+        // SAFETY: the session is live, and only this function has it.
         unsafe {
-            // OpenSSL does not write a time of 0, and takes none for the moment of reading.
+            // OpenSSL does not encode a time of 0, and decodes a missing time as now.
             let time = Some(input.number()).filter(|time| *time != 0);
             SSL_SESSION_set_time(session.as_ptr(), time.unwrap_or(1));
             SSL_SESSION_set_timeout(session.as_ptr(), input.number());
@@ -176,13 +176,13 @@ unsafe extern "C" {
     fn SSL_SESSION_set_timeout(session: *mut openssl_sys::SSL_SESSION, timeout: i64) -> i64;
 }
 
-/// Whether a session will still be there in a moment.
+/// Returns whether a session will still be there in a moment.
 fn lasts(session: &SslSession, run: &Run) -> bool {
     !run.has_timeout && end(session) > now() + 10
 }
 
-/// Calls what writes into a buffer as TSSslSessionGetBuffer does, with a buffer, with
-/// none, and with any length; what is written is as much as fits of `all`.
+/// Calls a function that fills a buffer like TSSslSessionGetBuffer: with a buffer, without one, and with
+/// any length. It must write as much of `all` as fits.
 fn check_buffer(
     input: &mut Input<'_>,
     all: Option<&[u8]>,
@@ -195,7 +195,7 @@ fn check_buffer(
     let pointer = match kind & 7 {
         0 => ptr::null_mut(),
         _ => {
-            // Memory for as much as is said, which is not much.
+            // Memory of exactly this length, which is limited.
             len = len.min(5000);
             buffer = vec![UNTOUCHED; usize::try_from(len).unwrap_or(0)].into_boxed_slice();
             buffer.as_mut_ptr()
@@ -215,8 +215,8 @@ fn check_buffer(
     }
 }
 
-/// Whether a call that stores has succeeded as it should, and what is cached now is what was
-/// to be stored, one of these, or what was there before.
+/// Checks the result of a call that stores. If it succeeded, one of these sessions must be cached, and
+/// otherwise the one from before.
 fn check_insert(id: &Id, done: bool, sessions: &[SslSession], before: Option<Vec<u8>>, run: &Run) {
     let after = get_buffer(id);
     if done {
@@ -227,7 +227,7 @@ fn check_insert(id: &Id, done: bool, sessions: &[SslSession], before: Option<Vec
             None => assert!(!lasts(session, run)),
         }
     } else if after.is_none() {
-        // What was there may have expired since.
+        // The old session may have expired since.
         let old = before.as_deref().and_then(decode);
         assert!(old.is_none_or(|(old, _)| !lasts(&old, run)));
     } else {
@@ -307,7 +307,7 @@ fn insert_bytes(input: &mut Input<'_>, run: &Run) {
     let der = der.unwrap().into_boxed_slice();
     let (bytes, len) = match input.byte() {
         255 => (ptr::null(), input.number() as c_int),
-        // Less than there is.
+        // Fewer bytes than there are.
         254 => (
             der.as_ptr(),
             (input.number() as c_int).min(der.len() as c_int),
@@ -317,7 +317,7 @@ fn insert_bytes(input: &mut Input<'_>, run: &Run) {
     let whole = usize::try_from(len).ok().filter(|_| !bytes.is_null());
     let session = || Some(decode(&der[..whole?])?.0);
     let before = is_valid.then(|| get_buffer(&id)).flatten();
-    // One that has no time is of the moment when it is read.
+    // A session without a time gets that of its decoding.
     let earlier = session();
     // SAFETY: the ID lives; there are so many bytes, or the pointer is NULL.
     let done = is_done(unsafe { TSSslSessionInsertBuffer(pointer, bytes.cast(), len) });
@@ -374,7 +374,7 @@ fn set_record(input: &mut Input<'_>, run: &mut Run) {
         255 => None,
         254 => {
             let mut value = c_string(input.bytes()).into_bytes();
-            // No file is read but those of the folder that this runs in.
+            // Only files in the current directory are read.
             value.retain(|byte| *byte != b'/');
             Some(c_string(&value))
         }
@@ -409,7 +409,7 @@ fn read_counter(input: &mut Input<'_>) {
         255 => ptr::null_mut(),
         _ => &mut value,
     };
-    // SAFETY: a C string or NULL, and what is writable or NULL.
+    // SAFETY: a C string or NULL, and writable memory or NULL.
     let done = is_done(unsafe { TSSslSessionCacheStatGet(pointer(&name), to) });
     assert!(if done { value >= 0 } else { value == -77 });
 }

@@ -1,5 +1,5 @@
-//! Any bytes into TSSslSessionInsertBuffer: what is accepted comes out as DER that OpenSSL
-//! reads back to the same session, and what is refused has left the old entry.
+//! Passes any bytes to TSSslSessionInsertBuffer. Accepted bytes come out as DER that OpenSSL decodes to
+//! the same session. Refused bytes leave the old entry.
 //!
 //! SPDX-License-Identifier: Apache-2.0
 #![no_main]
@@ -14,20 +14,20 @@ use tssession_fuzz::{
     Id, check_lines, decode, encode, end, get_buffer, has_version, now, own, set, stat,
 };
 
-/// Low, so that short inputs pass it.
+/// A low limit, so that short inputs exceed it.
 const MAX: usize = 1000;
 
 const OLD: &[u8] = include_bytes!("../seeds/der/tls12");
 
 fn insert(id: &Id, der: &[u8]) -> bool {
-    // SAFETY: the ID is valid as long as it lives, and the length is that of `der`.
+    // SAFETY: the ID is live, and the length is that of `der`.
     let result =
         unsafe { TSSslSessionInsertBuffer(id.as_ptr(), der.as_ptr().cast(), der.len() as _) };
     result == TSReturnCode::TS_SUCCESS
 }
 
 fn get(id: &Id) -> Option<Vec<u8>> {
-    // SAFETY: the ID is valid as long as it lives; the session is ours.
+    // SAFETY: the ID is live, and the session is ours.
     let session = unsafe { own(TSSslSessionGet(id.as_ptr()).cast()) };
     session.map(|session| encode(&session).expect("what was stored can be encoded"))
 }
@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
         check_lines(false);
         set(c"tssession.session_cache.max_session_bytes", c"1000");
     });
-    // Another ID than that of the session, or the one that many a session carries.
+    // Another ID than that in the session, or one that many inputs contain.
     let id = match data.len() % 2 {
         0 => Id::new(7, b"another", 0),
         _ => Id::new(32, &OLD[15..], 0),
@@ -58,8 +58,8 @@ fuzz_target!(|data: &[u8]| {
         return;
     }
 
-    let (session, _) = expected.expect("accepted, and OpenSSL does not read it");
-    // One that has no time is of the moment when it is read.
+    let (session, _) = expected.expect("accepted, so OpenSSL can decode it");
+    // A session without a time gets that of its decoding.
     let later = decode(data).expect("as before").0;
     let ders = [&session, &later].map(|session| encode(session));
     assert!(end(&later) > before);
@@ -70,14 +70,14 @@ fuzz_target!(|data: &[u8]| {
     assert!(der.is_some() && ders.contains(&der));
     let der = der.unwrap_or_default();
     assert!(der.len() <= MAX);
-    let (again, used) = decode(&der).expect("what comes out, OpenSSL reads");
+    let (again, used) = decode(&der).expect("OpenSSL can decode what comes out");
     assert_eq!((used, encode(&again).as_ref()), (der.len(), Some(&der)));
-    // Decoded, and then maybe made of a template.
+    // The first is decoded; the second may be made from a template.
     assert_eq!(get(&id).as_ref(), Some(&der));
     assert_eq!(get(&id).as_ref(), Some(&der));
-    // What comes out goes in, and is the same.
+    // The bytes that came out can be inserted, and come out again.
     assert!(insert(&id, &der));
     assert_eq!(get_buffer(&id), Some(der));
-    // SAFETY: looks at this thread's error queue.
+    // SAFETY: reads this thread's error queue.
     assert_eq!(unsafe { openssl_sys::ERR_get_error() }, 0);
 });

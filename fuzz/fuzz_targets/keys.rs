@@ -1,4 +1,4 @@
-//! Any bytes as ticket data and as a file of keys, beside a plain reading of both.
+//! Any bytes as ticket data and as a key file. The results are compared with those of simpler code.
 //!
 //! SPDX-License-Identifier: Apache-2.0
 #![no_main]
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// A key, taken apart.
+/// A key, split into its parts.
 #[derive(Clone, Debug, PartialEq)]
 struct Key {
     name: [u8; 16],
@@ -24,7 +24,7 @@ struct Key {
     aes: Vec<u8>,
 }
 
-/// Where things are in a key: bytes of each secret, and whether that of AES comes first.
+/// The layout of a key: the bytes of each secret, and whether that of AES comes first.
 type Order = (usize, bool);
 
 fn cut(bytes: &[u8], (len, aes_first): Order) -> Key {
@@ -41,7 +41,7 @@ fn cut(bytes: &[u8], (len, aes_first): Order) -> Key {
     }
 }
 
-/// The keys that became active, or why none do.
+/// Returns the keys that must become active, or the reason why none does.
 fn expected(data: &[u8], order: Order) -> Result<Vec<Key>, KeyError> {
     let len = 16 + 2 * order.0;
     let mut keys: Vec<Key> = Vec::new();
@@ -80,7 +80,7 @@ fn check(set: &KeySet, keys: &[Key]) {
     assert_eq!(set.first().name(), &keys[0].name);
 }
 
-/// The bytes of a line of base64.
+/// Decodes a line of base64.
 fn decode(line: &[u8]) -> Option<Vec<u8>> {
     let digits = line.strip_suffix(b"==").or(line.strip_suffix(b"="));
     let digits = digits.unwrap_or(line);
@@ -93,16 +93,16 @@ fn decode(line: &[u8]) -> Option<Vec<u8>> {
         .chunks_exact(8)
         .map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | *bit as u8))
         .collect();
-    // What is left over is nothing but zeros.
+    // The remaining bits are all zero.
     let whole = line.len().is_multiple_of(4)
         && bytes.len() == line.len() / 4 * 3 - (line.len() - digits.len());
     (whole && bits[bytes.len() * 8..].iter().all(|bit| *bit == 0)).then_some(bytes)
 }
 
-/// Whether all but one byte in 32 are text in UTF-8.
+/// Returns whether at most one byte in 32 is not UTF-8 text.
 fn is_text(content: &[u8]) -> bool {
     let letters = String::from_utf8_lossy(content);
-    // A byte that is part of no letter counts, and so does a control character.
+    // Bytes that are not part of a letter are not text, and neither are control characters.
     let of_text = |letter: &char| {
         *letter != char::REPLACEMENT_CHARACTER
             && (!letter.is_control() || letter.is_ascii_whitespace())
@@ -112,12 +112,12 @@ fn is_text(content: &[u8]) -> bool {
     let controls = letters
         .chars()
         .filter(|letter| !of_text(letter) && letter.len_utf8() == 2);
-    // Those of two bytes count once.
+    // A control character of two bytes counts only once.
     let text = bytes + 3 * replacements.count() + controls.count();
     content.len() - text <= content.len() / 32
 }
 
-/// Whether half of the units are ASCII text, in either byte order.
+/// Returns whether at least half of the two-byte units are ASCII text, in either byte order.
 fn is_wide(content: &[u8]) -> bool {
     let count = |at: usize| {
         let units = content.chunks_exact(2);
@@ -131,7 +131,7 @@ fn is_wide(content: &[u8]) -> bool {
     units > 0 && (2 * count(0) >= units || 2 * count(1) >= units)
 }
 
-/// The run of keys in a file, and their order; `None` for other text.
+/// Returns the keys in a file and their layout, or `None` for other text.
 fn read_file(content: &[u8]) -> Option<(Vec<u8>, Order)> {
     let content = match content.strip_prefix(b"\xef\xbb\xbf") {
         Some(rest) if is_text(content) => rest,
@@ -173,7 +173,7 @@ fuzz_target!(|data: &[u8]| {
     static LINES: Once = Once::new();
     LINES.call_once(|| check_lines(true));
     let generation = stat(c"tssession.ticket_keys.generation");
-    // Of C's own, and as long as is said.
+    // A separate copy for C, of exactly this length.
     let mut copy: Box<[u8]> = data.into();
     // SAFETY: the length is that of the bytes.
     let result = unsafe { TSSslTicketKeyUpdate(copy.as_mut_ptr().cast(), copy.len() as _) };

@@ -1,4 +1,4 @@
-//! Calls of the cache in any order, beside the model of `tests/model.rs`.
+//! Calls the cache in any order, and compares it with the model in `test-support/cache-model/`.
 //!
 //! SPDX-License-Identifier: Apache-2.0
 #![no_main]
@@ -16,7 +16,7 @@ fn limits(input: &mut Input<'_>) -> Limits {
 }
 
 fn op(input: &mut Input<'_>) -> Op {
-    // The low bits tell what to do, the high ones to which ID.
+    // The low bits select the operation, the high ones the ID.
     let byte = input.byte();
     let id = (byte >> 4) % IDS;
     match byte & 15 {
@@ -35,7 +35,7 @@ fn op(input: &mut Input<'_>) -> Op {
     }
 }
 
-/// From none to 136 years, mostly few.
+/// Returns 0 seconds to 68 years, mostly few seconds.
 fn seconds(input: &mut Input<'_>) -> i64 {
     let byte = i64::from(input.byte());
     match byte {

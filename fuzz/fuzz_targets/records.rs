@@ -1,5 +1,5 @@
-//! Any bytes as a records.config and as a records.yaml: lines are read as a second, plainer
-//! reader does; an error names a line of the file; what is accepted is a valid setting.
+//! Any bytes as records.config and as records.yaml. Lines are read as by a second, simpler reader. An
+//! error names a line of the file. What is accepted is a valid setting.
 //!
 //! SPDX-License-Identifier: Apache-2.0
 #![no_main]
@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use tssession::settings::records::{Format, Problem, Records, RecordsError, parse};
 use tssession::settings::table::{Config, Setting, Source};
 
-/// The names of numbers, and what these may be.
+/// The names and the ranges of numbers.
 const NUMBERS: [(&str, i128, i128); 13] = [
     ("proxy.config.ssl.session_cache", 0, 2),
     ("proxy.config.ssl.session_cache.mode", 0, 2),
@@ -53,7 +53,7 @@ fn value_of(setting: &Setting) -> Value {
     }
 }
 
-/// What the lines say: names as they are written, and values; or the line that is wrong.
+/// The names, as they are written, and values in the lines; or the number of the line that is wrong.
 type Read = Result<Vec<(String, Value)>, usize>;
 
 fn read_lines(content: &[u8]) -> Read {
@@ -99,7 +99,7 @@ fn read_line(line: &[u8]) -> Result<Option<(String, Value)>, ()> {
     if number.is_none() && !TEXTS.contains(&name) {
         return Ok(None);
     }
-    // From the fourth word to the last.
+    // The value is from the fourth word to the last.
     let [kind, first, ..] = words[2..] else {
         return Err(());
     };
@@ -124,9 +124,9 @@ fn read_line(line: &[u8]) -> Result<Option<(String, Value)>, ()> {
     Ok(Some((name.to_owned(), value)))
 }
 
-/// A sign, digits and a letter; or hexadecimal digits behind 0x.
+/// Reads a sign, digits and a letter, or hexadecimal digits behind 0x.
 fn read_number(text: &[u8]) -> Option<i128> {
-    // Spaces that are none in a line, but are in Unicode.
+    // Unicode spaces, which do not separate words in a line.
     let text = str::from_utf8(text).ok()?.trim();
     let (digits, base, sign, factor) = if let Some(digits) = text.strip_prefix("0x") {
         (digits, 16, 1, 1)
@@ -150,7 +150,7 @@ fn read_number(text: &[u8]) -> Option<i128> {
     let mut number = 0i128;
     for digit in digits.chars() {
         number = number * base + i128::from(digit.to_digit(base as u32)?);
-        // More than any setting may be.
+        // Enough: this is more than any setting allows.
         number = number.min(1 << 80);
     }
     Some(sign * number * factor)
@@ -202,7 +202,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(settings.len(), expected.len());
             for ((name, value), setting) in expected.iter().zip(&settings) {
                 assert_eq!(value_of(setting), *value);
-                // All names of the cache's mode stand for one record.
+                // All names of the cache's mode mean one record.
                 assert!(
                     setting.name() == name
                         || setting.name() == "proxy.config.ssl.session_cache"

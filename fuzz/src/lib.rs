@@ -1,4 +1,4 @@
-//! What the targets share: the bytes of a run taken apart, arguments for C, and sessions.
+//! What the targets share: the input of a run, arguments for C, and sessions.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -12,34 +12,34 @@ use tssession::ffi::host::{
 use tssession::ffi::ts::TSSslSessionGetBuffer;
 use tssession::ffi::types::{TSCont, TSReturnCode, TSSslSessionID};
 
-/// The bytes of one run, from which a target takes what it needs. At the end all is 0.
+/// The bytes of a run, from which a target takes values. After the last byte, every value is 0.
 pub struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {
-    /// Whether nothing is left.
+    /// Returns whether no byte is left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// One byte.
+    /// Takes one byte.
     pub fn byte(&mut self) -> u8 {
         self.array::<1>()[0]
     }
 
-    /// As many bytes as there are left of so many.
+    /// Takes `len` bytes, or fewer if fewer are left.
     pub fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// Bytes behind two that say how many.
+    /// Takes a length of two bytes, and so many bytes.
     pub fn bytes(&mut self) -> &'a [u8] {
         let len = u16::from_le_bytes(self.array());
         self.take(len.into())
     }
 
-    /// A number: a small one, one at the ends of a type, or any.
+    /// Takes a number: a small one, one at the limits of a type, or any.
     pub fn number(&mut self) -> i64 {
         const EDGES: [i64; 8] = [
             i64::MIN,
@@ -67,16 +67,16 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A session ID for C in memory of its own that ends where the ID does: behind its bytes, or
-/// behind the length when that is not valid.
+/// A session ID for C. Its memory ends behind the bytes of the ID, or behind the length if that is
+/// invalid.
 pub struct Id {
-    /// In front of it there are so many bytes more: it need not be aligned.
+    /// The ID begins `shift` bytes into this memory, so it may not be aligned.
     memory: Box<[u8]>,
     shift: usize,
 }
 
 impl Id {
-    /// An ID of this length; valid ones have these bytes, and zeros when there are fewer.
+    /// Makes an ID of this length. A valid one gets these bytes, filled up with zeros.
     pub fn new(len: usize, bytes: &[u8], shift: usize) -> Self {
         let mut memory = vec![0; shift];
         memory.extend_from_slice(&len.to_ne_bytes());
@@ -89,20 +89,20 @@ impl Id {
         }
     }
 
-    /// To be passed to C.
+    /// Returns the pointer to pass to C.
     pub fn as_ptr(&self) -> *const TSSslSessionID {
         self.memory[self.shift..].as_ptr().cast()
     }
 }
 
-/// Sets a record, which must be possible.
+/// Sets a record, which must succeed.
 pub fn set(name: &CStr, value: &CStr) {
     // SAFETY: both are C strings.
     let result = unsafe { TSSslSessionCacheConfigSet(name.as_ptr(), value.as_ptr()) };
     assert_eq!(result, TSReturnCode::TS_SUCCESS, "{name:?}");
 }
 
-/// A counter, which must be there.
+/// Returns a counter, which must exist.
 pub fn stat(name: &CStr) -> i64 {
     let mut value = -1;
     // SAFETY: the name is a C string, and `value` is writable.
@@ -111,10 +111,10 @@ pub fn stat(name: &CStr) -> i64 {
     value
 }
 
-/// The DER under an ID, by way of C: the size is asked for first.
+/// Returns the DER under an ID, with the C function. Asks for the size first.
 pub fn get_buffer(id: &Id) -> Option<Vec<u8>> {
     let mut len: c_int = -1;
-    // SAFETY: the ID is valid as long as it lives, and the buffers are of the length given.
+    // SAFETY: the ID is live, and the buffers have the given lengths.
     unsafe {
         let needed = TSSslSessionGetBuffer(id.as_ptr(), ptr::null_mut(), &mut len);
         assert!(needed >= 0 && len == 0);
@@ -127,7 +127,7 @@ pub fn get_buffer(id: &Id) -> Option<Vec<u8>> {
     }
 }
 
-/// What OpenSSL makes of bytes, and how many it has used.
+/// Decodes bytes with OpenSSL. Returns the session, and the number of bytes that it used.
 pub fn decode(der: &[u8]) -> Option<(SslSession, usize)> {
     let mut end = der.as_ptr();
     // SAFETY: the pointer and the length are those of `der`; the result is null or one
@@ -140,7 +140,7 @@ pub fn decode(der: &[u8]) -> Option<(SslSession, usize)> {
     Some((session, end.addr() - der.as_ptr().addr()))
 }
 
-/// The DER of a session, if OpenSSL can write it.
+/// Returns the DER of a session, if OpenSSL can encode it.
 pub fn encode(session: &SslSessionRef) -> Option<Vec<u8>> {
     // SAFETY: the session is live, and the second call has the room that the first asked for.
     unsafe {
@@ -153,8 +153,9 @@ pub fn encode(session: &SslSessionRef) -> Option<Vec<u8>> {
     }
 }
 
-/// The second at which a session ends: by itself, or after the longest that it may live
-/// (docs/guide/settings.md). One dated in the future counts from now, as the seeds do until 2038.
+/// Returns the second at which a session ends: after its timeout, or after the longest allowed time
+/// (docs/guide/settings.md). The life of a session dated in the future begins now, as that of the seeds until
+/// 2038.
 pub fn end(session: &SslSessionRef) -> i64 {
     const DAY: i64 = 24 * 3600;
     // SAFETY: the session is live.
@@ -169,7 +170,7 @@ pub fn end(session: &SslSessionRef) -> i64 {
     }
 }
 
-/// Whether a session is of a version of TLS or DTLS.
+/// Returns whether the version of a session is one of TLS or DTLS.
 pub fn has_version(session: &SslSessionRef) -> bool {
     // SAFETY: the session is live.
     let version = unsafe { openssl_sys::SSL_SESSION_get_protocol_version(session.as_ptr()) };
@@ -182,15 +183,15 @@ pub fn now() -> i64 {
     now.expect("after 1970").as_secs() as i64
 }
 
-/// Has every line checked that the library logs, down to debug lines or errors only.
-/// Without debug lines, lookups take their short way.
+/// Checks every line that the library logs from now on, with debug lines or errors only. Without debug
+/// lines, lookups take a shorter path.
 pub fn check_lines(debug: bool) {
     let level = if debug {
         TS_SSL_SESSION_CACHE_LOG_DEBUG
     } else {
         TS_SSL_SESSION_CACHE_LOG_ERROR
     };
-    // SAFETY: the function stays, and does not use the pointer.
+    // SAFETY: the function is static, and does not use the pointer.
     let result = unsafe { TSSslSessionCacheLogSet(Some(check_line), ptr::null_mut(), level) };
     assert_eq!(result, TSReturnCode::TS_SUCCESS);
 }
@@ -208,16 +209,16 @@ unsafe extern "C" fn check_line(
     assert!(!line.is_empty() && line.len() < 2100 && !line.contains(char::is_control));
 }
 
-/// A C string of bytes up to the first that is 0.
+/// Returns the bytes before the first 0 as a C string.
 pub fn c_string(bytes: &[u8]) -> CString {
     let len = bytes.iter().position(|byte| *byte == 0);
     CString::new(&bytes[..len.unwrap_or(bytes.len())]).expect("has no 0")
 }
 
-/// Ends a session that the library gave away.
+/// Takes ownership of a session that the library returned.
 ///
 /// # Safety
-/// It is the caller's.
+/// The caller owns the session.
 pub unsafe fn own(session: *mut c_void) -> Option<SslSession> {
     // SAFETY: passed on to the caller.
     (!session.is_null()).then(|| unsafe { SslSession::from_ptr(session.cast()) })

@@ -1,8 +1,8 @@
 /** @file
 
-  What the owner of an SSL_CTX calls to have its sessions and tickets served by
-  libtssession. The functions have C linkage whatever <ts/ts.h> declares; that
-  may be this library's or ATS's own.
+  The functions of libtssession for hosts, whose SSL_CTXs' sessions and tickets it
+  serves. They have C linkage, whatever <ts/ts.h> declares. <ts/ts.h> may be that of
+  this library or that of ATS.
 
   Generated from src/ffi by build.rs; do not edit.
   SPDX-License-Identifier: Apache-2.0

@@ -1,8 +1,8 @@
 /** @file
 
-  What a host calls to share its TLS sessions and session-ticket keys with other machines,
-  through Redis: libtssession_farm, beside libtssession. <ts/ts.h> may be this library's or
-  ATS's own.
+  The functions of libtssession_farm, with which a host shares its TLS sessions and
+  session-ticket keys with other machines through Redis. <ts/ts.h> may be that of libtssession
+  or that of ATS.
 
   Generated from farm/src/ffi.rs by farm/build.rs; do not edit.
   SPDX-License-Identifier: Apache-2.0

@@ -3,10 +3,10 @@
   The TLS session cache and ticket-key functions of Apache Traffic Server.
 
   TS_SSL_SESSION_API chooses the declarations:
-    8   those of the manual page and of ATS 7.1 to 8.1 (this is the default)
-    9   those of ATS 9: TSSslSessionInsert takes the connection too, which is never
+    8   those of the manual page and of ATS 7.1 to 8.1 (the default)
+    9   those of ATS 9: TSSslSessionInsert also takes the connection, which is never
         read, and TSSslTicketKeyUpdate returns a TSReturnCode
-    10  those of ATS 10 and 11: the same with C++ linkage, for C++ only
+    10  those of ATS 10 and 11: as 9, but with C++ linkage, for C++ only
 
   Generated from src/ffi by build.rs; do not edit.
   SPDX-License-Identifier: Apache-2.0
@@ -285,9 +285,9 @@ extern "C" {
 #endif
 
 /**
- * A plugin defines this function, and its host calls it after loading the plugin: argv[0] is
- * the plugin, the others are its arguments. It has C linkage at every level, as in ATS, whose
- * plugins rely on this declaration for that.
+ * A plugin defines this function, and its host calls it after loading the plugin. argv[0] is
+ * the plugin, the others are its arguments. This declaration gives it C linkage at every level,
+ * as in ATS.
  */
 extern void TSPluginInit(int argc, const char *argv[]);
 

@@ -57,7 +57,8 @@ impl Visit {
         let inside = gate::enter_at_once()?;
         // SAFETY: reads this thread's error queue.
         let is_empty = unsafe { ERR_peek_error() } == 0;
-        is_empty.then_some(Self {
+        // Made only then: at its end a visit clears the queue.
+        is_empty.then(|| Self {
             queue: Queue::Empty,
             _inside: inside,
         })

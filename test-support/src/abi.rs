@@ -1,10 +1,10 @@
-//! The ABI of a library's headers, at each API level of `<ts/ts.h>`, beside a committed
+//! Compares the ABI of a library's headers, at each API level of `<ts/ts.h>`, with a committed
 //! baseline.
 //!
-//! What is compared is a stand-in: a shared object of the headers with a body for each
-//! prototype. In the library itself libabigail finds no function, because rustc writes
-//! no linkage names for what has its C name. That the headers are those of the source
-//! is tested in `header.rs`, that the library has the baseline's names in `exports.rs`.
+//! It compares a stand-in: a shared object made of the headers, with a body for each prototype. In the
+//! library itself libabigail finds no function, because rustc writes no linkage names for functions with
+//! C names. `header.rs` tests that the headers are those of the source, and `exports.rs` that the library
+//! has the names in the baseline.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -14,10 +14,10 @@ use std::process::Command;
 
 use crate::{compiler, root, run, scratch};
 
-/// The API levels that `<ts/ts.h>` has.
+/// The API levels of `<ts/ts.h>`.
 pub const LEVELS: [&str; 3] = ["8", "9", "10"];
 
-/// What abidiff says, in bits of its exit status: it failed, or was used wrongly.
+/// Bits of abidiff's exit status: it failed, or was called wrongly.
 const ABIDIFF_FAILED: i32 = 1 | 2;
 
 /// The committed description of an ABI: a directory with a file for each level.
@@ -32,7 +32,7 @@ impl Baseline {
         fs::read_to_string(self.path(level)).unwrap()
     }
 
-    /// The functions that it describes.
+    /// Returns the functions that it describes at a level.
     pub fn names(&self, level: &str) -> BTreeSet<String> {
         let baseline = self.read(level);
         let functions = baseline
@@ -43,7 +43,7 @@ impl Baseline {
             .collect()
     }
 
-    /// Those of all levels.
+    /// Returns the functions of all levels.
     pub fn all_names(&self) -> BTreeSet<String> {
         LEVELS
             .into_iter()
@@ -51,7 +51,7 @@ impl Baseline {
             .collect()
     }
 
-    /// The SONAME that it is of.
+    /// Returns the SONAME for which it was made.
     pub fn soname(&self, level: &str) -> String {
         let baseline = self.read(level);
         let (_, rest) = baseline.split_once(" soname='").unwrap();
@@ -64,7 +64,7 @@ impl Baseline {
 pub struct Header {
     pub name: &'static str,
     pub text: String,
-    /// Whether the library has its functions.
+    /// Whether the library defines its functions.
     pub defined: bool,
 }
 
@@ -79,7 +79,7 @@ impl Header {
     }
 }
 
-/// A library as its headers have it.
+/// A library, as its headers describe it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Api {
     /// The last one includes the others.
@@ -87,7 +87,7 @@ pub struct Api {
     pub soname: String,
 }
 
-/// Gives each prototype a body. What is declared `extern` is not the library's.
+/// Gives each prototype a body, except those with `extern`, which the library does not define.
 fn define(header: &str) -> String {
     let mut out = String::new();
     for line in header.lines() {
@@ -106,8 +106,8 @@ fn define(header: &str) -> String {
     out
 }
 
-/// An enumerator for each macro that has a value, since debug information does not
-/// keep macros. The version is not part of the ABI.
+/// Returns an enumerator for each macro with a value, because debug information has no macros. The
+/// version is not part of the ABI.
 fn macros(header: &str) -> String {
     header
         .lines()
@@ -118,7 +118,7 @@ fn macros(header: &str) -> String {
 }
 
 impl Api {
-    /// The stand-in for such a library, in a folder of its own.
+    /// Builds the stand-in for such a library, in a separate directory.
     pub fn stand_in(&self, dir: &str, level: &str) -> PathBuf {
         let dir = scratch().join(format!("{dir}-{level}"));
         fs::create_dir_all(dir.join("ts")).unwrap();
@@ -136,7 +136,7 @@ impl Api {
         let cpp = level == "10";
         let source = if cpp { "api.cc" } else { "api.c" };
         fs::write(dir.join(source), text).unwrap();
-        // Named without its folder, which would come to stand in the baseline.
+        // Named without its directory, which would be written into the baseline.
         run(compiler(cpp)
             .current_dir(&dir)
             .args(["-O0", "-fPIC", "-shared", "-I."])
@@ -147,10 +147,10 @@ impl Api {
         dir.join("api.so")
     }
 
-    /// With `UPDATE_ABI` set (`make abi`) it brings the baseline up to date instead, unless
-    /// that breaks callers and the SONAME does not say so.
+    /// Compares the headers with the baseline. With `UPDATE_ABI` set (`make abi`) it updates the baseline
+    /// instead, unless the change breaks callers and the SONAME is the same.
     ///
-    /// What was added must be in the baseline too: from then on callers rely on it.
+    /// Additions must be in the baseline too, because callers rely on them from then on.
     pub fn check(&self, baseline: &Baseline) {
         let update = env::var_os("UPDATE_ABI").is_some();
         for level in LEVELS {
@@ -177,10 +177,10 @@ impl Api {
     }
 }
 
-/// What abidiff has to say of two ABIs; nothing when they are the same.
+/// Returns abidiff's report on two ABIs, or `None` if they are the same.
 fn differences(options: &[&str], baseline: &Path, now: &Path) -> Option<String> {
     let mut command = Command::new("abidiff");
-    // The baseline holds for every machine with the same sizes.
+    // The baseline is for every machine with the same sizes of types.
     command.arg("--no-architecture").args(options);
     let output = command
         .arg(baseline)
@@ -194,14 +194,13 @@ fn differences(options: &[&str], baseline: &Path, now: &Path) -> Option<String> 
     (status != 0).then_some(report)
 }
 
-/// What breaks a caller that was compiled before. abidiff sets the same bit of its exit
-/// status for an added function and for a changed one, so it is told to leave out what
-/// was added.
+/// Returns what breaks a caller that is already compiled. abidiff sets the same bit of its exit status
+/// for an added function as for a changed one, so it is told to ignore additions.
 pub fn incompatible(baseline: &Path, now: &Path) -> Option<String> {
     differences(&["--no-added-syms"], baseline, now)
 }
 
-/// Everything, also what only a caller that is compiled anew will notice.
+/// Returns all differences, even those that only a recompiled caller notices.
 pub fn different(baseline: &Path, now: &Path) -> Option<String> {
     differences(&["--harmless"], baseline, now)
 }
@@ -214,7 +213,7 @@ fn write_baseline(library: &Path, baseline: &Path) {
             "--no-comp-dir-path",
         ])
         .args(["--no-show-locs", "--no-elf-needed"])
-        // So that an addition is a few new lines.
+        // An addition then changes only a few lines.
         .args(["--type-id-style", "hash", "--out-file"])
         .arg(baseline)
         .arg(library));

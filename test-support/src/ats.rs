@@ -1,4 +1,4 @@
-//! Traffic Server as `tests/ats/server.c` plays it.
+//! The stand-in for Traffic Server, `tests/ats/server.c`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::{WARNINGS, root, run, scratch, scratch_dir};
 /// A version of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ats {
-    /// Of which the headers are Debian's (trafficserver-dev).
+    /// Its headers are those of Debian (trafficserver-dev).
     V9,
     V10,
     V11,
@@ -21,13 +21,13 @@ impl Ats {
         self != Self::V9
     }
 
-    /// The compiler with its headers.
+    /// Returns the compiler with the headers of this version.
     pub fn compiler(self) -> Command {
-        // Not with `$CFLAGS`: where those are a sanitizer's, the server has none either.
+        // Without `$CFLAGS`: the real server has no sanitizer either.
         let mut command = Command::new(if self.is_cxx() { "c++" } else { "cc" });
         command.args(["-O1", "-g"]).args(WARNINGS);
         match self {
-            // Its headers are not of ISO C.
+            // Its headers are not ISO C.
             Self::V9 => command.args(["-std=gnu11", "-Wno-pedantic"]),
             Self::V10 | Self::V11 => command
                 .args(["-std=c++20", "-x", "c++", "-I"])
@@ -36,7 +36,7 @@ impl Ats {
         command
     }
 
-    /// The server as an object file.
+    /// Builds the server as an object file.
     pub fn object(self) -> PathBuf {
         static MAKING: Mutex<()> = Mutex::new(());
         let _making = MAKING.lock().unwrap();
@@ -54,7 +54,7 @@ impl Ats {
         object
     }
 
-    /// The server as a library that is loaded for everybody.
+    /// Builds the server as a library to preload.
     pub fn library(self) -> PathBuf {
         let library = scratch().join(format!("{self:?}-{}/libats.so", std::process::id()));
         if !library.exists() {
@@ -70,7 +70,7 @@ impl Ats {
         library
     }
 
-    /// Has a command run in the server; `others` are preloaded too.
+    /// Makes a command run in the server. `others` are preloaded too.
     pub fn command(self, mut command: Command, others: &[&Path]) -> Command {
         let mut libraries = self.library().into_os_string();
         for other in others {
@@ -81,7 +81,7 @@ impl Ats {
         command
     }
 
-    /// The server as a program, without the functions of these names.
+    /// Builds the server as a program, without the functions with these names.
     pub fn program(self, lacking: &[&str]) -> PathBuf {
         let program = scratch_dir().join("server");
         let script = program.with_extension("map");
@@ -106,7 +106,7 @@ impl Ats {
     }
 }
 
-/// A test of the function `check` for each version.
+/// Defines a test for each version, which calls `check`.
 #[macro_export]
 macro_rules! in_each_ats {
     ($name:ident, $check:path) => {

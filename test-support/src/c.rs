@@ -1,4 +1,4 @@
-//! The C compilers, and programs in C that use libtssession.
+//! The C and C++ compilers, and C programs that use libtssession.
 
 use std::env;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::{Ats, library_dir, root, run, scratch, scratch_dir};
 
 pub const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
-/// The words of a variable of the environment, or those of `default`.
+/// Returns the words of an environment variable, or those of `default`.
 fn words(variable: &str, default: &str) -> Vec<String> {
     let text = env::var(variable).unwrap_or_else(|_| default.to_owned());
     text.split_whitespace().map(str::to_owned).collect()
@@ -28,7 +28,7 @@ fn driver(cpp: bool) -> Command {
     command
 }
 
-/// The C or C++ compiler, with `$CFLAGS` or `$CXXFLAGS`.
+/// Returns the C or C++ compiler, with `$CFLAGS` or `$CXXFLAGS`.
 pub fn compiler(cpp: bool) -> Command {
     let mut command = driver(cpp);
     command
@@ -37,7 +37,7 @@ pub fn compiler(cpp: bool) -> Command {
     command
 }
 
-/// The compiler with a source of this project, which is C11, or C++20 if its name ends with `.cc`.
+/// Returns the compiler with a source of this project: C11, or C++20 if its name ends with `.cc`.
 pub fn compile_source(source: &str) -> Command {
     let cpp = source.ends_with(".cc");
     let mut command = compiler(cpp);
@@ -50,7 +50,7 @@ pub fn compile_source(source: &str) -> Command {
     command
 }
 
-/// A compiler must accept a text without a warning. `include` is the option that adds the
+/// Checks that a compiler accepts a text without a warning. `include` is the option that adds the
 /// directory of the headers.
 pub fn check_syntax(compiler: &str, std: &str, include: &str, text: &str) {
     let name = if std.contains("++") {
@@ -72,7 +72,7 @@ pub fn check_syntax(compiler: &str, std: &str, include: &str, text: &str) {
 pub enum Reach {
     Link,
     Dlopen,
-    /// The same, in a program of [`Ats::command`].
+    /// With `dlopen`, in a program of [`Ats::command`].
     InAts,
 }
 
@@ -80,7 +80,7 @@ pub enum Reach {
 fn object(dir: &Path, source: &str, defines: &[&str]) -> PathBuf {
     let object = dir.join(source).with_extension("o");
     run(compile_source(&format!("c_tests/{source}"))
-        // Callers in C++ need nothing newer.
+        // C++ callers need no newer standard.
         .args(source.ends_with(".cc").then_some("-std=c++11"))
         .arg("-Wno-unused-function")
         .args(defines)
@@ -89,7 +89,7 @@ fn object(dir: &Path, source: &str, defines: &[&str]) -> PathBuf {
     object
 }
 
-/// Compiles `c_tests/SOURCE` with what it needs.
+/// Compiles and links `c_tests/SOURCE`.
 pub fn compile(source: &str, reach: Reach, defines: &[&str]) -> PathBuf {
     let cpp = source.ends_with(".cc");
     let dir = scratch().join(format!("{source}-{reach:?}{}", defines.concat()));
@@ -104,12 +104,12 @@ pub fn compile(source: &str, reach: Reach, defines: &[&str]) -> PathBuf {
             link.arg(object(&dir, source, &[defines, &["-DAPI_DLOPEN"]].concat()))
         }
     };
-    // The same for all programs.
+    // All programs share this object.
     static TLS: LazyLock<PathBuf> = LazyLock::new(|| object(scratch(), "tls.c", &[]));
     link.arg(&*TLS);
     match reach {
         Reach::Link => link.arg("-L").arg(library_dir()).arg("-ltssession"),
-        // Exported, the names of a host come before the library's.
+        // Exported names of a host come before those of the library.
         Reach::Dlopen => link.args(["-rdynamic", "-ldl"]),
         Reach::InAts => link.arg(Ats::V10.library()).arg("-ldl"),
     };
@@ -117,8 +117,8 @@ pub fn compile(source: &str, reach: Reach, defines: &[&str]) -> PathBuf {
     program
 }
 
-/// Runs a program with the library and returns what it has logged. Whatever the program checks
-/// itself, the library must print nothing on stdout and must not panic.
+/// Runs a program with the library, and returns what it logged. In addition to the program's own checks,
+/// the library must print nothing on stdout and must not panic.
 pub fn execute(command: &mut Command) -> String {
     let output = run(command.env("LD_LIBRARY_PATH", library_dir()));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
@@ -130,7 +130,7 @@ pub fn execute(command: &mut Command) -> String {
     stderr
 }
 
-/// Valgrind with a program, which fails for an error or a leak.
+/// Returns a command that runs a program in valgrind, and fails for an error or a leak.
 pub fn valgrind(program: &Path) -> Command {
     let suppressions = root().join("c_tests/valgrind.supp");
     let mut command = Command::new("valgrind");

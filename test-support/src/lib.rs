@@ -1,5 +1,5 @@
-//! What the tests of both libraries share: C compilers, the built libraries, and hosts and Redis
-//! as processes.
+//! What the tests of both libraries share: C compilers, the built libraries, hosts and Redis as
+//! processes.
 
 pub mod abi;
 mod ats;
@@ -33,7 +33,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// A directory for what this test program makes, beside it.
+/// A directory for the files of this test program, beside it.
 pub fn scratch() -> &'static Path {
     static SCRATCH: LazyLock<PathBuf> = LazyLock::new(|| {
         let dir = env::current_exe().unwrap().with_extension("tmp");
@@ -43,7 +43,7 @@ pub fn scratch() -> &'static Path {
     &SCRATCH
 }
 
-/// A directory in `scratch()` for one test: tests run side by side.
+/// Makes a directory in `scratch()` for one test, because tests run in parallel.
 pub fn scratch_dir() -> PathBuf {
     static MADE: AtomicUsize = AtomicUsize::new(0);
     let dir = scratch().join(MADE.fetch_add(1, Ordering::Relaxed).to_string());
@@ -66,19 +66,19 @@ pub fn run(command: &mut Command) -> Output {
     output
 }
 
-/// What a command that must succeed prints.
+/// Runs a command, which must succeed, and returns what it prints.
 pub fn stdout(command: &mut Command) -> String {
     String::from_utf8(run(command).stdout).unwrap()
 }
 
-/// Each of `parts` must be in what a program has logged.
+/// Checks that each of `parts` is in a program's log.
 pub fn assert_logged(stderr: &str, parts: &[&str]) {
     for part in parts {
         assert!(stderr.contains(part), "{part:?} is missing in\n{stderr}");
     }
 }
 
-/// A certificate that is valid for a day, and its key.
+/// Makes a certificate that is valid for a day, and its key.
 pub fn certificate() -> (X509, PKey<Private>) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The libraries as their build has left them, beside what is committed about them.
+//! Compares the built libraries with the committed files about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -15,13 +15,13 @@ pub struct Library {
     pub path: PathBuf,
     /// The last of its headers, in `include/ts`.
     header: &'static str,
-    /// The directory of its ABI baseline.
+    /// The directory with its ABI baseline.
     baseline: &'static str,
-    /// The Debian package that it is in.
+    /// The Debian package that contains it.
     package: &'static str,
 }
 
-/// libtssession: the one of this build, or `$TSSESSION_LIB`.
+/// libtssession: that of this build, or `$TSSESSION_LIB`.
 pub static TSSESSION: LazyLock<Library> = LazyLock::new(|| Library {
     path: env::var_os("TSSESSION_LIB").map_or_else(|| built("libtssession.so"), PathBuf::from),
     header: "ssl_session_cache.h",
@@ -37,18 +37,18 @@ pub static FARM: LazyLock<Library> = LazyLock::new(|| Library {
     package: "libtssession-farm0",
 });
 
-/// Where cargo leaves what a test depends on.
+/// Returns the path at which cargo leaves a library that a test depends on.
 fn built(name: &str) -> PathBuf {
     env::current_exe().unwrap().with_file_name(name)
 }
 
-/// A directory in which the libraries have the names that the linker and the loader look for.
+/// A directory in which the libraries have the names that the linker and the loader use.
 pub fn library_dir() -> &'static Path {
     static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
         let dir = scratch().join("lib");
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
-        // The links to a library that has not been built lead nowhere.
+        // A link to a library that was not built leads nowhere.
         for library in [&TSSESSION, &FARM] {
             let name = library.path.file_name().unwrap().to_str().unwrap();
             symlink(&library.path, dir.join(name)).unwrap();
@@ -62,13 +62,13 @@ pub fn library_dir() -> &'static Path {
 }
 
 impl Library {
-    /// Whether a header or a manual page is this library's, not the other's.
+    /// Returns whether a header or a manual page belongs to this library, not to the other.
     fn owns(&self, file: &str) -> bool {
         let is_farm = |name: &str| name.to_lowercase().contains("farm");
         is_farm(file) == is_farm(self.header)
     }
 
-    /// The ABI of its headers.
+    /// Returns the ABI of its headers.
     pub fn api(&self) -> Api {
         let headers = ["ts.h", self.header];
         Api {
@@ -79,17 +79,17 @@ impl Library {
         }
     }
 
-    /// The committed ABI.
+    /// Returns the committed ABI.
     pub fn baseline(&self) -> Baseline {
         Baseline(root().join(self.baseline))
     }
 
-    /// What it tells the loader about itself: its own name, and those of what it needs.
+    /// Returns its dynamic section, with its own name and those of the libraries that it needs.
     pub fn dynamic_section(&self) -> String {
         stdout(Command::new("readelf").arg("--dynamic").arg(&self.path))
     }
 
-    /// The name that the loader looks for, without the OpenSSL that is named at its end.
+    /// Returns the SONAME, without the suffix for a version of OpenSSL.
     fn soname(&self) -> String {
         let dynamic = self.dynamic_section();
         let (_, rest) = dynamic.split_once("Library soname: [").unwrap();
@@ -101,7 +101,7 @@ impl Library {
         name.strip_suffix(&openssl).unwrap().to_owned()
     }
 
-    /// The names that the loader finds in it.
+    /// Returns the names that the loader finds in it.
     pub fn exported(&self) -> BTreeSet<String> {
         let nm = stdout(
             Command::new("nm")
@@ -126,7 +126,7 @@ impl Library {
             names.symmetric_difference(&exported).cloned().collect()
         };
         let mut promised = baseline.all_names();
-        // For Traffic Server, which looks for it by name; no header promises it to programs.
+        // Traffic Server looks for this name. No header of ours declares it for programs to call.
         promised.insert("TSPluginInit".to_owned());
         assert_eq!(
             differing(&promised),
@@ -147,14 +147,14 @@ impl Library {
             "only in one: debian/, library"
         );
 
-        // C++ callers read the page of the C name, and only the server calls TSPluginInit.
+        // There are no pages for C++ names, nor for TSPluginInit, which only the server calls.
         for name in exported.iter().filter(|name| name.starts_with("TSSsl")) {
             assert!(root().join(format!("man/{name}.3")).exists(), "{name}");
         }
     }
 
-    /// Compares the headers and manual pages that its build script has made with the committed
-    /// ones. With `UPDATE_HEADERS` set (`make header`) it brings these up to date instead.
+    /// Compares the headers and manual pages that its build script generated with the committed ones.
+    /// With `UPDATE_HEADERS` set (`make header`) it updates these instead.
     pub fn check_generated(&self, generated: &Path) {
         let files = |dir: &Path| -> BTreeMap<String, Vec<u8>> {
             let paths = fs::read_dir(dir)
@@ -164,7 +164,7 @@ impl Library {
                 let name = path.file_name().unwrap().to_str().unwrap();
                 (name.to_owned(), fs::read(&path).unwrap())
             });
-            // The pages of programs are written by hand.
+            // The manual pages of programs are written by hand.
             named
                 .filter(|(name, _)| self.owns(name) && !name.ends_with(".1"))
                 .collect()

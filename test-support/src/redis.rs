@@ -36,8 +36,8 @@ impl Redis {
         Self { process, url }
     }
 
-    /// Settings of the farm `test`, for a file in `scratch()`, where its secret is written. They
-    /// end with those of Redis.
+    /// Returns settings of the farm `test`, for a file in `scratch()`, and writes its secret there. The
+    /// settings end with those of Redis.
     pub fn settings(&self) -> String {
         let secret = scratch().join("secret");
         fs::write(&secret, b"0123456789abcdef0123456789abcdef").unwrap();

@@ -1,17 +1,17 @@
 /** @file
 
-  Traffic Server as far as the two plugins use it, in a library that is loaded for everybody: what
-  it is told is written down, and it does what the real one would. Built
+  A stand-in for Traffic Server, with the functions that the two plugins use, in a preloaded library. It
+  records the calls of plugins, and acts like the real server. Built
 
-    as C with the header of ATS 9 itself;
-    as C++ with cxx/ts/ts.h, which says of which versions that is made, and -DATS=10 or -DATS=11.
-    Version 11 has neither the functions for sessions nor a cache of its own, but the hook's name.
+    as C with the header of ATS 9;
+    as C++ with cxx/ts/ts.h, which names its versions, and -DATS=10 or -DATS=11.
+    Version 11 has no functions for sessions and no cache of its own, but still the name of the hook.
 
   In the environment:
 
-    OWN_CACHE   the value of the record for the server's own session cache (0)
+    OWN_CACHE   the value of the record for the server's own session cache (default 0)
 
-  With -DMAIN it is a program that loads plugins, goes through its life and prints what it was told:
+  With -DMAIN it is a program that loads plugins, goes through the life of a server, and prints the calls:
 
     server PLUGIN [ARGUMENT]... [+ PLUGIN [ARGUMENT]...]...
 
@@ -46,7 +46,7 @@ struct tsapi_cont {
   pthread_mutex_t *mutex;
 };
 
-/* What TSVConn is for plugins: a continuation. */
+/* For plugins, TSVConn is a continuation. */
 struct connection {
   struct tsapi_cont cont;
   void *ssl;
@@ -75,7 +75,7 @@ static struct {
 } statistics[160];
 static int statistics_count;
 
-/* ---- What a test asks for. ---- */
+/* ---- The functions for tests. ---- */
 
 static void
 note(const char *format, ...)
@@ -163,7 +163,7 @@ ats_open_ports(void)
   tell(TS_LIFECYCLE_PORTS_INITIALIZED_HOOK, NULL);
 }
 
-/* What a thread of the server's does. */
+/* The work of a thread of the server. */
 typedef void *(*Work)(void *data);
 
 static void
@@ -239,7 +239,7 @@ run_scheduled(void *cont)
   return NULL;
 }
 
-/* Each by a thread of its own. */
+/* Each in a separate thread. */
 static int
 call_all(Work work, TSCont *conts)
 {
@@ -273,7 +273,7 @@ receive(void *message)
 void
 ats_send_message(const char *tag, const char *text)
 {
-  /* There is no NUL behind it. */
+  /* No NUL follows the text. */
   size_t size = strlen(text);
   char *data  = (char *)malloc(size + 1);
   REQUIRE(data != NULL);
@@ -328,7 +328,7 @@ ats_load(const char *path, int argc, const char *const *argv)
   }
 }
 
-/* ---- What plugins call. ---- */
+/* ---- The functions for plugins. ---- */
 
 #define LINE(name, space)                                                                                              \
   void name(const char *format, ...)                                                                                   \
@@ -432,7 +432,7 @@ TSMgmtUpdateRegister(TSCont cont, const char *plugin, const char *file)
   to_update[used++] = cont;
 }
 
-/* The record that the operator has set. ATS 10 has three for one thing, of which the others keep 2. */
+/* The record that the operator has set. ATS 10 has three for the same thing; the others keep the value 2. */
 static int
 is_own_cache(const char *name)
 {
@@ -553,8 +553,7 @@ TSSslSessionGet(const TSSslSessionID *id)
   return NULL;
 }
 
-/* There are sessions whose IDs begin with l (large) and s (small); *len_ptr stays as it is when there is
-   none. */
+/* There are sessions whose IDs begin with l (large) and s (small). If there is none, *len_ptr is unchanged. */
 int
 TSSslSessionGetBuffer(const TSSslSessionID *id, char *buffer, int *len_ptr)
 {
@@ -569,7 +568,7 @@ TSSslSessionGetBuffer(const TSSslSessionID *id, char *buffer, int *len_ptr)
   return needed;
 }
 
-/* Those that begin with r are refused. */
+/* IDs that begin with r are refused. */
 TSReturnCode
 TSSslSessionInsert(const TSSslSessionID *id, TSSslSession session, TSSslConnection connection)
 {
@@ -627,7 +626,7 @@ DbgCtl::_new_reference(char const *tag)
 
 std::atomic<int> DbgCtl::_config_mode;
 
-/* What the crate ats takes it for: a pointer, and a byte behind it. */
+/* The crate ats relies on this layout: a pointer, followed by a byte. */
 using Pair = std::pair<char const *const, bool>;
 static_assert(sizeof(Pair) == 2 * sizeof(void *) && offsetof(Pair, second) == sizeof(void *) && sizeof(bool) == 1);
 static_assert(sizeof(std::atomic<int>) == sizeof(int) && sizeof(TSEvent) == sizeof(int));

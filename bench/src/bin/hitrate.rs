@@ -1,11 +1,11 @@
-//! How many handshakes each eviction policy saves: plays made-up traces of clients to the
-//! library's cache, to other policies and to those of two other crates.
+//! Measures how many handshakes each eviction policy saves: replays synthetic traces of clients in the
+//! library's cache, in other policies, and in the caches of two other crates.
 //!
-//! Writes the measurements to FOLDER/hitrate.jsonl, for `report`, and prints a verdict.
+//! Writes the measurements to DIRECTORY/hitrate.jsonl, for `report`, and prints a verdict.
 //!
-//! The traces come from seeds and are always the same. The caches spread the sessions over
-//! their shards by hashes with keys of the process, so theirs vary by a tenth or two of a
-//! point from run to run.
+//! The traces are made from fixed seeds, and are always the same. Some caches choose the shard of a
+//! session by a hash with a random key, so their hit rates vary by a tenth or two of a point between
+//! runs.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -30,7 +30,7 @@ const SIZES: [usize; 3] = [1, 10, 50];
 /// The CPU time that a resumed handshake saves the server, in microseconds.
 const SAVED: [(&str, f64); 2] = [("ECDSA P-256", 140.0), ("RSA-2048", 450.0)];
 
-/// How many points less than the best of the others are no defeat.
+/// To be behind the best of the others by this many points is still a success.
 const TOLERANCE: f64 = 0.5;
 
 /// One size of one trace.
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let mut args = env::args_os().skip(1);
     let (Some(folder), None) = (args.next().map(PathBuf::from), args.next()) else {
-        return Err("usage: hitrate FOLDER".into());
+        return Err("usage: hitrate DIRECTORY".into());
     };
     let start = Instant::now();
     let traces = trace::all();
@@ -75,8 +75,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         Case {
             trace,
             percent,
-            // A multiple of 256, so that no candidate gets more or less than the others by
-            // dividing it among shards.
+            // A multiple of 256, so that every candidate can divide it evenly among its shards.
             entries: (trace.clients * percent / 100).next_multiple_of(256),
         }
     };
@@ -100,10 +99,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The hit rates of each case in percent: those of [`ONLINE`] and the optimum's.
+/// The hit rates of a case in percent: those of [`ONLINE`], and that of the optimum.
 type Rates = [f64; ONLINE.len() + 1];
 
-/// Plays every case to every candidate, on all processors.
+/// Replays every case in every candidate, on all processors.
 fn contest(cases: &[Case]) -> Vec<Rates> {
     let rates = Mutex::new(vec![Rates::default(); cases.len()]);
     let jobs = cases.len() * (ONLINE.len() + 1);
@@ -139,7 +138,7 @@ fn contest(cases: &[Case]) -> Vec<Rates> {
     rates.into_inner().expect("no thread panics")
 }
 
-/// The best of the online candidates that are not the library's.
+/// Returns the best of the online candidates that are not the library's.
 fn best_other(rates: &Rates) -> (&'static str, f64) {
     let others = ONLINE.iter().zip(rates).skip(1);
     let others = others
@@ -194,7 +193,7 @@ fn measurements(cases: &[Case], rates: &[Rates]) -> Vec<Measurement> {
     all
 }
 
-/// The first candidate against the others, in points of the hit rate.
+/// Compares the first candidate with the others, in points of the hit rate.
 fn verdict(cases: &[Case], rates: &[Rates]) -> String {
     let head = [
         "workload, cache size",
@@ -252,7 +251,7 @@ fn verdict(cases: &[Case], rates: &[Rates]) -> String {
     format!(
         "Hit rates in percent of all handshakes, differences in points\n{}\
          Targets: at most {TOLERANCE} points behind the best other one, never behind ATS FIFO, \
-         ahead of LRU in a flood, no worse by {TOLERANCE} when a plugin copies every new \
+         ahead of LRU in a flood, at most {TOLERANCE} points worse when a plugin copies every new \
          session.\n{}",
         table::columns(&lines),
         match missed {

@@ -1,6 +1,6 @@
-//! Makes tables and charts of measurements: reads one a line from the standard input (see
-//! [`tssession_bench::measurement::Measurement`]), prints a table for each chart and
-//! writes the chart itself as FOLDER/NAME.svg.
+//! Makes tables and charts of measurements: reads a line for each from standard input (see
+//! [`tssession_bench::measurement::Measurement`]), prints a table for each chart, and writes the
+//! chart to DIRECTORY/NAME.svg.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -22,11 +22,11 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let mut args = env::args_os().skip(1);
     let (Some(folder), None) = (args.next().map(PathBuf::from), args.next()) else {
-        return Err("usage: report FOLDER <MEASUREMENTS".into());
+        return Err("usage: report DIRECTORY <MEASUREMENTS".into());
     };
     let charts = measurement::read(io::stdin().lock()).map_err(|bad| bad.to_string())?;
     if charts.is_empty() {
-        return Err("no measurements".into());
+        return Err("there are no measurements on standard input".into());
     }
     fs::create_dir_all(&folder)?;
     for chart in &charts {

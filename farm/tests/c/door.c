@@ -4,8 +4,8 @@
 
     door FILE WRONG SILENT
 
-  FILE has valid settings; in WRONG there is a setting that does not exist; SILENT names a Redis
-  that does not answer.
+  FILE has valid settings, WRONG has a setting that does not exist, and SILENT names a Redis that
+  does not answer.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -67,7 +67,7 @@ count_threads(void)
   return count;
 }
 
-/* Whatever of it fails, no thread is left. */
+/* A start that fails leaves no threads. */
 static void
 failed_start(const char *file)
 {
@@ -106,7 +106,7 @@ before_the_start(const char *wrong)
 static void
 starts_that_fail(const char *file)
 {
-  /* The keeper, the publisher, upkeep, a reader. */
+  /* The keeper, the publisher, upkeep, or a reader cannot be started. */
   for (int thread = 0; thread < 4; thread++) {
     threads_until_failure = thread;
     failed_start(file);
@@ -124,7 +124,7 @@ start_in_thread(void *file)
   return NULL;
 }
 
-/* The child can start what another thread was starting, which it does not have. */
+/* A child can start the farm even if it was forked while another thread was starting it. */
 static void
 a_fork_during_the_start(const char *file, char *silent)
 {
@@ -148,7 +148,7 @@ a_fork_during_the_start(const char *file, char *silent)
   CHECK_INT(TSSslSessionFarmStart(file), TS_ERROR);
 }
 
-/* A full handshake, which is heard of; until its session is published. */
+/* Makes a full handshake, and waits until its session is published. */
 static void
 visit(SSL_CTX *server, SSL_CTX *client)
 {
@@ -159,7 +159,7 @@ visit(SSL_CTX *server, SSL_CTX *client)
   }
 }
 
-/* It is no member, until it starts. */
+/* A child is not a member until it starts the farm itself. */
 static void
 forked_child(const char *file, SSL_CTX *server, SSL_CTX *client)
 {
@@ -195,7 +195,7 @@ a_fork(const char *file, SSL_CTX *server, SSL_CTX *client)
   CHECK_INT(counter(PUBLISHED), before + 1);
 }
 
-/* Sizes as in TSSslSessionCacheStatsText. */
+/* Sizes are as in TSSslSessionCacheStatsText. */
 static void
 the_text(void)
 {
@@ -216,7 +216,7 @@ the_text(void)
   CHECK_INT(len, 10);
   CHECK(part[10] == '#');
 
-  /* It may have grown since, by a digit here and there. */
+  /* The text may have grown since, because numbers have more digits. */
   len    = (int)sizeof(text) - 1;
   needed = TSSslSessionFarmStatsText(text, &len);
   CHECK_INT(len, needed);
@@ -234,7 +234,7 @@ ticket_keys(void)
   return value;
 }
 
-/* What an operator may order: a line that says who leads, and a new ticket key of the leader's. */
+/* The orders of operators: a line that names the leader, and a new ticket key from the leader. */
 static void
 the_orders(void)
 {
@@ -242,7 +242,7 @@ the_orders(void)
   char part[8]    = "#######";
   int len         = (int)sizeof(line) - 1;
   int needed      = TSSslSessionFarmStatusText(line, &len);
-  /* The lease may be that of a child before. */
+  /* An earlier child may still have the lease. */
   for (int i = 0; i < 1000 && strstr(line, "this member leads") == NULL; i++) {
     usleep(10000);
     len    = (int)sizeof(line) - 1;
@@ -262,13 +262,13 @@ the_orders(void)
     usleep(10000);
   }
   CHECK_INT(ticket_keys(), 2);
-  /* The new one does not encrypt yet, and no other is made before it does. */
+  /* The new key does not encrypt yet. Until it does, no other is made. */
   CHECK_INT(TSSslSessionFarmRotate(), TS_SUCCESS);
   usleep(1500000);
   CHECK_INT(ticket_keys(), 2);
 }
 
-/* A call that logs, which is where a thread can be cancelled, is a thread's last. */
+/* A thread is cancelled while it logs, which is a cancellation point: it ends after the call. */
 static void *
 cancelled_within(void *done)
 {
@@ -281,7 +281,7 @@ cancelled_within(void *done)
   return NULL;
 }
 
-/* errno stays, no call is cancelled halfway, and numbers need not be aligned. */
+/* errno is unchanged, no call is cancelled halfway, and numbers do not have to be aligned. */
 static void
 the_boundary(void)
 {
@@ -306,7 +306,7 @@ the_boundary(void)
   CHECK_INT(value, 0);
 }
 
-/* A session that may carry early data is not published: what comes after it is. */
+/* A session with early data is not published, but a later session is. */
 static void
 early_data_stays(SSL_CTX *server, SSL_CTX *client)
 {
@@ -324,7 +324,7 @@ early_data_stays(SSL_CTX *server, SSL_CTX *client)
   tls_free(early_server, early_client, session);
 }
 
-/* A pipe that nobody reads, and a connection, have the number of stderr. */
+/* Log lines do not disturb a pipe without a reader, or a connection, that has the descriptor of stderr. */
 static void
 the_stderr(void)
 {
@@ -356,7 +356,7 @@ main(int argc, char *argv[])
   before_the_start(argv[2]);
   the_stderr();
   starts_that_fail(argv[1]);
-  /* In a process that does nothing else. */
+  /* In a separate process. */
   pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
@@ -366,7 +366,7 @@ main(int argc, char *argv[])
   int status;
   REQUIRE(waitpid(child, &status, 0) == child);
   CHECK_INT(status, 0);
-  /* What has failed does not stand in the way of what is right. */
+  /* After failed starts, a start with valid settings succeeds. */
   REQUIRE(TSSslSessionFarmStart(argv[1]) == TS_SUCCESS);
   CHECK_INT(TSSslSessionFarmStart(argv[1]), TS_ERROR);
 
@@ -376,7 +376,7 @@ main(int argc, char *argv[])
   CHECK_INT(TSSslSessionFarmStatGet(NULL, &value), TS_ERROR);
   CHECK_INT(TSSslSessionFarmStatGet(PUBLISHED, NULL), TS_ERROR);
   CHECK_INT(value, -7);
-  /* All threads look at Redis's clock when they begin: then its number stays for ten seconds. */
+  /* All threads read Redis's clock when they begin. Then the number stays the same for ten seconds. */
   for (int i = 0; i < 3000 && counter("plugin.tssession_farm.redis_up") == 0; i++) {
     usleep(10000);
   }
@@ -385,8 +385,7 @@ main(int argc, char *argv[])
   the_boundary();
   the_orders();
 
-  /* A handshake through an attached context is heard of, and its session
-     published. */
+  /* The session of a handshake at an attached context is published. */
   SSL_CTX *server = tls_server(TLS1_2_VERSION);
   SSL_CTX *client = tls_client(TLS1_2_VERSION);
   SSL_CTX_set_options(client, SSL_OP_NO_TICKET);

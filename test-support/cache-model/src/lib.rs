@@ -1,5 +1,5 @@
-//! A simple model of the cache, and the cache beside it: for the tests in `tests/model.rs`, and for
-//! the fuzz target `model`.
+//! A simple model of the cache, and the comparison with the cache itself, for `tests/model.rs` and the
+//! fuzz target `model`.
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -30,7 +30,7 @@ pub enum Op {
 }
 
 pub fn session_id(id: u8) -> SessionId {
-    // Of different lengths, and one a prefix of the other.
+    // IDs of different lengths: each is a prefix of the longer ones.
     SessionId::new(&vec![7; usize::from(id) + 1]).unwrap()
 }
 
@@ -47,7 +47,7 @@ pub fn read(cache: &Cache, id: u8, now: Now) -> Option<Vec<u8>> {
     )
 }
 
-/// A cache, and what it may hold: everything that was stored and not taken out since.
+/// A cache, and what it can contain: everything that was stored and not removed since.
 struct Model {
     cache: Cache,
     stats: Arc<Stats>,
@@ -60,13 +60,13 @@ struct Model {
 /// What the cache was allowed to evict.
 #[derive(Default)]
 struct Allowed {
-    /// Whether there was need for room.
+    /// Whether room was needed.
     any: bool,
-    /// Whether room for a replacement may have been made by evicting what it replaces.
+    /// Whether the entry that is replaced may have been evicted to make room for its replacement.
     itself: bool,
 }
 
-/// Does the same with a cache and with the model; panics where they differ.
+/// Does the same with a cache and with the model. Panics if they differ.
 pub fn compare(limits: Limits, shards: usize, ops: impl IntoIterator<Item = Op>) {
     let stats = Arc::new(Stats::default());
     let mut model = Model {
@@ -164,7 +164,7 @@ impl Model {
             return Allowed::default();
         }
         assert_eq!(result, Ok(()));
-        // What was stored is there at once, whatever had to go for it.
+        // A stored session is there at once, whatever was evicted for it.
         assert_eq!(self.read(id).as_ref(), Some(&der));
         let replaced = self.entries.insert(id, (der, lifetime));
         let total: usize = self.entries.values().map(|(der, _)| der.len()).sum();
@@ -174,7 +174,7 @@ impl Model {
         }
     }
 
-    /// The bounds hold, and the numbers add up.
+    /// Checks that the limits hold and the counters add up.
     fn check_bounds(&self) {
         assert!(self.cache.entries() <= self.limits.entries);
         assert!(self.cache.bytes() <= self.limits.bytes);
@@ -193,8 +193,8 @@ impl Model {
         assert_eq!(stored - gone, self.cache.entries() as u64);
     }
 
-    /// Nothing comes out that did not go in, nothing expired, nothing altered. Returns how many
-    /// are gone, and lets the model forget them.
+    /// Checks that the cache returns only what was stored, unchanged and not expired. Returns how many
+    /// entries are gone, and removes them from the model.
     fn check_entries(&mut self) -> u64 {
         let mut lost = 0;
         for id in 0..IDS {

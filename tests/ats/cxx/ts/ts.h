@@ -1,8 +1,7 @@
 /** @file
 
-  What plugins here use of the headers of ATS 10.2.1 and 11.0.0 (master of 2026-08-19): names, types
-  and numbers, in which the two do not differ. Everything has C++ linkage, but for what a plugin
-  defines.
+  What the plugins here use of the headers of ATS 10.2.1 and 11.0.0 (master of 2026-08-19): names, types
+  and numbers, which are the same in both. Everything has C++ linkage, except what a plugin defines.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -28,7 +27,7 @@ enum TSEvent {
   TS_EVENT_MGMT_UPDATE                  = 60300,
 };
 
-/* 11 has kept TS_SSL_SESSION_HOOK, though nothing there calls it. */
+/* Version 11 still has TS_SSL_SESSION_HOOK, but never calls it. */
 enum TSHttpHookID {
   TS_HTTP_READ_REQUEST_HDR_HOOK,
   TS_HTTP_OS_DNS_HOOK,
@@ -138,7 +137,7 @@ void TSNote(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void TSWarning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void TSError(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* 11 declares the four for sessions and defines none. */
+/* Version 11 declares these four, but defines none. */
 TSSslSession TSSslSessionGet(const TSSslSessionID *session_id);
 int TSSslSessionGetBuffer(const TSSslSessionID *session_id, char *buffer, int *len_ptr);
 TSReturnCode TSSslSessionInsert(const TSSslSessionID *session_id, TSSslSession add_session, TSSslConnection ssl_conn);
@@ -147,7 +146,7 @@ TSReturnCode TSSslTicketKeyUpdate(char *ticketData, int ticketDataLen);
 
 extern "C" void TSPluginInit(int argc, const char *argv[]);
 
-/* Of <ts/DbgCtl.h>: what its inline functions use. */
+/* The part of <ts/DbgCtl.h> that its inline functions use. */
 class DbgCtl
 {
 public:
