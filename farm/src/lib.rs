@@ -1,7 +1,7 @@
 //! Shares TLS sessions and session-ticket keys between machines through Redis.
 //!
-//! `docs/farm.md` has the design and the protocol, and says what each module does. None imports
-//! from a row below its own:
+//! `docs/farm.md` has the design and the protocol, and says what each module does. No module
+//! imports from a row below its own:
 //!
 //! | module | may use |
 //! |---|---|
