@@ -8,10 +8,10 @@ use tssession_ats::{DebugTag, ERROR, Report, WARNING};
 
 use super::line::TAGS;
 
-/// What a process exports.
+/// The log functions that a process exports.
 pub(super) struct Host {
     error: Report,
-    /// Errors and warnings are one where there is none.
+    /// `None`: warnings go to the function for errors.
     warning: Option<Report>,
     /// In the order of [`TAGS`].
     debug: [Option<DebugTag>; TAGS.len()],
