@@ -52,9 +52,9 @@ main(int argc, char **argv)
   REQUIRE(theirs != NULL);
   long mode = other_mode(theirs);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)theirs), TS_ERROR);
-  CHECK(strstr(line, "TSSslSessionCacheAttach: ctx belongs to another OpenSSL") != NULL);
+  CHECK(strstr(line, "TSSslSessionCacheAttach: the SSL_CTX belongs to another OpenSSL") != NULL);
   CHECK_INT(TSSslSessionCacheDetach((TSSslContext)theirs), TS_ERROR);
-  CHECK(strstr(line, "TSSslSessionCacheDetach: ctx belongs to another OpenSSL") != NULL);
+  CHECK(strstr(line, "TSSslSessionCacheDetach: the SSL_CTX belongs to another OpenSSL") != NULL);
   CHECK_INT(other_mode(theirs), mode);
   CHECK_INT(api_stat("tssession.contexts"), 0);
 

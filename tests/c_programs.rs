@@ -293,7 +293,7 @@ fn bad_input_is_logged() {
         "TSSslTicketKeyUpdate: not one whole key",
         "TSSslSessionCacheAttach: ctx is NULL; nothing is attached",
         "TSSslSessionCacheConfigSet: name or value is NULL; the settings are unchanged",
-        "TSSslSessionCacheConfigSet: linebreak: there is no such setting; the settings are unchanged",
+        "TSSslSessionCacheConfigSet: linebreak 1: there is no such setting; the settings are unchanged",
         "TSSslSessionCacheStatGet: no.such.counter: there is no such counter",
         "TSSslSessionHookAdd: func is NULL; no hook is added",
         "TSSslSessionHookRemove: there is no such hook; nothing is removed",

@@ -129,7 +129,7 @@ pub trait Numbers {
 mod tests {
     use super::*;
 
-    /// A counter is what it is named by, a gauge is above 100.
+    /// The value of a counter is its name; the value of a gauge is 100 plus its name.
     struct Named;
 
     impl Numbers for Named {

@@ -641,7 +641,7 @@ mod tests {
         assert!(read(&folder, &format!("partitions = 4096\n{LEAST}")).is_ok());
     }
 
-    /// Whatever is wrong with the line that it is in.
+    /// Whatever is wrong with the line that has the password.
     #[test]
     fn no_message_has_the_password() {
         let folder = folder();
@@ -681,7 +681,7 @@ mod tests {
             prop_assert!(Config::read(&path).is_err());
         }
 
-        /// What somebody may have spoilt.
+        /// An example with a mistake in it.
         #[test]
         fn an_example_with_something_else_in_it_is_read_or_refused(
             at in any::<prop::sample::Index>(),

@@ -24,7 +24,7 @@ const RATE: Rate = Rate {
 pub enum Topic {
     /// Whether Redis answers.
     Redis,
-    /// Whether Redis takes messages.
+    /// Whether Redis accepts messages.
     Refusal,
     /// The key set in Redis, and whether the host accepts its keys.
     Keys,

@@ -61,8 +61,8 @@ typedef void (*TSSslSessionCacheLogFunc)(TSCont contp, int level, const char *ta
  * require certificates of different authorities, each resumes the sessions of the other.
  *
  * OpenSSL does not report the session-ticket callbacks of a context. A host that has its own
- * (SSL_CTX_set_session_ticket_cb) sets them after attaching. They are kept when the context is
- * attached again, and must then refuse sessions without a required client certificate.
+ * (SSL_CTX_set_session_ticket_cb) sets them after attaching; attaching again keeps them. Such
+ * callbacks must refuse sessions without a required client certificate.
  *
  * A host that has its own ticket keys keeps them by setting tssession.session_ticket.mode to 0
  * (TSSslSessionCacheConfigSet) before attaching. The ticket-key callback, the session-ticket
@@ -258,9 +258,9 @@ int TSSslSessionCacheStatsText(char *buffer, int *len_ptr);
  *   TS_ERROR if func is NULL or there is no memory. An error is logged.
  *
  * Threads:
- *   Any thread can call it at any time. func is called on the thread of the handshake, which
- *   waits for it. No lock is held: func can call every function of the library. A C++ exception,
- *   pthread_exit or the cancellation of the thread must not leave func.
+ *   Any thread can call it at any time. func is called on the thread of the handshake (or of the
+ *   operator's order), which waits for it. No lock is held: func can call every function of the
+ *   library. A C++ exception, pthread_exit or the cancellation of the thread must not leave func.
  */
 TSReturnCode TSSslSessionHookAdd(TSEventFunc func, TSCont contp);
 

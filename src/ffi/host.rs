@@ -55,8 +55,8 @@ pub type TSSslSessionCacheLogFunc = Option<
 /// require certificates of different authorities, each resumes the sessions of the other.
 ///
 /// OpenSSL does not report the session-ticket callbacks of a context. A host that has its own
-/// (SSL_CTX_set_session_ticket_cb) sets them after attaching. They are kept when the context is
-/// attached again, and must then refuse sessions without a required client certificate.
+/// (SSL_CTX_set_session_ticket_cb) sets them after attaching; attaching again keeps them. Such
+/// callbacks must refuse sessions without a required client certificate.
 ///
 /// A host that has its own ticket keys keeps them by setting tssession.session_ticket.mode to 0
 /// (TSSslSessionCacheConfigSet) before attaching. The ticket-key callback, the session-ticket
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
                 TSReturnCode::TS_SUCCESS
             }
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "{function}: {name}: {error}; the settings are unchanged");
+                log::error!(target: "ssl.session_cache", "{function}: {name} {}: {error}; the settings are unchanged", value.display());
                 TSReturnCode::TS_ERROR
             }
         }
@@ -406,9 +406,9 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
 /// TS_ERROR if func is NULL or there is no memory. An error is logged.
 ///
 /// # Threads
-/// Any thread can call it at any time. func is called on the thread of the handshake, which
-/// waits for it. No lock is held: func can call every function of the library. A C++ exception,
-/// pthread_exit or the cancellation of the thread must not leave func.
+/// Any thread can call it at any time. func is called on the thread of the handshake (or of the
+/// operator's order), which waits for it. No lock is held: func can call every function of the
+/// library. A C++ exception, pthread_exit or the cancellation of the thread must not leave func.
 ///
 /// # Safety
 /// `func` can be called with `contp` from any thread until the hook is removed.
@@ -702,7 +702,7 @@ impl fmt::Write for OneLine<'_, '_> {
 /// Returns the result of attaching or detaching for C, and logs an error.
 fn attached(function: Name, result: Result<(), AttachError>) -> TSReturnCode {
     if let Err(error) = result {
-        log::error!(target: "ssl.session_cache", "{function}: {error}");
+        log::error!(target: "ssl.session_cache", "{function}: {error}; ctx is unchanged");
     }
     result.is_ok().into()
 }

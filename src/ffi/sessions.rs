@@ -44,7 +44,7 @@ pub unsafe fn TSSslSessionGetBuffer(
     }
     let needed = enter(|instance, function| {
         if len_ptr.is_null() {
-            log::error!(target: "ssl.session_cache.get", "{function}: len_ptr is NULL");
+            log::error!(target: "ssl.session_cache.get", "{function}: len_ptr is NULL; nothing is written");
             return 0;
         }
         // SAFETY: as above.

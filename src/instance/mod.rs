@@ -37,7 +37,7 @@ pub struct Instance {
     pub hooks: Hooks,
     /// The counters.
     pub stats: Arc<Stats>,
-    /// How many contexts are attached.
+    /// The number of attached contexts.
     pub contexts: AtomicU64,
     has_read_environment: AtomicBool,
 }

@@ -40,7 +40,7 @@ impl Error for RecordsFileError {}
 pub enum NotInForce {
     /// A source of higher priority has set it.
     Overruled,
-    /// The cache is in use, and the number of its shards stays.
+    /// The cache is in use, so the number of its shards cannot change.
     ShardsStay,
 }
 

@@ -63,7 +63,7 @@ pub fn is_open_to_others(metadata: &Metadata) -> bool {
     metadata.mode() & 0o066 != 0
 }
 
-/// A run of keys, wiped when dropped, and their layout.
+/// A sequence of keys, wiped when dropped, and their layout.
 pub type Keys = (Zeroizing<Vec<u8>>, Layout);
 
 /// The keys in a file, which can begin with a byte order mark. A file has one of two formats:
@@ -250,7 +250,7 @@ mod tests {
         assert!(!last.is_outdone_by(&again.0, early.1));
     }
 
-    /// What came of a file of these bytes.
+    /// The keys in a file of these bytes.
     fn read(content: &[u8]) -> Option<(Vec<u8>, Layout)> {
         let keys = keys(Zeroizing::new(content.to_vec())).unwrap();
         keys.map(|(keys, layout)| (keys.to_vec(), layout))
@@ -313,7 +313,7 @@ mod tests {
                 assert_eq!(read(&[UTF8_BOM, &given].concat()), Some((order, layout)));
             }
         }
-        // As they come from another system, and without the last line's end.
+        // With the line breaks of another system, and without the last one.
         let mut content = lines(&[&[7; 80], &[8; 80]]);
         content.pop();
         let text = String::from_utf8(content.to_vec()).unwrap();
@@ -365,13 +365,13 @@ mod tests {
             assert_eq!(read(&with_break(len, b"\r\n")), None);
         }
         for text in texts {
-            // And so much of it that it fills keys.
+            // Also repeated so often that it fills whole keys.
             let filled = text.repeat(48);
             for text in [&text, &filled, &[UTF8_BOM, &text].concat()] {
                 assert_eq!(read(text), None, "{}", text.escape_ascii());
             }
         }
-        // Letters that fill keys, and bytes that have a line break.
+        // But letters that fill keys are keys, and so are bytes with a line break.
         let letters = STANDARD.encode([1; 108]).into_bytes();
         let mut bytes = [0xa5; 96].to_vec();
         bytes[95] = b'\n';
@@ -380,7 +380,7 @@ mod tests {
         }
         let marked = [UTF8_BOM, &letters].concat();
         assert_eq!(read(&marked), Some((letters, Layout::ATS)));
-        // Bytes that begin as a mark does are no text for that.
+        // A byte order mark at their beginning does not make bytes text.
         bytes[..3].copy_from_slice(UTF8_BOM);
         assert_eq!(read(&bytes), Some((bytes, Layout::ATS)));
     }

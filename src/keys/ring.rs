@@ -155,7 +155,7 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a run of keys.
+    /// Reads a sequence of keys.
     pub fn parse(data: &[u8], layout: Layout) -> Result<Self, KeyError> {
         let key_len = layout.key_len();
         let given = data.chunks_exact(key_len);
@@ -463,7 +463,7 @@ mod tests {
     }
 
     proptest! {
-        /// Few names and secrets, so that every kind of clash comes up.
+        /// With few names and secrets, so that every kind of clash occurs.
         #[test]
         fn agrees_with_a_plain_reading(
             given in proptest::collection::vec((0u8..4, 0u8..3), 0..8),

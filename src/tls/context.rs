@@ -55,8 +55,7 @@ struct Attached {
 pub struct AttachError(&'static str);
 
 impl AttachError {
-    const OTHER_OPENSSL: Self =
-        Self("ctx belongs to another OpenSSL than this library's; it is unchanged");
+    const OTHER_OPENSSL: Self = Self("the SSL_CTX belongs to another OpenSSL than this library's");
 }
 
 impl fmt::Display for AttachError {
@@ -70,7 +69,7 @@ impl Error for AttachError {}
 /// Attaches a context as the current settings say.
 ///
 /// # Safety
-/// `ctx` is a live `SSL_CTX` that no other thread changes meanwhile.
+/// `ctx` is a live `SSL_CTX` that no other thread changes during the call.
 pub unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) -> Result<(), AttachError> {
     // SAFETY: the caller vouches for `ctx`.
     if !unsafe { is_of_this_openssl(ctx) } {

@@ -243,7 +243,7 @@ mod models {
     fn model<const STRIPES: usize>() {
         loom::model(|| {
             let gate = Arc::new(Gate::<STRIPES>::new());
-            // Not an Arc, which would synchronize: loom runs its threads in turns in one thread.
+            // Not an Arc: loom, which watches over them, runs its threads in turns in one thread.
             let cells = Rc::new([(); STRIPES].map(UnsafeCell::new));
             let threads: Vec<_> = (0..STRIPES)
                 .map(|stripe| {

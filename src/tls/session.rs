@@ -21,7 +21,7 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Encodes a session. OpenSSL cannot encode one without a cipher or a version.
+    /// Encodes a session. Fails for one without a cipher or a version.
     pub fn new(session: &SslSessionRef) -> Result<Self, StoreError> {
         if !is_session_of_this_openssl(session) {
             return Err(StoreError::OtherOpenSsl);

@@ -123,7 +123,7 @@ pub unsafe extern "C" fn ticket_key(
             return 0;
         }
         log::debug!(target: "ssl_session_ticket", "a ticket is under key {place} (0 encrypts) of {} active keys", keys.count());
-        // In TLS 1.3 a ticket is used once (RFC 8446, C.4), so each use earns a new one.
+        // In TLS 1.3 a ticket is used once (RFC 8446, C.4), so each use gets a new one.
         if place == 0 && ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION {
             1
         } else {

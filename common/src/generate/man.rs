@@ -313,7 +313,7 @@ impl Function<'_> {
         parts
     }
 
-    /// Paragraphs.
+    /// These lines as paragraphs.
     fn prose(&self, lines: &[&str], names: &BTreeSet<&str>) -> String {
         let mut prose = String::new();
         for line in lines {

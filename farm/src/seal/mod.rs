@@ -551,7 +551,7 @@ mod tests {
         assert_eq!(refusal(&mut none, &message), Refusal::UnknownSecret);
     }
 
-    /// The name of the farm is authentic by itself, not only by way of the key.
+    /// The name of the farm is authenticated itself, not only as a part of the key.
     #[test]
     fn the_farm_is_in_the_associated_data() {
         let message = sealer().seal(Kind::Session, &NONE, NOW, b"x").unwrap();
@@ -646,8 +646,8 @@ mod tests {
         assert_ne!(self::sealer().sender(), self::sealer().sender());
     }
 
-    /// A machine that is copied with its memory goes on with the same sender and counter. With
-    /// AES-GCM, the XOR of two ciphertexts would be that of the plaintexts.
+    /// If a machine is copied with its memory, both copies use the same sender and counters. With
+    /// AES-GCM, the XOR of two ciphertexts would then be that of the plaintexts.
     #[test]
     fn a_copy_of_a_sealer_gives_nothing_away() {
         let seal = |plain| {
@@ -674,7 +674,7 @@ mod tests {
         assert_eq!(refusal(&mut opener(), &message), Refusal::Forged);
     }
 
-    /// Members of both versions do not understand each other.
+    /// Members of different versions do not understand each other.
     #[test]
     fn the_version_before_is_refused() {
         let mut message = sealer().seal(Kind::Session, &NONE, NOW, b"x").unwrap();

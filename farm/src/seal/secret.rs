@@ -234,7 +234,7 @@ mod tests {
         let link = folder.path().join("link");
         symlink(secret_file(folder.path(), 32, 0o600), &link).unwrap();
         assert!(Secret::read(&link).is_ok());
-        // Does not wait for somebody who writes, either.
+        // A FIFO: reading it does not wait for a writer.
         let fifo = folder.path().join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());

@@ -17,9 +17,10 @@ struct Tombstone {
 /// Removed sessions. Their lifetime is measured by the clock of this process (`now_ms`), which nobody
 /// can set. Messages are compared by the time at which they were sealed (`sealed_ms`).
 ///
-/// The number is bounded. If there are too many, the oldest is forgotten, and from then on no message
-/// about a session without a tombstone is accepted that was sealed before it. Otherwise an attacker
-/// could bring a session back by having enough others removed.
+/// The number is bounded. If there are too many, the oldest is forgotten. Until that one would have
+/// ended, a message about a session without a tombstone is refused unless it was sealed after the
+/// forgotten removal. Otherwise an attacker could bring a session back by having enough others
+/// removed.
 pub struct Tombstones {
     by_id: HashMap<Id, Tombstone>,
     /// In the order in which they end.
@@ -130,7 +131,7 @@ mod tests {
         let covers = |tombstones: &Tombstones, id, sealed_ms, now_ms| {
             tombstones.covers(&[id], B, 1, sealed_ms, now_ms)
         };
-        // Tombstones 0 and 1 are no more; what was sealed before 1 is not taken for it.
+        // Tombstones 0 and 1 were forgotten; what was not sealed after 1 is refused.
         for id in [0, 1, 77] {
             assert!(covers(&tombstones, id, SEALED + 1, 1000));
             assert!(!covers(&tombstones, id, SEALED + 2, 1000));

@@ -1,5 +1,4 @@
-//! The log functions of a host that is Traffic Server, or that has functions of their
-//! names.
+//! The log functions of Traffic Server, or of a host that exports functions with the same names.
 
 use std::ffi::CStr;
 
