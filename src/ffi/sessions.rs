@@ -69,7 +69,7 @@ unsafe fn get_buffer_at_once(
     buffer: *mut c_char,
     len_ptr: *mut c_int,
 ) -> Option<c_int> {
-    // The caller's other way writes debug lines.
+    // `TSSslSessionGetBuffer`'s other way writes the debug lines.
     if id.is_null() || len_ptr.is_null() || log::max_level() >= LevelFilter::Debug {
         return None;
     }

@@ -166,7 +166,7 @@ fn parse_lines(content: &[u8]) -> Result<Records, RecordsError> {
     Ok(records)
 }
 
-/// The setting in a line, from its type and value on.
+/// The setting of this name, from `rest`: the type and the value in a line.
 fn value_of(name: &str, mut rest: &[u8]) -> Result<Setting, Problem> {
     let kind = word(&mut rest);
     let mut value = rest.trim_ascii();

@@ -339,7 +339,7 @@ impl Config {
         self.slots[record as usize].int.load(Ordering::Relaxed)
     }
 
-    /// The value of a number record, unless that is the default.
+    /// The value of a number record, if a source other than the default has set it.
     pub fn int_if_set(&self, record: Record) -> Option<i64> {
         let source = self.slots[record as usize].source.load(Ordering::Relaxed);
         (source != Source::Default as u8).then(|| self.int(record))

@@ -23,8 +23,8 @@ use crate::seal::{AHEAD_MS, Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
 /// Takes the lease if it is free, and prolongs it if it is this member's. If the lease is not wanted
 /// (`ARGV[3]`), releases it. Returns the time, the number of the lease, the key set and the member
 /// that has the lease. Values that no member writes do not stop the script: a lease that does not end
-/// soon counts as free, a number of another type is replaced, and a key set that is too large or of
-/// another type counts as absent.
+/// soon counts as free, a number that is not valid starts again at 1, and a key set that is too large
+/// or of another type counts as absent.
 const LOOK: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
