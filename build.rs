@@ -1,8 +1,8 @@
 //! Sets the SONAME and writes the C headers to `OUT_DIR/include/ts` and the manual
 //! pages to `OUT_DIR/man`.
 //!
-//! `include/` and `man/` hold copies of these (`make header`); `tests/header.rs` fails if
-//! they differ.
+//! The files in `include/` and `man/` are copies (`make header`); `tests/header.rs` fails if they
+//! differ.
 
 use std::env;
 use std::fs;
@@ -13,14 +13,14 @@ use tssession_common::generate::{
     write_all,
 };
 
-/// Raised when a caller built against an older version cannot use a newer one.
+/// To be raised when a caller that was built against an older version cannot use the new one.
 /// mk/install.mk reads it here.
 const SOVERSION: &str = "0";
 
 const LICENSE: &str = "SPDX-License-Identifier: Apache-2.0";
 const GENERATED: &str = "Generated from src/ffi by build.rs; do not edit.";
 
-/// The C++ names in `src/ffi/cxx.rs`, and their plain names for the header.
+/// The C++ names in `src/ffi/cxx.rs`, and the plain names that a header has for them.
 const CXX_NAMES: [(&str, &str); 5] = [
     ("_Z15TSSslSessionGetPK14TSSslSessionID", "TSSslSessionGet"),
     (
@@ -111,7 +111,7 @@ fn ts(root: &Path) -> String {
     8   those of the manual page and of ATS 7.1 to 8.1 (the default)
     9   those of ATS 9: TSSslSessionInsert also takes the connection, which is never
         read, and TSSslTicketKeyUpdate returns a TSReturnCode
-    10  those of ATS 10 and 11: as 9, but with C++ linkage, for C++ only
+    10  those of ATS 10 and 11: as for 9, with C++ linkage; for C++ only
 
   {GENERATED}
   {LICENSE}
@@ -158,9 +158,9 @@ extern "C" {{
 #endif
 
 /**
- * A plugin defines this function, and its host calls it after loading the plugin. argv[0] is
- * the plugin, the others are its arguments. This declaration gives it C linkage at every level,
- * as in ATS.
+ * The function that a plugin defines and that its host calls after loading the plugin. argv[0] is
+ * the plugin, the others are its arguments. The function has C linkage at every level, as in ATS:
+ * plugins rely on this declaration for that.
  */
 extern void TSPluginInit(int argc, const char *argv[]);
 
@@ -180,9 +180,9 @@ fn host(root: &Path) -> String {
     format!(
         r#"/** @file
 
-  The functions of libtssession for hosts, whose SSL_CTXs' sessions and tickets it
-  serves. They have C linkage, whatever <ts/ts.h> declares. <ts/ts.h> may be that of
-  this library or that of ATS.
+  Functions for the owner of an SSL_CTX, whose sessions and tickets libtssession
+  serves. They have C linkage, whatever linkage the functions of <ts/ts.h> have.
+  <ts/ts.h> may be this library's or ATS's own.
 
   {GENERATED}
   {LICENSE}

@@ -1,7 +1,7 @@
 /** @file
 
-  The examples of the manual pages. common/src/generate/man.rs copies the lines between
-  "Example: NAME" and "End" to the page NAME; tests/header.rs compiles this file.
+  The examples of the manual pages. common/src/generate/man.rs takes the lines between
+  "Example: NAME" and "End" for the page of that name; tests/header.rs compiles the file.
 
   SPDX-License-Identifier: Apache-2.0
  */

@@ -81,7 +81,7 @@ static void
 note_line(TSCont contp, int level, const char *tag, const char *line)
 {
   (void)contp, (void)level, (void)tag;
-  late_lines += strstr(line, "the process ends, and OpenSSL is no longer there") != NULL;
+  late_lines += strstr(line, "the process is ending, and OpenSSL has cleaned up") != NULL;
 }
 
 /* Registered before OpenSSL's exit handler, so it runs after that. OpenSSL 4 has none, and still works. */

@@ -226,7 +226,7 @@ check_orders(void)
   CHECK(is_answered("  remove " SEVEN " ", ": there is no such session"));
   CHECK(is_answered("remove 07x", "not a session ID of 1 to 32 bytes in hex"));
   CHECK(stores());
-  CHECK(is_answered("clear", "tssession: clear: 1 sessions are discarded"));
+  CHECK(is_answered("clear", "tssession: clear: discarded sessions: 1"));
   CHECK_INT(api_stat(STAT_ENTRIES), 0);
   CHECK(is_answered("dump-settings", "tssession: dump-settings: proxy.config.ssl.session_cache 2 (plugin.config), "));
   CHECK(strstr(ats_note, " proxy.config.ssl.session_cache.size 4096 (plugin.config), ") != NULL);
@@ -234,7 +234,7 @@ check_orders(void)
   CHECK(is_answered("keys rotate", "keys rotate: tickets are the server's"));
   CHECK(is_answered("keys reload", "keys reload: tickets are the server's"));
   CHECK_INT(api_stat(STAT_KEYS), 0);
-  CHECK(is_answered("what\n", "tssession: \"what\": there is no such order; there are clear, remove HEX-ID, "));
+  CHECK(is_answered("what\n", "tssession: \"what\": there is no such order; the orders are clear, remove HEX-ID, "));
   CHECK(is_answered("farm status", "there is no such order"));
   CHECK(is_answered("", "there is no such order"));
   ats_note[0] = ats_error[0] = '\0';
@@ -380,7 +380,7 @@ wrong(void)
   START("--session-cache.size=many");
   check_out_of_the_way("--session-cache.size=many: the value is not a whole number");
   START("--session-cache=1");
-  check_out_of_the_way("--session-cache=1: that is for ATS's own cache");
+  check_out_of_the_way("--session-cache=1: this sets ATS's own cache");
   START("--config=missing.yaml");
   check_out_of_the_way("/missing.yaml: ");
   write_file("CONFIG tssession.session_cache.max_session_bytes INT many\n");
@@ -406,7 +406,7 @@ copies(const char *one, const char *two)
   REQUIRE(dlopen(one, RTLD_NOW) != NULL);
   library = two;
   START(NULL);
-  check_out_of_the_way("another file of this library is loaded already");
+  check_out_of_the_way("another copy of this library is loaded already");
 }
 
 /* Sends a message of the operator to the example. Returns the line that it logs. */

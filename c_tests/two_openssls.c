@@ -52,9 +52,9 @@ main(int argc, char **argv)
   REQUIRE(theirs != NULL);
   long mode = other_mode(theirs);
   CHECK_INT(TSSslSessionCacheAttach((TSSslContext)theirs), TS_ERROR);
-  CHECK(strstr(line, "TSSslSessionCacheAttach: the context is one of another OpenSSL") != NULL);
+  CHECK(strstr(line, "TSSslSessionCacheAttach: the SSL_CTX belongs to another OpenSSL") != NULL);
   CHECK_INT(TSSslSessionCacheDetach((TSSslContext)theirs), TS_ERROR);
-  CHECK(strstr(line, "TSSslSessionCacheDetach: the context is one of another OpenSSL") != NULL);
+  CHECK(strstr(line, "TSSslSessionCacheDetach: the SSL_CTX belongs to another OpenSSL") != NULL);
   CHECK_INT(other_mode(theirs), mode);
   CHECK_INT(api_stat("tssession.contexts"), 0);
 
@@ -65,7 +65,7 @@ main(int argc, char **argv)
   REQUIRE(copy != NULL);
   TSSslSessionID id = api_numbered_id(1);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)copy), TS_ERROR);
-  CHECK(strstr(line, "it is one of another OpenSSL") != NULL);
+  CHECK(strstr(line, "the session belongs to another OpenSSL") != NULL);
   CHECK_INT(TSSslSessionInsert(&id, (TSSslSession)ours), TS_SUCCESS);
   other_free(theirs, copy);
   SSL_SESSION_free(ours);

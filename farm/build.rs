@@ -1,8 +1,8 @@
 //! Sets the SONAME and writes the C header to `OUT_DIR/include/ts` and the manual pages to
 //! `OUT_DIR/man`.
 //!
-//! `include/` and `man/` hold copies of these (`make header`); `tests/header.rs` fails if
-//! they differ.
+//! The files in `include/` and `man/` are copies (`make header`); `tests/header.rs` fails if they
+//! differ.
 
 use std::env;
 use std::fs;
@@ -65,9 +65,9 @@ fn farm(functions: &str) -> String {
     format!(
         r#"/** @file
 
-  The functions of libtssession_farm, with which a host shares its TLS sessions and
-  session-ticket keys with other machines through Redis. <ts/ts.h> may be that of libtssession
-  or that of ATS.
+  Functions of libtssession_farm, which works beside libtssession: a host shares its TLS
+  sessions and session-ticket keys with other machines through Redis. <ts/ts.h> may be this
+  library's or ATS's own.
 
   {GENERATED}
   {LICENSE}

@@ -29,31 +29,31 @@ use crate::report::hooks::HookKey;
 use crate::settings::table::{Setting, Source};
 use crate::tls;
 
-/// Serves the sessions and tickets of a context. See `TSSslSessionCacheAttach`.
+/// Attaches a context to the session cache and the ticket keys. See `TSSslSessionCacheAttach`.
 pub fn attach(context: &mut SslContextBuilder) -> Result<(), AttachError> {
-    // SAFETY: the context is live, and while it is borrowed mutably nobody else uses it.
+    // SAFETY: the context is live, and nothing else uses it while it is borrowed mutably.
     unsafe { tls::attach(Instance::global(), context.as_ptr()) }
 }
 
-/// Takes off what [`attach`] has set. See `TSSslSessionCacheDetach`.
+/// Detaches a context that [`attach`] has attached. See `TSSslSessionCacheDetach`.
 pub fn detach(context: &mut SslContextBuilder) -> Result<(), AttachError> {
     // SAFETY: as in `attach`.
     unsafe { tls::detach(context.as_ptr()) }
 }
 
-/// A session, which the cache keeps too. See `TSSslSessionGet`.
+/// Gets a session, which the cache keeps too. See `TSSslSessionGet`.
 pub fn get(id: &SessionId) -> Option<SslSession> {
     tls::find(Instance::global(), id, Purpose::Call)
 }
 
-/// A session as DER bytes, which are wiped when dropped. See `TSSslSessionGetBuffer`.
+/// Gets a session as DER bytes, which are wiped when dropped. See `TSSslSessionGetBuffer`.
 pub fn get_der(id: &SessionId) -> Option<Zeroizing<Vec<u8>>> {
     let sessions = &Instance::global().sessions;
     let der = sessions.with_der(id, Purpose::Call, |der| vec(der).ok());
     der.map(Zeroizing::new)
 }
 
-/// Stores a session under an ID, in place of the one that is there. See
+/// Stores a session under an ID; it replaces a session that is there. See
 /// `TSSslSessionInsert`.
 pub fn insert(id: &SessionId, session: &SslSessionRef) -> Result<(), StoreError> {
     tls::store(Instance::global(), id, session)
@@ -69,7 +69,7 @@ pub fn remove(id: &SessionId) -> bool {
     Instance::global().sessions.remove(id)
 }
 
-/// Forgets every session. See `TSSslSessionCacheClear`.
+/// Discards all sessions. See `TSSslSessionCacheClear`.
 pub fn clear() {
     Instance::global().sessions.clear();
 }
@@ -79,13 +79,13 @@ pub fn update_ticket_keys(keys: &[u8]) -> Result<(), KeyError> {
     Instance::global().keys.update("update_ticket_keys", keys)
 }
 
-/// Makes the ticket keys of a file active, or of the configured one. See
+/// Makes the ticket keys of a file active; `None`: the configured file. See
 /// `TSSslTicketKeyFileLoad`.
 pub fn load_ticket_keys(path: Option<&Path>) -> Result<(), KeyFileError> {
     Instance::global().keys.load(path)
 }
 
-/// Changes a setting; if that has no effect, the result says why. See
+/// Changes a setting. The result says why, if that has no effect. See
 /// `TSSslSessionCacheConfigSet`.
 pub fn set(name: &str, value: impl AsRef<OsStr>) -> Result<Option<NotInForce>, SetError> {
     let setting = Setting::parse(name, value.as_ref())?;
@@ -98,12 +98,12 @@ pub fn load_records(path: &Path) -> Result<Loaded, RecordsFileError> {
     Instance::global().load_records(path)
 }
 
-/// One counter. See `TSSslSessionCacheStatGet`.
+/// Reads one counter. See `TSSslSessionCacheStatGet`.
 pub fn stat(name: &str) -> Option<u64> {
     Instance::global().stat(name)
 }
 
-/// All counters in the text format of Prometheus. See `TSSslSessionCacheStatsText`.
+/// Writes all counters in the text format of Prometheus. See `TSSslSessionCacheStatsText`.
 pub fn stats_text() -> Result<String, NoMemory> {
     /// A text that grows as far as there is memory.
     struct Text(String);
@@ -119,7 +119,7 @@ pub fn stats_text() -> Result<String, NoMemory> {
     result.map(|()| text.0).map_err(|fmt::Error| NoMemory)
 }
 
-/// A hook that is called as long as this lives. See `TSSslSessionHookAdd`.
+/// A hook, which is called as long as this lives. See `TSSslSessionHookAdd`.
 #[must_use = "the hook is removed when this is dropped"]
 #[derive(Debug)]
 pub struct Hook {
@@ -132,7 +132,7 @@ impl Hook {
         call: impl Fn(SessionEvent, &SessionId) + Send + Sync + 'static,
     ) -> Result<Self, NoMemory> {
         static ADDED: AtomicUsize = AtomicUsize::new(0);
-        // A hook from C has the address of its function in the place of the 0.
+        // The key of a hook from C has the address of its function instead of the 0.
         let key = (0, ADDED.fetch_add(1, Ordering::Relaxed));
         Instance::global().hooks.add(key, boxed(call)?)?;
         Ok(Self { key })

@@ -2,9 +2,9 @@
 //! terminate TLS with OpenSSL: a C library, and this crate for Rust programs that use the
 //! `openssl` crate.
 //!
-//! Both share the one cache and the one set of ticket keys of the process: a plugin in C finds
-//! the sessions of a host in Rust. Each function does what the C function of the same meaning
-//! does. Log lines go to the `log` crate, to whatever logger the program has.
+//! Both use the one cache and the one set of ticket keys of the process: a plugin in C finds the
+//! sessions of a host in Rust. Each Rust function does what the C function that it names does. Log
+//! lines go to the `log` crate, and so to the logger of the program.
 //!
 //! ```
 //! use openssl::ssl::{SslContext, SslMethod};
@@ -22,20 +22,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// For those who work on the library. A folder may use what stands below it in this table, and the
-// crates `common` (whose lib.rs says what is in it) and `ats`; tests/layers.rs checks it.
+// For those who work on the library. A directory may use those below it in this table, and the
+// crates `common` (its lib.rs says what is in it) and `ats`; tests/layers.rs checks this.
 //
 //     ffi        the C functions           api     the Rust functions
 //     plugin     in Traffic Server         process what the loader, fork and exit call
-//     tls        all that knows OpenSSL
+//     tls        the only code that knows OpenSSL
 //     instance   the one per process: sessions, ticket keys and settings, and the way in from C
 //     cache      the sessions              keys    the ticket keys
 //     settings   their table and files     report  counters, hooks, log lines
-//     base       what all stand on
+//     base       what all others need
 
 #![allow(rustdoc::private_intra_doc_links)] // Its readers work on the library.
 
-/// A point that panics when a test wants it to; nothing at all without the feature
+/// A point that panics if a test asks for it; nothing at all without the feature
 /// `inject-faults`.
 macro_rules! fault {
     ($name:expr) => {
@@ -49,7 +49,7 @@ mod plugin;
 mod process;
 mod tls;
 
-// Public for the tests, bench/ and fuzz/ only. Not by a macro: rustfmt would not find them.
+// Public only for the tests, bench/ and fuzz/. Not by a macro: rustfmt would not find the modules.
 #[cfg(not(feature = "__internal"))]
 mod base;
 #[cfg(feature = "__internal")]

@@ -291,12 +291,12 @@ fn bad_input_is_logged() {
         "TSSslSessionInsert: the session ID has 18446744073709551615 bytes",
         "TSSslSessionRemove: the session ID is NULL",
         "TSSslTicketKeyUpdate: not one whole key",
-        "TSSslSessionCacheAttach: the context is NULL",
-        "TSSslSessionCacheConfigSet: an argument is NULL",
-        "TSSslSessionCacheConfigSet: linebreak: there is no such setting",
+        "TSSslSessionCacheAttach: ctx is NULL; nothing is attached",
+        "TSSslSessionCacheConfigSet: name or value is NULL; the settings are unchanged",
+        "TSSslSessionCacheConfigSet: linebreak 1: there is no such setting; the settings are unchanged",
         "TSSslSessionCacheStatGet: no.such.counter: there is no such counter",
-        "TSSslSessionHookAdd: the function is NULL",
-        "TSSslSessionHookRemove: there is no such hook",
+        "TSSslSessionHookAdd: func is NULL; no hook is added",
+        "TSSslSessionHookRemove: there is no such hook; nothing is removed",
     ];
     assert_logged(&stderr, &lines);
     let lines = stderr.lines().count();
@@ -308,14 +308,14 @@ fn bad_input_is_logged() {
 fn a_bad_key_file_is_logged() {
     let stderr = check("key_file.c", Reach::Link, &["-DLOG"]);
     let lines = [
-        "no file of ticket keys is configured",
-        "/other: others than the owner may read or write the file",
+        "no file of ticket keys is configured (proxy.config.ssl.server.ticket_key.filename)",
+        "/other: users other than the owner can read or write the file",
         "/absent: No such file or directory",
         "/fifo: not a regular file",
         "/short: not one whole key of 48 bytes; the active keys are unchanged",
         "/blank: the first key's secrets are all zero",
         "/layout: text, but not lines of base64",
-        "TSSslTicketKeyFileLoad: the path is empty",
+        "TSSslTicketKeyFileLoad: path is empty",
     ];
     assert_logged(&stderr, &lines);
 }
@@ -326,23 +326,27 @@ fn a_bad_records_file_is_logged() {
     let stderr = check("config_load.c", Reach::Link, &["-DLOG"]);
     let size = "proxy.config.ssl.session_cache.size";
     let lines = [
-        "TSSslSessionCacheConfigLoad: the path is NULL",
-        "TSSslSessionCacheConfigLoad: the path is empty",
+        "TSSslSessionCacheConfigLoad: path is NULL",
+        "TSSslSessionCacheConfigLoad: path is empty",
         "/absent: No such file or directory",
         "/fifo: not a regular file",
         "/large.config: larger than",
-        &format!("/bad.config:2: {size}: the value is not a whole number; the settings stay"),
+        &format!(
+            "/bad.config:2: {size}: the value is not a whole number; the settings are unchanged"
+        ),
         &format!("/bad.config:2: {size}: the value is not between 1 and"),
         &format!("/bad.config:2: {size}: the value is missing"),
-        &format!("/bad.config:2: {size}: the type is not INT"),
+        &format!("/bad.config:2: {size}: the type must be INT"),
         "/bad.config:2: not a record",
         "/zeros.config:1: not a record",
-        &format!("/bad.yaml:4: {size}: the value is not a whole number; the settings stay"),
-        &format!("/bad.yaml:4: {size}: not a single value"),
+        &format!(
+            "/bad.yaml:4: {size}: the value is not a whole number; the settings are unchanged"
+        ),
+        &format!("/bad.yaml:4: {size}: a list or a map, but it must be a single value"),
         "/bad.yaml:1: not a map",
-        "/bad.yaml:4: records.ssl.session_cache.<<: an alias",
+        "/bad.yaml:4: records.ssl.session_cache.<<: YAML aliases and merge keys are not supported",
         "/bad.yaml:4: records.ssl.server: not a map",
-        "/empty.yaml:1: \"records:\" is missing",
+        "/empty.yaml:1: neither \"records:\" nor \"tssession:\" is at the top level",
         "/empty.yaml:1: tssession.session_cache.max_sesion_bytes: there is no such setting",
         "/bad.yaml:2: not UTF-8",
         "not YAML: ",

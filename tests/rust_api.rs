@@ -113,7 +113,10 @@ fn a_host_in_rust() {
     assert_eq!(events.lock().unwrap().len(), 2, "the hook is gone");
 
     let error = sessions::insert_der(&id, &der[1..]).unwrap_err();
-    assert_eq!(error.to_string(), "not exactly one whole session");
+    assert_eq!(
+        error.to_string(),
+        "the bytes are not exactly one whole session"
+    );
 
     check_settings_and_keys(&context);
     // The hits of three handshakes, get and get_der.

@@ -108,7 +108,7 @@ until_true "${managers[$name]}" is_refused
 # An invalid file changes nothing.
 echo 'CONFIG tssession.session_cache.max_session_bytes INT none' >"$settings"
 ats_ctl "$name" config reload
-until_true "${managers[$name]}" is_logged 'the settings stay as they are'
+until_true "${managers[$name]}" is_logged 'the settings are unchanged'
 [[ $(visit "$address" "${id[@]}" -sess_in "$folder/old") == Reused ]] || fail "$name: the old session is gone"
 echo 'a separate file: it is read again at a reload; sessions stay, debug lines go to the server'
 
@@ -129,9 +129,9 @@ order "remove $visited" ': the session is removed'
 order 'keys rotate' 'NOTE: tssession: keys rotate: active keys: 2'
 order 'keys reload' 'ERROR: tssession: keys reload: no file of ticket keys is configured'
 expect New Reused "${id[@]}"
-order clear 'NOTE: tssession: clear: 1 sessions are discarded'
-order farewell 'ERROR: tssession: "farewell": there is no such order; there are clear, '
-[[ $(visit "$address" -tls1_3 -sess_in "$folder/session") == New ]] || fail "$name: a session was resumed after clear"
+order clear 'NOTE: tssession: clear: discarded sessions: 1'
+order farewell 'ERROR: tssession: "farewell": there is no such order; the orders are clear, '
+[[ $(visit "$address" -tls1_3 -sess_in "$folder/session") == New ]] || fail "$name: a session that was cleared"
 echo 'orders by traffic_ctl plugin msg: each is answered in diags.log'
 
 # The server's own field (cqssr) stays 0 for sessions that the plugin resumed; that of the example is 1.

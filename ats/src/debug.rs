@@ -1,4 +1,4 @@
-//! Debug lines, which the operator switches on by their tags while the server runs.
+//! Debug lines, which an operator switches on by their tags while the server runs.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -7,7 +7,7 @@ use crate::{Debug, find_in_process, text};
 
 /// `TSIsDebugTagSet`, in version 9.
 type IsTagSet = unsafe extern "C" fn(tag: *const c_char) -> c_int;
-/// `DbgCtl::print`, a static function of the class that version 10 has put in its place.
+/// `DbgCtl::print`, a static function of the class that replaces it in version 10.
 type Print = unsafe extern "C" fn(
     tag: *const c_char,
     file: *const c_char,
@@ -16,10 +16,10 @@ type Print = unsafe extern "C" fn(
     format: *const c_char,
     ...
 );
-/// What gives out the state of a tag there.
+/// The function of that class that returns the state of a tag.
 type NewReference = unsafe extern "C" fn(tag: *const c_char) -> *const TagState;
 
-/// `std::pair<char const *const, bool>`: the server writes the second while it runs.
+/// `std::pair<char const *const, bool>`: the server writes the `bool` while it runs.
 #[repr(C)]
 struct TagState {
     tag: *const c_char,
@@ -30,7 +30,7 @@ const PRINT: &CStr = c"_ZN6DbgCtl5printEPKcS1_S1_iS1_z";
 const NEW_REFERENCE: &CStr = c"_ZN6DbgCtl14_new_referenceEPKc";
 const MODE: &CStr = c"_ZN6DbgCtl12_config_modeE";
 
-/// The C++ names of what is used of the class.
+/// The C++ names of the members of the class that are used.
 pub const DEBUG_NAMES: [&str; 3] = [text(PRINT), text(NEW_REFERENCE), text(MODE)];
 
 /// A tag of debug lines.
@@ -42,12 +42,12 @@ pub struct DebugTag {
 
 #[derive(Clone, Copy)]
 enum Way {
-    /// Functions with C names. Where there is none to ask, the other knows what is wanted.
+    /// Functions with C names. Without `is_set`, `debug` itself decides what is wanted.
     C {
         debug: Debug,
         is_set: Option<IsTagSet>,
     },
-    /// The inline functions of `DbgCtl` are done here.
+    /// What the inline functions of `DbgCtl` do is done here.
     Cxx {
         print: Print,
         state: &'static TagState,
@@ -63,8 +63,8 @@ unsafe impl Sync for DebugTag {}
 impl DebugTag {
     /// `None`: the process has no debug lines.
     pub fn find(tag: &'static CStr) -> Option<Self> {
-        // SAFETY: these are the types that Traffic Server declares them with; what it gives out
-        // for a tag stays for as long as the reference is not given back, which is never done.
+        // SAFETY: these are the types that Traffic Server declares them with. The state of a tag
+        // stays until the reference is released, which is never done.
         unsafe {
             if let Some(debug) = find_in_process::<Debug>(c"TSDebug") {
                 let is_set = find_in_process(c"TSIsDebugTagSet");
@@ -83,8 +83,8 @@ impl DebugTag {
         }
     }
 
-    /// Whether the operator wants these lines. (In version 10 one may want those of certain
-    /// clients only; that is not taken for a yes.)
+    /// Whether the operator wants these lines. (In version 10 an operator can want those of certain
+    /// clients only; that counts as no.)
     pub fn is_wanted(&self) -> bool {
         match self.way {
             Way::C { is_set: None, .. } => true,
@@ -101,7 +101,7 @@ impl DebugTag {
         }
     }
 
-    /// Writes a line; a server whose lines are wanted by [`DebugTag::is_wanted`] writes it always.
+    /// Writes a line. Ask [`DebugTag::is_wanted`] first: some servers write the line in any case.
     pub fn write(&self, line: &CStr) {
         let (tag, format, line) = (self.tag.as_ptr(), c"%s".as_ptr(), line.as_ptr());
         // SAFETY: the server's functions take C strings, a printf format and what that names:

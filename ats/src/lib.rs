@@ -1,6 +1,6 @@
-//! The functions of Traffic Server that plugins call, found at run time: one plugin file then
-//! loads into ATS 9, whose functions have C names, and into ATS 10 and 11, whose functions
-//! have C++ names, and may do without those that a version does not have.
+//! The functions of Traffic Server that plugins call, found at run time. So one plugin file loads
+//! into ATS 9, whose functions have C names, and into ATS 10 and 11, whose functions have C++ names,
+//! and can do without functions that a version does not have.
 //!
 //! Names and types are those of `<ts/ts.h>` and `<ts/apidefs.h>`; enums are as wide as an int.
 
@@ -25,13 +25,13 @@ pub type Thread = *mut c_void;
 pub type EventFunc = unsafe extern "C" fn(cont: Cont, event: c_int, data: *mut c_void) -> c_int;
 /// `TSThreadFunc`.
 pub type ThreadFunc = unsafe extern "C" fn(data: *mut c_void) -> *mut c_void;
-/// A function for log lines, which takes the format of printf and what that names.
+/// A function for log lines. It takes a format as printf does, and the arguments for it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Report(unsafe extern "C" fn(format: *const c_char, ...));
 
 impl Report {
-    /// Writes a line, behind the name of the plugin.
+    /// Writes a line, after the name of the plugin.
     pub fn write(self, plugin: &CStr, line: &CStr) {
         // SAFETY: these are two C strings, as the format says. The function keeps nothing.
         unsafe { (self.0)(c"%s: %s".as_ptr(), plugin.as_ptr(), line.as_ptr()) };
@@ -44,25 +44,25 @@ pub type Debug = unsafe extern "C" fn(tag: *const c_char, format: *const c_char,
 /// `TSPluginRegistrationInfo`.
 #[repr(C)]
 pub struct PluginInfo {
-    /// As ATS names the plugin.
+    /// The name of the plugin in ATS.
     pub plugin_name: *const c_char,
-    /// Who has made it.
+    /// The plugin's vendor.
     pub vendor_name: *const c_char,
-    /// Whom to ask.
+    /// The address for questions.
     pub support_email: *const c_char,
 }
 
 /// `TSSslSessionID`.
 #[repr(C)]
 pub struct SessionId {
-    /// How many of the bytes are the ID.
+    /// The number of bytes in the ID.
     pub len: usize,
-    /// Those behind it are not read.
+    /// The ID; bytes after it are not read.
     pub bytes: [u8; Self::MAX],
 }
 
 impl SessionId {
-    /// The bytes that there is room for.
+    /// The length of the longest ID.
     pub const MAX: usize = 32;
 
     /// `None`: an ID cannot be of this length.
@@ -83,8 +83,8 @@ pub struct PluginMessage {
 }
 
 impl PluginMessage {
-    /// The text of a message with this tag, without what surrounds it: the NUL that
-    /// `traffic_ctl` of ATS 9 sends too, and spaces.
+    /// The text of a message with this tag, without spaces around it and without the NUL that
+    /// `traffic_ctl` of ATS 9 sends too.
     ///
     /// # Safety
     /// `message` is null, or one that the server passes to a hook, and lives as long as the result.
@@ -107,7 +107,7 @@ impl PluginMessage {
     }
 }
 
-/// What `TSReturnCode` is in the results of ATS's functions, which may be anything.
+/// `TS_SUCCESS`. Not an enum, because a function of ATS can return any number.
 pub const SUCCESS: c_int = 0;
 
 /// `TS_LIFECYCLE_PORTS_INITIALIZED_HOOK`: the ports are known, and not open yet.
@@ -117,7 +117,7 @@ pub const LIFECYCLE_PORTS_INITIALIZED: c_int = 0;
 pub const LIFECYCLE_SERVER_CONTEXT: c_int = 3;
 /// `TS_LIFECYCLE_MSG_HOOK`: the operator has sent a message, a [`PluginMessage`].
 pub const LIFECYCLE_MESSAGE: c_int = 5;
-/// `TS_LIFECYCLE_TASK_THREADS_READY_HOOK`: one may schedule on them.
+/// `TS_LIFECYCLE_TASK_THREADS_READY_HOOK`: plugins can schedule on the threads for tasks.
 pub const LIFECYCLE_TASK_THREADS_READY: c_int = 6;
 
 /// `TS_EVENT_SSL_SESSION_NEW`.
@@ -134,9 +134,9 @@ const STAT_SYNC_SUM: c_int = 0;
 
 /// A function of ATS: `F` is the type of a pointer to it.
 pub struct Function<F> {
-    /// Up to version 9.
+    /// The name up to version 9.
     c: &'static CStr,
-    /// From version 10 on, whose `ts.h` has no `extern "C"` (Itanium C++ ABI).
+    /// The name from version 10 on, whose `ts.h` has no `extern "C"` (Itanium C++ ABI).
     cxx: &'static CStr,
     pointer: PhantomData<F>,
 }
@@ -173,7 +173,7 @@ const fn text(name: &CStr) -> &str {
 }
 
 functions! {
-    /// `TSPluginRegister`, which ATS wants of each plugin.
+    /// `TSPluginRegister`, which every plugin must call.
     PLUGIN_REGISTER: unsafe extern "C" fn(*const PluginInfo) -> c_int =
         c"TSPluginRegister", c"_Z16TSPluginRegisterPK24TSPluginRegistrationInfo";
     /// `TSContCreate`.
@@ -193,14 +193,14 @@ functions! {
     /// `TSLifecycleHookAdd`.
     LIFECYCLE_HOOK_ADD: unsafe extern "C" fn(c_int, Cont) =
         c"TSLifecycleHookAdd", c"_Z18TSLifecycleHookAdd17TSLifecycleHookIDP10tsapi_cont";
-    /// `TSMgmtUpdateRegister`. From version 10 on it has the third argument, the plugin's file.
+    /// `TSMgmtUpdateRegister`. The third argument, the plugin's file, exists from version 10 on.
     MGMT_UPDATE_REGISTER: unsafe extern "C" fn(Cont, *const c_char, *const c_char) =
         c"TSMgmtUpdateRegister", c"_Z20TSMgmtUpdateRegisterP10tsapi_contPKcS2_";
     /// `TSMgmtIntGet`.
     MGMT_INT_GET: unsafe extern "C" fn(*const c_char, *mut i64) -> c_int =
         c"TSMgmtIntGet", c"_Z12TSMgmtIntGetPKcPl";
-    /// `TSMgmtSourceGet`: where a record has its value from, the later in `TSMgmtSource` the more
-    /// deliberately.
+    /// `TSMgmtSourceGet`: where a record has its value from. A later value of `TSMgmtSource` means a
+    /// more deliberate choice.
     MGMT_SOURCE_GET: unsafe extern "C" fn(*const c_char, *mut c_int) -> c_int =
         c"TSMgmtSourceGet", c"_Z15TSMgmtSourceGetPKcP12TSMgmtSource";
     /// `TSVConnSslConnectionGet`: the `SSL` of a connection, null for one without TLS.
@@ -248,12 +248,12 @@ functions! {
     ERROR: Report = c"TSError", c"_Z7TSErrorPKcz";
 }
 
-// An int64_t is a `long` in the C++ names, which it is where that is 64 bits wide.
+// The C++ names contain `long` for int64_t. That is correct where a long is 64 bits wide.
 const _: () = assert!(size_of::<c_long>() == size_of::<i64>());
 
 impl<F: Copy> Function<F> {
-    /// Looks for it under its C name and then under its C++ name: a host that is no Traffic
-    /// Server may have either.
+    /// Looks for it under its C name and then under its C++ name: a host that is not a Traffic Server
+    /// can have either.
     pub fn find(&self) -> Option<F> {
         self.find_in(Dialect::C)
             .or_else(|| self.find_in(Dialect::Cxx))
@@ -264,27 +264,27 @@ impl<F: Copy> Function<F> {
             Dialect::C => self.c,
             Dialect::Cxx => self.cxx,
         };
-        // SAFETY: whoever made the constant vouches for the type.
+        // SAFETY: `function`, which made the constant, demands this type.
         unsafe { find_in_process(name) }
     }
 }
 
-/// Under which names a Traffic Server has its functions. A process has those of one kind:
-/// they are not mixed, because a plugin may bring functions of the same names with it.
+/// The kind of names that the functions of a Traffic Server have. Only functions of one kind are used
+/// in a process: a plugin can bring functions with the names of the other kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dialect {
     C,
     Cxx,
 }
 
-/// The Traffic Server that this process is.
+/// The Traffic Server that this process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Server {
     dialect: Dialect,
 }
 
 impl Server {
-    /// `None`: the process is no Traffic Server.
+    /// `None`: not running inside Traffic Server.
     pub fn of_process() -> Option<Self> {
         [Dialect::C, Dialect::Cxx]
             .into_iter()
@@ -292,9 +292,9 @@ impl Server {
             .map(|dialect| Self { dialect })
     }
 
-    /// The Traffic Server that this process is, after the plugin has told it who it is. To be called
-    /// first, whatever is wrong: the server ends itself if a plugin has not done it. `None`: the
-    /// process is not a Traffic Server.
+    /// Registers the plugin, and returns the Traffic Server. A plugin must call this first, whatever
+    /// else is wrong: the server ends itself if a plugin has not registered. `None`: not running
+    /// inside Traffic Server.
     pub fn register(name: &CStr) -> Result<Option<Self>, Missing> {
         let Some(server) = Self::of_process() else {
             return Ok(None);
@@ -314,26 +314,26 @@ impl Server {
         }
     }
 
-    /// A function that this version may have.
+    /// A function that not every version has.
     pub fn find<F: Copy>(self, function: &Function<F>) -> Option<F> {
         function.find_in(self.dialect)
     }
 
-    /// A function that there must be.
+    /// A function that is required.
     pub fn need<F: Copy>(self, function: &Function<F>) -> Result<F, Missing> {
         self.find(function).ok_or(Missing(function.c))
     }
 
-    /// A continuation without a mutex, for hooks. `body` is called for as long as the process
-    /// runs, by several threads at a time.
+    /// A continuation without a mutex, for hooks. `body` is called as long as the process runs, by
+    /// several threads at a time.
     pub fn continuation(self, body: EventFunc) -> Result<Cont, Missing> {
         let create = self.need(&CONT_CREATE)?;
         // SAFETY: the function is of the type that ATS calls.
         Ok(unsafe { create(body, std::ptr::null_mut()) })
     }
 
-    /// The same with a mutex, which ATS wants of what it schedules: `body` is called by one
-    /// thread at a time.
+    /// A continuation with a mutex, which ATS requires for scheduling: one thread at a time calls
+    /// `body`.
     pub fn scheduled_continuation(self, body: EventFunc) -> Result<Cont, Missing> {
         let create = self.need(&CONT_CREATE)?;
         let mutex = self.need(&MUTEX_CREATE)?;
@@ -341,7 +341,7 @@ impl Server {
         Ok(unsafe { create(body, mutex()) })
     }
 
-    /// Has `body` called at each lifecycle event of a kind.
+    /// Lets ATS call `body` at each lifecycle event of a kind.
     pub fn on_lifecycle(self, hook: c_int, body: EventFunc) -> Result<(), Missing> {
         let add = self.need(&LIFECYCLE_HOOK_ADD)?;
         let cont = self.continuation(body)?;
@@ -350,13 +350,13 @@ impl Server {
         Ok(())
     }
 
-    /// The number of a hook, which is not the same in all versions, by its name.
+    /// The number of the hook of this name. It differs between versions.
     pub fn hook_number(self, name: &CStr) -> Option<c_int> {
-        /// There are some thirty.
+        /// More than there are: about thirty.
         const MOST: c_int = 128;
         let look_up = self.find(&HTTP_HOOK_NAME_LOOKUP)?;
         (0..MOST).find(|number| {
-            // SAFETY: takes any number; the result is null or a string that is there forever.
+            // SAFETY: takes any number; the result is null or a string that lives forever.
             unsafe {
                 let found = look_up(*number);
                 !found.is_null() && CStr::from_ptr(found) == name
@@ -364,11 +364,12 @@ impl Server {
         })
     }
 
-    /// The record for the server's own session cache, under the name that it has in this version,
-    /// and its value: 0 off, 1 OpenSSL's, 2 that with functions for plugins. `None`: it has none.
+    /// The record that sets the server's own session cache, under its name in this version, and its
+    /// value: 0 is off, 1 OpenSSL's cache, 2 the cache with functions for plugins. `None`: there is
+    /// no such record.
     ///
-    /// ATS 10 has three names for it. The one that the operator has set counts, and of several the
-    /// first here.
+    /// ATS 10 has three names for it. The one that the operator has set counts; of several, the first
+    /// in this list.
     pub fn own_session_cache(self) -> Option<(&'static CStr, i64)> {
         const NAMES: [&CStr; 4] = [
             c"proxy.config.ssl.session_cache",
@@ -388,11 +389,11 @@ impl Server {
         })
     }
 
-    /// How deliberately a record has its value.
+    /// Where a record has its value from: see [`MGMT_SOURCE_GET`].
     fn source(self, name: &CStr) -> Option<c_int> {
         let get = self.find(&MGMT_SOURCE_GET)?;
         let mut source = 0;
-        // SAFETY: the name is a C string, and the source may be written to.
+        // SAFETY: the name is a C string, and the source is writable.
         (unsafe { get(name.as_ptr(), &mut source) } == SUCCESS).then_some(source)
     }
 
@@ -400,25 +401,25 @@ impl Server {
     pub fn record(self, name: &CStr) -> Option<i64> {
         let get = self.find(&MGMT_INT_GET)?;
         let mut value = 0;
-        // SAFETY: the name is a C string, and the value may be written to.
+        // SAFETY: the name is a C string, and the value is writable.
         let found = unsafe { get(name.as_ptr(), &mut value) };
         (found == SUCCESS).then_some(value)
     }
 
-    /// A folder of the server's.
+    /// A directory of the server's.
     pub fn folder(
         self,
         function: &Function<unsafe extern "C" fn() -> *const c_char>,
     ) -> Option<&'static CStr> {
         let get = self.find(function)?;
-        // SAFETY: the string is there forever.
+        // SAFETY: the string lives forever.
         unsafe {
             let folder = get();
             (!folder.is_null()).then(|| CStr::from_ptr(folder))
         }
     }
 
-    /// Where numbers are shown by the server; `None`: it has no such thing.
+    /// The server's statistics; `None`: this version has none for plugins.
     pub fn statistics(self) -> Option<Statistics> {
         Some(Statistics {
             create: self.find(&STAT_CREATE)?,
@@ -427,19 +428,19 @@ impl Server {
     }
 }
 
-/// The numbers that a server shows its operator.
+/// The statistics that a server shows its operator.
 #[derive(Clone, Copy)]
 pub struct Statistics {
     create: unsafe extern "C" fn(*const c_char, c_int, c_int, c_int) -> c_int,
     set: unsafe extern "C" fn(c_int, i64),
 }
 
-/// One of them.
+/// A statistic.
 #[derive(Clone, Copy, Debug)]
 pub struct Statistic(c_int);
 
 impl Statistics {
-    /// Begins to show a number; `None`: the server has no room for it.
+    /// Adds a statistic; `None`: the server has no room for it.
     pub fn create(&self, name: &CStr) -> Option<Statistic> {
         // SAFETY: the server copies the name.
         let number = unsafe {
@@ -453,9 +454,9 @@ impl Statistics {
         (number >= 0).then_some(Statistic(number))
     }
 
-    /// Shows a value.
+    /// Sets a statistic.
     pub fn set(&self, statistic: Statistic, value: i64) {
-        // SAFETY: the server has given this number.
+        // SAFETY: the server has returned this number.
         unsafe { (self.set)(statistic.0, value) };
     }
 }
@@ -465,7 +466,7 @@ impl Statistics {
 pub struct Missing(&'static CStr);
 
 impl Missing {
-    /// It is no function.
+    /// Something that is not a function.
     pub fn named(what: &'static CStr) -> Self {
         Self(what)
     }
@@ -479,12 +480,12 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// Whether the process's OpenSSL, whose objects a plugin is given, is the one that the plugin is
-/// linked with. A host may be linked with an older one, whose names have other versions, or
-/// have one of another make within itself, whose names then come before those of OpenSSL 3.
+/// Whether the process's OpenSSL, whose objects a plugin receives, is the one that the plugin is
+/// linked with. A host can be linked with an older one, whose symbols have other versions. Or it can
+/// contain another TLS library, whose symbols then come before those of OpenSSL 3.
 pub fn is_openssl_of_process() -> bool {
     const MAJOR: c_ulong = 28;
-    // SAFETY: takes nothing, and may be called at any time.
+    // SAFETY: takes nothing, and can be called at any time.
     if unsafe { openssl_sys::OpenSSL_version_num() } >> MAJOR < 3 {
         return false;
     }
@@ -493,7 +494,7 @@ pub fn is_openssl_of_process() -> bool {
     of_process.cast_const() == openssl_sys::SSL_get_SSL_CTX as *const c_void
 }
 
-/// What the process exports under a name.
+/// The symbol that the process exports under this name.
 ///
 /// # Safety
 /// `F` is the type of a pointer to what has this name.
@@ -511,7 +512,7 @@ pub unsafe fn find_symbol<F: Copy>(library: *mut c_void, name: &CStr) -> Option<
     // SAFETY: looks only; the name is a C string.
     let at = unsafe { libc::dlsym(library, name.as_ptr()) };
     if at.is_null() {
-        // What was not found is no error that the thread should hear of later.
+        // A missing symbol is not an error: the thread's next call of dlerror must not report it.
         // SAFETY: takes this thread's last message.
         unsafe { libc::dlerror() };
         return None;

@@ -261,10 +261,12 @@ fn is_inside() -> bool {
     thread::this(|this| this.calls.get() > 0)
 }
 
-/// Runs `body`, and gives the host its errno back.
+/// Runs `body` inside [`quick`], if it can allocate, free or call what the host has put in the place of
+/// OpenSSL's own functions: errno stays as it is, and the thread is not cancelled.
 #[inline]
-pub fn keeping_errno<R>(body: impl FnOnce() -> R) -> R {
+pub fn undisturbed<R>(body: impl FnOnce() -> R) -> R {
     let _errno = Errno::keep();
+    let _stays = NoCancel::begin();
     body()
 }
 

@@ -1,5 +1,5 @@
-//! Results that are written to a buffer of the caller's: on entry `*len_ptr` is the space in
-//! it, on return the number of bytes stored, and the result is the number of bytes needed.
+//! Results that are written to a buffer of the caller's. On entry `*len_ptr` is the space in the
+//! buffer, on return the number of bytes stored. The result is the number of bytes needed.
 
 use std::ffi::{c_char, c_int};
 use std::fmt;
@@ -9,8 +9,8 @@ use std::slice;
 /// The space that a caller has for a result.
 ///
 /// # Safety
-/// `len_ptr` points to a number, which need not be aligned; `buffer` is null or has as many
-/// bytes, which may be uninitialized, and which nobody else uses while the result lives.
+/// `len_ptr` points to a number, which need not be aligned; `buffer` is null or has as many bytes,
+/// which may be uninitialized, and which nothing else uses while the result lives.
 pub unsafe fn space<'a>(buffer: *mut c_char, len_ptr: *const c_int) -> &'a mut [MaybeUninit<u8>] {
     if buffer.is_null() {
         return &mut [];
@@ -22,22 +22,22 @@ pub unsafe fn space<'a>(buffer: *mut c_char, len_ptr: *const c_int) -> &'a mut [
     }
 }
 
-/// Stores how many of the bytes needed fit into the space; returns how many are needed.
+/// Stores how many of the needed bytes fit into the space; returns how many are needed.
 ///
 /// # Safety
-/// `len_ptr` may be written to; it need not be aligned.
+/// `len_ptr` is writable; it need not be aligned.
 pub unsafe fn answer(len_ptr: *mut c_int, space: usize, needed: Option<usize>) -> c_int {
-    // No result is larger than a c_int counts: a session has 16 MiB at most.
+    // No result is too large for a c_int: a session is 16 MiB at most.
     let needed = needed.unwrap_or(0);
     // SAFETY: the caller vouches for the pointer.
     unsafe { len_ptr.write_unaligned(needed.min(space) as c_int) };
     needed as c_int
 }
 
-/// Stores that nothing was stored where nothing is needed: after a panic nobody has.
+/// Sets `*len_ptr` to 0 if the result is 0: after a panic, nothing else has done it.
 ///
 /// # Safety
-/// `len_ptr` is null or may be written to; it need not be aligned.
+/// `len_ptr` is null or writable; it need not be aligned.
 pub unsafe fn none_stored(len_ptr: *mut c_int, needed: c_int) -> c_int {
     if needed == 0 && !len_ptr.is_null() {
         // SAFETY: the caller vouches for the pointer.
@@ -46,10 +46,10 @@ pub unsafe fn none_stored(len_ptr: *mut c_int, needed: c_int) -> c_int {
     needed
 }
 
-/// Has `write` write a text to a caller's buffer, as much of it as fits.
+/// Lets `write` write a text to a caller's buffer, as much of it as fits.
 ///
 /// # Safety
-/// As for [`space`]; `*len_ptr` may be written to.
+/// As for [`space`]; `*len_ptr` is writable.
 pub unsafe fn write_text(
     buffer: *mut c_char,
     len_ptr: *mut c_int,
@@ -61,13 +61,13 @@ pub unsafe fn write_text(
             space: space(buffer, len_ptr),
             len: 0,
         };
-        // Infallible: what does not fit is counted.
+        // Cannot fail: text that does not fit is only counted.
         let _ = write(&mut text);
         answer(len_ptr, text.space.len(), Some(text.len))
     }
 }
 
-/// A text that is stored where it fits, and counted.
+/// A text that is stored as far as it fits, and counted.
 pub struct Text<'a> {
     space: &'a mut [MaybeUninit<u8>],
     len: usize,

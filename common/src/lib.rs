@@ -1,4 +1,4 @@
-//! What libtssession and libtssession_farm both need, each thing once.
+//! The code that libtssession and libtssession_farm share.
 //!
 //! * [`boundary`]: what every function that C calls goes through;
 //! * [`buffer`]: results that are written to memory of the caller's;
@@ -6,7 +6,7 @@
 //! * [`log_rate`]: how often log lines of one kind are written;
 //! * [`metrics`](mod@metrics): tables of counters, by name and as Prometheus text;
 //! * [`secret_file`]: reading a file without leaving copies of it in memory;
-//! * [`stderr`]: log lines where a host has no function for them;
+//! * [`stderr`]: log lines for a host without log functions;
 //! * [`thread`]: what is kept for each thread;
 //! * `generate`: the C headers and manual pages, for build scripts;
 //! * `faults`: panics on demand, for tests.

@@ -1,31 +1,29 @@
-//! How often log lines of one kind are written: a flood of them must not fill the operator's
-//! disk.
+//! How often log lines of one kind are written: a flood of them must not fill the disk.
 
-/// How many lines of one kind are written at once, and after what time one more each. Times
-/// are in any unit.
+/// How many lines of one kind are written at once, and how often after that. Times are in any unit.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// Lines written at once; 255 at most.
+    /// The lines that are written at once; 255 at most.
     pub burst: u8,
-    /// Time until another one may be written.
+    /// The time after which one more line is written.
     pub interval: u32,
 }
 
-/// What is known of a kind of line. The default is for one that has written nothing yet.
+/// The state of a kind of line. The default: no line of the kind was written yet.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// From when on time earns lines.
+    /// The time from which on further lines are earned.
     since: u32,
-    /// Lines used up.
+    /// The lines of the burst that are used up.
     used: u8,
-    /// Lines not written since the last one that was (24 bits).
+    /// The lines that were left out since the last one that was written (24 bits).
     hidden: u32,
 }
 
 const MOST_HIDDEN: u32 = 0xff_ffff;
 
 impl Kind {
-    /// Takes it out of the 64 bits of an atomic.
+    /// Unpacks the state from 64 bits, which an atomic can hold.
     pub fn unpack(bits: u64) -> Self {
         Self {
             since: (bits >> 32) as u32,
@@ -34,22 +32,22 @@ impl Kind {
         }
     }
 
-    /// Puts it into 64 bits.
+    /// Packs the state into 64 bits.
     pub fn pack(self) -> u64 {
         u64::from(self.since) << 32 | u64::from(self.used) << 24 | u64::from(self.hidden)
     }
 
-    /// How many lines were not written since the last one that was.
+    /// The number of lines that were left out since the last one that was written.
     pub fn hidden(self) -> u32 {
         self.hidden
     }
 
-    /// Whether a line may be written now.
+    /// Whether a line would be written now.
     pub fn has_room(self, rate: Rate, now: u32) -> bool {
         self.at(rate, now).used < rate.burst
     }
 
-    /// The state after another line, and whether that one is written.
+    /// The state after one more line, and whether that line is written.
     pub fn next(self, rate: Rate, now: u32) -> (Self, bool) {
         let mut kind = self.at(rate, now);
         let is_written = kind.used < rate.burst;
@@ -62,7 +60,7 @@ impl Kind {
         (kind, is_written)
     }
 
-    /// The state when the time since has earned its lines.
+    /// The state now, with the lines that the time has earned.
     fn at(mut self, rate: Rate, now: u32) -> Self {
         let earned = now.saturating_sub(self.since) / rate.interval;
         if earned >= u32::from(self.used) {

@@ -1,32 +1,32 @@
-//! Tables of counters and gauges: read by name, one after the other, or as text in the format
-//! of Prometheus (version 0.0.4).
+//! Tables of counters and gauges, which are read by name, one after the other, or as text in the
+//! format of Prometheus (version 0.0.4).
 
 use std::fmt::{self, Display, Write};
 use std::iter::Sum;
 
-/// What a metric is made of: `C` names a counter, `G` a gauge.
+/// The parts of a metric. `C` names a counter, `G` a gauge.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<C: 'static, G> {
     /// The sum of these counters.
     Counters(&'static [C]),
-    /// A counter for each value of a label; together they are the metric.
+    /// A counter for each value of a label; the metric is their sum.
     ByLabel(&'static str, &'static [(&'static str, C)]),
-    /// A number of the moment.
+    /// A current number.
     Gauge(G),
 }
 
-/// A number that others can read.
+/// A number that is reported.
 #[derive(Debug)]
 pub struct Metric<C: 'static, G> {
     /// Its name, with dots.
     pub name: &'static str,
-    /// What it is made of.
+    /// Its parts.
     pub value: Value<C, G>,
-    /// One line of explanation.
+    /// Its explanation, one line.
     pub help: &'static str,
 }
 
-/// A table: `NAME = VALUE, HELP;` for each metric.
+/// Makes a table: `NAME = VALUE, HELP;` for each metric.
 #[macro_export]
 macro_rules! metrics {
     ($($name:literal = $value:expr, $help:literal;)*) => {
@@ -34,7 +34,7 @@ macro_rules! metrics {
     };
 }
 
-/// A metric's name as Prometheus has them.
+/// A metric's name in the form of Prometheus.
 struct Underscored(&'static str);
 
 impl Display for Underscored {
@@ -44,13 +44,13 @@ impl Display for Underscored {
     }
 }
 
-/// Where the numbers of a table of metrics come from.
+/// The source of the numbers in a table of metrics.
 pub trait Numbers {
-    /// What counters are named by.
+    /// The type that names a counter.
     type Counter: Copy + 'static;
-    /// What gauges are named by.
+    /// The type that names a gauge.
     type Gauge: Copy + 'static;
-    /// What both are read as.
+    /// The type of the numbers.
     type Number: Display + Sum;
 
     /// The table.
@@ -62,7 +62,7 @@ pub trait Numbers {
     /// Reads a gauge.
     fn gauge(&self, gauge: Self::Gauge) -> Self::Number;
 
-    /// A metric without its parts.
+    /// The value of a metric as a whole.
     fn whole(&self, value: &Value<Self::Counter, Self::Gauge>) -> Self::Number {
         match value {
             Value::Counters(counters) => counters.iter().map(|c| self.counter(*c)).sum(),
@@ -71,8 +71,8 @@ pub trait Numbers {
         }
     }
 
-    /// A metric by its name, or one part of it by that and the value of its label:
-    /// `NAME.LABEL`.
+    /// The value of the metric of this name, or of a part of it: the name, a dot and the value of the
+    /// label.
     fn stat(&self, name: &str) -> Option<Self::Number> {
         Self::METRICS.iter().find_map(|metric| {
             let rest = name.strip_prefix(metric.name)?;
@@ -87,8 +87,8 @@ pub trait Numbers {
         })
     }
 
-    /// Calls `show` with the name and the value of each metric, and then of each part that it
-    /// has, with the value of its label.
+    /// Calls `show` with the name and the value of each metric, and then with those of each of its
+    /// parts and the value of its label.
     fn each_stat(&self, mut show: impl FnMut(&'static str, Option<&'static str>, Self::Number)) {
         for Metric { name, value, .. } in Self::METRICS {
             show(name, None, self.whole(value));
@@ -100,7 +100,7 @@ pub trait Numbers {
         }
     }
 
-    /// Writes all metrics as text: their names with `_` for `.`, and parts under their label.
+    /// Writes all metrics as text: their names with `_` for `.`, and parts with their label.
     fn write_stats(&self, out: &mut impl Write) -> fmt::Result {
         for Metric { name, value, help } in Self::METRICS {
             let name = Underscored(name);
@@ -129,7 +129,7 @@ pub trait Numbers {
 mod tests {
     use super::*;
 
-    /// A counter is what it is named by, a gauge is above 100.
+    /// The value of a counter is its name; the value of a gauge is 100 plus its name.
     struct Named;
 
     impl Numbers for Named {

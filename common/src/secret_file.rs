@@ -2,8 +2,8 @@
 
 use std::io::{self, Read};
 
-/// Fills `bytes` from a file, and cuts them off at its end. They have their full length from the
-/// start: a vector that grows leaves copies behind.
+/// Fills `bytes` from a file, and truncates them at the end of the file. `bytes` never grows: a
+/// vector that grows leaves copies behind.
 pub fn fill(bytes: &mut Vec<u8>, mut file: impl Read) -> io::Result<()> {
     let mut len = 0;
     while len < bytes.len() {

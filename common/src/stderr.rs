@@ -1,13 +1,13 @@
-//! Log lines for stderr, where a host has no function for them.
+//! Log lines on stderr, for a host without log functions.
 
 use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The file that stderr was when the library was loaded: device and inode; 0 and 0: none.
+/// The file that stderr was when the library was loaded: device and inode, or 0 and 0 for none.
 static AT_LOAD: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// Notes what stderr is, for [`write()`].
+/// Notes the file that stderr is, for [`write()`].
 pub fn note() {
     if let Some(file) = stderr_that_survives_exec() {
         AT_LOAD[0].store(file.st_dev, Ordering::Relaxed);
@@ -15,9 +15,10 @@ pub fn note() {
     }
 }
 
-/// What stderr is. Where a host has closed it, the next file that it opens has its number, which
-/// most libraries open so that no exec passes it on: that is none. What a process begins with,
-/// and what dup2 and freopen put in its place, is passed on.
+/// The file that stderr is, if an exec would pass it on. If a host has closed stderr, the next file
+/// that it opens gets its number. Most libraries open files so that no exec passes them on: such a
+/// file is not stderr. The stderr that a process begins with is passed on, and so is a file that dup2
+/// or freopen puts in its place.
 fn stderr_that_survives_exec() -> Option<libc::stat> {
     // SAFETY: a structure of numbers, which is written to; the rest only asks.
     unsafe {
@@ -30,8 +31,8 @@ fn stderr_that_survives_exec() -> Option<libc::stat> {
     }
 }
 
-/// Whether stderr is for log lines: never if there was none when the library was loaded, and not
-/// if it has become a connection since.
+/// Whether log lines can go to stderr: never if there was no stderr when the library was loaded, and
+/// not if it has become a connection since.
 fn is_for_lines() -> bool {
     let at_load = AT_LOAD.each_ref().map(|it| it.load(Ordering::Relaxed));
     at_load != [0, 0]
@@ -40,15 +41,15 @@ fn is_for_lines() -> bool {
         })
 }
 
-/// Writes a line to stderr, if that is for lines, in one piece and without a lock: another thread
-/// may have held one when this process was forked. If nobody reads stderr any more, the
-/// signal that the kernel sends is not for the host to die of.
+/// Writes a line to stderr, if lines can go there. Writes it in one piece and without a lock, because
+/// another thread may have held a lock when this process was forked. If stderr is a pipe that has no
+/// reader any more, the signal of the kernel does not reach the host.
 pub fn write(line: &[u8]) {
     if !is_for_lines() {
         return;
     }
-    // SAFETY: the sets are initialized before they are read; the pointer and the
-    // length are those of `line`. A failure has nobody to tell.
+    // SAFETY: the sets are initialized before they are read; the pointer and the length are those of
+    // `line`. A failure cannot be reported anywhere.
     unsafe {
         let mut pipe = mem::zeroed();
         let mut before = mem::zeroed();

@@ -1,4 +1,4 @@
-//! Which visits are made, and what they show.
+//! Makes the visits, and judges what they show.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::client::{Certificate, Client, Kind, Trouble};
 use crate::ticket;
 use crate::tickets::{Seen, Tickets};
 
-/// How often each case is tried: one address may stand for several machines.
+/// The number of tries for each case: several machines can be behind one address.
 pub const TRIES: usize = 5;
 /// How long a row waits for sessions to reach the other address: machines exchange them after the
 /// handshake.
@@ -23,10 +23,10 @@ const FULL_HANDSHAKE: &str = "full handshake: the server does not know the sessi
 
 /// What is examined, and how.
 pub struct Plan {
-    /// As they were given, and the address of each that is visited.
+    /// The hosts as they were given; `addresses` has the address of each that is visited.
     pub hosts: Vec<String>,
     pub addresses: Vec<SocketAddr>,
-    /// For SNI.
+    /// The name for SNI.
     pub name: Option<String>,
     pub certificate: Option<Certificate>,
     pub timeout: Duration,
@@ -58,15 +58,15 @@ pub struct Row {
     pub to: SocketAddr,
     pub client_certificate: bool,
     pub verdict: Verdict,
-    /// Why the first try that did not resume did not.
+    /// Why the first try that failed did not resume.
     pub reason: Option<String>,
-    /// How often the server gave a session, and resumed it.
+    /// The number of tries in which the server gave a session, and in which it resumed it.
     pub sessions: usize,
     pub resumed: usize,
-    /// What a handshake takes: medians, in microseconds.
+    /// The time of a handshake: medians, in microseconds.
     pub full_us: Option<u64>,
     pub resumed_us: Option<u64>,
-    /// How long a try waited at most, until the other address knew the session.
+    /// The longest time that a try waited until the other address knew the session.
     pub longest_wait_ms: u64,
 }
 
@@ -75,11 +75,11 @@ pub struct Report {
     pub all_resume: bool,
     pub rows: Vec<Row>,
     pub tickets: Vec<Tickets>,
-    /// Of each kind for which several addresses show key names.
+    /// For each kind for which several addresses show key names: whether these are the same.
     pub key_names_agree: BTreeMap<Kind, bool>,
 }
 
-/// Makes all visits. `progress` is told of each row before it is made.
+/// Makes all visits. Calls `progress` before each row.
 pub fn run(plan: &Plan, progress: impl Fn(Kind, SocketAddr, SocketAddr)) -> Result<Report, String> {
     let mut clients = Vec::new();
     for kind in Kind::ALL {
@@ -95,7 +95,8 @@ pub fn run(plan: &Plan, progress: impl Fn(Kind, SocketAddr, SocketAddr)) -> Resu
     for &at in &plan.addresses {
         for kind in Kind::ALL {
             progress(kind, at, at);
-            // The first one that gets sessions: without a certificate, unless the server requires one.
+            // The first client that gets sessions: the one without a certificate, unless the server
+            // requires one.
             let mut source = None;
             for client in clients.iter().filter(|client| client.kind == kind) {
                 let case = if client.has_certificate {
@@ -202,7 +203,7 @@ fn row(client: &Client, case: Case, from: SocketAddr, to: SocketAddr, seen: &mut
     }
 }
 
-/// Or why the session cannot be offered.
+/// The session, or why it cannot be offered.
 fn usable(kind: Kind, session: Option<SslSession>) -> Result<SslSession, &'static str> {
     let is_ticket = kind != Kind::Tls12Id;
     let missing = if is_ticket {

@@ -15,9 +15,9 @@ use openssl::ssl::{
 use openssl::x509::X509;
 use serde::Serialize;
 
-/// How long to wait for a ticket of TLS 1.3, which comes after the handshake.
+/// How long to wait for a ticket in TLS 1.3, which comes after the handshake.
 const TICKET_WAIT: Duration = Duration::from_secs(1);
-/// How long to wait until the server closes too. Most do at once.
+/// How long to wait until the server closes too. Most servers do so at once.
 const CLOSE_WAIT: Duration = Duration::from_millis(500);
 
 /// The ways to resume.
@@ -51,7 +51,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A client certificate with what its chain needs, and its key.
+/// A client certificate with its chain, and its key.
 pub struct Certificate {
     pub chain: Vec<X509>,
     pub key: PKey<Private>,
@@ -78,7 +78,7 @@ pub struct Visit {
     pub session: Option<SslSession>,
 }
 
-/// A client that can resume in one way.
+/// A client that resumes in one way.
 pub struct Client {
     pub kind: Kind,
     pub has_certificate: bool,
@@ -106,7 +106,7 @@ impl Client {
         if kind == Kind::Tls12Id {
             context.set_options(SslOptions::NO_TICKET);
         }
-        // Only resumption is examined: also that of servers with a weak certificate.
+        // Only resumption is examined, also of servers with a weak certificate.
         context.set_verify(SslVerifyMode::NONE);
         context.set_security_level(0);
         if let Some(Certificate { chain, key }) = certificate {
@@ -133,7 +133,7 @@ impl Client {
         })
     }
 
-    /// A session to offer must be one that this client received. A client that hangs up closes TCP
+    /// `offered` must be a session that this client received. If `hangs_up`, the client closes TCP
     /// without a close_notify.
     pub fn visit(
         &self,
@@ -172,7 +172,7 @@ impl Client {
         }
         // Without this, OpenSSL never offers the session of a connection that hung up.
         stream.set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
-        // A server that removes the session when its connection ends does so before it closes.
+        // A server that removes the session at the end of the connection does so before it closes.
         if offered.is_none() {
             stream.get_mut().wait_for_close();
         }
@@ -189,13 +189,14 @@ impl Client {
             ssl.set_hostname(name)?;
         }
         if let Some(session) = offered {
-            // SAFETY: the session is of this context, as `visit` demands.
+            // SAFETY: the session belongs to this context, as `visit` demands.
             unsafe { ssl.set_session(session)? };
         }
         Ok(ssl)
     }
 
-    /// In TLS 1.3 a server that refuses the client's certificate, or misses it, says so only here.
+    /// Waits for a ticket. In TLS 1.3 a server reports only now that it refuses the client's
+    /// certificate, or requires one.
     fn wait_for_ticket(&self, stream: &mut SslStream<Wire>) -> Result<(), Trouble> {
         stream.get_mut().deadline = Instant::now() + TICKET_WAIT.min(self.timeout);
         let mut ignored = [0; 4096];
@@ -230,7 +231,7 @@ impl Client {
                 return refused();
             }
             (0, Some(io)) if io.kind() == ErrorKind::TimedOut => {
-                format!("it was not done within {} s", self.timeout.as_secs_f32())
+                format!("it took longer than {} s", self.timeout.as_secs_f32())
             }
             (0, Some(io)) => io.to_string(),
             (0 | UNEXPECTED_EOF, None) => "the server closed the connection".to_owned(),
@@ -246,8 +247,7 @@ impl Client {
     }
 }
 
-// Reasons of OpenSSL's errors (openssl/sslerr.h). Alerts that were received are 1000 and their
-// number.
+// Reasons of OpenSSL's errors (openssl/sslerr.h). A received alert is 1000 plus its number.
 const UNSUPPORTED_PROTOCOL: i32 = 258;
 const WRONG_SSL_VERSION: i32 = 266;
 const UNEXPECTED_EOF: i32 = 294;
@@ -257,14 +257,14 @@ const ALERT_BAD_CERTIFICATE: i32 = 1042;
 const ALERT_PROTOCOL_VERSION: i32 = 1070;
 const ALERT_CERTIFICATE_REQUIRED: i32 = 1116;
 
-/// 0 if it is not an error of TLS.
+/// The reason of an error; 0 if it is not an error of TLS.
 fn alert_or_error(error: &ssl::Error) -> i32 {
     let first = error.ssl_error().and_then(|stack| stack.errors().first());
     first.map_or(0, |error| error.reason_code())
 }
 
-/// A TCP connection on which nothing lasts longer than its deadline, even if the server sends a
-/// byte at a time.
+/// A TCP connection with a deadline for all that is read and written, even if the server sends a byte
+/// at a time.
 struct Wire {
     tcp: TcpStream,
     deadline: Instant,

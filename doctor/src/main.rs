@@ -25,19 +25,19 @@ use place::{HTTPS, Place};
 const HELP: &str = "\
 tssession-doctor connects to a TLS server and shows which sessions it resumes: TLS 1.2 by session ID
 and by ticket, and TLS 1.3; after a hang-up, with a client certificate, and from each address of a
-service to each other.
+service at each other address.
 
 Usage: tssession-doctor HOST[:PORT] [--also HOST[:PORT]]... [OPTION]...
 
-  --also HOST[:PORT]   a further address of the same service; PORT is that of the first one, unless given
-  --sni NAME           the name for SNI; otherwise HOST, if it is a name. '' for no SNI
+  --also HOST[:PORT]   another address of the same service; without PORT, the port of the first one
+  --sni NAME           the name for SNI; '' for no SNI. Without this: HOST, if it is a name
   --client-cert FILE   try a client certificate too: PEM, with its chain
   --client-key FILE    its key: PEM, not encrypted
-  --timeout SECONDS    how long a connection and a handshake may take (5)
+  --timeout SECONDS    the longest time for a connection and for a handshake (5)
   --json               print JSON
   --help, --version
 
-PORT is 443 unless given. The server's certificate is NOT verified: only resumption is examined.
+Without PORT, the port is 443. The server's certificate is NOT verified: only resumption is examined.
 Exit status: 0 all that the server offers resumes; 1 something does not; 2 the command line or a
 file is wrong; 3 there is no connection or no TLS handshake.
 ";
@@ -45,7 +45,7 @@ file is wrong; 3 there is no connection or no TLS handshake.
 const DOES_NOT_RESUME: u8 = 1;
 const USAGE: u8 = 2;
 const NO_HANDSHAKE: u8 = 3;
-/// They have letters in the table.
+/// Each address has a letter in the table.
 const MOST_ADDRESSES: usize = 26;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -108,7 +108,7 @@ fn main() -> ExitCode {
     print(&show(&plan, &report), status)
 }
 
-/// Or the text that was asked for: the help or the version.
+/// The options, or the text that was asked for: the help or the version.
 fn options() -> Result<Result<Options, String>, lexopt::Error> {
     let mut arguments = lexopt::Parser::from_env();
     let (mut host, mut also, mut name) = (None, Vec::new(), None);
@@ -156,7 +156,7 @@ fn options() -> Result<Result<Options, String>, lexopt::Error> {
     let certificate = match (cert, key) {
         (None, None) => None,
         (Some(cert), Some(key)) => Some(certificate(&cert, &key)?),
-        _ => return Err("--client-cert and --client-key belong together".into()),
+        _ => return Err("--client-cert and --client-key must be given together".into()),
     };
     Ok(Ok(Options {
         places,

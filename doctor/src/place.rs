@@ -1,11 +1,11 @@
-//! Where a server is, as it is written on the command line.
+//! The address of a server, as it is written on the command line.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 pub const HTTPS: u16 = 443;
 
-/// `HOST[:PORT]`, where an IPv6 address with a port is in brackets.
+/// `HOST[:PORT]`; an IPv6 address with a port is in brackets.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Place {
     pub host: String,
@@ -36,7 +36,7 @@ impl Place {
         })
     }
 
-    /// The first of its addresses that connects.
+    /// Returns the first of its addresses that accepts a connection.
     pub fn connect(&self, timeout: Duration) -> Result<SocketAddr, String> {
         let failed = |error| {
             format!(

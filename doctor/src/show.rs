@@ -24,7 +24,7 @@ pub fn json(plan: &Plan, report: &Report) -> String {
     format!("{all:#}\n")
 }
 
-/// Addresses have letters, in the order in which they were given.
+/// The letter of an address, in the order in which the addresses were given.
 fn letter(plan: &Plan, address: SocketAddr) -> char {
     let index = plan.addresses.iter().position(|&other| other == address);
     index.map_or('?', |index| char::from(b'A' + index as u8))

@@ -1,4 +1,4 @@
-//! What the crate `openssl` does not have: the ticket of a session.
+//! The ticket of a session, for which the crate `openssl` has no function.
 
 use std::ffi::{c_uchar, c_ulong};
 use std::{ptr, slice};
@@ -16,7 +16,7 @@ unsafe extern "C" {
     fn SSL_SESSION_get_ticket_lifetime_hint(session: *const SSL_SESSION) -> c_ulong;
 }
 
-/// The ticket as the server sent it, if the session has one.
+/// The ticket of a session as the server sent it, if there is one.
 pub fn bytes(session: &SslSessionRef) -> Option<&[u8]> {
     let mut ticket = ptr::null();
     let mut len = 0;
@@ -29,8 +29,8 @@ pub fn bytes(session: &SslSessionRef) -> Option<&[u8]> {
     Some(unsafe { slice::from_raw_parts(ticket, len) })
 }
 
-/// For how many seconds the client may offer the ticket. In TLS 1.2, 0 means that the server does
-/// not say.
+/// The number of seconds for which the client can offer the ticket. In TLS 1.2, 0 means that the
+/// server does not say.
 pub fn lifetime(session: &SslSessionRef) -> u64 {
     // SAFETY: the session is alive.
     unsafe { SSL_SESSION_get_ticket_lifetime_hint(session.as_ptr()) }

@@ -1,4 +1,4 @@
-//! What the tickets of an address have in common.
+//! What the tickets of one address have in common.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ pub struct Tickets {
     pub kind: Kind,
     pub address: SocketAddr,
     pub count: usize,
-    /// In TLS 1.2, 0 is no hint.
+    /// In TLS 1.2, 0 means that there is no hint.
     pub lifetimes_s: BTreeSet<u64>,
     pub format: Format,
     pub key_names: BTreeSet<String>,
@@ -65,7 +65,8 @@ impl Seen {
         }
     }
 
-    /// Also says, of each kind for which several addresses show key names, whether these agree.
+    /// All tickets; and for each kind for which several addresses show key names, whether these are
+    /// the same.
     pub fn judge(self) -> (Vec<Tickets>, BTreeMap<Kind, bool>) {
         let mut all: Vec<Tickets> = self.0.into_values().collect();
         for tickets in &mut all {

@@ -354,7 +354,7 @@ fn servers_that_do_not_speak_tls() {
     let address = silent.local_addr().unwrap().to_string();
     doctor(&[&address, "--timeout", "0.3"])
         .is(3)
-        .shows(&[&address, "it was not done within 0.3 s"]);
+        .shows(&[&address, "it took longer than 0.3 s"]);
 
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = plain.local_addr().unwrap().to_string();
@@ -388,7 +388,7 @@ fn servers_that_do_not_speak_tls() {
     });
     doctor(&[&address, "--timeout", "0.3"])
         .is(3)
-        .shows(&["it was not done within 0.3 s"]);
+        .shows(&["it took longer than 0.3 s"]);
 
     let closing = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = closing.local_addr().unwrap().to_string();
@@ -419,7 +419,10 @@ fn wrong_usage() {
         (&["a", "--timeout", "0"], "the timeout must be"),
         (&["a", "--timeout", "-1"], "the timeout must be"),
         (&["a", "--timeout", "NaN"], "the timeout must be"),
-        (&["a", "--client-cert", &certificate], "belong together"),
+        (
+            &["a", "--client-cert", &certificate],
+            "must be given together",
+        ),
         (
             &["a", "--client-cert", "/nowhere", "--client-key", &key],
             "/nowhere: No such file",

@@ -297,7 +297,7 @@ class Attack(Farm):
         holder.start()
         try:
             old = visit(self.members[0], 2, client)[1]
-            self.comes_true(lambda: self.log().count("makes keys of its own") >= 3, 20)
+            self.comes_true(lambda: self.log().count("makes its own keys") >= 3, 20)
             alone = visit(self.members[0], 2, client)[1]
             self.assertTrue(self.is_known(client, old))
             self.assertFalse(self.is_known(client, alone, self.members[1:]))

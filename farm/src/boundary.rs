@@ -1,4 +1,5 @@
-//! What every function that C calls goes through: an error or a panic is logged, and ends here.
+//! The boundary that every function called by C goes through. It logs errors and panics; none goes
+//! further.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The file of settings: TOML, described in `farm/farm.example.toml`.
+//! The file of settings, in TOML. `farm/farm.example.toml` describes it.
 
 #![forbid(unsafe_code)]
 
@@ -15,24 +15,24 @@ use zeroize::Zeroizing;
 use crate::keys::plan::{MAX_KEYS, Times};
 use crate::seal::secret::{Secret, read_private};
 
-/// Everything that can be set, checked.
+/// All settings, checked.
 #[derive(Debug)]
 pub struct Config {
     /// The farm's name. Members of different farms share nothing.
     pub farm: String,
     /// Where Redis is.
     pub redis: Redis,
-    /// The first seals, all open. At least one.
+    /// The secrets, at least one. The first seals messages; all of them open messages.
     pub secrets: Vec<Secret>,
-    /// Streams that the sessions are spread over.
+    /// The number of streams that the sessions are spread over.
     pub partitions: u32,
-    /// Sessions that Redis keeps, of all partitions together.
+    /// The number of sessions that Redis keeps, in all partitions together.
     pub max_sessions: u64,
-    /// How old a message may be.
+    /// The age up to which a message is accepted.
     pub session_lifetime: Duration,
     /// How long a removed session stays removed.
     pub tombstone_lifetime: Duration,
-    /// Events that wait for the publisher.
+    /// The most events that wait for the publisher.
     pub queue: usize,
     /// `None`: ticket keys are not shared.
     pub ticket_keys: Option<Times>,
@@ -40,23 +40,23 @@ pub struct Config {
 
 /// Where Redis is, and how to log in.
 pub struct Redis {
-    /// One for a single server, else several.
+    /// One URL for a single server, otherwise one or several.
     pub urls: Vec<String>,
-    /// What they lead to.
+    /// What the URLs lead to.
     pub mode: Mode,
-    /// ACL user.
+    /// The ACL user.
     pub user: Option<String>,
-    /// Password.
+    /// The password of the user.
     pub password: Option<Zeroizing<String>>,
-    /// The same for the Sentinels.
+    /// The user for the Sentinels.
     pub sentinel_user: Option<String>,
-    /// The same for the Sentinels.
+    /// The password for the Sentinels.
     pub sentinel_password: Option<Zeroizing<String>>,
-    /// Whether all have `rediss://`.
+    /// Whether all URLs begin with `rediss://`.
     pub tls: bool,
     /// PEM of the authorities that are trusted for TLS; `None`: those of the system.
     pub ca_file: Option<Vec<u8>>,
-    /// For connecting, and for each answer.
+    /// The longest time for connecting, and for each answer.
     pub timeout: Duration,
 }
 
@@ -127,7 +127,7 @@ struct TicketKeysFile {
     lease: Seconds,
 }
 
-/// Seconds, whole or not.
+/// A number of seconds, whole or not.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(untagged, expecting = "expected a number of seconds")]
 enum Seconds {
@@ -166,15 +166,16 @@ fn lease() -> Seconds {
     Seconds::Whole(10)
 }
 
-/// In a Cluster each partition has a thread, a connection to every node, and its own messages that
-/// wait while its node is away: at least 512, so half of the default `queue` for all together.
+/// The most partitions in a Cluster. There each partition has a thread, a connection to every node,
+/// and room for messages while its node is away: for at least 512, so all together for half of the
+/// default `queue`.
 const CLUSTER_PARTITIONS: u32 = 64;
 
 /// The longest time that can be set.
 const LONGEST: f64 = 366.0 * 86_400.0;
 
 impl Config {
-    /// Reads a file and those that it names, relative to its directory. The error names the file
+    /// Reads a file, and the files that it names relative to its directory. An error names the file
     /// and the setting.
     pub fn read(path: &Path) -> Result<Self, String> {
         Self::of(path).map_err(|what| format!("{}: {what}", path.display()))
@@ -187,10 +188,12 @@ impl Config {
         let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let name = 1..=64;
         if !name.contains(&file.farm.len()) || !file.farm.bytes().all(is_good) {
-            return Err("farm: 1 to 64 letters, digits, dots, dashes and underscores".into());
+            return Err(
+                "farm: must be 1 to 64 letters, digits, dots, dashes and underscores".into(),
+            );
         }
         if file.secrets.is_empty() {
-            return Err("secrets: at least one file".into());
+            return Err("secrets: must name at least one file".into());
         }
         let mut secrets = Vec::<Secret>::new();
         for secret in &file.secrets {
@@ -198,7 +201,7 @@ impl Config {
             let named = |what: String| format!("secrets: {}: {what}", path.display());
             let secret = Secret::read(&path).map_err(named)?;
             if secrets.iter().any(|other| other.is(&secret)) {
-                return Err(named("the same as another one".to_owned()));
+                return Err(named("another file has the same secret".to_owned()));
             }
             secrets.push(secret);
         }
@@ -208,7 +211,7 @@ impl Config {
             Some(time) => seconds("tombstone_lifetime", time)?,
         };
         if tombstone_lifetime < session_lifetime {
-            // A message that is still accepted would bring back what was removed.
+            // Otherwise a message that is still accepted could bring back a removed session.
             return Err("tombstone_lifetime: must be session_lifetime or longer".into());
         }
         let redis = redis(file.redis, folder)?;
@@ -230,7 +233,7 @@ impl Config {
     }
 }
 
-/// Names the line and the setting, but not its value, which may be a password.
+/// The error with its line and setting. It does not repeat the value, which may be a password.
 fn in_line(text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start);
     let before = text.get(..at).unwrap_or_default();
@@ -242,7 +245,7 @@ fn in_line(text: &str, error: &toml::de::Error) -> String {
         _ => error.message().to_owned(),
     };
     if message.starts_with("missing field") {
-        // The line is that of the whole table.
+        // The line would be that of the whole table.
         return message;
     }
     let line = text.lines().nth(number - 1).unwrap_or_default();
@@ -260,7 +263,7 @@ fn in_line(text: &str, error: &toml::de::Error) -> String {
 fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
     let tls = with_tls(&file.urls)?;
     if !tls && file.ca_file.is_some() {
-        return Err("redis.ca_file: only with rediss://".into());
+        return Err("redis.ca_file: allowed only with rediss://".into());
     }
     if file.user.is_some() && file.password_file.is_none() {
         return Err("redis.user: password_file is missing".into());
@@ -270,7 +273,7 @@ fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
     }
     let mode = mode(&file.mode, file.service, file.urls.len())?;
     if file.sentinel_password_file.is_some() && !matches!(mode, Mode::Sentinel { .. }) {
-        return Err("redis.sentinel_password_file: only with mode = \"sentinel\"".into());
+        return Err("redis.sentinel_password_file: allowed only with mode = \"sentinel\"".into());
     }
     let ca_file = file.ca_file.map(|path| certificates(&folder.join(path)));
     let ca_file = ca_file.transpose()?;
@@ -291,14 +294,15 @@ fn redis(file: RedisFile, folder: &Path) -> Result<Redis, String> {
     })
 }
 
-/// Whether all have `rediss://`. No message repeats a URL: there may be a password in it.
+/// Whether all URLs begin with `rediss://`. An error does not repeat a URL: there may be a password
+/// in it.
 fn with_tls(urls: &[String]) -> Result<bool, String> {
     if urls.is_empty() {
-        return Err("redis.urls: at least one".into());
+        return Err("redis.urls: must have at least one URL".into());
     }
     let mut with_tls = 0;
     for url in urls {
-        let wrong = "redis.urls: not like redis://host:port or rediss://host:port";
+        let wrong = "redis.urls: each must be like redis://host:port or rediss://host:port";
         let info = url.as_str().into_connection_info().map_err(|_| wrong)?;
         with_tls += match info.addr() {
             ConnectionAddr::TcpTls { insecure: true, .. } => return Err(wrong.into()),
@@ -308,13 +312,13 @@ fn with_tls(urls: &[String]) -> Result<bool, String> {
         let settings = info.redis_settings();
         if settings.username().is_some() || settings.password().is_some() {
             return Err(
-                "redis.urls: with a user or a password, which belong into user and password_file"
+                "redis.urls: must not contain a user or a password; set user and password_file"
                     .into(),
             );
         }
     }
     if with_tls != 0 && with_tls != urls.len() {
-        return Err("redis.urls: all with redis://, or all with rediss://".into());
+        return Err("redis.urls: all must begin with redis://, or all with rediss://".into());
     }
     Ok(with_tls != 0)
 }
@@ -322,15 +326,17 @@ fn with_tls(urls: &[String]) -> Result<bool, String> {
 fn mode(name: &str, service: Option<String>, urls: usize) -> Result<Mode, String> {
     match (name, service) {
         ("single", None) if urls == 1 => Ok(Mode::Single),
-        ("single", None) => Err("redis.urls: a single server has one".into()),
+        ("single", None) => {
+            Err("redis.urls: must have exactly one URL with mode = \"single\"".into())
+        }
         ("cluster", None) => Ok(Mode::Cluster),
         ("sentinel", Some(service)) if service.is_empty() => Err("redis.service: is empty".into()),
         ("sentinel", Some(service)) => Ok(Mode::Sentinel { service }),
-        ("sentinel", None) => Err("redis.service: missing with mode = \"sentinel\"".into()),
+        ("sentinel", None) => Err("redis.service: required with mode = \"sentinel\"".into()),
         ("single" | "cluster", Some(_)) => {
-            Err("redis.service: only with mode = \"sentinel\"".into())
+            Err("redis.service: allowed only with mode = \"sentinel\"".into())
         }
-        _ => Err("redis.mode: \"single\", \"sentinel\" or \"cluster\"".into()),
+        _ => Err("redis.mode: must be \"single\", \"sentinel\" or \"cluster\"".into()),
     }
 }
 
@@ -341,11 +347,11 @@ fn certificates(path: &Path) -> Result<Vec<u8>, String> {
     if X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty()) {
         Ok(pem)
     } else {
-        Err(named("no certificates in PEM"))
+        Err(named("must have certificates in PEM"))
     }
 }
 
-/// What is in a file with a password.
+/// The password in a file.
 fn password(
     setting: &str,
     file: Option<PathBuf>,
@@ -395,7 +401,9 @@ fn seconds(setting: &str, value: Seconds) -> Result<Duration, String> {
     if (0.01..=LONGEST).contains(&value) {
         Ok(Duration::from_secs_f64(value))
     } else {
-        Err(format!("{setting}: a number of seconds, 0.01 to {LONGEST}"))
+        Err(format!(
+            "{setting}: must be a number of seconds, 0.01 to {LONGEST}"
+        ))
     }
 }
 
@@ -408,7 +416,7 @@ fn within<T: PartialOrd + fmt::Display>(
     if min <= value && value <= max {
         Ok(value)
     } else {
-        Err(format!("{setting}: {min} to {max}, not {value}"))
+        Err(format!("{setting}: must be {min} to {max}, not {value}"))
     }
 }
 
@@ -496,7 +504,7 @@ mod tests {
                     .unwrap_or(line)
             })
             .fold(String::new(), |all, line| all + line + "\n");
-        // What the comments say is for TLS only.
+        // ca_file is allowed only with TLS.
         let all = all.replace("redis://127.0.0.1", "rediss://127.0.0.1");
         let config = read(&folder, &all).unwrap();
         assert_eq!(
@@ -521,20 +529,20 @@ mod tests {
         let folder = folder();
         for [line, message] in rows(
             r#"
-            partitions = 0 => partitions: 1 to 4096, not 0
-            partitions = 5000 => partitions: 1 to 4096, not 5000
+            partitions = 0 => partitions: must be 1 to 4096, not 0
+            partitions = 5000 => partitions: must be 1 to 4096, not 5000
             partitions = "many" => line 1: partitions: expected u32
             partitions = -1 => line 1: partitions: expected u32
-            max_sessions = 0 => max_sessions: 1 to
+            max_sessions = 0 => max_sessions: must be 1 to
             max_sessions = 1e9 => line 1: max_sessions: expected u64
-            queue = 0 => queue: 1 to 16777216, not 0
-            queue = 16777217 => queue: 1 to 16777216
-            session_lifetime = 0 => session_lifetime: a number of seconds
-            session_lifetime = -1 => session_lifetime: a number of seconds
-            session_lifetime = nan => session_lifetime: a number of seconds
-            session_lifetime = inf => session_lifetime: a number of seconds
+            queue = 0 => queue: must be 1 to 16777216, not 0
+            queue = 16777217 => queue: must be 1 to 16777216
+            session_lifetime = 0 => session_lifetime: must be a number of seconds
+            session_lifetime = -1 => session_lifetime: must be a number of seconds
+            session_lifetime = nan => session_lifetime: must be a number of seconds
+            session_lifetime = inf => session_lifetime: must be a number of seconds
             session_lifetime = "1d" => line 1: session_lifetime: expected a number of seconds
-            tombstone_lifetime = 1e30 => tombstone_lifetime: a number of seconds
+            tombstone_lifetime = 1e30 => tombstone_lifetime: must be a number of seconds
             tombstone_lifetime = 86399 => tombstone_lifetime: must be session_lifetime or longer
             typo = 1 => line 1: typo: unknown field `typo`
             queue = 1\nqueue = 2 => line 2: queue: duplicate key
@@ -547,11 +555,11 @@ mod tests {
         }
         for [line, message] in rows(
             r#"
-            mode = "many" => redis.mode: "single", "sentinel" or "cluster"
+            mode = "many" => redis.mode: must be "single", "sentinel" or "cluster"
             mode = 1 => line 5: mode: expected a string
-            mode = "sentinel" => redis.service: missing with mode
-            service = "a" => redis.service: only with mode
-            mode = "cluster"\nservice = "a" => redis.service: only with mode
+            mode = "sentinel" => redis.service: required with mode
+            service = "a" => redis.service: allowed only with mode
+            mode = "cluster"\nservice = "a" => redis.service: allowed only with mode
             mode = "sentinel"\nservice = "" => redis.service: is empty
             user = "farm" => redis.user: password_file is missing
             password = "x" => line 5: password: unknown field `password`
@@ -560,13 +568,13 @@ mod tests {
             password_file = "empty" => redis.password_file:
             password_file = "newline" => newline: is empty
             password_file = "binary" => binary: not UTF-8
-            ca_file = "ca.pem" => redis.ca_file: only with rediss://
-            timeout = 0 => redis.timeout: a number of seconds
+            ca_file = "ca.pem" => redis.ca_file: allowed only with rediss://
+            timeout = 0 => redis.timeout: must be a number of seconds
             timeout = true => line 5: timeout: expected a number of seconds
             [ticket_keys]\nspread = 50000 => ticket_keys.spread: must be shorter than rotation
             [ticket_keys]\nlifetime = 50 => ticket_keys.lifetime: must be rotation and spread together, or longer
             [ticket_keys]\nrotation = 100 => ticket_keys.lifetime: must be less than 198 rotations
-            [ticket_keys]\nlease = 0 => ticket_keys.lease: a number of seconds
+            [ticket_keys]\nlease = 0 => ticket_keys.lease: must be a number of seconds
             [ticket_keys]\nrotations = 1 => line 6: rotations: unknown field
             [ticket_keys]\n[ticket_keys] => line 6:
             [tickets] => unknown field `tickets`
@@ -577,38 +585,38 @@ mod tests {
         }
         for [from, to, message] in rows(
             r#"
-            "a" => "a b" => farm: 1 to 64 letters
-            "a" => "" => farm: 1 to 64 letters
-            "a" => "a:0" => farm: 1 to 64 letters
-            "a" => "a}" => farm: 1 to 64 letters
-            "a" => "{a" => farm: 1 to 64 letters
-            "a" => "ä" => farm: 1 to 64 letters
+            "a" => "a b" => farm: must be 1 to 64 letters
+            "a" => "" => farm: must be 1 to 64 letters
+            "a" => "a:0" => farm: must be 1 to 64 letters
+            "a" => "a}" => farm: must be 1 to 64 letters
+            "a" => "{a" => farm: must be 1 to 64 letters
+            "a" => "ä" => farm: must be 1 to 64 letters
             farm = "a" =>  => missing field `farm`
             secrets = ["secret"] =>  => missing field `secrets`
             urls = ["redis://localhost"] =>  => missing field `urls`
             ["secret"] => "secret" => line 2: secrets: expected a sequence
-            "secret" =>  => secrets: at least one file
+            "secret" =>  => secrets: must name at least one file
             "secret" => "none" => none: No such file
             "secret" => "dangling" => dangling: No such file
-            "secret" => "empty" => empty: 0 bytes, must be 32 or more
-            "secret" => "short" => short: 31 bytes, must be 32 or more
-            "secret" => "long" => long: more than 4096 bytes
+            "secret" => "empty" => empty: has 0 bytes; must have 32 or more
+            "secret" => "short" => short: has 31 bytes; must have 32 or more
+            "secret" => "long" => long: has more than 4096 bytes
             "secret" => "zeros" => zeros: all bytes are equal
             "secret" => "folder" => folder: not a regular file
             "secret" => "public" => public: others have access, or the group can write (mode 0644)
             "secret" => "link-to-public" => others have access, or the group can write (mode 0644)
-            "secret" => "secret", "link" => link: the same as another one
+            "secret" => "secret", "link" => link: another file has the same secret
             "secret" => "secret", "short" => secrets:
-            redis://localhost => http://localhost => redis.urls: not like redis://
-            redis://localhost => localhost:6379 => redis.urls: not like redis://
-            redis://localhost => rediss://localhost#insecure => redis.urls: not like redis://
-            redis://localhost => redis://:pass@localhost => redis.urls: with a user or a password
-            redis://localhost => redis://me@localhost => redis.urls: with a user or a password
-            "redis://localhost" =>  => redis.urls: at least one
-            "redis://localhost" => "redis://a", "redis://b" => redis.urls: a single server has one
-            "redis://localhost" => "redis://a", "rediss://b" => redis.urls: all with redis://, or all with rediss://
+            redis://localhost => http://localhost => redis.urls: each must be like redis://
+            redis://localhost => localhost:6379 => redis.urls: each must be like redis://
+            redis://localhost => rediss://localhost#insecure => redis.urls: each must be like redis://
+            redis://localhost => redis://:pass@localhost => redis.urls: must not contain a user or a password
+            redis://localhost => redis://me@localhost => redis.urls: must not contain a user or a password
+            "redis://localhost" =>  => redis.urls: must have at least one URL
+            "redis://localhost" => "redis://a", "redis://b" => redis.urls: must have exactly one URL
+            "redis://localhost" => "redis://a", "rediss://b" => redis.urls: all must begin with redis://, or all with rediss://
             "redis://localhost"] => "rediss://a"]\nca_file = "none" => none: No such file
-            "redis://localhost"] => "rediss://a"]\nca_file = "secret" => secret: no certificates in PEM
+            "redis://localhost"] => "rediss://a"]\nca_file = "secret" => secret: must have certificates in PEM
             "#,
         ) {
             let error = read(&folder, &LEAST.replacen(&from, &to, 1)).unwrap_err();
@@ -628,12 +636,12 @@ mod tests {
         };
         assert_eq!(with(64).unwrap().partitions, 64);
         let error = with(65).unwrap_err();
-        let message = "partitions with mode = \"cluster\": 1 to 64, not 65";
+        let message = "partitions with mode = \"cluster\": must be 1 to 64, not 65";
         assert!(error.ends_with(message), "{error}");
         assert!(read(&folder, &format!("partitions = 4096\n{LEAST}")).is_ok());
     }
 
-    /// Whatever is wrong with the line that it is in.
+    /// Whatever is wrong with the line that has the password.
     #[test]
     fn no_message_has_the_password() {
         let folder = folder();
@@ -673,7 +681,7 @@ mod tests {
             prop_assert!(Config::read(&path).is_err());
         }
 
-        /// What somebody may have spoilt.
+        /// An example with a mistake in it.
         #[test]
         fn an_example_with_something_else_in_it_is_read_or_refused(
             at in any::<prop::sample::Index>(),

@@ -1,4 +1,4 @@
-//! What the farm counts, and how it is reported.
+//! The farm's counters, and how they are reported.
 
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,7 @@ use tssession_common::metrics::{Metric, Numbers, Value};
 
 use crate::seal::Refusal;
 
-/// What is counted. `METRICS` says of each what it is.
+/// What is counted. `METRICS` describes each.
 #[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
@@ -59,17 +59,17 @@ const COUNTERS: usize = Leader as usize + 1;
 
 const METRICS: &[Metric<Counter, Counter>] = metrics! {
     "plugin.tssession_farm.published" = Value::Counters(&[Published]),
-        "Messages written to Redis, sessions and removals.";
+        "Messages written to Redis: sessions and removals.";
     "plugin.tssession_farm.published_bytes" = Value::Counters(&[PublishedBytes]),
         "Bytes of the messages written to Redis.";
     "plugin.tssession_farm.received" = Value::Counters(&[Received]),
-        "Messages read from Redis, those of this member too.";
+        "Messages read from Redis, including those of this member.";
     "plugin.tssession_farm.own" = Value::Counters(&[Own]),
-        "Messages of this member, read back and left alone.";
+        "Messages of this member, read back and ignored.";
     "plugin.tssession_farm.inserted" = Value::Counters(&[Inserted]),
         "Sessions of other members that were inserted.";
     "plugin.tssession_farm.removed" = Value::Counters(&[Removed]),
-        "Sessions that were removed because another member said so.";
+        "Sessions removed because another member removed them.";
     "plugin.tssession_farm.refused" = Value::ByLabel("cause", &[
         ("garbage", RefusedGarbage), ("unknown_secret", RefusedUnknownSecret),
         ("forged", RefusedForged), ("stale", RefusedStale), ("replayed", RefusedReplayed),
@@ -78,9 +78,9 @@ const METRICS: &[Metric<Counter, Counter>] = metrics! {
     ]),
         "Messages from Redis that were refused.";
     "plugin.tssession_farm.dropped" = Value::Counters(&[Dropped]),
-        "Events that fell out of a full queue, and were not published.";
+        "Events and messages that were not published: a queue was full, or Redis refused them.";
     "plugin.tssession_farm.missing" = Value::Counters(&[Missing]),
-        "Sessions that were gone before they could be published.";
+        "Sessions that were not found in the cache when they were to be published.";
     "plugin.tssession_farm.tombstones" = Value::Gauge(Tombstones),
         "Removals that are remembered.";
     "plugin.tssession_farm.lag_ms" = Value::Gauge(LagMs),
@@ -88,13 +88,13 @@ const METRICS: &[Metric<Counter, Counter>] = metrics! {
     "plugin.tssession_farm.redis_up" = Value::Gauge(RedisUp),
         "1 if Redis answers.";
     "plugin.tssession_farm.clock_ahead_ms" = Value::Gauge(ClockAheadMs),
-        "How far Redis's clock is ahead of this machine's, in milliseconds.";
+        "How far Redis's clock is ahead of this machine's, in milliseconds; negative if behind.";
     "plugin.tssession_farm.reconnects" = Value::Counters(&[Reconnects]),
         "Times a connection to Redis was made again.";
     "plugin.tssession_farm.redis_errors" = Value::Counters(&[RedisErrors]),
         "Commands that Redis answered with an error, or not at all.";
     "plugin.tssession_farm.key_set_age_ms" = Value::Gauge(KeySetAgeMs),
-        "How long ago the latest ticket keys that are known were sealed, in milliseconds.";
+        "Age of the latest key set that this member knows, in milliseconds.";
     "plugin.tssession_farm.key_generation" = Value::Gauge(KeyGeneration),
         "Times that other ticket keys became active.";
     "plugin.tssession_farm.leader" = Value::Gauge(Leader),
@@ -130,13 +130,13 @@ impl Counters {
         self.values[gauge as usize].store(value, Ordering::Relaxed);
     }
 
-    /// What has been counted, or was set.
+    /// The value of a counter or gauge.
     pub fn value(&self, counter: Counter) -> i64 {
         self.values[counter as usize].load(Ordering::Relaxed)
     }
 
-    /// Each number under its name, `plugin.tssession_farm.published` for example; what is
-    /// counted by cause as a whole and as `NAME.CAUSE`. Always in the same order.
+    /// Each number under its name, for example `plugin.tssession_farm.published`. A counter that is
+    /// divided by cause comes as a whole and as `NAME.CAUSE`. Always in the same order.
     pub fn each(&self) -> impl ExactSizeIterator<Item = (String, i64)> {
         let mut all = Vec::new();
         self.each_stat(|name, cause, value| {

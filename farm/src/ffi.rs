@@ -1,5 +1,5 @@
-//! The doors: `TSPluginInit` for ATS, and the functions of `<ts/ssl_session_farm.h>` for
-//! everybody else.
+//! The entry points: `TSPluginInit` for ATS, and the functions of `<ts/ssl_session_farm.h>` for
+//! all other hosts.
 //!
 //! The doc comments are the text of that header.
 
@@ -34,17 +34,17 @@ extern "C" fn at_load() {
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = at_load;
 
-/// Whose turn it is to start a member.
+/// Held by the thread that starts a member.
 static STARTING: Turn = Turn::new();
 
-/// What ATS's plugin starts with when ATS is ready. Null, or a box; taken and put in one step, so
-/// that a forked child has it whole.
+/// What the plugin starts with once ATS is ready. Null or a box; stored and taken in one step, so
+/// that a forked child has all of it or nothing.
 static WAITING: AtomicPtr<(Config, Host)> = AtomicPtr::new(ptr::null_mut());
 
-/// Does not wait for a thread that has the turn.
+/// Fails if another thread has the turn: does not wait for it.
 fn take_turn() -> Result<Taken<'static>, &'static str> {
     if !watch_forks() {
-        return Err("there is no memory to watch forks");
+        return Err("no memory to watch forks");
     }
     STARTING.take().ok_or("another thread is starting the farm")
 }
@@ -56,22 +56,23 @@ fn is_started() -> bool {
 /// Makes this process a member of a farm.
 ///
 /// The members of a farm share TLS sessions and session-ticket keys between machines through
-/// Redis. config_file is the path of the settings; farm.example.toml has them all.
+/// Redis. config_file is the path of the file of settings; farm.example.toml shows all settings.
 ///
-/// Sessions and keys are those of libtssession, which is loaded if the process has not loaded
-/// it; attach contexts to it as usual (TSSslSessionCacheAttach). In Traffic Server, name
+/// The sessions and keys are those of libtssession. The call loads it if the process has not;
+/// attach contexts to it as usual (TSSslSessionCacheAttach). In Traffic Server, name
 /// libtssession_farm.so and the file in plugin.config instead of calling this function.
 ///
-/// The call waits until ticket keys are active, but for an answer from Redis no longer than
-/// twice redis.timeout. Without an answer the process continues alone.
+/// The call waits until the farm's ticket keys are active, but no longer than twice redis.timeout.
+/// Without an answer from Redis the process continues alone, and joins when Redis answers.
 ///
 /// # Returns
 /// TS_SUCCESS if the process is a member now, otherwise TS_ERROR.
 ///
 /// # Errors
-/// TS_ERROR if config_file is NULL, the file cannot be read, a setting is not valid (the line
-/// names it), a function of the host is missing, or the process is a member already. An error
-/// is logged and nothing changes: the call can be repeated.
+/// TS_ERROR if config_file is NULL, the file cannot be read, a setting is not valid (the log line
+/// names it), a function of the host is missing, a thread cannot be started, another thread is in
+/// this call, or the process is a member already. An error is logged and nothing changes: the call
+/// can be repeated.
 ///
 /// # Threads
 /// Any thread can call it at any time. It starts threads that end with the process: call it
@@ -84,13 +85,13 @@ fn is_started() -> bool {
 pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TSReturnCode {
     guard(|| {
         if config_file.is_null() {
-            return Err("the path is NULL".into());
+            return Err("config_file is NULL".into());
         }
         let _turn = take_turn()?;
         if is_started() {
-            return Err("the farm has been started before".into());
+            return Err("this process is a member of a farm already".into());
         }
-        // In Traffic Server, where the plugin has not done it.
+        // For a Traffic Server in which the plugin has not done it.
         hear_of_orders(orders::answer);
         // SAFETY: the caller vouches for the string.
         let path = unsafe { path(config_file) };
@@ -103,10 +104,10 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
 
 /// Writes all counters of the farm as text in the format of Prometheus.
 ///
-/// Each counter has its name with "_" for ".", and its causes have a label. On entry *len_ptr
-/// is the space in buffer, in bytes; on return it is the number of bytes stored. Text that does
-/// not fit is truncated; there is no NUL at its end. If buffer is NULL or the space is 0 or
-/// less, nothing is stored and *len_ptr becomes 0, as in TSSslSessionCacheStatsText.
+/// The function works like TSSslSessionCacheStatsText. On entry *len_ptr is the space in buffer,
+/// in bytes; on return it is the number of bytes stored. Text that does not fit is truncated;
+/// there is no NUL at its end. If buffer is NULL or the space is 0 or less, nothing is stored and
+/// *len_ptr becomes 0. Each counter has its name with "_" for ".", and its causes have a label.
 ///
 /// # Returns
 /// The size of the whole text in bytes. If it is greater than *len_ptr, the text was truncated.
@@ -122,7 +123,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
 /// Text-based format of Prometheus, version 0.0.4.
 ///
 /// # Safety
-/// `len_ptr` is null or may be read and written; `buffer` is null or has as many bytes as it says.
+/// `len_ptr` is null or readable and writable; `buffer` is null or has as many bytes as it says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionFarmStatsText(
     buffer: *mut c_char,
@@ -130,7 +131,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatsText(
 ) -> c_int {
     let needed = guard(|| {
         if len_ptr.is_null() {
-            return Err("len_ptr is NULL".into());
+            return Err("len_ptr is NULL; nothing is written".into());
         }
         let counters = member().ok().map(|member| &member.counters);
         // SAFETY: the caller vouches for the pointers.
@@ -146,10 +147,10 @@ pub unsafe extern "C" fn TSSslSessionFarmStatsText(
 
 /// Writes one line about this member: who leads, whether Redis answers, and what was exchanged.
 ///
-/// On entry *len_ptr is the space in buffer, in bytes; on return it is the number of bytes stored. A
-/// line that does not fit is truncated; there is no NUL and no line break at its end. If buffer is
-/// NULL or the space is 0 or less, nothing is stored and *len_ptr becomes 0. In Traffic Server,
-/// "traffic_ctl plugin msg tssession 'farm status'" writes it to diags.log.
+/// On entry *len_ptr is the space in buffer, in bytes; on return it is the number of bytes
+/// stored. A line that does not fit is truncated; there is no NUL and no line break at its end.
+/// If buffer is NULL or the space is 0 or less, nothing is stored and *len_ptr becomes 0. In
+/// Traffic Server, "traffic_ctl plugin msg tssession 'farm status'" writes the line to diags.log.
 ///
 /// # Returns
 /// The size of the whole line in bytes. If it is greater than *len_ptr, the line was truncated.
@@ -161,7 +162,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatsText(
 /// Any thread can call it at any time.
 ///
 /// # Safety
-/// `len_ptr` is null or may be read and written; `buffer` is null or has as many bytes as it says.
+/// `len_ptr` is null or readable and writable; `buffer` is null or has as many bytes as it says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionFarmStatusText(
     buffer: *mut c_char,
@@ -169,7 +170,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatusText(
 ) -> c_int {
     let needed = guard(|| {
         if len_ptr.is_null() {
-            return Err("len_ptr is NULL".into());
+            return Err("len_ptr is NULL; nothing is written".into());
         }
         let status = member().map_or_else(|_| String::new(), orders::status);
         // SAFETY: the caller vouches for the pointers.
@@ -179,19 +180,21 @@ pub unsafe extern "C" fn TSSslSessionFarmStatusText(
     unsafe { none_stored(len_ptr, needed) }
 }
 
-/// Has the farm make a new ticket key, if this member leads.
+/// Orders a new ticket key for the farm, if this member leads.
 ///
-/// The member makes the key within a second. All members have it soon after, and it encrypts after the
-/// time spread of the settings. The keys before it decrypt for their lifetime. A line in the log says that
-/// it is made, or why it is not: the newest key does not encrypt yet, one that still decrypts would
-/// have to leave the set, Redis does not answer. In Traffic Server, "traffic_ctl plugin msg tssession 'farm rotate'" does the same.
+/// The member makes the key within a second, and all members receive it. It starts to encrypt
+/// after the time that the setting ticket_keys.spread gives. Older keys decrypt for their
+/// lifetime. A log line reports that the key was made or why it was not: the newest key does not
+/// encrypt yet, a key that still decrypts would have to be dropped, or Redis does not answer. In
+/// Traffic Server, "traffic_ctl plugin msg tssession 'farm rotate'" does the same.
 ///
 /// # Returns
-/// TS_SUCCESS if this member leads and is to make the key, otherwise TS_ERROR.
+/// TS_SUCCESS if this member leads and accepts the order, otherwise TS_ERROR.
 ///
 /// # Errors
-/// TS_ERROR if another member leads (the line names it), nobody leads, ticket keys are not shared,
-/// or the process is not a member of a farm. An error is logged and the keys are unchanged.
+/// TS_ERROR if another member leads (the log line names it), no member leads, ticket keys are not
+/// shared, or the process is not a member of a farm. An error is logged and the keys are
+/// unchanged.
 ///
 /// # Threads
 /// Any thread can call it at any time.
@@ -205,8 +208,9 @@ pub extern "C" fn TSSslSessionFarmRotate() -> TSReturnCode {
 
 /// Reads one counter of the farm.
 ///
-/// name is for example "plugin.tssession_farm.published". If a counter is divided by cause,
-/// each part can be read too, for example "plugin.tssession_farm.refused.forged".
+/// name is the name of a counter, for example "plugin.tssession_farm.published". If a counter is
+/// divided by cause, each part can be read too, for example
+/// "plugin.tssession_farm.refused.forged".
 ///
 /// # Returns
 /// TS_SUCCESS, with the count in *value; otherwise TS_ERROR.
@@ -219,7 +223,7 @@ pub extern "C" fn TSSslSessionFarmRotate() -> TSReturnCode {
 /// Any thread can call it at any time.
 ///
 /// # Safety
-/// `name` is null or a C string; `value` is null or may be written to.
+/// `name` is null or a C string; `value` is null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionFarmStatGet(
     name: *const c_char,
@@ -227,7 +231,7 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
 ) -> TSReturnCode {
     guard(|| {
         if name.is_null() || value.is_null() {
-            return Err("an argument is NULL".into());
+            return Err("name or value is NULL; no counter is read".into());
         }
         let member = member()?;
         // SAFETY: the caller vouches for the string.
@@ -240,25 +244,28 @@ pub unsafe extern "C" fn TSSslSessionFarmStatGet(
     })
 }
 
-/// What ATS calls when it loads the plugin: `libtssession_farm.so FILE` in plugin.config. It is in
-/// the header of plugins, `<ts/ts.h>`.
+/// ATS calls this when it loads the plugin: `libtssession_farm.so FILE` in plugin.config.
+/// `<ts/ts.h>`, the header of plugins, declares it.
 ///
 /// # Safety
 /// `argv` has `argc` C strings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
-    // Before what can panic: without it the server ends.
+    // Before anything that can panic: a server ends itself if a plugin has not registered.
     let registered = register();
     guard(|| {
         registered.map_err(|error| error.to_string())?;
         hear_of_orders(orders::answer);
         let host = Host::find().map_err(|error| error.to_string())?;
         if argc != 2 {
-            return Err("plugin.config must name one file of settings".into());
+            return Err(
+                "plugin.config must name exactly one file of settings after libtssession_farm.so"
+                    .into(),
+            );
         }
         let _turn = take_turn()?;
         if is_started() {
-            return Err("plugin.config names the plugin twice".into());
+            return Err("plugin.config names the plugin twice; only the first line counts".into());
         }
         // SAFETY: the host vouches for its arguments.
         let path = unsafe { path(*argv.add(1)) };
@@ -268,7 +275,7 @@ pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
                 let _turn = take_turn()?;
                 let waiting = WAITING.swap(ptr::null_mut(), Ordering::Acquire);
                 if !waiting.is_null() {
-                    // SAFETY: from a box, which is taken once.
+                    // SAFETY: the pointer is from a box and is taken once.
                     let (config, host) = *unsafe { Box::from_raw(waiting) };
                     start(config, host)?;
                 }

@@ -1,6 +1,6 @@
 //! Shares TLS sessions and session-ticket keys between machines through Redis.
 //!
-//! `docs/design/farm.md` has the design and the protocol, and says what each module does. None
+//! `docs/design/farm.md` has the design and the protocol, and says what each module does. No module
 //! imports from a row below its own:
 //!
 //! | module | may use |

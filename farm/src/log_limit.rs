@@ -1,4 +1,4 @@
-//! Log lines that may recur: of each kind at most one in [`INTERVAL_MS`], so that a Redis that comes
+//! Log lines that can recur: at most one of each kind in [`INTERVAL_MS`], so that a Redis that comes
 //! and goes does not fill the disk. The last line is never lost: it is written when it is due, with
 //! the number of lines that were left out before it.
 
@@ -11,7 +11,7 @@ use crate::host::log::Level;
 /// The time from one line of a kind to the next.
 const INTERVAL_MS: u64 = 10_000;
 
-/// Times are counted in this, so that 32 bits are enough.
+/// The unit of times, large enough for 32 bits.
 const UNIT_MS: u64 = 100;
 
 const RATE: Rate = Rate {
@@ -19,12 +19,12 @@ const RATE: Rate = Rate {
     interval: (INTERVAL_MS / UNIT_MS) as u32,
 };
 
-/// A kind of lines, which replace each other.
+/// A kind of lines. A later line replaces one that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// Whether Redis answers.
     Redis,
-    /// Whether Redis takes messages.
+    /// Whether Redis accepts messages.
     Refusal,
     /// The key set in Redis, and whether the host accepts its keys.
     Keys,
@@ -46,13 +46,13 @@ struct Entry {
     left_out: u32,
 }
 
-/// What was written, and what waits.
+/// The state of all kinds of lines.
 #[derive(Default)]
 pub struct LogLimit([Entry; TOPICS]);
 
 impl LogLimit {
-    /// Takes a line and returns the one to write now, if any. Otherwise this line waits, in place of
-    /// the one that did.
+    /// Takes a line, and returns it if it is to be written now. Otherwise it waits, and replaces the
+    /// line that waited before.
     pub fn say(&mut self, topic: Topic, line: Line, now_ms: u64) -> Option<Line> {
         let entry = &mut self.0[topic as usize];
         if entry.held.replace(line).is_some() {

@@ -1,4 +1,4 @@
-//! What the threads of a member share, and what they report through it.
+//! What the threads of a member share, and how they report events.
 
 #![forbid(unsafe_code)]
 
@@ -18,39 +18,39 @@ use crate::seal::{AHEAD_MS, Header, SenderId};
 use crate::sessions::queue::Queue;
 use crate::sessions::tombstones::Tombstones;
 
-/// The most characters of an error in a log line: it may contain an answer of any length.
+/// The most characters of an error in a log line: an error can contain an answer of any length.
 const ERROR_CHARS: usize = 300;
 
 /// The most removals that are remembered: about 100 bytes each.
 const TOMBSTONES: usize = 100_000;
 
-/// How much longer a tombstone lives than is configured: a message that was sealed while Redis's
-/// clock was as far ahead as is believed is accepted until that clock is as far behind.
+/// How much longer a tombstone lives than is configured. A message may have been sealed while Redis's
+/// clock was as far ahead as is believed; it is accepted until that clock is as far behind.
 const LONGER_MS: u64 = AHEAD_MS + 2 * CLOCK_LEEWAY_MS;
 
 /// A member of a farm.
 pub struct Member {
     pub(crate) config: Config,
     pub(crate) host: Host,
-    /// What has happened.
+    /// The counters.
     pub counters: Counters,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     tombstones: Mutex<Tombstones>,
     sender: SenderId,
-    /// How many connections are down.
+    /// The number of connections that are down.
     down: AtomicU32,
     is_refused: AtomicBool,
     log_limit: Mutex<LogLimit>,
     is_disbelieved: AtomicBool,
-    /// Who made the ticket keys at the last look; empty: nobody.
+    /// The member that led at the last look; empty: none.
     leader: Mutex<String>,
-    /// A new ticket key is asked for.
+    /// An operator or the host has ordered a new ticket key.
     is_rotation_due: AtomicBool,
 }
 
 impl Member {
-    /// `sender` seals its messages.
+    /// `sender` is the one that seals its messages.
     pub(crate) fn new(config: Config, host: Host, sender: SenderId) -> Self {
         let lifetime_ms = config.tombstone_lifetime.as_millis() as u64 + LONGER_MS;
         Self {
@@ -76,7 +76,7 @@ impl Member {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a line that may recur, now or when it is due.
+    /// Writes a line that can recur, now or when it is due.
     pub(crate) fn log(&self, topic: Topic, level: Level, text: String) {
         let now = self.clock.elapsed_ms();
         let line = self.log_limit().say(topic, (level, text), now);
@@ -94,28 +94,28 @@ impl Member {
         }
     }
 
-    /// Notes who makes the ticket keys, as Redis has it; empty: nobody.
+    /// Notes the member that Redis names as the leader; empty: none.
     pub(crate) fn note_leader(&self, leader: String) {
         *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
     }
 
-    /// The member that makes the ticket keys; empty: none, or it is not known.
+    /// The member that leads; empty: none, or it is not known.
     pub(crate) fn leader(&self) -> String {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         leader.clone()
     }
 
-    /// Asks for a new ticket key.
+    /// Orders a new ticket key.
     pub(crate) fn ask_for_rotation(&self) {
         self.is_rotation_due.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a new ticket key is asked for.
+    /// Whether a new ticket key is ordered.
     pub(crate) fn is_rotation_due(&self) -> bool {
         self.is_rotation_due.load(Ordering::Relaxed)
     }
 
-    /// Answers whoever asked for a new ticket key.
+    /// Logs the answer to the order of a new ticket key, if there is one.
     pub(crate) fn answer_rotation(&self, level: Level, text: &str) {
         if self.is_rotation_due.swap(false, Ordering::Relaxed) {
             self.host.log(level, &format!("farm rotate: {text}"));
@@ -135,7 +135,7 @@ impl Member {
             .set(Counter::Tombstones, tombstones.len() as i64);
     }
 
-    /// No message of another member brings back what was removed here.
+    /// Notes a removal here: no message of another member brings the session back.
     pub(crate) fn note_own_removal(&self, id: &[u8]) {
         self.note_removal(id, self.sender, u64::MAX, self.clock.now_ms());
     }
@@ -146,16 +146,16 @@ impl Member {
             .covers(id, header.sender, header.counter, header.time_ms, now)
     }
 
-    /// Entries from before this are too old for every member, given the time that Redis reported.
-    /// They carry the times of Redis's clock, believed or not; but a clock that is ahead must not
+    /// The time before which entries are too old for every member, given the time that Redis reported.
+    /// Entries have the times of Redis's clock, believed or not. But a clock that is ahead must not
     /// make members skip everything.
     pub(crate) fn oldest_entry(&self, redis_ms: u64) -> u64 {
         let now = redis_ms.min(self.clock.now_ms());
         now.saturating_sub(self.config.session_lifetime.as_millis() as u64)
     }
 
-    /// Takes over the time that Redis reported; `false`: it is too far from this machine's clock to
-    /// be believed. Logged once until it is believed again.
+    /// Takes over the time that Redis reported; `false`: it is too far from this machine's clock to be
+    /// believed. Logs that once, until it is believed again.
     pub(crate) fn hear_time(&self, redis_ms: u64) -> bool {
         let ahead = self.clock.set(redis_ms);
         self.counters.set(Counter::ClockAheadMs, ahead);
@@ -166,7 +166,7 @@ impl Member {
                 self.log(Topic::Clock, Level::Warning, text);
             } else {
                 let text = format!(
-                    "Redis's clock is {} s ahead of this machine's: it is not believed, and this member makes no keys for others",
+                    "Redis's clock is {} s ahead of this machine's; it is not believed, and this member makes no keys for others: correct the wrong clock",
                     ahead / 1000
                 );
                 self.log(Topic::Clock, Level::Error, text);
@@ -180,7 +180,7 @@ impl Member {
         !self.is_disbelieved.load(Ordering::Relaxed)
     }
 
-    /// What a server said as it is logged: cut off, and without the password, which it may repeat.
+    /// A server's answer as it is logged: cut off, and without passwords, which it may repeat.
     fn describe(&self, mut text: String) -> String {
         let redis = &self.config.redis;
         for password in redis.password.iter().chain(&redis.sentinel_password) {
@@ -192,7 +192,7 @@ impl Member {
         }
     }
 
-    /// Redis answered on this connection. Logged when it answers on all of them again.
+    /// Notes that Redis has answered on this connection. Logs when it answers on all of them again.
     pub(crate) fn redis_works(&self, link: &mut Link) {
         if std::mem::take(&mut link.is_down) && self.down.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.counters.count(Counter::Reconnects);
@@ -202,7 +202,8 @@ impl Member {
         self.counters.set(Counter::RedisUp, is_up.into());
     }
 
-    /// Redis did not answer on this connection. Logged once until it answers on all of them.
+    /// Notes that Redis has not answered on this connection. Logs that once, until it answers on all of
+    /// them.
     pub(crate) fn redis_failed(&self, link: &mut Link, what: &str, error: &RedisError) {
         self.counters.count(Counter::RedisErrors);
         self.counters.set(Counter::RedisUp, 0);
@@ -219,7 +220,7 @@ impl Member {
         }
     }
 
-    /// Redis refused messages. Logged once until it accepts some.
+    /// Notes that Redis has refused messages. Logs that once, until it accepts some.
     pub(crate) fn redis_refuses(&self, link: &Link, error: &RedisError) {
         self.counters.count(Counter::RedisErrors);
         if !self.is_refused.swap(true, Ordering::Relaxed) {
@@ -229,10 +230,10 @@ impl Member {
         }
     }
 
-    /// Redis accepted messages.
+    /// Notes that Redis has accepted messages.
     pub(crate) fn redis_takes(&self) {
         if self.is_refused.swap(false, Ordering::Relaxed) {
-            let text = "Redis takes messages again".to_owned();
+            let text = "Redis accepts messages again".to_owned();
             self.log(Topic::Refusal, Level::Warning, text);
         }
     }

@@ -1,4 +1,4 @@
-//! What an operator can order while the farm runs.
+//! The orders that an operator can give while the farm runs.
 
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,7 @@ use crate::host::log::Level;
 use crate::member::Member;
 use crate::start;
 
-/// The answer to an order, one line; `None`: it comes when the order is carried out.
+/// Carries out an order and returns the answer, one line; `None`: the answer is logged later.
 pub fn answer(words: &[&str]) -> Option<(Level, String)> {
     let done = match words {
         ["status"] => start::member()
@@ -19,7 +19,7 @@ pub fn answer(words: &[&str]) -> Option<(Level, String)> {
             .map_err(str::to_owned)
             .and_then(rotate)
             .map(|()| None),
-        _ => Err("there is no such order; there are farm status, farm rotate".to_owned()),
+        _ => Err("there is no such order; the orders are farm status, farm rotate".to_owned()),
     };
     match done {
         Ok(line) => line.map(|line| (Level::Note, line)),
@@ -30,7 +30,7 @@ pub fn answer(words: &[&str]) -> Option<(Level, String)> {
     }
 }
 
-/// A line about a member.
+/// One line about a member.
 pub fn status(member: &Member) -> String {
     let value = |counter| member.counters.value(counter);
     let keys = if member.config.ticket_keys.is_none() {
@@ -39,7 +39,7 @@ pub fn status(member: &Member) -> String {
         format!("this member leads ({:?})", member.leader())
     } else {
         match member.leader() {
-            leader if leader.is_empty() => "nobody leads".to_owned(),
+            leader if leader.is_empty() => "no member leads".to_owned(),
             leader => format!("{leader:?} leads"),
         }
     };
@@ -63,7 +63,7 @@ pub fn status(member: &Member) -> String {
     )
 }
 
-/// Has the keeper make a new ticket key, if this member leads; it answers when that is done.
+/// Orders a new ticket key from the keeper, if this member leads. The keeper logs the answer.
 pub fn rotate(member: &Member) -> Result<(), String> {
     if member.config.ticket_keys.is_none() {
         return Err("ticket keys are not shared: the settings have no [ticket_keys]".to_owned());
@@ -73,7 +73,7 @@ pub fn rotate(member: &Member) -> Result<(), String> {
         return Ok(());
     }
     Err(match member.leader() {
-        leader if leader.is_empty() => "nobody leads: no key is made".to_owned(),
+        leader if leader.is_empty() => "no member leads: no key is made".to_owned(),
         leader => format!("{leader:?} leads: no key is made here"),
     })
 }

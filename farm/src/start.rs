@@ -1,4 +1,4 @@
-//! Makes this process a member of a farm: the only place that knows all of its threads.
+//! Makes this process a member of a farm. Only this module knows all of its threads.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ use crate::sessions::receive;
 
 static MEMBER: PerProcess<Member> = PerProcess::new();
 
-/// What this process is; the error says why it is none.
+/// The member that this process is; the error says why it is not one.
 pub fn member() -> Result<&'static Member, &'static str> {
     MEMBER.get().ok_or(if MEMBER.is_of_parent() {
         "the farm runs in the parent process"
@@ -40,12 +40,12 @@ fn on_session_event(event: Event, id: &[u8]) {
     }
 }
 
-/// Joins the farm, once in a process; one thread at a time calls this. Waits for the current ticket
-/// keys for no longer than Redis is given to accept a connection and to answer once. After an error
-/// no thread is left, and it can be tried again.
+/// Joins the farm, once in a process. One thread at a time calls this. Waits for the farm's ticket
+/// keys, at most for the time that Redis has to accept a connection and to answer once. After an error
+/// no thread is left, and the call can be repeated.
 pub fn start(config: Config, host: Host) -> Result<&'static Member, String> {
     if MEMBER.get().is_some() {
-        return Err("this process has joined a farm already".to_owned());
+        return Err("this process is a member of a farm already".to_owned());
     }
     let threads = Threads::new(&config)?;
     let sender = threads.sealer.sender();
@@ -56,26 +56,26 @@ pub fn start(config: Config, host: Host) -> Result<&'static Member, String> {
         return Err("no memory to watch forks".to_owned());
     }
     if !host.add_hook(on_session_event) {
-        return Err("the host has no hook for TLS sessions".to_owned());
+        return Err("the host refuses the hook for TLS sessions".to_owned());
     }
     let member = MEMBER.set(Member::new(config, host, sender));
-    // A thread waits at each. The first is the keeper's, if there is one.
+    // A thread waits at each door. The first is the keeper's, if there is one.
     let mut doors = doors.into_iter();
     if let Some(door) = doors.next() {
         let _ = door.send(member);
     }
-    // Before there are handshakes: a key of this member alone would be of no use to others. An error
-    // at once if nobody keeps keys.
+    // Wait before there are handshakes: other members could not use a key of this member alone. This
+    // is an error at once if there is no keeper.
     let _ = looked.recv_timeout(patience);
     doors.for_each(|door| _ = door.send(member));
     Ok(member)
 }
 
-/// What a thread waits for: without it, the start has failed and the thread ends.
+/// What a thread waits for. If it is dropped, the start has failed and the thread ends.
 type Door = mpsc::Sender<&'static Member>;
 
-/// What the threads run with, one connection each. It is made before the first of them starts:
-/// if any of it cannot be made, nothing has changed.
+/// What the threads need, with one connection each. All of it is made before the first thread starts:
+/// if something cannot be made, nothing has changed.
 struct Threads {
     publisher: Link,
     sealer: Sealer,
@@ -96,7 +96,7 @@ impl Threads {
         };
         let publisher = new_link()?;
         let partitions: Vec<u32> = (0..config.partitions).collect();
-        // The nodes of a Cluster do not wait for each other.
+        // In a Cluster each partition has its own reader, so that no node waits for another.
         let partitions_of_a_reader = if publisher.is_cluster() {
             1
         } else {
@@ -106,8 +106,8 @@ impl Threads {
             let openers = partitions.iter().map(|of| Ok((*of, new_opener()?)));
             Ok((new_link()?, openers.collect::<Result<_, String>>()?))
         });
-        // The keeper has its own sender, so that one counter serves one thread. It opens what it
-        // has written as it opens the sets of others: it may not have heard that Redis took it.
+        // The keeper has its own sender, so that each counter serves one thread. It opens its own sets
+        // as it opens those of others: it may have missed the answer that Redis accepted one.
         let keeper = config.ticket_keys.as_ref().map(|times| {
             let (link, opener) = (new_link()?, new_opener()?);
             Ok::<_, String>(Keeper::new(link, new_sealer()?, opener, times.clone()))
@@ -121,8 +121,8 @@ impl Threads {
         })
     }
 
-    /// Starts the threads, each of which waits at its door. `said` is used after the first look at
-    /// the ticket keys.
+    /// Starts the threads; each waits at its door. The keeper uses `said` after its first look at the
+    /// ticket keys.
     fn start(self, host: &Host, said: mpsc::SyncSender<()>) -> Result<Vec<Door>, String> {
         let mut doors = Vec::new();
         let mut spawn = |name, body| {
@@ -132,7 +132,7 @@ impl Threads {
         if let Some(mut keeper) = self.keeper {
             let body = move |member| {
                 keeper.step(member);
-                // If it took too long, nothing waits any more.
+                // If that took too long, `start` no longer waits.
                 let _ = said.send(());
                 keeper.run(member);
             };

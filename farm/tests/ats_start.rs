@@ -120,12 +120,12 @@ fn with_a_farm_that_cannot_start() {
         (
             &[&[farm]],
             &[],
-            "plugin.config must name one file of settings",
+            "plugin.config must name exactly one file of settings",
         ),
         (
             &[&[farm, farm, farm]],
             &[],
-            "plugin.config must name one file of settings",
+            "plugin.config must name exactly one file of settings",
         ),
         (
             &[&[farm, OsStr::new("/no/such.toml")]],

@@ -36,22 +36,22 @@ fn door() {
         .args(["-ltssession", "-ltssession_farm", "-lssl", "-lcrypto"]));
     let stderr = execute(Command::new(program).args([&file, &wrong, &silent_file]));
     let lines = [
-        "ERROR: TSSslSessionFarmStart: the path is NULL\n",
+        "ERROR: TSSslSessionFarmStart: config_file is NULL\n",
         "ERROR: TSSslSessionFarmStart: /no/such/file.toml: ",
         "/wrong.toml: line 1: wrong: unknown field `wrong`",
-        "ERROR: TSSslSessionFarmStart: the farm has been started before\n",
-        "ERROR: TSSslSessionFarmStatsText: len_ptr is NULL\n",
+        "ERROR: TSSslSessionFarmStart: this process is a member of a farm already\n",
+        "ERROR: TSSslSessionFarmStatsText: len_ptr is NULL; nothing is written\n",
         "ERROR: TSSslSessionFarmStatGet: the farm has not been started\n",
         "ERROR: TSSslSessionFarmStart: the thread farm-keys cannot be started\n",
         "ERROR: TSSslSessionFarmStart: the thread farm-publish cannot be started\n",
         "ERROR: TSSslSessionFarmStart: the thread farm-read cannot be started\n",
-        "ERROR: TSSslSessionFarmStart: the host has no hook for TLS sessions\n",
+        "ERROR: TSSslSessionFarmStart: the host refuses the hook for TLS sessions\n",
         "ERROR: TSSslSessionFarmStatGet: the farm runs in the parent process\n",
-        "ERROR: TSSslSessionFarmStatGet: an argument is NULL\n",
-        "ERROR: TSSslSessionFarmStatusText: len_ptr is NULL\n",
+        "ERROR: TSSslSessionFarmStatGet: name or value is NULL; no counter is read\n",
+        "ERROR: TSSslSessionFarmStatusText: len_ptr is NULL; nothing is written\n",
         "ERROR: TSSslSessionFarmRotate: the farm has not been started\n",
-        "NOTE: farm rotate: a new key is made; it encrypts in ",
-        "ERROR: farm rotate: no key is made: the newest does not encrypt yet\n",
+        "NOTE: farm rotate: a new key is made; it starts to encrypt in ",
+        "ERROR: farm rotate: no key is made: the newest key does not encrypt yet\n",
         "ERROR: TSSslSessionFarmStatGet: plugin.tssession_farm.nothing: there is no such counter\n",
     ];
     assert_logged(&stderr, &lines);

@@ -1,8 +1,8 @@
 /** @file
 
-  The functions of libtssession_farm, with which a host shares its TLS sessions and
-  session-ticket keys with other machines through Redis. <ts/ts.h> may be that of libtssession
-  or that of ATS.
+  Functions of libtssession_farm, which works beside libtssession: a host shares its TLS
+  sessions and session-ticket keys with other machines through Redis. <ts/ts.h> may be this
+  library's or ATS's own.
 
   Generated from farm/src/ffi.rs by farm/build.rs; do not edit.
   SPDX-License-Identifier: Apache-2.0
@@ -25,22 +25,23 @@ extern "C" {
  * Makes this process a member of a farm.
  *
  * The members of a farm share TLS sessions and session-ticket keys between machines through
- * Redis. config_file is the path of the settings; farm.example.toml has them all.
+ * Redis. config_file is the path of the file of settings; farm.example.toml shows all settings.
  *
- * Sessions and keys are those of libtssession, which is loaded if the process has not loaded
- * it; attach contexts to it as usual (TSSslSessionCacheAttach). In Traffic Server, name
+ * The sessions and keys are those of libtssession. The call loads it if the process has not;
+ * attach contexts to it as usual (TSSslSessionCacheAttach). In Traffic Server, name
  * libtssession_farm.so and the file in plugin.config instead of calling this function.
  *
- * The call waits until ticket keys are active, but for an answer from Redis no longer than
- * twice redis.timeout. Without an answer the process continues alone.
+ * The call waits until the farm's ticket keys are active, but no longer than twice redis.timeout.
+ * Without an answer from Redis the process continues alone, and joins when Redis answers.
  *
  * Returns:
  *   TS_SUCCESS if the process is a member now, otherwise TS_ERROR.
  *
  * Errors:
- *   TS_ERROR if config_file is NULL, the file cannot be read, a setting is not valid (the line
- *   names it), a function of the host is missing, or the process is a member already. An error
- *   is logged and nothing changes: the call can be repeated.
+ *   TS_ERROR if config_file is NULL, the file cannot be read, a setting is not valid (the log line
+ *   names it), a function of the host is missing, a thread cannot be started, another thread is in
+ *   this call, or the process is a member already. An error is logged and nothing changes: the call
+ *   can be repeated.
  *
  * Threads:
  *   Any thread can call it at any time. It starts threads that end with the process: call it
@@ -52,10 +53,10 @@ TSReturnCode TSSslSessionFarmStart(const char *config_file);
 /**
  * Writes all counters of the farm as text in the format of Prometheus.
  *
- * Each counter has its name with "_" for ".", and its causes have a label. On entry *len_ptr
- * is the space in buffer, in bytes; on return it is the number of bytes stored. Text that does
- * not fit is truncated; there is no NUL at its end. If buffer is NULL or the space is 0 or
- * less, nothing is stored and *len_ptr becomes 0, as in TSSslSessionCacheStatsText.
+ * The function works like TSSslSessionCacheStatsText. On entry *len_ptr is the space in buffer,
+ * in bytes; on return it is the number of bytes stored. Text that does not fit is truncated;
+ * there is no NUL at its end. If buffer is NULL or the space is 0 or less, nothing is stored and
+ * *len_ptr becomes 0. Each counter has its name with "_" for ".", and its causes have a label.
  *
  * Returns:
  *   The size of the whole text in bytes. If it is greater than *len_ptr, the text was truncated.
@@ -75,10 +76,10 @@ int TSSslSessionFarmStatsText(char *buffer, int *len_ptr);
 /**
  * Writes one line about this member: who leads, whether Redis answers, and what was exchanged.
  *
- * On entry *len_ptr is the space in buffer, in bytes; on return it is the number of bytes stored. A
- * line that does not fit is truncated; there is no NUL and no line break at its end. If buffer is
- * NULL or the space is 0 or less, nothing is stored and *len_ptr becomes 0. In Traffic Server,
- * "traffic_ctl plugin msg tssession 'farm status'" writes it to diags.log.
+ * On entry *len_ptr is the space in buffer, in bytes; on return it is the number of bytes
+ * stored. A line that does not fit is truncated; there is no NUL and no line break at its end.
+ * If buffer is NULL or the space is 0 or less, nothing is stored and *len_ptr becomes 0. In
+ * Traffic Server, "traffic_ctl plugin msg tssession 'farm status'" writes the line to diags.log.
  *
  * Returns:
  *   The size of the whole line in bytes. If it is greater than *len_ptr, the line was truncated.
@@ -92,19 +93,21 @@ int TSSslSessionFarmStatsText(char *buffer, int *len_ptr);
 int TSSslSessionFarmStatusText(char *buffer, int *len_ptr);
 
 /**
- * Has the farm make a new ticket key, if this member leads.
+ * Orders a new ticket key for the farm, if this member leads.
  *
- * The member makes the key within a second. All members have it soon after, and it encrypts after the
- * time spread of the settings. The keys before it decrypt for their lifetime. A line in the log says that
- * it is made, or why it is not: the newest key does not encrypt yet, one that still decrypts would
- * have to leave the set, Redis does not answer. In Traffic Server, "traffic_ctl plugin msg tssession 'farm rotate'" does the same.
+ * The member makes the key within a second, and all members receive it. It starts to encrypt
+ * after the time that the setting ticket_keys.spread gives. Older keys decrypt for their
+ * lifetime. A log line reports that the key was made or why it was not: the newest key does not
+ * encrypt yet, a key that still decrypts would have to be dropped, or Redis does not answer. In
+ * Traffic Server, "traffic_ctl plugin msg tssession 'farm rotate'" does the same.
  *
  * Returns:
- *   TS_SUCCESS if this member leads and is to make the key, otherwise TS_ERROR.
+ *   TS_SUCCESS if this member leads and accepts the order, otherwise TS_ERROR.
  *
  * Errors:
- *   TS_ERROR if another member leads (the line names it), nobody leads, ticket keys are not shared,
- *   or the process is not a member of a farm. An error is logged and the keys are unchanged.
+ *   TS_ERROR if another member leads (the log line names it), no member leads, ticket keys are not
+ *   shared, or the process is not a member of a farm. An error is logged and the keys are
+ *   unchanged.
  *
  * Threads:
  *   Any thread can call it at any time.
@@ -114,8 +117,9 @@ TSReturnCode TSSslSessionFarmRotate(void);
 /**
  * Reads one counter of the farm.
  *
- * name is for example "plugin.tssession_farm.published". If a counter is divided by cause,
- * each part can be read too, for example "plugin.tssession_farm.refused.forged".
+ * name is the name of a counter, for example "plugin.tssession_farm.published". If a counter is
+ * divided by cause, each part can be read too, for example
+ * "plugin.tssession_farm.refused.forged".
  *
  * Returns:
  *   TS_SUCCESS, with the count in *value; otherwise TS_ERROR.

@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use tssession_common::boundary::undisturbed;
 use tssession_common::thread;
 
 use super::once::Once;
@@ -41,7 +42,8 @@ pub(crate) fn mine() -> Stripe {
     let known = thread::this(|this| this.stripe.get());
     Stripe(match known.checked_sub(1) {
         Some(number) => number,
-        None => choose(),
+        // It may allocate.
+        None => undisturbed(choose),
     })
 }
 

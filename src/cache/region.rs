@@ -162,18 +162,20 @@ impl Region {
     pub(crate) fn is_sparse_without(&self, len: usize) -> bool {
         let units = size(len);
         let free = self.free + units;
-        is_sparse(self.end, free) || self.has_spare(self.end - units, free)
+        // Only the last session leaves all free.
+        let worth = worth_it(self.end, free);
+        is_sparse(self.end, free) || self.has_spare(self.end - units, worth)
     }
 
     /// Whether enough of what was used is behind the last run.
-    fn has_spare(&self, end: u32, free: u32) -> bool {
+    fn has_spare(&self, end: u32, worth: u32) -> bool {
         let spare = self.touched - end;
-        spare > self.touched / 8 && spare >= worth_it(end, free)
+        spare > self.touched / 8 && spare >= worth
     }
 
     /// Gives the memory behind the last run back, if that is worth a system call.
     pub(crate) fn give_back_end(&mut self) {
-        if self.has_spare(self.end, self.free)
+        if self.has_spare(self.end, worth_it(self.end, self.free))
             && let Some(kept) = self.pages.give_back_from(self.end as usize * UNIT)
         {
             self.touched = self.touched.min((kept / UNIT) as u32);
@@ -246,6 +248,12 @@ mod tests {
         ]
     }
 
+    impl Region {
+        fn is_due(&self) -> bool {
+            self.is_sparse() || self.has_spare(self.end, worth_it(self.end, self.free))
+        }
+    }
+
     fn check(region: &Region, runs: &[(Run, Vec<u8>)]) {
         let mut covered = vec![false; region.end as usize];
         let mut cover = |first: u32, units: u32| {
@@ -305,7 +313,10 @@ mod tests {
                     }
                     Op::Free(which) if !runs.is_empty() => {
                         let (run, stored) = runs.swap_remove(which % runs.len());
+                        let was_due = region.is_due();
+                        let is_foreseen = region.is_sparse_without(stored.len());
                         region.free(run, stored.len());
+                        prop_assert!(is_foreseen || was_due || !region.is_due());
                     }
                     Op::Free(_) => {}
                     Op::Compact => {

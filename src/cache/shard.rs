@@ -239,7 +239,7 @@ impl<'a> Shard<'a> {
         let can_be_taken = |entry: &Entry, region: &Region| {
             let stored = entry.stored(region);
             let is_it = stored.is_under(id);
-            is_due = is_it && (shrinks || region.is_sparse_without(stored.len()));
+            is_due |= is_it && (shrinks || region.is_sparse_without(stored.len()));
             if is_it && !is_due {
                 result = Some(read(&stored));
             }

@@ -2,8 +2,8 @@
 //! compiler makes of the declarations of ATS 10 and 11 (Itanium C++ ABI): their
 //! `ts.h` has no `extern "C"`.
 //!
-//! `<ts/ts.h>` has these signatures from `TS_SSL_SESSION_API` 9 on. What the
-//! functions do is described in [`super::ts`].
+//! `<ts/ts.h>` has these signatures from `TS_SSL_SESSION_API` 9 on. [`super::ts`] describes what
+//! the functions do.
 
 use std::ffi::{c_char, c_int};
 

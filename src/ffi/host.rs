@@ -1,4 +1,4 @@
-//! What the owner of the `SSL_CTX` calls.
+//! The functions for the owner of the `SSL_CTX`.
 //!
 //! The doc comments are the text of `<ts/ssl_session_cache.h>`.
 
@@ -39,11 +39,12 @@ pub type TSSslSessionCacheLogFunc = Option<
 
 /// Attaches an SSL_CTX to the session cache and to the ticket keys.
 ///
-/// It sets the session callbacks, the session cache mode, the ticket-key callback and the
-/// callback for decrypted tickets of ctx, according to the current settings. Attaching a
-/// context again applies the settings again: settings that the host changed in the meantime are
-/// kept unless a library setting overrides them. An attached context is a server's: sessions of
-/// clients are not cached. A timeout of more than 7 days (SSL_CTX_set_timeout) becomes 7 days.
+/// ctx is a server's context: sessions that it makes as a client are not cached. The function
+/// sets its session callbacks, session cache mode, timeout, ticket-key callback and
+/// session-ticket callbacks as the current settings say. A timeout of more than 7 days
+/// (SSL_CTX_set_timeout) becomes 7 days. Attaching a context again applies the settings again:
+/// settings that the host changed in the meantime are kept unless a library setting overrides
+/// them.
 ///
 /// All attached contexts share the cache and the ticket keys. Only the session ID context keeps
 /// their sessions apart, and the host sets it (SSL_CTX_set_session_id_context): contexts that
@@ -54,37 +55,37 @@ pub type TSSslSessionCacheLogFunc = Option<
 /// require certificates of different authorities, each resumes the sessions of the other.
 ///
 /// OpenSSL does not report the session-ticket callbacks of a context. A host that has its own
-/// (SSL_CTX_set_session_ticket_cb) sets them after attaching. They are kept when the context is
-/// attached again, and must then refuse sessions without a required client certificate.
+/// (SSL_CTX_set_session_ticket_cb) sets them after attaching; attaching again keeps them. Such
+/// callbacks must refuse sessions without a required client certificate.
 ///
 /// A host that has its own ticket keys keeps them by setting tssession.session_ticket.mode to 0
 /// (TSSslSessionCacheConfigSet) before attaching. The ticket-key callback, the session-ticket
-/// callbacks, the number of tickets and SSL_OP_NO_TICKET then stay as they are, the host must
-/// refuse sessions in tickets itself, and TSSslTicketKeyUpdate does not affect this context. A
-/// context that is attached again in the other mode changes over: the callbacks that the
+/// callbacks, the number of tickets and SSL_OP_NO_TICKET then stay as they are. The host itself
+/// must then refuse sessions in tickets, and TSSslTicketKeyUpdate does not affect this context.
+/// If a context is attached again after the mode has become 0, the ticket callbacks that the
 /// library had set become NULL.
 ///
 /// # Returns
 /// TS_SUCCESS if the context is attached, otherwise TS_ERROR.
 ///
 /// # Errors
-/// TS_ERROR if ctx is NULL or there is no memory. An error is logged.
+/// TS_ERROR if ctx is NULL or belongs to another OpenSSL than the library's, there is no memory,
+/// or the process is ending. An error is logged.
 ///
 /// # Threads
-/// Other threads must not use ctx meanwhile: attach it when it is set up, before connections
-/// use it. OpenSSL does not protect a context against changes while it is in use. The host
-/// still owns ctx.
+/// Other threads must not use ctx during the call: attach it before connections use it. OpenSSL
+/// does not protect a context against changes while it is in use. The host still owns ctx.
 ///
 /// # Source
 /// RFC 8446, 4.6.1, for the 7 days.
 ///
 /// # Safety
-/// `ctx` is null or a live `SSL_CTX` that no other thread uses meanwhile.
+/// `ctx` is null or a live `SSL_CTX` that no other thread uses during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnCode {
     enter(|instance, function| {
         if ctx.is_null() {
-            log::error!(target: "ssl.session_cache", "{function}: the context is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: ctx is NULL; nothing is attached");
             return TSReturnCode::TS_ERROR;
         }
         // SAFETY: passed on to the caller.
@@ -98,17 +99,17 @@ pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnC
 /// TSSslSessionCacheAttach, or what the host has set since. If the library served its tickets
 /// (tssession.session_ticket.mode), the ticket-key callback and the session-ticket callbacks
 /// become NULL, because OpenSSL does not report what they were. A context that is not attached
-/// stays as it is.
+/// is left unchanged.
 ///
 /// # Returns
-/// TS_SUCCESS, also for a context that is not attached; otherwise TS_ERROR.
+/// TS_SUCCESS if the context is not attached when the call returns, otherwise TS_ERROR.
 ///
 /// # Errors
-/// TS_ERROR if ctx is NULL. An error is logged.
+/// TS_ERROR if ctx is NULL or belongs to another OpenSSL than the library's. An error is logged.
 ///
 /// # Threads
-/// Other threads must not use ctx meanwhile. The host still owns ctx, and need not detach it
-/// before SSL_CTX_free.
+/// Other threads must not use ctx during the call. The host still owns ctx. It need not detach a
+/// context before SSL_CTX_free.
 ///
 /// # Safety
 /// As for `TSSslSessionCacheAttach`.
@@ -116,7 +117,7 @@ pub unsafe extern "C" fn TSSslSessionCacheAttach(ctx: TSSslContext) -> TSReturnC
 pub unsafe extern "C" fn TSSslSessionCacheDetach(ctx: TSSslContext) -> TSReturnCode {
     enter(|_, function| {
         if ctx.is_null() {
-            log::error!(target: "ssl.session_cache", "{function}: the context is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: ctx is NULL; nothing is detached");
             return TSReturnCode::TS_ERROR;
         }
         // SAFETY: passed on to the caller.
@@ -126,14 +127,14 @@ pub unsafe extern "C" fn TSSslSessionCacheDetach(ctx: TSSslContext) -> TSReturnC
 
 /// Changes one setting.
 ///
-/// name is that of the ATS record, for example "proxy.config.ssl.session_cache.size", and value
-/// its text, for example "4096". tssession(3) lists all settings. A number can end in K, M, G
-/// or T.
+/// name is the name of an ATS record, for example "proxy.config.ssl.session_cache.size"; value
+/// is its text, for example "4096". tssession(3) lists all settings. A number can end in K, M,
+/// G or T.
 ///
-/// The setting is active when the call returns, but one that shapes a context (tickets, modes)
-/// when the context is next attached. A smaller cache keeps as many sessions as fit; one that
-/// is switched off discards all. The number of shards
-/// (proxy.config.ssl.session_cache.num_buckets) is fixed once the cache is in use.
+/// The setting is active when the call returns. But a setting that shapes a context (tickets,
+/// modes) becomes active for a context when that is next attached. A cache that is made smaller
+/// keeps as many sessions as fit; a cache that is switched off discards all. The number of
+/// shards (proxy.config.ssl.session_cache.num_buckets) is fixed once the cache is in use.
 ///
 /// The environment overrides this call, and this call overrides a file
 /// (TSSslSessionCacheConfigLoad). If an environment variable sets the same record, its value
@@ -144,8 +145,8 @@ pub unsafe extern "C" fn TSSslSessionCacheDetach(ctx: TSSslContext) -> TSReturnC
 /// TS_ERROR.
 ///
 /// # Errors
-/// TS_ERROR if there is no such setting, the value is not valid, or an argument is NULL. An
-/// error is logged and nothing changes.
+/// TS_ERROR if there is no such setting, the value is not valid, an argument is NULL, or there is
+/// no memory. An error is logged and nothing changes.
 ///
 /// # Threads
 /// Any thread can call it at any time.
@@ -161,7 +162,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
         // SAFETY: passed on to the caller.
         let (name, value) = unsafe { (text(name), text(value)) };
         let (Some(name), Some(value)) = (name, value) else {
-            log::error!(target: "ssl.session_cache", "{function}: an argument is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: name or value is NULL; the settings are unchanged");
             return TSReturnCode::TS_ERROR;
         };
         let parsed = name.to_str().ok_or(SetError::UnknownName);
@@ -174,7 +175,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
                 TSReturnCode::TS_SUCCESS
             }
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "{function}: {name}: {error}");
+                log::error!(target: "ssl.session_cache", "{function}: {name} {}: {error}; the settings are unchanged", value.display());
                 TSReturnCode::TS_ERROR
             }
         }
@@ -183,16 +184,16 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
 
 /// Loads the settings in a file of ATS records.
 ///
-/// If path ends in .yaml or .yml, the file has nested maps under "records:" (ATS 10 and later),
-/// otherwise lines as in records.config (ATS 9 and earlier). The library's own records, for
-/// example "tssession.session_cache.max_bytes", are written in the same way; in YAML as nested
-/// maps at the top level or under "records:". Unknown records are skipped; a warning is logged
-/// for one that begins with "tssession.".
+/// path names the file. If it ends in .yaml or .yml, the file has nested maps under "records:"
+/// (ATS 10 and later), otherwise lines as in records.config (ATS 9 and earlier). The library's
+/// own records, for example "tssession.session_cache.max_bytes", are written in the same way; in
+/// YAML as nested maps at the top level or under "records:". Unknown records are skipped; a
+/// warning is logged for one that begins with "tssession.".
 ///
-/// All settings in the file become active, as with TSSslSessionCacheConfigSet, or none.
+/// Either all settings in the file become active, as with TSSslSessionCacheConfigSet, or none.
 /// Settings made by the environment or by TSSslSessionCacheConfigSet stay. A record that is no
-/// longer in the file keeps its value. Of two files that are read at the same time, the one that
-/// was opened later wins.
+/// longer in the file keeps its value. If two files are read at the same time, the one that was
+/// opened later wins.
 ///
 /// To reload a file that has changed, load it again: all sessions that fit are kept. Ticket
 /// keys are not read; call TSSslTicketKeyFileLoad(NULL) for them.
@@ -202,8 +203,8 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigSet(
 ///
 /// # Errors
 /// TS_ERROR if path is NULL or empty, the file cannot be read, is not a regular file, is larger
-/// than 1 MiB or is not in the format that its name says, or a value is not valid. An error
-/// with the file, the line and the record is logged, and nothing changes.
+/// than 1 MiB or is not in the format that its name says, a value is not valid, or there is no
+/// memory. An error that names the file, the line and the record is logged, and nothing changes.
 ///
 /// # Threads
 /// Any thread can call it at any time.
@@ -215,11 +216,11 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSR
     enter(|instance, function| {
         // SAFETY: passed on to the caller.
         let Some(path) = (unsafe { text(path) }) else {
-            log::error!(target: "ssl.session_cache", "{function}: the path is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: path is NULL; the settings are unchanged");
             return TSReturnCode::TS_ERROR;
         };
         if path.is_empty() {
-            log::error!(target: "ssl.session_cache", "{function}: the path is empty");
+            log::error!(target: "ssl.session_cache", "{function}: path is empty; the settings are unchanged");
             return TSReturnCode::TS_ERROR;
         }
         let path = Path::new(path);
@@ -229,7 +230,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSR
                 TSReturnCode::TS_SUCCESS
             }
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "{function}: {}{error}; the settings stay as they are", path.display());
+                log::error!(target: "ssl.session_cache", "{function}: {}{error}; the settings are unchanged", path.display());
                 TSReturnCode::TS_ERROR
             }
         }
@@ -244,15 +245,15 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSR
 ///
 /// func is not called if the process exports TSError, as traffic_server does: all lines then go
 /// to TSError, TSWarning and TSDebug. Nor is it called in a Rust program that has its own
-/// logger, which gets the lines. Wherever they go, errors and warnings of one kind are limited
-/// to a burst of 100 and then one a second.
+/// logger: all lines then go to that logger. In all cases, errors and warnings of one kind are
+/// limited to a burst of 100 and then one a second.
 ///
 /// # Returns
 /// TS_SUCCESS if the function is set, otherwise TS_ERROR.
 ///
 /// # Errors
-/// TS_ERROR if level is none of the three or there is no memory. An error is logged and nothing
-/// changes.
+/// TS_ERROR if level is not one of the three or there is no memory. An error is logged and
+/// nothing changes.
 ///
 /// # Threads
 /// Any thread can call it at any time. func is called on the thread that logs, which waits for
@@ -261,7 +262,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigLoad(path: *const c_char) -> TSR
 /// not leave func. When func is replaced, a call in progress on another thread continues.
 ///
 /// # Safety
-/// `func` may be called with `contp` from any thread until it is replaced.
+/// `func` can be called with `contp` from any thread until it is replaced.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionCacheLogSet(
     func: TSSslSessionCacheLogFunc,
@@ -274,7 +275,7 @@ pub unsafe extern "C" fn TSSslSessionCacheLogSet(
             TS_SSL_SESSION_CACHE_LOG_WARNING => LevelFilter::Warn,
             TS_SSL_SESSION_CACHE_LOG_DEBUG => LevelFilter::Debug,
             _ => {
-                log::error!(target: "ssl.session_cache", "{function}: the level is {level}; it must be 1 (errors) to 3 (debug lines)");
+                log::error!(target: "ssl.session_cache", "{function}: the level is {level}; it must be 1 (errors) to 3 (debug lines); the log function is unchanged");
                 return TSReturnCode::TS_ERROR;
             }
         };
@@ -290,14 +291,14 @@ pub unsafe extern "C" fn TSSslSessionCacheLogSet(
                 _ => TS_SSL_SESSION_CACHE_LOG_DEBUG,
             };
             let contp = std::ptr::with_exposed_provenance_mut(contp);
-            // SAFETY: whoever set the function vouches for it and for `contp`; the
+            // SAFETY: the caller that set the function vouches for it and for `contp`; the
             // strings live until the call is over.
             unsafe { func(contp, level, tag.as_ptr(), line.as_ptr()) };
         });
         match call.and_then(|call| set_function(call, wanted)) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "{function}: {error}");
+                log::error!(target: "ssl.session_cache", "{function}: {error}; the log function is unchanged");
                 TSReturnCode::TS_ERROR
             }
         }
@@ -306,7 +307,7 @@ pub unsafe extern "C" fn TSSslSessionCacheLogSet(
 
 /// Reads one counter.
 ///
-/// name is that of the ATS metric, for example "proxy.process.ssl.ssl_session_cache_hit".
+/// name is the name of an ATS metric, for example "proxy.process.ssl.ssl_session_cache_hit".
 /// tssession(3) lists all counters. If a counter is divided by cause or age, each part can be
 /// read too, for example "proxy.process.ssl.ssl_session_cache_miss.expired".
 ///
@@ -331,7 +332,7 @@ pub unsafe extern "C" fn TSSslSessionCacheStatGet(
         // SAFETY: passed on to the caller.
         let name = unsafe { text(name) };
         let (Some(name), false) = (name, value.is_null()) else {
-            log::error!(target: "ssl.session_cache", "{function}: an argument is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: name or value is NULL; no counter is read");
             return TSReturnCode::TS_ERROR;
         };
         let Some(stat) = name.to_str().and_then(|name| instance.stat(name)) else {
@@ -347,10 +348,10 @@ pub unsafe extern "C" fn TSSslSessionCacheStatGet(
 
 /// Writes all counters as text in the format of Prometheus.
 ///
-/// Each counter has its name with "_" for ".", and its parts have a label. On entry *len_ptr is
-/// the space in buffer, in bytes; on return it is the number of bytes stored. Text that does
-/// not fit is truncated; there is no NUL at its end. If buffer is NULL or the space is 0 or
-/// less, nothing is stored and *len_ptr becomes 0.
+/// On entry *len_ptr is the space in buffer, in bytes; on return it is the number of bytes
+/// stored. Text that does not fit is truncated; there is no NUL at its end. If buffer is NULL or
+/// the space is 0 or less, nothing is stored and *len_ptr becomes 0. Each counter has its name
+/// with "_" for ".", and its parts have a label.
 ///
 /// # Returns
 /// The size of the whole text in bytes. If it is greater than *len_ptr, the text was truncated.
@@ -374,7 +375,7 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
 ) -> c_int {
     let needed = enter(|instance, function| {
         if len_ptr.is_null() {
-            log::error!(target: "ssl.session_cache", "{function}: len_ptr is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: len_ptr is NULL; nothing is written");
             return 0;
         }
         // SAFETY: passed on to the caller.
@@ -387,16 +388,16 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
 /// Adds a hook, a function that is called when handshakes use the cache.
 ///
 /// func(contp, event, id) is called after a handshake through an attached context has stored a
-/// session (TS_EVENT_SSL_SESSION_NEW) or fetched one (TS_EVENT_SSL_SESSION_GET), and after a
-/// failed connection has removed one, or the operator of a Traffic Server has ordered it
-/// (TS_EVENT_SSL_SESSION_REMOVE). id is a TSSslSessionID *
-/// that is valid during the call.
+/// session (TS_EVENT_SSL_SESSION_NEW) or fetched one (TS_EVENT_SSL_SESSION_GET). It is also
+/// called after a session was removed (TS_EVENT_SSL_SESSION_REMOVE): because its connection
+/// failed, because it can be used only once and was used, or because the operator of a Traffic
+/// Server ordered it. id is a TSSslSessionID * that is valid during the call.
 ///
-/// For a session that may carry early data there is no TS_EVENT_SSL_SESSION_NEW: it is used once, in
-/// this process, and must not be copied to others.
+/// There is no TS_EVENT_SSL_SESSION_NEW for a session that may carry early data: it is used once,
+/// in this process, and must not be copied to others.
 ///
-/// Calls of the library's functions call no hook: a plugin that inserts a session when its hook
-/// is called causes no further call. Adding the same func and contp again changes nothing.
+/// A call of the library's functions calls no hook, so func can insert and remove sessions without
+/// being called again. Adding the same func and contp again changes nothing.
 ///
 /// # Returns
 /// TS_SUCCESS if the hook is set, otherwise TS_ERROR.
@@ -405,17 +406,17 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
 /// TS_ERROR if func is NULL or there is no memory. An error is logged.
 ///
 /// # Threads
-/// Any thread can call it at any time. func is called on the thread of the handshake, which
-/// waits for it. No lock is held: func can call every function of the library. A C++ exception,
-/// pthread_exit or the cancellation of the thread must not leave func.
+/// Any thread can call it at any time. func is called on the thread of the handshake (or of the
+/// operator's order), which waits for it. No lock is held: func can call every function of the
+/// library. A C++ exception, pthread_exit or the cancellation of the thread must not leave func.
 ///
 /// # Safety
-/// `func` may be called with `contp` from any thread until the hook is removed.
+/// `func` can be called with `contp` from any thread until the hook is removed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -> TSReturnCode {
     enter(|instance, function| {
         let (Some(call), Some(key)) = (func, hook_key(func, contp)) else {
-            log::error!(target: "ssl.session_cache", "{function}: the function is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: func is NULL; no hook is added");
             return TSReturnCode::TS_ERROR;
         };
         let contp = contp.expose_provenance();
@@ -428,14 +429,14 @@ pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -
             fault!("hook");
             let mut id = TSSslSessionID::from(id);
             let id = (&raw mut id).cast::<c_void>();
-            // SAFETY: whoever added the hook vouches for the function and `contp`;
+            // SAFETY: the caller that added the hook vouches for the function and `contp`;
             // `id` lives until the call is over.
             unsafe { call(std::ptr::with_exposed_provenance_mut(contp), event, id) };
         };
         match boxed(call).and_then(|call| instance.hooks.add(key, call)) {
             Ok(()) => TSReturnCode::TS_SUCCESS,
             Err(error) => {
-                log::error!(target: "ssl.session_cache", "{function}: {error}");
+                log::error!(target: "ssl.session_cache", "{function}: {error}; no hook is added");
                 TSReturnCode::TS_ERROR
             }
         }
@@ -444,7 +445,7 @@ pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -
 
 /// Removes a hook.
 ///
-/// func and contp are those of the call of TSSslSessionHookAdd.
+/// func and contp are those that were given to TSSslSessionHookAdd.
 ///
 /// # Returns
 /// TS_SUCCESS if the hook is removed, otherwise TS_ERROR.
@@ -453,9 +454,9 @@ pub unsafe extern "C" fn TSSslSessionHookAdd(func: TSEventFunc, contp: TSCont) -
 /// TS_ERROR if there is no such hook. An error is logged.
 ///
 /// # Threads
-/// Any thread can call it at any time, func included. A call of func in progress on another
-/// thread continues. No call begins after this function has returned, except one that was about
-/// to begin: wait for the connections to end before unloading func.
+/// Any thread can call it at any time, func included. A call of func that is in progress on
+/// another thread continues, and one that is about to begin there can begin after this function
+/// has returned: wait for the connections to end before unloading func.
 ///
 /// # Safety
 /// None: the arguments are only compared.
@@ -464,7 +465,7 @@ pub unsafe extern "C" fn TSSslSessionHookRemove(func: TSEventFunc, contp: TSCont
     enter(|instance, function| match hook_key(func, contp) {
         Some(key) if instance.hooks.remove(key) => TSReturnCode::TS_SUCCESS,
         _ => {
-            log::error!(target: "ssl.session_cache", "{function}: there is no such hook");
+            log::error!(target: "ssl.session_cache", "{function}: there is no such hook; nothing is removed");
             TSReturnCode::TS_ERROR
         }
     })
@@ -472,15 +473,15 @@ pub unsafe extern "C" fn TSSslSessionHookRemove(func: TSEventFunc, contp: TSCont
 
 /// Inserts a session into the cache from its DER bytes.
 ///
-/// buffer has the len bytes that TSSslSessionGetBuffer stored, in this process or another.
-/// Otherwise it works as TSSslSessionInsert. No hook is called.
+/// sessionid is the key. buffer has the len bytes that TSSslSessionGetBuffer stored, in this
+/// process or another. In all else the function does what TSSslSessionInsert does.
 ///
 /// # Returns
 /// TS_SUCCESS if the session is stored, otherwise TS_ERROR.
 ///
 /// # Errors
 /// As for TSSslSessionInsert. TS_ERROR also if buffer is NULL or its len bytes are not exactly
-/// one whole session; an error is logged.
+/// one whole session; a warning is logged.
 ///
 /// # Threads
 /// Any thread can call it at any time. The ID and the bytes are copied.
@@ -508,31 +509,32 @@ pub unsafe extern "C" fn TSSslSessionInsertBuffer(
 
 /// Replaces the session-ticket keys by those in a file.
 ///
-/// If path is NULL, the file is that which proxy.config.ssl.server.ticket_key.filename names,
-/// in the directory proxy.config.ssl.server.cert.path if the name is relative. The first attach
-/// reads that file too. The rules for the keys are those of TSSslTicketKeyUpdate.
+/// path names the file. If it is NULL, proxy.config.ssl.server.ticket_key.filename names it; a
+/// relative name is resolved against the directory proxy.config.ssl.server.cert.path. The first
+/// attach reads that file too. The rules for the keys are those of TSSslTicketKeyUpdate.
 ///
 /// The file is a sequence of 48-byte keys. If its length is a multiple of 80 and not of 48, it
 /// has the 80-byte keys of nginx: 16 bytes name, 32 bytes HMAC-SHA256 secret, 32 bytes
 /// AES-256-CBC key. If it has lines of base64, they are the keys of HAProxy, all of 48 or all
 /// of 80 bytes: 16 bytes name, 16 or 32 bytes AES-CBC key, 16 or 32 bytes HMAC-SHA256 secret;
 /// the last but one encrypts. Other text (with line breaks, in UTF-16, hexadecimal, PEM) is
-/// refused whatever its length, and so are keys with a line break behind them; a byte order mark
-/// is skipped. If users other than its owner can read or write the file, a warning is
-/// logged. A debug line says how many keys of which layout are active.
+/// refused whatever its length, and so are keys that a line break follows; a byte order mark is
+/// skipped. If users other than its owner can read or write the file, a warning is logged. A
+/// debug line says how many keys are active, and in which layout.
 ///
-/// The most recent update wins, whether from a file or from TSSslTicketKeyUpdate. The file that
-/// was read last never brings old keys back unless it has changed since: the active keys stay.
-/// To return to its keys, touch it. Of two files that are read at the same time, the one that
-/// was opened later wins.
+/// The most recent update wins, whether from a file or from TSSslTicketKeyUpdate. Reading the
+/// last file again changes nothing unless the file has changed: the active keys stay, even if
+/// they have come from TSSslTicketKeyUpdate since. To return to the keys of the file, touch it.
+/// If two files are read at the same time, the one that was opened later wins.
 ///
 /// # Returns
 /// TS_SUCCESS if the keys in the file are active or the file has not changed, otherwise
 /// TS_ERROR.
 ///
 /// # Errors
-/// TS_ERROR if path is empty, no file is configured, the file cannot be read or is not a
-/// regular file, or its content is refused. An error is logged and the old keys stay active.
+/// TS_ERROR if path is empty, no file is configured, the file cannot be read, is not a regular
+/// file or is larger than 1 MiB, its content is refused, or there is no memory. An error is
+/// logged and the old keys stay active.
 ///
 /// # Threads
 /// Any thread can call it at any time.
@@ -545,7 +547,7 @@ pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturn
         // SAFETY: passed on to the caller.
         let path = unsafe { text(path) };
         if path.is_some_and(OsStr::is_empty) {
-            log::error!(target: "ssl_session_ticket", "{function}: the path is empty; the active keys are unchanged");
+            log::error!(target: "ssl_session_ticket", "{function}: path is empty; the active keys are unchanged");
             return TSReturnCode::TS_ERROR;
         }
         match instance.keys.load(path.map(Path::new)) {
@@ -560,9 +562,10 @@ pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturn
 
 /// Makes a new random session-ticket key, which encrypts from now on.
 ///
-/// The keys that were active still decrypt, but for the oldest if there are more than 200. The new
-/// key is in this process only: where several processes or machines share ticket keys, give all of
-/// them the same set with TSSslTicketKeyUpdate instead, or use TSSslSessionFarmRotate.
+/// The keys that were active still decrypt. If there would be more than 200 keys, the oldest is
+/// dropped. Only this process has the new key. If several processes or machines share ticket keys,
+/// give all of them the same set with TSSslTicketKeyUpdate instead, or call
+/// TSSslSessionFarmRotate.
 ///
 /// # Returns
 /// TS_SUCCESS if the new key is active, otherwise TS_ERROR.
@@ -572,7 +575,7 @@ pub unsafe extern "C" fn TSSslTicketKeyFileLoad(path: *const c_char) -> TSReturn
 /// keys stay active.
 ///
 /// # Threads
-/// Any thread can call it at any time. Of two calls at the same time, both keys are active after.
+/// Any thread can call it at any time. After two calls at the same time, both new keys are active.
 #[unsafe(no_mangle)]
 pub extern "C" fn TSSslTicketKeyRotate() -> TSReturnCode {
     enter(
@@ -587,13 +590,16 @@ pub extern "C" fn TSSslTicketKeyRotate() -> TSReturnCode {
     )
 }
 
-/// Writes all settings as text, a line for each: its name, its value, and its source in brackets.
+/// Writes all settings as text.
 ///
-/// For example "proxy.config.ssl.session_cache.size 102400 (default)". A source is default, file
-/// (TSSslSessionCacheConfigLoad), call (TSSslSessionCacheConfigSet), environment, or plugin.config. A setting
-/// without a value is NULL. On entry *len_ptr is the space in buffer, in bytes; on return it is the
-/// number of bytes stored. Text that does not fit is truncated; there is no NUL at its end. If buffer
-/// is NULL or the space is 0 or less, nothing is stored and *len_ptr becomes 0.
+/// On entry *len_ptr is the space in buffer, in bytes; on return it is the number of bytes
+/// stored. Text that does not fit is truncated; there is no NUL at its end. If buffer is NULL or
+/// the space is 0 or less, nothing is stored and *len_ptr becomes 0.
+///
+/// Each setting has a line: its name, its value, and its source in brackets, for example
+/// "proxy.config.ssl.session_cache.size 102400 (default)". The source is default, file
+/// (TSSslSessionCacheConfigLoad), call (TSSslSessionCacheConfigSet), environment or
+/// plugin.config. A setting without a value is written as NULL.
 ///
 /// # Returns
 /// The size of the whole text in bytes. If it is greater than *len_ptr, the text was truncated.
@@ -613,7 +619,7 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigText(
 ) -> c_int {
     let needed = enter(|instance, function| {
         if len_ptr.is_null() {
-            log::error!(target: "ssl.session_cache", "{function}: len_ptr is NULL");
+            log::error!(target: "ssl.session_cache", "{function}: len_ptr is NULL; nothing is written");
             return 0;
         }
         let write = |text: &mut Text<'_>| {
@@ -633,10 +639,10 @@ pub unsafe extern "C" fn TSSslSessionCacheConfigText(
     unsafe { none_stored(len_ptr, needed) }
 }
 
-/// Discards all sessions, wiping them and freeing their memory.
+/// Discards all sessions: wipes them and frees their memory.
 ///
-/// Call it when sessions are no longer to be trusted, for example after the rules for client
-/// certificates have changed. The ticket keys stay active, and tickets valid.
+/// Call it when sessions must no longer be trusted, for example after the rules for client
+/// certificates have changed. The ticket keys stay active, and tickets stay valid.
 ///
 /// # Returns
 /// Nothing.
@@ -681,7 +687,7 @@ impl From<&SessionId> for TSSslSessionID {
     }
 }
 
-/// Text without line breaks and other control characters, which a path may have.
+/// Writes text with a space for each line break or other control character: a path can have them.
 struct OneLine<'a, 'b>(&'a mut Text<'b>);
 
 impl fmt::Write for OneLine<'_, '_> {
@@ -693,10 +699,10 @@ impl fmt::Write for OneLine<'_, '_> {
     }
 }
 
-/// The result of attaching or detaching for C, and for the log if it failed.
+/// Returns the result of attaching or detaching for C, and logs an error.
 fn attached(function: Name, result: Result<(), AttachError>) -> TSReturnCode {
     if let Err(error) = result {
-        log::error!(target: "ssl.session_cache", "{function}: {error}");
+        log::error!(target: "ssl.session_cache", "{function}: {error}; ctx is unchanged");
     }
     result.is_ok().into()
 }

@@ -1,5 +1,5 @@
-//! The door for Traffic Server, which loads the library as a plugin. `<ts/ts.h>` declares the
-//! function for whoever writes plugins; `docs/guide/traffic-server.md` tells operators of it.
+//! The entry point for Traffic Server, which loads the library as a plugin. `<ts/ts.h>` declares
+//! the function for authors of plugins; `docs/guide/traffic-server.md` describes it for operators.
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
@@ -7,14 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use crate::instance::boundary::enter;
 use crate::plugin::{self, NotStarted};
 
-/// Has the sessions of this Traffic Server cached. What keeps the library from it is logged, and
-/// the server goes on as if it were not there.
+/// Caches the sessions of this Traffic Server. If it cannot, the reason is logged, and the server
+/// runs as if the plugin were not there.
 ///
 /// # Safety
 /// `argv` is null or has `argc` C strings, as Traffic Server passes them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn TSPluginInit(argc: c_int, argv: *const *const c_char) {
-    // Before what can panic: without it the server ends.
+    // Before anything that can panic: a server ends itself if a plugin has not registered.
     let registered = plugin::register();
     enter(|instance, function| {
         let count = if argv.is_null() {

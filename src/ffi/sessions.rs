@@ -69,7 +69,7 @@ pub unsafe fn TSSslSessionGetBuffer(
     }
     let needed = enter(|instance, function| {
         if len_ptr.is_null() {
-            log::error!(target: "ssl.session_cache.get", "{function}: len_ptr is NULL");
+            log::error!(target: "ssl.session_cache.get", "{function}: len_ptr is NULL; nothing is written");
             return 0;
         }
         // SAFETY: as above.
@@ -106,7 +106,7 @@ pub unsafe fn TSSslSessionInsert(id: *const TSSslSessionID, session: TSSslSessio
         // SAFETY: the caller vouches for the pointer.
         let id = unsafe { read_id(function, id) };
         if session.is_null() {
-            log::error!(target: "ssl.session_cache.insert", "{function}: the session is NULL");
+            log::error!(target: "ssl.session_cache.insert", "{function}: the session is NULL; nothing is stored");
         }
         let Some(id) = id.filter(|_| !session.is_null()) else {
             instance.stats.count(Counter::RefusedInvalid);
@@ -118,7 +118,7 @@ pub unsafe fn TSSslSessionInsert(id: *const TSSslSessionID, session: TSSslSessio
     })
 }
 
-/// The result of an insert for C, and for the log if it failed.
+/// Returns the result of an insert for C, and logs an error.
 pub(super) fn stored(function: Name, result: Result<(), StoreError>) -> TSReturnCode {
     match result {
         Ok(()) => TSReturnCode::TS_SUCCESS,
@@ -172,7 +172,7 @@ pub unsafe fn TSSslTicketKeyUpdate(data: *const c_char, len: c_int) -> TSReturnC
 /// The bytes that a pointer and a length name; none for NULL or a negative length.
 ///
 /// # Safety
-/// `data` is null or has `len` bytes, which nobody changes as long as the result lives.
+/// `data` is null or has `len` bytes, which do not change as long as the result lives.
 pub(super) unsafe fn bytes<'a>(data: *const c_char, len: c_int) -> &'a [u8] {
     match (data.is_null(), usize::try_from(len)) {
         // SAFETY: passed on to the caller.
@@ -181,7 +181,7 @@ pub(super) unsafe fn bytes<'a>(data: *const c_char, len: c_int) -> &'a [u8] {
     }
 }
 
-/// Copies a valid ID; says what is wrong with any other.
+/// Copies a valid ID; logs what is wrong with any other.
 ///
 /// # Safety
 /// `id` is null or as for [`copy_id`].
@@ -198,8 +198,8 @@ pub(super) unsafe fn read_id(function: Name, id: *const TSSslSessionID) -> Optio
         .ok()
 }
 
-/// Copies a valid ID, or returns the length that makes it none. Reads no byte past its
-/// length: the struct may end with the memory that its owner has.
+/// Copies a valid ID, or returns its length, which is not valid. Reads no byte past the length:
+/// the caller's memory may end there.
 ///
 /// # Safety
 /// `id` points to a length and, if that is valid, to as many bytes.

@@ -41,17 +41,16 @@ pub enum TSEvent {
     TS_EVENT_SSL_SESSION_GET = 2000,
     /// A handshake stored it.
     TS_EVENT_SSL_SESSION_NEW = 2001,
-    /// A failed connection removed it.
+    /// It was removed, by a failed connection for example.
     TS_EVENT_SSL_SESSION_REMOVE = 2002,
 }
 
-/// A function that is called for events. What edata points to depends on the
-/// event; the result is ignored.
+/// A function that is called for events. The event decides what edata points to; the result is
+/// ignored.
 pub type TSEventFunc =
     Option<unsafe extern "C" fn(contp: TSCont, event: TSEvent, edata: *mut c_void) -> c_int>;
 
-/// A TLS session ID. It is valid when len is 1 to 32; bytes past len are
-/// never read.
+/// A TLS session ID. It is valid if len is 1 to 32; bytes past len are never read.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct TSSslSessionID {

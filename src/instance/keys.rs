@@ -1,4 +1,4 @@
-//! The ticket keys of the process: given by a call or read from a file, whichever was last.
+//! The ticket keys of the process: those that a call or a file gave last.
 
 use std::collections::hash_map::RandomState;
 use std::error::Error;
@@ -15,7 +15,7 @@ use crate::keys::ring::{KeyError, KeyRing, KeySet, LONGEST_KEY, Layout};
 use crate::report::counters::{Counter, Stats};
 use crate::settings::table::{Config, Record};
 
-/// Why the keys of a file are not active; those that were, still are.
+/// Why the keys of a file are not active. The keys that were active still are.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum KeyFileError {
@@ -25,7 +25,7 @@ pub enum KeyFileError {
     File(PathBuf, FileError),
     /// Its content is not a set of keys.
     Keys(PathBuf, KeyError),
-    /// Its content is text, but not lines of base64 of keys; or keys and a line break.
+    /// Its content is text, but not lines of base64 of keys; or it is keys and a line break.
     Text(PathBuf),
     /// The allocator had nothing left.
     NoMemory,
@@ -40,12 +40,15 @@ impl From<NoMemory> for KeyFileError {
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoneSet => write!(f, "no file of ticket keys is configured"),
+            Self::NoneSet => write!(
+                f,
+                "no file of ticket keys is configured (proxy.config.ssl.server.ticket_key.filename)"
+            ),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Keys(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Text(path) => write!(
                 f,
-                "{}: text, but not lines of base64 of 48 or of 80 bytes each; or keys and a line break",
+                "{}: text, but not lines of base64 with 48 or with 80 bytes each; or a line break follows the keys",
                 path.display()
             ),
             Self::NoMemory => NoMemory.fmt(f),
@@ -56,7 +59,7 @@ impl fmt::Display for KeyFileError {
 impl Error for KeyFileError {}
 
 impl KeyFileError {
-    /// Whether the file may be in order.
+    /// Whether there was no memory: the file itself may be correct.
     pub fn is_lack_of_memory(&self) -> bool {
         matches!(
             self,
@@ -71,8 +74,8 @@ pub struct TicketKeys {
     pub ring: KeyRing,
     config: Shared<Config>,
     stats: Arc<Stats>,
-    /// The directory of the key file, if neither its name nor its own directory is absolute;
-    /// empty: that of the process.
+    /// The directory that the file is resolved against if neither its name nor the configured
+    /// directory is absolute. Not set: the working directory of the process.
     base_directory: OnceLock<PathBuf>,
     hasher: RandomState,
     /// Held while the keys of a file become active, not while it is read.
@@ -102,8 +105,8 @@ impl TicketKeys {
         self.base_directory.get().map(PathBuf::as_path)
     }
 
-    /// Makes a set of ticket keys active. What is left out of it is logged under the name of
-    /// where the keys came from.
+    /// Makes a set of ticket keys active. Logs what is left out of it; `origin` says where the keys
+    /// came from.
     pub fn update(&self, origin: impl fmt::Display, data: &[u8]) -> Result<(), KeyError> {
         let (keys, summary) = self.parse(data, Layout::ATS)?;
         self.replace(keys)?;
@@ -111,8 +114,8 @@ impl TicketKeys {
         Ok(())
     }
 
-    /// Makes the ticket keys of a file active, or of the configured one, unless it is the file
-    /// that was read last, and has not changed.
+    /// Makes the ticket keys of a file active; `None`: the configured file. Does nothing if it is the
+    /// file that was read last and has not changed.
     pub fn load(&self, path: Option<&Path>) -> Result<(), KeyFileError> {
         let path = match path {
             Some(path) => os_string(path.as_os_str())?.into(),
@@ -151,13 +154,13 @@ impl TicketKeys {
         drop(last);
         let path = path.display();
         if file::is_open_to_others(&metadata) {
-            log::warn!(target: "ssl_session_ticket", "ticket keys in {path}: others than the owner may read or write the file");
+            log::warn!(target: "ssl_session_ticket", "ticket keys in {path}: users other than the owner can read or write the file; the keys are active; use chmod 600");
         }
         summary.log(format_args!("ticket keys in {path}"));
         Ok(())
     }
 
-    /// Has a new key encrypt: see [`KeyRing::rotate`].
+    /// Makes a new key that encrypts from now on: see [`KeyRing::rotate`].
     pub fn rotate(&self, random: &[u8; LONGEST_KEY]) -> Result<usize, KeyError> {
         let count = self.ring.rotate(random)?;
         self.stats.count(Counter::TicketKeysRenewed);
@@ -201,7 +204,7 @@ impl TicketKeys {
         Ok(Some(path))
     }
 
-    /// Takes the lock.
+    /// Takes the lock that is held while the keys of a file become active.
     pub(super) fn freeze(&self, patience: Patience) -> Option<FrozenKeys<'_>> {
         patience.wait_for(|| try_lock(&self.last_read))
     }
@@ -210,7 +213,7 @@ impl TicketKeys {
 /// While this lives, no other thread makes the keys of a file active.
 pub(super) type FrozenKeys<'a> = MutexGuard<'a, LastRead>;
 
-/// What became of a set of keys.
+/// What was used of a set of keys, and what was not.
 struct Summary {
     count: usize,
     layout: Layout,
@@ -228,10 +231,10 @@ impl Summary {
         } = self;
         if *tail > 0 {
             let key_len = layout.key_len();
-            log::warn!(target: "ssl_session_ticket", "{origin}: the last {tail} bytes are not a whole key of {key_len} and are not used");
+            log::warn!(target: "ssl_session_ticket", "{origin}: the last {tail} bytes are not a whole key of {key_len} bytes; they are ignored");
         }
         if *blanks > 0 {
-            log::warn!(target: "ssl_session_ticket", "{origin}: {blanks} keys are all zero and are left out");
+            log::warn!(target: "ssl_session_ticket", "{origin}: the secrets of {blanks} keys are all zero; these keys are left out");
         }
         log::debug!(target: "ssl_session_ticket", "{origin}: active keys: {count}, of {layout}");
     }

@@ -1,5 +1,5 @@
-//! What there is one of per process: the cache, the ticket keys, the settings, the hooks and
-//! the counters.
+//! The one instance per process: the cache, the ticket keys, the settings, the hooks and the
+//! counters.
 
 #![forbid(unsafe_code)]
 
@@ -37,7 +37,7 @@ pub struct Instance {
     pub hooks: Hooks,
     /// The counters.
     pub stats: Arc<Stats>,
-    /// How many contexts are attached.
+    /// The number of attached contexts.
     pub contexts: AtomicU64,
     has_read_environment: AtomicBool,
 }
@@ -45,7 +45,7 @@ pub struct Instance {
 static INSTANCE: Current<Instance> = Current::new();
 
 impl Instance {
-    /// The one of this process. The first call reads the environment.
+    /// The instance of this process. The first call reads the environment.
     pub fn global() -> &'static Self {
         let instance = Self::if_made().unwrap_or_else(Self::make);
         if !instance.has_all_settings() {
@@ -54,7 +54,7 @@ impl Instance {
         instance
     }
 
-    /// The one of this process, if it has been made.
+    /// The instance of this process, if it has been made.
     pub fn if_made() -> Option<&'static Self> {
         INSTANCE.get()
     }
@@ -82,9 +82,9 @@ impl Instance {
         })
     }
 
-    /// Another instance, for a forked child where the locks of this one would be held by threads
-    /// that do not exist. It has the same hooks, counters and settings, but no sessions and no
-    /// ticket keys; while a thread is changing settings, it has those of the environment only.
+    /// Another instance, for a forked child in which threads that do not exist would hold the locks
+    /// of this one. It has the same hooks, counters and settings, but no sessions and no ticket
+    /// keys. If a thread is changing settings, it has only those of the environment.
     pub(crate) fn successor(&self) -> Result<Box<Self>, NoMemory> {
         let config = self.config.copy();
         let has_settings = config.is_some() && self.has_all_settings();
@@ -101,8 +101,8 @@ impl Instance {
         boxed(new)
     }
 
-    /// Makes an instance the one of this process. The one before stays as it is: this thread may
-    /// be inside it.
+    /// Makes this the instance of the process. The previous one stays in memory: this thread may be
+    /// inside it.
     pub(crate) fn succeed(self: Box<Self>) {
         INSTANCE.put(self);
     }
@@ -115,15 +115,15 @@ impl Instance {
         }
         self.config
             .read_environment(|name, error| errors.push((name, error)));
-        // What there was no memory for is read by the next call.
+        // If there was no memory for a setting, the next call reads the environment again.
         let lacks_memory = |(_, error): &(_, SetError)| *error == SetError::NoMemory;
         let is_done = !errors.iter().any(lacks_memory);
         self.has_read_environment.store(is_done, Ordering::Release);
         drop(making);
         for (name, error) in errors {
             let then = match error {
-                SetError::NoMemory => "it is read again",
-                _ => "it keeps its default",
+                SetError::NoMemory => "the next call reads it again",
+                _ => "the setting keeps its default",
             };
             log::error!(target: "ssl.session_cache", "environment: {name}: {error}; {then}");
         }
@@ -134,12 +134,12 @@ impl Instance {
         self.has_read_environment.load(Ordering::Acquire)
     }
 
-    /// Whether the library encrypts and decrypts tickets, not the host.
+    /// Whether the library, not the host, encrypts and decrypts tickets.
     pub fn serves_tickets(&self) -> bool {
         self.config.int(Record::TicketMode) == 1
     }
 
-    /// Changes settings, with effect from now on. Returns those that have none, by name.
+    /// Changes settings from now on. Returns the names of those that have no effect.
     pub fn set(
         &self,
         settings: impl IntoIterator<Item = Setting>,
@@ -153,15 +153,15 @@ impl Instance {
         settings::load(&self.config, &self.sessions, path)
     }
 
-    /// Wipes all secrets, for the end of the process. Threads may still be inside: they find
-    /// an empty cache.
+    /// Wipes all secrets at the end of the process. Threads that are still inside find an empty
+    /// cache.
     pub fn wipe_at_exit(&self) {
         self.hooks.clear();
         self.keys.ring.clear();
         self.sessions.clear_at_exit();
     }
 
-    /// Takes every lock of it; `None` if one cannot be had in time, or there is no memory.
+    /// Takes all of its locks; `None` if one cannot be had in time, or there is no memory.
     pub(crate) fn freeze(&self, patience: Patience) -> Option<Frozen<'_>> {
         Some(Frozen {
             _keys: self.keys.freeze(patience)?,
@@ -202,14 +202,14 @@ pub(crate) struct Frozen<'a> {
 }
 
 impl Frozen<'_> {
-    /// Lets go of the locks in a forked child.
+    /// Releases the locks in a forked child.
     pub(crate) fn release_in_child(self) {
         self.sessions.release_in_child();
     }
 }
 
-/// Makes what later calls cannot do without: when the library is loaded, there is nobody yet
-/// whom a lack of memory would harm. The environment may still change.
+/// Makes, while the library is loaded, everything that later calls need: a lack of memory does no
+/// harm yet. The environment can still change.
 pub fn prepare() {
     let instance = Instance::if_made().unwrap_or_else(Instance::make);
     let config = Config::default();

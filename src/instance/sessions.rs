@@ -1,4 +1,4 @@
-//! The sessions of the process: the cache, while settings come and go.
+//! The sessions of the process: the cache, which follows the settings.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -17,25 +17,25 @@ use crate::settings::table::{Config, FrozenConfig, Record};
 /// The value of `proxy.config.ssl.session_cache` that stands for this cache.
 const OURS: i64 = 2;
 
-/// Why a session was not stored. What was cached before still is.
+/// Why a session was not stored. What was cached stays cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotStored {
-    /// The cache is switched off.
+    /// The cache is off.
     Off,
-    /// Larger than a single session may be.
+    /// Larger than the limit for one session.
     OverSessionLimit {
         /// Bytes of DER.
         len: usize,
         /// Bytes allowed.
         max: usize,
     },
-    /// The cache would not have it.
+    /// The cache refused it.
     Refused(Refused),
 }
 
 impl NotStored {
-    /// Whether it comes with normal operation.
+    /// Whether this is part of normal operation.
     pub fn is_normal(&self) -> bool {
         matches!(
             self,
@@ -47,27 +47,31 @@ impl NotStored {
 impl fmt::Display for NotStored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Off => write!(f, "the session cache is switched off"),
-            Self::OverSessionLimit { len, max } => {
-                write!(f, "{len} bytes, and a session may have {max}")
-            }
+            Self::Off => write!(f, "the session cache is off"),
+            Self::OverSessionLimit { len, max } => write!(
+                f,
+                "the session is {len} bytes; the limit is {max} (tssession.session_cache.max_session_bytes)"
+            ),
             Self::Refused(Refused::Expired) => write!(f, "the session has expired"),
-            Self::Refused(Refused::TooLarge) => write!(f, "larger than the whole cache may be"),
-            Self::Refused(Refused::Contention) => write!(f, "the shard is locked"),
+            Self::Refused(Refused::TooLarge) => write!(
+                f,
+                "the session is larger than the whole cache is allowed to be (tssession.session_cache.max_bytes)"
+            ),
+            Self::Refused(Refused::Contention) => write!(f, "the session's shard is locked"),
             Self::Refused(Refused::NoMemory) => write!(f, "no memory"),
         }
     }
 }
 
-/// The session cache, which is made when it is needed and follows the settings.
+/// The session cache. It is made when it is needed, and follows the settings.
 pub struct Sessions {
     config: Shared<Config>,
     stats: Arc<Stats>,
-    /// Made at first use, so that settings made before that shape it.
+    /// Made at first use, so that the settings made before shape it.
     cache: OnceLock<Cache>,
-    /// Made before that, when the settings are: only the memory of sessions may be lacking
-    /// then. Locked while the cache is made, and while a setting is changed and applied: what
-    /// was set last is active.
+    /// Made earlier, when the settings are made, so that a use can lack memory for sessions only.
+    /// Locked while the cache is made, and while a setting is changed and applied: the setting that
+    /// was made last is active.
     prepared: Mutex<Option<Prepared>>,
 }
 
@@ -81,20 +85,20 @@ impl Sessions {
         }
     }
 
-    /// Whether sessions are cached here, not by OpenSSL and not nowhere.
+    /// Whether this cache is on. If not, OpenSSL's own cache or no cache is configured.
     pub fn is_on(&self) -> bool {
         self.config.int(Record::SessionCache) == OURS
     }
 
-    /// The DER of a session, as much of it as fits into `buffer`; returns the
-    /// size of all of it. `None`: no such session, or none is cached here. For calls.
+    /// Copies as much of a session's DER as fits into `buffer`, for a call, and returns the size of
+    /// all of it. `None`: there is no such session, or the cache is off.
     pub fn copy_der(&self, id: &SessionId, buffer: &mut [MaybeUninit<u8>]) -> Option<usize> {
         let len = self.if_on()?.copy_der(id, clock::now, buffer);
         log_lookup(id, len.is_some());
         len
     }
 
-    /// [`Sessions::copy_der`] if that can be done without waiting, allocating or freeing.
+    /// As [`Sessions::copy_der`], if that can be done without waiting, allocating or freeing.
     #[inline]
     pub fn copy_der_at_once(
         &self,
@@ -132,8 +136,8 @@ impl Sessions {
         self.cache.get().filter(|_| self.is_on())
     }
 
-    /// Calls `read` with the DER of a session, while no lock is held; without memory it
-    /// returns `None`. `None`: that, no such session, or none is cached here.
+    /// Calls `read` with the DER of a session, while no lock is held; `read` returns `None` if there
+    /// is no memory. `None`: that, there is no such session, or the cache is off.
     pub fn with_der<R>(
         &self,
         id: &SessionId,
@@ -145,14 +149,14 @@ impl Sessions {
         result
     }
 
-    /// A handshake has got the session that it looked up: this counts as use.
+    /// Counts a use: a handshake was given the session that it looked up.
     pub fn used(&self, id: &SessionId) {
         if let Some(cache) = self.cache.get() {
             cache.used(id);
         }
     }
 
-    /// Stores a session that counts from `time` (seconds since 1970) and is good for
+    /// Stores a session that was made at `time` (seconds since 1970) and can be resumed for
     /// `timeout` seconds.
     pub fn insert(
         &self,
@@ -180,8 +184,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Removes a session; `true` if there was one to remove. With the cache off
-    /// there is none.
+    /// Removes a session; `true` if there was one. There is none while the cache is off.
     pub fn remove(&self, id: &SessionId) -> bool {
         self.log_removal(id, |cache| cache.remove(id, clock::now()))
     }
@@ -204,7 +207,7 @@ impl Sessions {
         })
     }
 
-    /// Forgets every session.
+    /// Discards all sessions.
     pub fn clear(&self) {
         if let Some(cache) = self.cache.get() {
             cache.clear();
@@ -217,7 +220,7 @@ impl Sessions {
         }
     }
 
-    /// How many sessions there are.
+    /// The number of sessions.
     pub fn entries(&self) -> usize {
         self.cache.get().map_or(0, Cache::entries)
     }
@@ -226,8 +229,8 @@ impl Sessions {
         self.cache.get().map_or(0, Cache::bytes)
     }
 
-    /// Lets `change` change settings, which is told whether the cache is in use, and applies
-    /// what is set then.
+    /// Calls `change`, which changes settings and is told whether the cache is in use. Then applies
+    /// the settings.
     pub(super) fn change_settings(&self, change: impl FnOnce(bool)) {
         let mut prepared = lock(&self.prepared);
         fault!("settings locked");
@@ -237,7 +240,8 @@ impl Sessions {
         let Some(cache) = cache else {
             return self.prepare(&self.config, &mut prepared);
         };
-        // Off and on again: an insert that was under way has come too late.
+        // Also when it is switched on: an insert that was in progress when it was switched off may
+        // have stored a session since.
         if was_on != self.is_on() {
             cache.clear();
         }
@@ -264,7 +268,7 @@ impl Sessions {
         })
     }
 
-    /// Makes the cache that these settings ask for, before anybody needs it.
+    /// Makes the cache that these settings ask for before it is needed.
     pub(super) fn prepare_for(&self, config: &Config) {
         self.prepare(config, &mut lock(&self.prepared));
     }
@@ -285,7 +289,7 @@ impl Sessions {
         cache.set_limits(Shape::of(&self.config).limits, clock::now());
     }
 
-    /// Takes every lock of the settings and the cache.
+    /// Takes all locks of the settings and the cache.
     pub(super) fn freeze(&self, patience: Patience) -> Option<FrozenSessions<'_>> {
         let prepared = patience.wait_for(|| try_lock(&self.prepared))?;
         let config = patience.wait_for(|| self.config.try_freeze())?;
@@ -309,8 +313,7 @@ pub(crate) struct FrozenSessions<'a> {
 }
 
 impl FrozenSessions<'_> {
-    /// Lets go of the locks in a forked child, where the threads that waited for them do not
-    /// exist.
+    /// Releases the locks in a forked child, where the threads that waited for them do not exist.
     pub(crate) fn release_in_child(self) {
         if let Some(cache) = self.cache {
             cache.release_in_child();
@@ -318,7 +321,7 @@ impl FrozenSessions<'_> {
     }
 }
 
-/// What the settings make of a new cache.
+/// The shape that the settings give a new cache.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Shape {
     limits: Limits,

@@ -1,4 +1,4 @@
-//! What becomes of settings that are changed by a call or by a records file.
+//! Settings that a call or a records file changes.
 
 use std::error::Error;
 use std::fmt;
@@ -12,18 +12,18 @@ use crate::base::files::{self, FileError};
 use crate::settings::records::{self, Format, Records, RecordsError};
 use crate::settings::table::{Config, Record, Setting, Source};
 
-/// Why no setting of a records file is active.
+/// Why no setting of a records file has become active.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RecordsFileError {
     /// The file could not be read.
     File(FileError),
-    /// Something in it is wrong.
+    /// Its content is not valid.
     Records(RecordsError),
 }
 
 impl fmt::Display for RecordsFileError {
-    /// To stand right behind the file's name.
+    /// The text to put right after the file's name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(error) => write!(f, ": {error}"),
@@ -40,47 +40,48 @@ impl Error for RecordsFileError {}
 pub enum NotInForce {
     /// A source of higher priority has set it.
     Overruled,
-    /// The cache is in use, and the number of its shards stays.
+    /// The cache is in use, so the number of its shards cannot change.
     ShardsStay,
 }
 
 impl fmt::Display for NotInForce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Overruled => "a source of higher priority has set it; unchanged",
+            Self::Overruled => "already set by a higher-priority source; unchanged",
             Self::ShardsStay => "the cache is in use; its number of shards is unchanged",
         })
     }
 }
 
-/// The settings that have no effect, by name, each once for a reason. There is room for all.
+/// The names of settings that have no effect, each with a reason. There is room for all.
 pub type NotInForceList = SmallVec<[(&'static str, NotInForce); 24]>;
 
-/// What came of a records file.
+/// What was loaded from a records file.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Loaded {
-    /// How many settings there are in it.
+    /// The number of settings in it.
     pub settings: usize,
-    /// Those of them that have no effect, by name.
+    /// The names of those that have no effect.
     pub not_in_force: NotInForceList,
-    /// Lines with a name that begins as this library's own do, but is none of them.
+    /// Lines with an unknown name that begins with `tssession.`, as only this library's names do.
     pub unknown: Vec<(usize, String)>,
 }
 
 impl Loaded {
-    /// Logs what the operator wants to know of it.
+    /// Logs what the operator should know about it.
     pub fn log(&self, who: impl fmt::Display, path: &Path) {
         let path = path.display();
         for (line, name) in &self.unknown {
-            log::warn!(target: "ssl.session_cache", "{who}: {path}:{line}: {name}: there is no such setting");
+            log::warn!(target: "ssl.session_cache", "{who}: {path}:{line}: {name}: there is no such setting; the line is skipped");
         }
         log_not_in_force(&who, &self.not_in_force, Level::Debug);
-        log::debug!(target: "ssl.session_cache", "{who}: {path}: {} settings are read", self.settings);
+        log::debug!(target: "ssl.session_cache", "{who}: {path}: read {} settings", self.settings);
     }
 }
 
-/// Logs which valid settings have no effect; that they are overruled, at the given level.
+/// Logs which valid settings have no effect. `overruled` is the level for those that a source of
+/// higher priority has set.
 pub fn log_not_in_force(who: impl fmt::Display, notes: &NotInForceList, overruled: Level) {
     for (name, note) in notes {
         let level = match note {
@@ -91,8 +92,8 @@ pub fn log_not_in_force(who: impl fmt::Display, notes: &NotInForceList, overrule
     }
 }
 
-/// Changes settings and applies them to the cache. Returns those without effect, by name. Of two
-/// files, the one of the higher `order` counts.
+/// Changes settings and applies them to the cache. Returns the names of those without effect. Of
+/// two files, the one with the higher `order` counts.
 pub(super) fn set(
     config: &Config,
     sessions: &Sessions,
@@ -121,8 +122,8 @@ pub(super) fn set(
     notes
 }
 
-/// Makes all settings of a records file active, or none of them. Of two threads that do this, the
-/// one that opened its file later has the newer content: what both set stays as that one has it.
+/// Makes all settings of a records file active, or none of them. If two threads do this at once,
+/// the file that was opened later has the newer content, and its settings stay.
 pub(super) fn load(
     config: &Config,
     sessions: &Sessions,

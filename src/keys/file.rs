@@ -18,13 +18,13 @@ pub struct Stamp {
     inode: u64,
     modified: (i64, i64),
     len: u64,
-    /// Tells a rewrite that came within one tick of the file system's clock.
+    /// Shows a rewrite within one tick of the file system's clock.
     digest: u64,
 }
 
 impl Stamp {
-    /// The file with this content, at the time when it was opened: whoever writes to it
-    /// meanwhile gives it another stamp.
+    /// The file with this content, as it was when it was opened. A write in the meantime gives the
+    /// file another stamp.
     pub fn new(metadata: &Metadata, content: &[u8], hasher: &RandomState) -> Self {
         Self {
             digest: hasher.hash_one(content),
@@ -46,8 +46,8 @@ pub struct LastRead {
 }
 
 impl LastRead {
-    /// Whether another file, or what has become of the same one, takes its place: it was opened
-    /// later, and is not as this one was. If it is as this one was, this one was read again.
+    /// Whether another file, or a changed version of this one, takes its place: it was opened later,
+    /// and its stamp differs. If the stamp is the same, this file was read again.
     pub fn is_outdone_by(&mut self, stamp: &Stamp, order: u64) -> bool {
         let is_other = self.stamp.as_ref() != Some(stamp);
         let is_later = order > self.order;
@@ -58,24 +58,24 @@ impl LastRead {
     }
 }
 
-/// Whether others than its owner may read or write a file.
+/// Whether users other than its owner can read or write a file.
 pub fn is_open_to_others(metadata: &Metadata) -> bool {
     metadata.mode() & 0o066 != 0
 }
 
-/// A run of keys, wiped when dropped, and their layout.
+/// A sequence of keys, wiped when dropped, and their layout.
 pub type Keys = (Zeroizing<Vec<u8>>, Layout);
 
-/// What a file of keys holds, behind a byte order mark or without one.
+/// The keys in a file, which can begin with a byte order mark. A file has one of two formats:
 ///
-/// * Bytes, of which 48 are a key, as ATS has them. Only where the length is a multiple of
-///   80 and not of 48 are they the 80-byte keys of nginx.
-/// * Lines of base64, each a key of 48 or each one of 80 bytes, as HAProxy has them. There
-///   the last but one encrypts, and the last is one that the others have not begun with.
+/// * Bytes: keys of 48 bytes, as in ATS. If the length is a multiple of 80 and not of 48, they are
+///   the 80-byte keys of nginx.
+/// * Lines of base64: all keys of 48 or all of 80 bytes, as in HAProxy. The last but one encrypts;
+///   the last one is next, and only decrypts so far.
 ///
-/// `None` for other text, whose letters would be keys that anybody can read: what has line breaks,
-/// hexadecimal digits, and keys with a line break behind them. Letters without a line break that
-/// fill keys are keys: ATS's manual makes such files.
+/// `None` for other text, whose letters would make keys that are easy to guess: text with line
+/// breaks, hexadecimal digits, and keys that a line break follows. Letters without a line break that
+/// fill whole keys are keys: ATS's manual makes such files.
 pub fn keys(mut content: Zeroizing<Vec<u8>>) -> Result<Option<Keys>, NoMemory> {
     if content.starts_with(UTF8_BOM) && is_text(&content) {
         content.drain(..UTF8_BOM.len());
@@ -102,12 +102,11 @@ pub fn keys(mut content: Zeroizing<Vec<u8>>) -> Result<Option<Keys>, NoMemory> {
 
 const UTF8_BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Whether this is text in UTF-8 or, but for one byte in 32, would be.
+/// Whether this is text in UTF-8, apart from at most one byte in 32.
 ///
-/// Of all runs of n bytes, about 0.465^n are text without an exception (98 of 256 bytes are ASCII
-/// text; more begin longer letters). So one in 10^13 random keys of 48 bytes is taken for
-/// text, and of several keys fewer still. With a line break, which the caller wants too, it
-/// is half of those.
+/// About 0.465^n of all runs of n bytes are text without an exception (98 of 256 bytes are ASCII
+/// text; more begin longer letters). So one in 10^13 random keys of 48 bytes is taken for text, and
+/// even fewer runs of several keys. The caller also requires a line break, which half of those have.
 fn is_text(content: &[u8]) -> bool {
     let strange: usize = content
         .utf8_chunks()
@@ -123,8 +122,8 @@ fn is_of_text(letter: char) -> bool {
     !letter.is_control() || letter.is_ascii_whitespace()
 }
 
-/// Whether this is hexadecimal text: digits of both kinds, with or without separators. Of
-/// random keys of 48 bytes one in 10^48 is.
+/// Whether this is hexadecimal text: both digits and letters, with or without separators. One in
+/// 10^48 random keys of 48 bytes is.
 fn is_hex(content: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_hexdigit() || b" \t:,-_xX{}".contains(byte);
     content.iter().all(is_digit)
@@ -132,8 +131,8 @@ fn is_hex(content: &[u8]) -> bool {
         && content.iter().any(u8::is_ascii_alphabetic)
 }
 
-/// Whether this is text in UTF-16, of either byte order: at least half of its units are ASCII
-/// text, as one in 700 is by chance: of random keys of 48 bytes, one in 10^27.
+/// Whether this is text in UTF-16, in either byte order: at least half of its units are ASCII text.
+/// One unit in 700 is by chance, so one in 10^27 random keys of 48 bytes is taken for text.
 fn is_utf16(content: &[u8]) -> bool {
     let (units, _) = content.as_chunks::<2>();
     [u16::from_le_bytes, u16::from_be_bytes].iter().any(|unit| {
@@ -144,9 +143,9 @@ fn is_utf16(content: &[u8]) -> bool {
     })
 }
 
-/// The keys of a file that has nothing but whole lines of base64, the one that encrypts
-/// first. One line is enough to tell: it is longer than the key, and none of its bytes is
-/// other than a letter, a digit, `+`, `/` or `=`.
+/// The keys of a file that has only whole lines of base64, with the key that encrypts first. One
+/// line is enough to recognize the format: it is longer than a key, and all of its bytes are
+/// letters, digits, `+`, `/` or `=`.
 fn lines_of_base64(content: &[u8]) -> Result<Option<Keys>, NoMemory> {
     let lines = content
         .split(|byte| *byte == b'\n')
@@ -251,7 +250,7 @@ mod tests {
         assert!(!last.is_outdone_by(&again.0, early.1));
     }
 
-    /// What came of a file of these bytes.
+    /// The keys in a file of these bytes.
     fn read(content: &[u8]) -> Option<(Vec<u8>, Layout)> {
         let keys = keys(Zeroizing::new(content.to_vec())).unwrap();
         keys.map(|(keys, layout)| (keys.to_vec(), layout))
@@ -314,7 +313,7 @@ mod tests {
                 assert_eq!(read(&[UTF8_BOM, &given].concat()), Some((order, layout)));
             }
         }
-        // As they come from another system, and without the last line's end.
+        // With the line breaks of another system, and without the last one.
         let mut content = lines(&[&[7; 80], &[8; 80]]);
         content.pop();
         let text = String::from_utf8(content.to_vec()).unwrap();
@@ -366,13 +365,13 @@ mod tests {
             assert_eq!(read(&with_break(len, b"\r\n")), None);
         }
         for text in texts {
-            // And so much of it that it fills keys.
+            // Also repeated so often that it fills whole keys.
             let filled = text.repeat(48);
             for text in [&text, &filled, &[UTF8_BOM, &text].concat()] {
                 assert_eq!(read(text), None, "{}", text.escape_ascii());
             }
         }
-        // Letters that fill keys, and bytes that have a line break.
+        // But letters that fill keys are keys, and so are bytes with a line break.
         let letters = STANDARD.encode([1; 108]).into_bytes();
         let mut bytes = [0xa5; 96].to_vec();
         bytes[95] = b'\n';
@@ -381,7 +380,7 @@ mod tests {
         }
         let marked = [UTF8_BOM, &letters].concat();
         assert_eq!(read(&marked), Some((letters, Layout::ATS)));
-        // Bytes that begin as a mark does are no text for that.
+        // A byte order mark at their beginning does not make bytes text.
         bytes[..3].copy_from_slice(UTF8_BOM);
         assert_eq!(read(&bytes), Some((bytes, Layout::ATS)));
     }

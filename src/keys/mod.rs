@@ -1,4 +1,4 @@
-//! Session-ticket keys: the ring of them that is active, and files of them.
+//! Session-ticket keys: the ring of active keys, and files of keys.
 
 #![forbid(unsafe_code)]
 

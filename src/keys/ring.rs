@@ -1,4 +1,4 @@
-//! Session-ticket keys: a set that is read, checked and swapped as a whole.
+//! Session-ticket keys: a set that is read, checked and replaced as a whole.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -11,17 +11,17 @@ use crate::base::alloc::NoMemory;
 use crate::base::atomics::{self, AtomicU64, Guard, Shared, Swap};
 use crate::base::secret_memory::SecretBytes;
 
-/// Bytes of a key's name, which stands in clear at the start of a ticket.
+/// Bytes of a key's name, which a ticket begins with, in clear text.
 pub const NAME_LEN: usize = 16;
 /// Bytes of a whole key in the layout of ATS.
 pub const KEY_LEN: usize = Layout::ATS.key_len();
-/// Bytes of a whole key in the layout with the longest.
+/// Bytes of a whole key in the layout with the longest keys.
 pub const LONGEST_KEY: usize = Layout::NGINX_256.key_len();
-/// How many keys a set has at most after [`KeyRing::rotate`]: one for each hour of the longest time
-/// that a ticket is good for, and more.
+/// The most keys of a set after [`KeyRing::rotate`]: more than one for each hour of a week, the
+/// longest time that a ticket can be resumed.
 const MOST_ROTATED: usize = 200;
 
-/// What the bytes of a key behind its name are: two secrets of one length.
+/// What follows the name in the bytes of a key: two secrets of the same length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     secret_len: usize,
@@ -29,8 +29,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// 16 bytes HMAC-SHA256 secret, 16 bytes AES-128 key: what
-    /// `TSSslTicketKeyUpdate` and the files of ATS have.
+    /// 16 bytes HMAC-SHA256 secret, 16 bytes AES-128 key: the layout of `TSSslTicketKeyUpdate` and
+    /// of ATS's files.
     pub const ATS: Self = Self {
         secret_len: 16,
         aes_first: false,
@@ -97,7 +97,7 @@ impl<'a> TicketKey<'a> {
         if first { one } else { other }
     }
 
-    /// Whether anybody could forge a ticket under this key: its secrets are all zero.
+    /// Whether its secrets are all zero, so that anybody could forge a ticket under it.
     fn is_blank(self) -> bool {
         self.bytes[NAME_LEN..].iter().all(|byte| *byte == 0)
     }
@@ -109,14 +109,14 @@ impl fmt::Debug for TicketKey<'_> {
     }
 }
 
-/// Why a set of keys was refused; the active keys are unchanged.
+/// Why a set of keys was refused. The active keys are unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
-    /// There is not one whole key of so many bytes.
+    /// There is not one whole key of this many bytes.
     TooShort(usize),
-    /// The first key, the one that would encrypt, is all zero.
+    /// The secrets of the first key, which would encrypt, are all zero.
     FirstIsBlank,
-    /// Two keys have one name but different secrets.
+    /// Two keys have the same name but different secrets.
     NameTwice,
     /// The allocator had nothing left.
     NoMemory,
@@ -143,19 +143,19 @@ impl From<NoMemory> for KeyError {
 
 /// Ticket keys in order. The first encrypts, all decrypt.
 ///
-/// The bytes are copied once, stay where they are and are wiped at the end.
+/// The bytes are copied once, never move, and are wiped at the end.
 pub struct KeySet {
     keys: SecretBytes,
     layout: Layout,
     by_name: HashMap<[u8; NAME_LEN], usize>,
     /// Whole keys that were given but left out because their secrets are all zero.
     pub blanks: usize,
-    /// Bytes behind the last whole key, which were not used.
+    /// Bytes after the last whole key, which were not used.
     pub tail: usize,
 }
 
 impl KeySet {
-    /// Reads a run of keys.
+    /// Reads a sequence of keys.
     pub fn parse(data: &[u8], layout: Layout) -> Result<Self, KeyError> {
         let key_len = layout.key_len();
         let given = data.chunks_exact(key_len);
@@ -187,7 +187,8 @@ impl KeySet {
                 }
             }
         }
-        // Only now that the number is known are secrets copied: into memory that cannot grow.
+        // Secrets are copied only now: the number of keys is known, and memory that never grows is
+        // never moved.
         let mut keys = SecretBytes::new(used.len() * key_len).ok_or(KeyError::NoMemory)?;
         for (to, key) in keys.chunks_exact_mut(key_len).zip(used) {
             to.copy_from_slice(key.bytes);
@@ -201,7 +202,7 @@ impl KeySet {
         })
     }
 
-    /// This set behind a new key, which is made of the first of these bytes.
+    /// This set with a new first key, which is made of these random bytes.
     fn behind(&self, random: &[u8; LONGEST_KEY]) -> Result<Self, KeyError> {
         let key_len = self.layout.key_len();
         let kept = self.count().min(MOST_ROTATED - 1) * key_len;
@@ -222,7 +223,7 @@ impl KeySet {
         Some((self.at(place), place))
     }
 
-    /// How many keys there are; at least one.
+    /// The number of keys; at least one.
     pub fn count(&self) -> usize {
         self.keys.len() / self.layout.key_len()
     }
@@ -250,29 +251,28 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// To be called before secrets are read, by a thread that will call
-    /// [`KeyRing::replace`]. What a thread sets up at its first use of the ring may have the
-    /// loader look a function up, and the loader saves the processor's registers on the stack:
-    /// secrets must not be in them then.
+    /// A thread that will call [`KeyRing::replace`] calls this before it reads secrets. At its first
+    /// use of the ring, the loader may have to look up a function, and saves the processor's
+    /// registers on the stack: there must be no secrets in them then.
     pub fn prepare_thread(&self) {
         drop(self.current());
     }
 
-    /// Makes `keys` active for every ticket from now on. The old ones are wiped
-    /// when the last handshake that is reading them lets go.
+    /// Makes `keys` active for every ticket from now on. The old keys are wiped when the last
+    /// handshake that uses them releases them.
     pub fn replace(&self, keys: KeySet) -> Result<(), KeyError> {
         self.keys.store(Some(Shared::new(keys)?));
         self.generation.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Wipes the keys, for the end of the process.
+    /// Wipes the keys at the end of the process.
     pub fn clear(&self) {
         self.keys.store(None);
     }
 
-    /// Fills an empty ring with what `random` makes. A set that comes in by
-    /// [`KeyRing::replace`] at the same time wins.
+    /// Fills an empty ring with the key that `random` makes. If [`KeyRing::replace`] sets keys at the
+    /// same time, those win.
     pub fn fill_if_empty(&self, random: impl FnOnce() -> Option<Zeroizing<[u8; KEY_LEN]>>) {
         if self.current().is_some() {
             return;
@@ -286,9 +286,9 @@ impl KeyRing {
         }
     }
 
-    /// Has a new key encrypt, made of random bytes; those that were active decrypt, but for the
-    /// oldest beyond 200. Returns how many keys there are. A set that comes in by
-    /// [`KeyRing::replace`] at the same time stays too.
+    /// Makes a new key of random bytes, which encrypts from now on. The keys that were active still
+    /// decrypt; of more than 200 keys the oldest is dropped. Returns the number of keys. If
+    /// [`KeyRing::replace`] sets keys at the same time, those stay too.
     pub fn rotate(&self, random: &[u8; LONGEST_KEY]) -> Result<usize, KeyError> {
         loop {
             let current = self.current();
@@ -304,12 +304,12 @@ impl KeyRing {
         }
     }
 
-    /// The active keys; `None` before any were given or made.
+    /// The active keys; `None` before there are any.
     pub fn current(&self) -> Guard<Option<Shared<KeySet>>> {
         self.keys.load()
     }
 
-    /// How many times keys became active.
+    /// The number of times that keys became active.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
@@ -463,7 +463,7 @@ mod tests {
     }
 
     proptest! {
-        /// Few names and secrets, so that every kind of clash comes up.
+        /// With few names and secrets, so that every kind of clash occurs.
         #[test]
         fn agrees_with_a_plain_reading(
             given in proptest::collection::vec((0u8..4, 0u8..3), 0..8),
@@ -535,8 +535,8 @@ mod models {
         keys.as_ref().map_or(0, |keys| keys.first().name()[0])
     }
 
-    /// Whatever comes first: the given keys are active in the end and stay it, and every
-    /// time that keys became active is counted, and no other.
+    /// Whatever comes first: the given keys are active in the end and stay active, and exactly the
+    /// times that keys became active are counted.
     #[test]
     fn given_keys_win_over_random_ones_and_stay() {
         loom::model(|| {
@@ -568,7 +568,7 @@ mod models {
         });
     }
 
-    /// Handshakes that all find no key make one together.
+    /// Handshakes that find no key at the same time make one key.
     #[test]
     fn one_random_key_comes_into_force() {
         loom::model(|| {
@@ -591,8 +591,8 @@ mod models {
         });
     }
 
-    /// Two updates at once: one of them is active in the end, both are counted, and of what is
-    /// no longer active nothing is left when the last handshake lets go.
+    /// Two updates at once: one of them is active in the end, both are counted, and nothing is left of
+    /// the other keys when the last handshake has released them.
     #[test]
     fn every_update_is_counted_and_replaced_keys_go() {
         loom::model(|| {
@@ -616,8 +616,8 @@ mod models {
         });
     }
 
-    /// At the end of the process: what is cleared is gone, and an update at that moment is in
-    /// force as a whole or not at all.
+    /// At the end of the process: cleared keys are gone, and an update at that moment is active as a
+    /// whole or not at all.
     #[test]
     fn cleared_keys_go() {
         loom::model(|| {

@@ -1,4 +1,4 @@
-//! The arguments that a line of `plugin.config` has.
+//! The arguments in a line of `plugin.config`.
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -7,27 +7,27 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::settings::table::{Record, SetError, Setting};
 
-/// What they ask for.
+/// What the arguments ask for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Line {
-    /// In the order they are written.
+    /// The settings, in the order in which they are written.
     pub settings: Vec<Setting>,
-    /// A file of records, with `--config`.
+    /// The file of records that `--config` names.
     pub file: Option<OsString>,
 }
 
-/// An argument that is not valid; nothing of the line is active.
+/// An argument that is not valid. Nothing in the line becomes active.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LineError {
     /// It is not `--NAME=VALUE`.
     NotASetting(OsString),
-    /// Its name has no value.
+    /// It has no value.
     NoValue(OsString),
-    /// A setting that cannot be.
+    /// Its setting is unknown or its value is not valid.
     Setting(OsString, SetError),
-    /// `--config` twice.
+    /// It is a second `--config`.
     SecondFile,
-    /// ATS's record for its own cache: that this one serves is said by the line being there.
+    /// It is ATS's record for its own cache. This cache is on if the line is there.
     Mode(OsString),
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for LineError {
             Self::SecondFile => write!(f, "--config: only one file of settings is allowed"),
             Self::Mode(argument) => write!(
                 f,
-                "{}: that is for ATS's own cache; to have this one off, take the line away",
+                "{}: this sets ATS's own cache; to switch this one off, remove the line from plugin.config",
                 argument.display()
             ),
         }
@@ -55,7 +55,7 @@ impl fmt::Display for LineError {
 
 impl Error for LineError {}
 
-/// What stands before the short names of records.
+/// The prefixes that the short names of records lack.
 const PREFIXES: [&str; 4] = [
     "",
     "proxy.config.ssl.",
@@ -64,9 +64,8 @@ const PREFIXES: [&str; 4] = [
 ];
 
 impl Line {
-    /// Reads `--NAME=VALUE` and `--NAME VALUE`. A name is that of a record, which may be
-    /// without what all of them begin with, and may have `-` for `_`:
-    /// `--session-cache.size=4K`.
+    /// Reads `--NAME=VALUE` and `--NAME VALUE`. NAME is that of a record. It can be without its
+    /// prefix, and can have `-` for `_`: `--session-cache.size=4K`.
     pub fn parse<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<Self, LineError> {
         let mut line = Self::default();
         let mut arguments = arguments.into_iter();
@@ -188,7 +187,7 @@ mod tests {
             ),
             (
                 &["--session-cache.mode=2"],
-                "--session-cache.mode=2: that is for ATS's own cache; to have this one off, take the line away",
+                "--session-cache.mode=2: this sets ATS's own cache; to switch this one off, remove the line from plugin.config",
             ),
         ];
         for (arguments, message) in cases {

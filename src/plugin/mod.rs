@@ -1,11 +1,11 @@
-//! The library as a plugin of Traffic Server: its contexts are attached as it makes them, by
-//! the first one of these ways that the server has.
+//! The library as a plugin of Traffic Server. It attaches the server's contexts as the server makes
+//! them, in the first of these ways that the server offers:
 //!
-//! 1. It tells of each server's context that is complete, before a connection uses it.
-//! 2. It tells of each connection before its handshake: the context that it begins with, which is
-//!    the one whose callbacks and sessions OpenSSL uses, whatever SNI switches to.
+//! 1. The server reports each context that is complete, before a connection uses it.
+//! 2. The server reports each connection before its handshake. The plugin attaches the context that
+//!    the connection begins with: OpenSSL uses its callbacks and sessions, whatever SNI switches to.
 //!
-//! No context is kept here: each carries its own mark, and takes it along when it ends.
+//! The plugin keeps no list of contexts: each carries its own mark until it ends.
 
 mod line;
 mod names;
@@ -42,10 +42,10 @@ use line::{Line, LineError};
 use names::shown_name;
 use orders::Farm;
 
-/// How often the server's own numbers are brought up to date, in milliseconds.
+/// The time between two updates of the server's own numbers, in milliseconds.
 const SHOW_EVERY_MS: i64 = 1000;
 
-/// Why the plugin stays out of the way: nothing of the server's is changed.
+/// Why the plugin did not start. Nothing in the server is changed.
 #[derive(Debug)]
 pub enum NotStarted {
     /// Not running inside Traffic Server.
@@ -54,15 +54,15 @@ pub enum NotStarted {
     Missing(Missing),
     /// `plugin.config` names it twice.
     Twice,
-    /// The library is in the process another time, from another file.
+    /// The process has loaded another copy of the library, from another file.
     SecondCopy,
     /// The server's `SSL_CTX` are those of another OpenSSL.
     OtherOpenSsl,
-    /// The server's own cache is on, by this record.
+    /// This record with this value switches the server's own cache on.
     OwnCacheIsOn(&'static CStr, i64),
     /// The line in `plugin.config` is wrong.
     Line(LineError),
-    /// The file that it names is.
+    /// The file that the line names is wrong.
     File(PathBuf, RecordsFileError),
 }
 
@@ -77,8 +77,8 @@ impl fmt::Display for NotStarted {
             ),
             Self::SecondCopy => write!(
                 f,
-                "another file of this library is loaded already, and has a cache of its own: \
-                 have plugin.config name the one that plugins are linked with"
+                "another copy of this library is loaded already, and has a separate cache: \
+                 let plugin.config name the file that plugins are linked with"
             ),
             Self::OtherOpenSsl => write!(
                 f,
@@ -86,8 +86,8 @@ impl fmt::Display for NotStarted {
             ),
             Self::OwnCacheIsOn(record, value) => write!(
                 f,
-                "the server's own session cache is on ({} is {value}): set it to 0, or take this \
-                 plugin out of plugin.config",
+                "the server's own session cache is on ({} is {value}): set it to 0, or remove this \
+                 plugin from plugin.config",
                 record.to_string_lossy()
             ),
             Self::Line(error) => write!(f, "plugin.config: {error}"),
@@ -102,14 +102,14 @@ impl From<Missing> for NotStarted {
     }
 }
 
-/// What a started plugin knows.
+/// The state of a started plugin.
 struct Plugin {
     server: Server,
-    /// The file of settings, which is read again when the server reads its own.
+    /// The file of settings, which is read again when the server reloads its configuration.
     file: Option<PathBuf>,
-    /// Whether the server has told of a context.
+    /// Whether the server has reported a context.
     tells_of_contexts: AtomicBool,
-    /// What is called for each connection, if the plugin hears of them.
+    /// The server's functions for connections, if the server reports connections.
     connections: OnceLock<Connections>,
     statistics: OnceLock<Vec<Option<Statistic>>>,
 }
@@ -122,7 +122,7 @@ struct Connections {
 
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 
-/// Held while a context is attached that connections of other threads may begin with.
+/// Held while a context is attached that connections on other threads may begin with.
 static ATTACHING: Mutex<()> = Mutex::new(());
 
 /// Registers the plugin: see [`Server::register`].
@@ -130,7 +130,7 @@ pub fn register() -> Result<Server, NotStarted> {
     Server::register(c"tssession")?.ok_or(NotStarted::NoServer)
 }
 
-/// Serves the server's sessions from now on. `arguments` are those behind the plugin's name.
+/// Serves the server's sessions from now on. `arguments` are those after the plugin's name.
 pub fn start<'a>(
     instance: &Instance,
     server: Server,
@@ -187,7 +187,7 @@ fn configure(
     let default = |name: &str, value: &str| {
         Setting::parse(name, OsStr::new(value)).expect("the records are this library's")
     };
-    // The server's records and environment have this for the server's own cache.
+    // In the server's records and environment this is a setting of the server's own cache.
     let mode = default("proxy.config.ssl.session_cache", "2");
     let notes = instance.set([mode].into_iter().chain(settings), Source::PluginLine);
     log_not_in_force("TSPluginInit", &notes, Level::Warn);
@@ -207,7 +207,7 @@ fn configure(
     }
 }
 
-/// A folder of the server's; without one, where the process is.
+/// A directory of the server's; if there is none, the working directory of the process.
 fn folder(
     server: Server,
     function: &tssession_ats::Function<unsafe extern "C" fn() -> *const std::ffi::c_char>,
@@ -216,11 +216,11 @@ fn folder(
     PathBuf::from(OsStr::from_bytes(folder.to_bytes()))
 }
 
-/// Whether plugins that are linked with the library have got another copy of it.
+/// Whether plugins that are linked with the library use another copy of it.
 fn is_second_copy() -> bool {
     const SONAME: &str = concat!(env!("TSSESSION_SONAME"), "\0");
     let other = if_loaded(SONAME).and_then(|library| {
-        // SAFETY: what has this name is a function, of which only the address is used.
+        // SAFETY: a function has this name, and only its address is used.
         unsafe { find_symbol::<*const c_void>(library, c"TSSslSessionCacheAttach") }
     });
     other.is_some_and(|other| !system::is_in_this_file(other))
@@ -233,12 +233,12 @@ fn farm() -> Option<Farm> {
     const SONAME: &str = concat!(env!("TSSESSION_FARM_SONAME"), "\0");
     let library = if_loaded(SONAME)?;
     let (mut len, mut keys) = (0, 0);
-    // SAFETY: `<ts/ssl_session_farm.h>` declares the functions with these types. They write what
-    // the pointers name, and nothing to a null one.
+    // SAFETY: `<ts/ssl_session_farm.h>` declares the functions with these types. They write to what
+    // the pointers name, and never through a null one.
     unsafe {
         let status: Option<StatusText> = find_symbol(library, c"TSSslSessionFarmStatusText");
         let get: Option<StatGet> = find_symbol(library, c"TSSslSessionFarmStatGet");
-        // Without a member there is no status, and the other would log an error.
+        // A process that is not a member has no status, and for it the other would log an error.
         if let (Some(status), Some(get)) = (status, get)
             && status(ptr::null_mut(), &mut len) > 0
         {
@@ -250,10 +250,10 @@ fn farm() -> Option<Farm> {
     })
 }
 
-/// The handle of a library of this name, which ends with a NUL, if it is loaded. The handle is not
-/// given back: these libraries are never unloaded.
+/// The handle of the library of this name, if it is loaded. `soname` ends with a NUL. The handle is
+/// not released: these libraries are never unloaded.
 fn if_loaded(soname: &str) -> Option<*mut c_void> {
-    // SAFETY: a C string; finds what is loaded already.
+    // SAFETY: a C string; only finds what is loaded already.
     unsafe {
         let library = libc::dlopen(soname.as_ptr().cast(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
         if library.is_null() {
@@ -264,7 +264,7 @@ fn if_loaded(soname: &str) -> Option<*mut c_void> {
 }
 
 impl Plugin {
-    /// A line for the operator that all is well.
+    /// Writes a line that is not an error to the server's log.
     fn note(&self, text: &str) {
         let line = CString::new(text.replace(char::is_control, " ")).unwrap_or_default();
         if let Some(note) = self.server.find(&NOTE) {
@@ -272,7 +272,8 @@ impl Plugin {
         }
     }
 
-    /// Has the file of settings read again when the operator has the server read its own.
+    /// Reads the file of settings and the ticket keys again whenever the server reloads its
+    /// configuration.
     fn hear_of_reloads(&self) {
         let register = self.server.find(&MGMT_UPDATE_REGISTER);
         if let (Some(register), Ok(cont)) =
@@ -283,7 +284,7 @@ impl Plugin {
         }
     }
 
-    /// Hears of each connection before its handshake.
+    /// Lets the server report each connection before its handshake.
     fn hear_of_connections(&self) -> Result<(), Missing> {
         let add = self.server.need(&HTTP_HOOK_ADD)?;
         let connections = Connections {
@@ -299,7 +300,7 @@ impl Plugin {
         Ok(())
     }
 
-    /// Brings the server's numbers up to date.
+    /// Updates the server's own numbers.
     fn show(&self, instance: &Instance) {
         let Some(statistics) = self.server.statistics() else {
             return;
@@ -322,21 +323,21 @@ impl Plugin {
 }
 
 impl Connections {
-    /// Attaches the context that a connection begins with, if nobody has done it.
+    /// Attaches the context that a connection begins with, if it is not attached.
     ///
     /// # Safety
     /// `connection` is a connection of the server's, before its handshake.
     unsafe fn attach_context_of(&self, instance: &Instance, connection: Cont) {
-        // SAFETY: the caller vouches for the connection, whose `SSL` lives as long as this call,
-        // and keeps its context alive. That is changed by one thread at a time; one that
-        // began with it before has not got as far as its sessions.
+        // SAFETY: the caller vouches for the connection, whose `SSL` lives as long as this call and
+        // keeps its context alive. One thread at a time changes the context. Every other connection
+        // that began with it passes this lock before its handshake.
         unsafe {
             let ssl = (self.ssl)(connection);
             if ssl.is_null() {
                 return;
             }
             let ctx = tls::context_of_new_connection(ssl.cast());
-            // The mark is there before all that it stands for: only who has the lock may look.
+            // The mark is there before the context is completely attached: look only under the lock.
             let _attaching = lock(&ATTACHING);
             if !ctx.is_null() && !tls::is_attached(ctx) {
                 attach(instance, ctx);
@@ -350,14 +351,14 @@ impl Connections {
 unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) {
     // SAFETY: passed on to the caller.
     match unsafe { tls::attach(instance, ctx) } {
-        Ok(()) => log::debug!(target: "ssl.session_cache", "a context is attached"),
+        Ok(()) => log::debug!(target: "ssl.session_cache", "an SSL_CTX is attached"),
         Err(error) => {
-            log::error!(target: "ssl.session_cache", "a context is not attached, and its sessions are not cached: {error}");
+            log::error!(target: "ssl.session_cache", "an SSL_CTX is not attached: {error}; its sessions are not cached");
         }
     }
 }
 
-/// A server's context is complete.
+/// The server calls this when a context is complete.
 unsafe extern "C" fn on_context(_cont: Cont, _event: c_int, ctx: *mut c_void) -> c_int {
     callback(|instance| {
         if let Some(plugin) = PLUGIN.get()
@@ -371,8 +372,8 @@ unsafe extern "C" fn on_context(_cont: Cont, _event: c_int, ctx: *mut c_void) ->
     0
 }
 
-/// The ports are about to be opened: every context that connections begin with has been told of,
-/// or none ever is.
+/// The server calls this before it opens its ports. By now it has reported every context that
+/// connections begin with, or it never reports any.
 unsafe extern "C" fn on_ports(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
     callback(|_| {
         let Some(plugin) = PLUGIN.get() else {
@@ -381,13 +382,13 @@ unsafe extern "C" fn on_ports(_cont: Cont, _event: c_int, _data: *mut c_void) ->
         if !plugin.tells_of_contexts.load(Ordering::Relaxed)
             && let Err(missing) = plugin.hear_of_connections()
         {
-            log::error!(target: "ssl.session_cache", "no session is cached: {missing}");
+            log::error!(target: "ssl.session_cache", "{missing}; no session is cached");
         }
     });
     0
 }
 
-/// A connection has come in.
+/// The server calls this for a new connection.
 unsafe extern "C" fn on_connection(_cont: Cont, _event: c_int, connection: *mut c_void) -> c_int {
     let connections = PLUGIN.get().and_then(|plugin| plugin.connections.get());
     callback(|instance| {
@@ -396,7 +397,7 @@ unsafe extern "C" fn on_connection(_cont: Cont, _event: c_int, connection: *mut 
             unsafe { connections.attach_context_of(instance, connection) };
         }
     });
-    // Whatever happened: it waits for that.
+    // Whatever happened: the connection waits for this.
     if let Some(connections) = connections {
         // SAFETY: as above, once.
         unsafe { (connections.reenable)(connection) };
@@ -404,7 +405,7 @@ unsafe extern "C" fn on_connection(_cont: Cont, _event: c_int, connection: *mut 
     0
 }
 
-/// There are threads for what is to be done now and then.
+/// The server calls this when its threads for tasks have started.
 unsafe extern "C" fn on_task_threads(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
     callback(|instance| {
         let Some(plugin) = PLUGIN.get() else {
@@ -420,7 +421,7 @@ unsafe extern "C" fn on_task_threads(_cont: Cont, _event: c_int, _data: *mut c_v
     0
 }
 
-/// The operator has sent a message to a plugin.
+/// The server calls this when the operator has sent a message to a plugin.
 unsafe extern "C" fn on_message(_cont: Cont, _event: c_int, message: *mut c_void) -> c_int {
     callback(|instance| {
         // SAFETY: the server passes a message that lives during the call.
@@ -435,7 +436,7 @@ unsafe extern "C" fn on_message(_cont: Cont, _event: c_int, message: *mut c_void
     0
 }
 
-/// A second has gone by.
+/// The server calls this every second.
 unsafe extern "C" fn on_tick(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
     callback(|instance| {
         if let Some(plugin) = PLUGIN.get() {
@@ -445,7 +446,7 @@ unsafe extern "C" fn on_tick(_cont: Cont, _event: c_int, _data: *mut c_void) -> 
     0
 }
 
-/// The server has read its configuration again.
+/// The server calls this when it has reloaded its configuration.
 unsafe extern "C" fn on_reload(_cont: Cont, _event: c_int, _data: *mut c_void) -> c_int {
     callback(|instance| {
         let Some(plugin) = PLUGIN.get() else {
@@ -455,7 +456,7 @@ unsafe extern "C" fn on_reload(_cont: Cont, _event: c_int, _data: *mut c_void) -
             match instance.load_records(file) {
                 Ok(loaded) => loaded.log("reload", file),
                 Err(error) => {
-                    log::error!(target: "ssl.session_cache", "reload: {}{error}; the settings stay as they are", file.display());
+                    log::error!(target: "ssl.session_cache", "reload: {}{error}; the settings are unchanged", file.display());
                 }
             }
         }

@@ -1,11 +1,11 @@
-//! The names of the counters in the server.
+//! The names that the counters have in the server.
 
-/// The name that a metric has among the server's own, which has some of the same names.
+/// The name of a metric in the server, whose own metrics have some of the library's names.
 pub fn shown_name(name: &str, part: Option<&str>) -> String {
     format!("plugin.tssession.{}", short_name(name, part))
 }
 
-/// The name of a metric without what those of all begin with.
+/// The name of a metric without its prefix.
 pub fn short_name(name: &str, part: Option<&str>) -> String {
     let name = name.strip_prefix("proxy.process.ssl.").unwrap_or(name);
     let name = name.strip_prefix("tssession.").unwrap_or(name);

@@ -1,4 +1,5 @@
-//! What an operator can order while the server runs: `traffic_ctl plugin msg tssession ORDER`.
+//! The orders that an operator can give while the server runs:
+//! `traffic_ctl plugin msg tssession ORDER`.
 
 use std::fmt::Write as _;
 
@@ -13,17 +14,18 @@ use crate::tls;
 const KNOWN: &str = "clear, remove HEX-ID, keys reload, keys rotate, stats, dump-settings, and with \
                      libtssession_farm farm status, farm rotate";
 
-/// The most characters of an order that are repeated in an answer.
+/// The most characters of an order that an answer repeats.
 const REPEATED: usize = 100;
 
-/// What there is of the farm beside the plugin.
+/// The farm beside the plugin.
 #[derive(Clone, Copy)]
 pub struct Farm {
     /// The active ticket keys are the farm's.
     pub gives_keys: bool,
 }
 
-/// Carries out an order; the answer, one line. `None`: the order is the farm's, which answers.
+/// Carries out an order and returns the answer, one line. `None`: the order is for the farm, which
+/// answers it.
 pub fn answer(
     instance: &Instance,
     order: &[u8],
@@ -42,7 +44,7 @@ pub fn answer(
         _ => {
             let order: String = order.chars().take(REPEATED).collect();
             Err(format!(
-                "{order:?}: there is no such order; there are {KNOWN}"
+                "{order:?}: there is no such order; the orders are {KNOWN}"
             ))
         }
     };
@@ -52,7 +54,7 @@ pub fn answer(
 fn clear(instance: &Instance) -> String {
     let entries = instance.sessions.entries();
     instance.sessions.clear();
-    format!("clear: {entries} sessions are discarded")
+    format!("clear: discarded sessions: {entries}")
 }
 
 fn remove(instance: &Instance, hex: &str) -> Result<String, String> {
@@ -63,7 +65,7 @@ fn remove(instance: &Instance, hex: &str) -> Result<String, String> {
         ));
     };
     let is_removed = instance.sessions.remove(&id);
-    // The farm has it removed at the other members.
+    // The farm removes it at the other members.
     instance.hooks.fire(SessionEvent::Remove, &id);
     if is_removed {
         Ok(format!("remove {id:?}: the session is removed"))
@@ -89,7 +91,7 @@ fn change_keys(instance: &Instance, what: &str, farm: Option<Farm>) -> Result<St
         return Err("tickets are the server's (tssession.session_ticket.mode is 0)".to_owned());
     }
     if farm.is_some_and(|farm| farm.gives_keys) {
-        return Err("the farm has the ticket keys; farm rotate makes a new one".to_owned());
+        return Err("the farm makes the ticket keys; order farm rotate for a new one".to_owned());
     }
     let count = if what == "reload" {
         instance

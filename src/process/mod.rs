@@ -1,21 +1,22 @@
-//! What the loader, `fork` and the end of the process call. Nobody imports it.
+//! What the loader, `fork` and the end of the process call. No other module imports it.
 //!
 //! # Invariants of a fork
 //!
-//! 1. A fork waits at most [`PATIENCE`] for the library twice: for threads inside OpenSSL, and
-//!    for the locks of the instance.
-//! 2. A lock of the instance is held for a moment. Whoever holds one reads no file, calls no
-//!    function of the host's and is not inside OpenSSL.
-//! 3. In the child, either all locks of the instance are this thread's, which releases them, or
-//!    another instance takes its place, empty and without a lock that is held. That is made
-//!    before the fork: what other threads change during it, the child may see in any order.
-//! 4. What is not the instance's has no lock that outlives a thread in the child: the gate, the
-//!    one that makes things and that of the list of contexts are set right there, and all else
-//!    (hooks, keys, counters, the logger, templates) is changed in one step. Two are left: that of a link
-//!    between a session and its connection, for which only the connection's own thread waits, and
-//!    the plugin's for attaching, in a server that does not go on serving in a child.
-//! 5. A thread that forks inside the library goes on in the child where it was: it is neither
-//!    waited for nor counted out.
+//! 1. A fork waits for the library at most twice [`PATIENCE`]: for threads inside OpenSSL, and for
+//!    the locks of the instance.
+//! 2. A lock of the instance is held for a moment only. A thread that holds one reads no file, calls
+//!    no function of the host's and is not inside OpenSSL.
+//! 3. In the child, one of two things is true. The forking thread holds all locks of the instance,
+//!    and releases them. Or another instance takes its place, empty and with no lock held. That
+//!    instance is made before the fork: the child can see what other threads change during the fork
+//!    in any order.
+//! 4. Outside the instance, no lock stays held in the child. The gate, the lock for making things and
+//!    the list of contexts are reset there, and all else (hooks, keys, counters, the logger,
+//!    templates) is changed in one step. There are two exceptions: the lock of a link between a
+//!    session and its connection, for which only the connection's own thread waits; and the plugin's
+//!    lock for attaching, in a server that does not continue to serve in a child.
+//! 5. A thread that forks inside the library continues in the child where it was. The fork does not
+//!    wait for it, and the child still counts it as inside.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -33,14 +34,14 @@ use crate::report::log;
 use crate::tls::gate::{self, Closed};
 use crate::tls::{attached, versions};
 
-/// Longer than threads need that nothing holds up.
+/// Longer than a running thread needs.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// What the child is to do with the instance.
+/// What the child does with the instance.
 enum Fate {
-    /// It goes on with it.
+    /// It keeps the instance.
     Stays(instance::Frozen<'static>),
-    /// Not all locks could be had.
+    /// It uses this one instead: not all locks could be had.
     IsReplaced(Box<Instance>),
 }
 
@@ -66,7 +67,7 @@ struct Frozen {
 fn freeze() -> Frozen {
     let patience = Patience::of(PATIENCE);
     let making = patience.wait_for(once::try_begin);
-    // Threads inside may need the instance to come out.
+    // Before the locks of the instance: a thread inside OpenSSL may need one to leave.
     let gate = gate::close(patience);
     let frozen = Frozen {
         fate: Fate::choose(),
@@ -78,12 +79,12 @@ fn freeze() -> Frozen {
 }
 
 thread_local! {
-    /// Held from before a fork to after it. ManuallyDrop: there is nothing to do at the
-    /// end of the thread.
+    /// Held from before a fork to after it. ManuallyDrop: nothing is to be done when the thread
+    /// ends.
     static FROZEN: Cell<Option<ManuallyDrop<Frozen>>> = const { Cell::new(None) };
 
-    /// How many forks of this thread are under way within the one that holds it: those of a signal
-    /// handler. Each child lets go of it.
+    /// The number of forks of this thread in progress within the one that holds [`FROZEN`]: those of
+    /// signal handlers. Each child releases it.
     static NESTED: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -92,7 +93,7 @@ fn take_frozen() -> Option<Frozen> {
 }
 
 extern "C" fn before_fork() {
-    // The first use in a thread may wait for the loader: not with every lock held.
+    // The first use in a thread can wait for the loader. It must not do so with all locks held.
     if let Some(frozen) = FROZEN.take() {
         FROZEN.set(Some(frozen));
         NESTED.set(NESTED.get() + 1);
@@ -101,7 +102,7 @@ extern "C" fn before_fork() {
     guard(|| FROZEN.set(Some(ManuallyDrop::new(freeze()))));
 }
 
-// Locks are let go of whatever happens.
+// Both functions below release the locks whatever happens.
 
 extern "C" fn after_fork_in_parent() {
     if let Some(nested) = NESTED.get().checked_sub(1) {
@@ -113,7 +114,7 @@ extern "C" fn after_fork_in_parent() {
 }
 
 extern "C" fn after_fork_in_child() {
-    /// Sets the library right when dropped.
+    /// Makes the library usable in the child when dropped.
     struct Child(Option<Frozen>);
 
     impl Drop for Child {
@@ -144,7 +145,7 @@ extern "C" fn at_load() {
     }
     #[cfg(feature = "inject-faults")]
     tssession_common::faults::arm_from_environment();
-    // First: what is logged below is to reach it.
+    // First: lines that are logged below go to stderr.
     stderr::note();
     guard(|| {
         stripe::prepare();

@@ -1,4 +1,4 @@
-//! Counters, spread over cache lines so that threads do not fight for them.
+//! Counters, spread over cache lines so that threads do not compete for them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +8,7 @@ use tssession_common::metrics::{Metric, Value};
 
 use crate::base::stripe;
 
-/// What is counted. [`METRICS`] says of each what it is.
+/// What is counted. [`METRICS`] describes each.
 #[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
@@ -63,18 +63,18 @@ impl Counter {
 
 const COUNTERS: usize = TicketKeysRenewed as usize + 1;
 
-/// What a lookup is for, and so which counters are its own. Only handshakes count as use of a
-/// session.
+/// What a lookup is for. This decides which counters count it. Only a handshake counts as a use of
+/// the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A client wants to resume the session. What is found is counted once the handshake has
-    /// got it or refused it.
+    /// A client wants to resume the session. A session that is found is counted when the handshake
+    /// accepts or refuses it.
     Handshake,
     /// The host or a plugin calls, perhaps to copy the session.
     Call,
 }
 
-/// A number of the moment, which whoever has the cache and the keys can tell.
+/// A current number, which the instance reads from the cache and the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gauge {
     /// Sessions in the cache.
@@ -85,7 +85,7 @@ pub enum Gauge {
     Contexts,
     /// Active ticket keys.
     TicketKeys,
-    /// How many times ticket keys became active, the random one included.
+    /// Times that ticket keys became active, the random key included.
     TicketKeyGeneration,
 }
 
@@ -103,27 +103,27 @@ pub const METRICS: &[Metric<Counter, Gauge>] = metrics! {
     "proxy.process.ssl.ssl_session_cache_new_session" = Value::Counters(&[Stored]),
         "Sessions stored, by calls and handshakes, replacements included.";
     "proxy.process.ssl.ssl_session_cache_eviction" = Value::Counters(&[Evicted]),
-        "Sessions evicted to keep the bounds.";
+        "Sessions evicted to keep the cache within its limits.";
     "proxy.process.ssl.ssl_session_cache_lock_contention" = Value::Counters(&[Contention]),
-        "Times a lock was not free at the first try.";
+        "Times that a call or a handshake waited for a lock, or gave up.";
     "tssession.session_cache.get" = Value::ByLabel("result", &[
         ("found", GetFound), ("absent", GetAbsent), ("expired", GetExpired),
         ("contention", GetContention), ("no_memory", GetNoMemory)
     ]),
         "Lookups by calls of TSSslSessionGet and TSSslSessionGetBuffer.";
     "tssession.session_cache.replaced" = Value::Counters(&[Replaced]),
-        "Sessions that one with the same ID, newer or the same again, took the place of.";
+        "Sessions replaced by one with the same ID, newer or the same again.";
     "tssession.session_cache.refused" = Value::ByLabel("cause", &[
         ("invalid", RefusedInvalid), ("expired", RefusedExpired), ("too_large", RefusedTooLarge),
         ("contention", RefusedContention), ("no_memory", RefusedNoMemory), ("off", RefusedOff)
     ]),
-        "Sessions that were to be stored, by calls and handshakes, and were not.";
+        "Sessions that calls and handshakes could not store.";
     "tssession.session_cache.removed" = Value::Counters(&[Removed]),
         "Sessions removed by a call or after a failed connection.";
     "tssession.session_cache.expired" = Value::Counters(&[Expired]),
-        "Sessions dropped because their time was over.";
+        "Sessions discarded because they had expired.";
     "tssession.session_cache.cleared" = Value::Counters(&[Cleared]),
-        "Sessions dropped by clearing the cache.";
+        "Sessions discarded by clearing the cache.";
     "tssession.session_cache.entries" = Value::Gauge(Gauge::Entries),
         "Sessions in the cache.";
     "tssession.session_cache.bytes" = Value::Gauge(Gauge::Bytes),
@@ -139,17 +139,17 @@ pub const METRICS: &[Metric<Counter, Gauge>] = metrics! {
         "Authentic tickets, by the place of their key in the set: 0 is the one that encrypts.";
     "proxy.process.ssl.total_tickets_verified_old_key" =
         Value::Counters(&[TicketVerifiedAge1, TicketVerifiedAge2, TicketVerifiedOlder]),
-        "Authentic tickets under another key than the one that encrypts.";
+        "Authentic tickets under a key other than the one that encrypts.";
     "proxy.process.ssl.total_tickets_not_found" = Value::Counters(&[TicketNotFound]),
         "Tickets under a key that is not in the set.";
     "proxy.process.ssl.total_tickets_renewed" = Value::Counters(&[TicketRenewed]),
-        "Authentic tickets, accepted for their connection, that a fresh one replaces.";
+        "Accepted tickets that a new one replaces.";
     "proxy.process.ssl.total_ticket_keys_renewed" = Value::Counters(&[TicketKeysRenewed]),
         "Sets of ticket keys made active by a call or a file.";
     "tssession.ticket_keys.count" = Value::Gauge(Gauge::TicketKeys),
         "Active ticket keys.";
     "tssession.ticket_keys.generation" = Value::Gauge(Gauge::TicketKeyGeneration),
-        "How many times ticket keys became active, the random one of the start included.";
+        "Times that ticket keys became active, the random key at the start included.";
 };
 
 /// All counters of a cache and its key ring.
@@ -159,11 +159,13 @@ pub struct Stats {
 
 impl Default for Stats {
     fn default() -> Self {
-        Self {
-            stripes: Box::new(
-                [const { CachePadded::new([const { AtomicU64::new(0) }; COUNTERS]) };
-                    stripe::COUNT],
-            ),
+        // Not made on the stack, which may be small.
+        let stripes: Box<[_]> = (0..stripe::COUNT)
+            .map(|_| CachePadded::new([const { AtomicU64::new(0) }; COUNTERS]))
+            .collect();
+        match stripes.try_into() {
+            Ok(stripes) => Self { stripes },
+            Err(_) => unreachable!("there are as many"),
         }
     }
 }
@@ -189,8 +191,8 @@ impl Stats {
         }
     }
 
-    /// The sum over all threads. Reading while others count gives a value
-    /// between the one before and the one after.
+    /// The sum over all threads. While other threads count, the result is between the value before
+    /// and the value after.
     pub fn get(&self, counter: Counter) -> u64 {
         self.stripes
             .iter()

@@ -1,4 +1,4 @@
-//! Who wants to hear what handshakes do to the cache.
+//! Functions that are called when handshakes use the cache.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,15 +8,15 @@ use crate::base::session_id::SessionId;
 /// What a handshake did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// It found a session and goes on with it.
+    /// It found a session and resumes it.
     Get,
-    /// It stored a new session, which may be copied.
+    /// It stored a new session, which can be copied to others.
     New,
-    /// It, or the connection after it, failed and removed the session.
+    /// It, or the connection after it, removed the session.
     Remove,
 }
 
-/// Tells two hooks apart.
+/// Identifies a hook.
 pub type HookKey = (usize, usize);
 
 type Call = dyn Fn(SessionEvent, &SessionId) + Send + Sync;
@@ -24,7 +24,7 @@ type Call = dyn Fn(SessionEvent, &SessionId) + Send + Sync;
 struct Hook {
     key: HookKey,
     call: Box<Call>,
-    /// It may stay on the list for a while, where there is no memory for another one.
+    /// It can stay on the list for a while, if there is no memory for a new list.
     is_removed: AtomicBool,
 }
 
@@ -34,11 +34,11 @@ impl Hook {
     }
 }
 
-/// The list of hooks. It may change while hooks run: a call under way sees
-/// the list as it was when it began.
+/// The list of hooks. It can change while hooks run: a call in progress uses the list as it was when
+/// the call began.
 #[derive(Default)]
 pub struct Hooks {
-    /// `None` as long as it is empty.
+    /// `None` while it is empty.
     list: Swap<Vec<Shared<Hook>>>,
 }
 
@@ -51,7 +51,7 @@ impl Clone for Hooks {
 }
 
 impl Hooks {
-    /// Adds a hook at the end of the list; one with the same key stays as it is.
+    /// Adds a hook at the end of the list, unless there is one with the same key.
     pub fn add(&self, key: HookKey, call: Box<Call>) -> Result<(), NoMemory> {
         let hook = Shared::new(Hook {
             key,
@@ -61,7 +61,7 @@ impl Hooks {
         self.change(Some(&hook))
     }
 
-    /// Takes a hook off the list; `false` if it is not on it.
+    /// Removes a hook; `false` if it is not on the list.
     pub fn remove(&self, key: HookKey) -> bool {
         fault!("hooks being changed");
         let list = self.list.load();
@@ -69,15 +69,15 @@ impl Hooks {
         let Some(hook) = hooks.find(|hook| hook.key == key && hook.is_there()) else {
             return false;
         };
-        // Of two who remove it, one does.
+        // If two threads remove it, one of them returns true.
         let is_removed = !hook.is_removed.swap(true, Ordering::AcqRel);
         drop(list);
-        // What is left of it stays until there is memory for a list without it.
+        // The removed hook stays on the list until there is memory for a list without it.
         let _ = self.change(None);
         is_removed
     }
 
-    /// Puts a list of the hooks that are there, and maybe a new one, in the list's place.
+    /// Replaces the list by one of the hooks that are not removed, and a new one if there is one.
     fn change(&self, new: Option<&Shared<Hook>>) -> Result<(), NoMemory> {
         fault!("hooks being changed");
         loop {
@@ -103,7 +103,7 @@ impl Hooks {
         }
     }
 
-    /// Takes all hooks off the list.
+    /// Removes all hooks.
     pub fn clear(&self) {
         self.list.store(None);
     }

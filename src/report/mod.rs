@@ -1,4 +1,4 @@
-//! What others hear of the library: counters, hooks, log lines.
+//! What the library reports: counters, hooks, log lines.
 
 #![forbid(unsafe_code)]
 

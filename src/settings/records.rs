@@ -1,8 +1,8 @@
 //! Files of ATS records: the lines of a `records.config` (ATS 9 and before) and the nested
 //! maps of a `records.yaml` (ATS 10 and later).
 //!
-//! Such a file is ATS's own, so most of it is about other things: records that this
-//! library does not know are skipped, whatever they look like.
+//! Such a file is usually ATS's own, and most of its records are about other things. Records that
+//! this library does not know are skipped, whatever they look like.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -24,7 +24,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// By the end of its name: `.yaml` or `.yml`, or else lines.
+    /// The format that the end of the file's name says: YAML for `.yaml` and `.yml`, otherwise
+    /// lines.
     pub fn of(path: &Path) -> Self {
         let extension = path.extension().unwrap_or_default();
         let is_yaml = |yaml: &&str| extension.eq_ignore_ascii_case(yaml);
@@ -36,12 +37,12 @@ impl Format {
     }
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Records {
-    /// The settings, in its order: where a record comes twice, the later counts.
+    /// The settings, in its order: of a record that comes twice, the later one counts.
     pub settings: Vec<Setting>,
-    /// Lines with a name that begins as this library's own do, but is none of them.
+    /// Lines with an unknown name that begins with `tssession.`, as only this library's names do.
     pub unknown: Vec<(usize, String)>,
 }
 
@@ -50,7 +51,7 @@ pub struct Records {
 pub struct RecordsError {
     /// The line, counted from 1.
     pub line: usize,
-    /// The record, as the file names it, if one is to blame.
+    /// The name of the record in the file, if the problem is one of a record.
     pub record: Option<String>,
     /// What is wrong.
     pub problem: Problem,
@@ -59,25 +60,25 @@ pub struct RecordsError {
 /// What is wrong with a line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// It begins with none of the words that a record begins with.
+    /// It does not begin with one of the words that a record begins with.
     NotARecord,
     /// The record has no type and value.
     NoValue,
     /// The type is not the record's.
     NotOfType(&'static str),
-    /// The value is not one of the record's.
+    /// The value is not valid for the record.
     Value(SetError),
-    /// A list or a map stands where a value should.
+    /// A list or a map stands in the place of a value.
     NotAScalar,
-    /// An alias, or a merge key, stands where a value or a map of records should.
+    /// An alias or a merge key stands in the place of a value or of a map of records.
     Alias,
-    /// Something else stands where a map should.
+    /// Something else stands in the place of a map.
     NotAMap,
     /// There is neither a map of ATS's records nor one of this library's own.
     NoRecords,
-    /// Not UTF-8, as YAML is.
+    /// The file is not UTF-8, which YAML must be.
     NotUtf8,
-    /// What the YAML parser says.
+    /// The error of the YAML parser.
     Yaml(String),
     /// The allocator had nothing left.
     NoMemory,
@@ -96,14 +97,17 @@ impl fmt::Display for RecordsError {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotARecord => write!(f, "not a record: it begins with none of {SCOPES:?}"),
+            Self::NotARecord => write!(f, "not a record: a line must begin with one of {SCOPES:?}"),
             Self::NoValue => write!(f, "the value is missing"),
-            Self::NotOfType(name) => write!(f, "the type is not {name}"),
+            Self::NotOfType(name) => write!(f, "the type must be {name}"),
             Self::Value(error) => error.fmt(f),
-            Self::NotAScalar => write!(f, "not a single value"),
-            Self::Alias => write!(f, "an alias, which is not resolved here"),
+            Self::NotAScalar => write!(f, "a list or a map, but it must be a single value"),
+            Self::Alias => write!(f, "YAML aliases and merge keys are not supported here"),
             Self::NotAMap => write!(f, "not a map"),
-            Self::NoRecords => write!(f, "\"records:\" is missing"),
+            Self::NoRecords => write!(
+                f,
+                "neither \"records:\" nor \"tssession:\" is at the top level"
+            ),
             Self::NotUtf8 => write!(f, "not UTF-8"),
             Self::Yaml(error) => write!(f, "not YAML: {error}"),
             Self::NoMemory => NoMemory.fmt(f),
@@ -120,10 +124,10 @@ pub fn parse(content: &[u8], format: Format) -> Result<Records, RecordsError> {
     }
 }
 
-/// What a line may begin with; ATS has had all of them.
+/// The words that a line can begin with: those of all versions of ATS.
 const SCOPES: [&str; 6] = ["CONFIG", "LOCAL", "PROCESS", "NODE", "CLUSTER", "PLUGIN"];
 
-/// Whether nobody else has names that begin so.
+/// Whether the name begins as only this library's names do.
 fn is_own(name: &str) -> bool {
     name.split('.').next() == Some("tssession")
 }
@@ -136,7 +140,7 @@ fn parse_lines(content: &[u8]) -> Result<Records, RecordsError> {
         if scope.is_empty() || scope.starts_with(b"#") {
             continue;
         }
-        // Without memory, without the record's name.
+        // If there is no memory for the record's name, the error is without it.
         let error = |record: Option<&str>, problem| RecordsError {
             line: at + 1,
             record: record.and_then(|name| alloc::string(name).ok()),
@@ -162,14 +166,14 @@ fn parse_lines(content: &[u8]) -> Result<Records, RecordsError> {
     Ok(records)
 }
 
-/// The setting that type and value of a line make.
+/// The setting of this name, from `rest`: the type and the value in a line.
 fn value_of(name: &str, mut rest: &[u8]) -> Result<Setting, Problem> {
     let kind = word(&mut rest);
     let mut value = rest.trim_ascii();
     if value.is_empty() {
         return Err(Problem::NoValue);
     }
-    // Text goes on to the end of the line; behind a number there may be a comment.
+    // Text ends with the line; a comment can follow a number.
     if kind == b"INT" {
         let number = word(&mut rest);
         if rest.trim_ascii_start().starts_with(b"#") {
@@ -185,7 +189,7 @@ fn value_of(name: &str, mut rest: &[u8]) -> Result<Setting, Problem> {
     }
 }
 
-/// The next word of a line, of which it is taken off.
+/// Takes the next word off a line.
 fn word<'a>(line: &mut &'a [u8]) -> &'a [u8] {
     let trimmed = line.trim_ascii_start();
     let len = trimmed
@@ -206,7 +210,7 @@ fn parse_yaml(content: &[u8]) -> Result<Records, RecordsError> {
             problem: Problem::NotUtf8,
         }
     })?;
-    // The parser counts one more at the end of a text whose last line has no break.
+    // The parser counts one line too many at the end of a text whose last line has no line break.
     let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count();
     let mut reader = YamlReader::default();
     for event in Parser::new_from_str(text) {
@@ -237,23 +241,23 @@ fn not_yaml(error: ScanError, lines: usize) -> RecordsError {
     }
 }
 
-/// Goes through the nested maps without building them: whatever the nesting and the
-/// aliases, it takes no more room than the text.
+/// Goes through the nested maps without building them. Whatever the nesting and the aliases, this
+/// takes no more memory than the text.
 #[derive(Default)]
 struct YamlReader {
     /// The maps and lists that are open.
     open: Vec<Open>,
     /// The line of the event that is read.
     line: usize,
-    /// Whether there is a map at the top that may have records in it.
+    /// Whether a key at the top level can have records below it.
     has_records: bool,
     records: Records,
 }
 
 enum Open {
-    /// A map that may have records in it.
+    /// A map that can have records in it.
     Map {
-        /// The keys on the way to it, with dots between them.
+        /// The keys that lead to it, with dots between them.
         path: String,
         /// The key whose value comes next; `None` before a key.
         key: Option<String>,
@@ -271,7 +275,7 @@ impl YamlReader {
                 let null = style == ScalarStyle::Plain
                     && ["", "~", "null", "Null", "NULL"].contains(&&*text);
                 match self.open.last_mut() {
-                    // A document with nothing in it.
+                    // An empty document.
                     None if null => Ok(()),
                     None => Err((None, Problem::NotAMap)),
                     // The key that merges another map into this one.
@@ -306,8 +310,8 @@ impl YamlReader {
         }
     }
 
-    /// The path of what comes next, if that is the value of a key. A map or an alias may also
-    /// be a key, though not the name of a record: it counts as an empty one.
+    /// The path of what comes next, if that is the value of a key. A map or an alias can also be a
+    /// key, but not the name of a record: it counts as an empty key.
     fn next_path(&mut self) -> Option<String> {
         let Some(Open::Map { path, key }) = self.open.last_mut() else {
             return None;
@@ -355,7 +359,7 @@ impl YamlReader {
         }
     }
 
-    /// A value that is one text.
+    /// A value that is a single text.
     fn value(&mut self, text: &str, null: bool) -> Result<(), YamlProblem> {
         let Some(path) = self.next_path() else {
             return Ok(());
@@ -381,8 +385,8 @@ impl YamlReader {
     }
 }
 
-/// The record that a path in a YAML file stands for. Under `records` the names are those
-/// of ATS without their beginning; this library's own are written there or by themselves.
+/// The name of the record that a path in a YAML file stands for. Under `records` ATS's names stand
+/// without `proxy.config`; this library's own are at the top level or under `records`.
 fn record_name(path: &str) -> Option<String> {
     match path.strip_prefix("records.") {
         Some(own) if is_own(own) => Some(own.to_owned()),
@@ -659,7 +663,7 @@ records:
                 "{bad}"
             );
         }
-        // Cut off, the file has no line behind its last one.
+        // A file that is cut off has no line after its last one.
         for (cut_off, line) in [("a: {b", 1), ("a:\r\n  {b", 2), ("a: {b\n", 2)] {
             assert_eq!(yaml(cut_off).unwrap_err().line, line, "{cut_off:?}");
         }

@@ -19,7 +19,7 @@ const fn int(min: i64, max: i64, default: i64) -> Kind {
     Kind::Int { min, max, default }
 }
 
-/// Declares the settings: `VARIANT = NAME, KIND;`, with what each is.
+/// Declares the settings: `VARIANT = NAME, KIND;`, each with its meaning.
 macro_rules! records {
     ($($(#[$doc:meta])* $record:ident = $name:literal, $kind:expr;)*) => {
         /// A setting.
@@ -35,43 +35,43 @@ macro_rules! records {
 records! {
     /// 0: no session cache, 1: OpenSSL's own in each context, 2: this one.
     SessionCache = "proxy.config.ssl.session_cache", int(0, 2, 2);
-    /// How many sessions at most.
+    /// The most sessions that the cache holds.
     Size = "proxy.config.ssl.session_cache.size", int(1, 1 << 30, 102_400);
-    /// How many shards, rounded up to a power of two.
+    /// The number of shards, rounded up to a power of two.
     NumBuckets = "proxy.config.ssl.session_cache.num_buckets", int(1, 1 << 16, 256);
     /// 1: give up on a locked shard instead of waiting.
     SkipOnContention = "proxy.config.ssl.session_cache.skip_cache_on_bucket_contention", int(0, 1, 0);
-    /// Seconds that a session may be used at most; 0: as long as it says itself.
+    /// The most seconds that a session can be resumed; 0: as long as its own timeout says.
     Timeout = "proxy.config.ssl.session_cache.timeout", int(0, i32::MAX as i64, 0);
-    /// 0: OpenSSL's own cache is not flushed every 255 connections.
+    /// 0: OpenSSL does not remove expired sessions from its own cache every 255 connections.
     AutoClear = "proxy.config.ssl.session_cache.auto_clear", int(0, 1, 1);
     /// 0: no session tickets.
     TicketEnable = "proxy.config.ssl.server.session_ticket.enable", int(0, 1, 1);
-    /// How many TLS 1.3 tickets a full handshake gives out.
+    /// The number of TLS 1.3 tickets that a full handshake issues.
     TicketNumber = "proxy.config.ssl.server.session_ticket.number", int(0, 255, 2);
-    /// The largest session in DER bytes that is stored.
+    /// The size of the largest session that is stored, in bytes of DER.
     MaxSessionBytes = "tssession.session_cache.max_session_bytes", int(1, 1 << 24, 16_384);
-    /// How many bytes of DER at most; 0: 1 KiB for each entry of `Size`.
+    /// The most bytes of DER that the cache holds; 0: 1 KiB for each session of `Size`.
     MaxBytes = "tssession.session_cache.max_bytes", int(0, 1 << 40, 0);
-    /// Seconds that a client may be resumed after its full handshake.
+    /// The most seconds after its full handshake that a client can resume.
     MaxAge = "tssession.max_resumption_age", int(1, 7 * 24 * 3600, 7 * 24 * 3600);
-    /// 1: tickets are the library's, 0: the host's.
+    /// 1: the library encrypts and decrypts tickets, 0: the host does.
     TicketMode = "tssession.session_ticket.mode", int(0, 1, 1);
-    /// The file with ticket keys.
+    /// The file of ticket keys.
     TicketKeyFile = "proxy.config.ssl.server.ticket_key.filename", Kind::Text;
-    /// The folder that a relative `TicketKeyFile` is in.
+    /// The directory that a relative `TicketKeyFile` is resolved against.
     CertPath = "proxy.config.ssl.server.cert.path", Kind::Text;
 }
 
-/// The names that ATS 10 has for `proxy.config.ssl.session_cache`: in YAML a record cannot
-/// also be the start of another one's name.
+/// The names that ATS 10 has for `proxy.config.ssl.session_cache`: in YAML the name of a record
+/// cannot also be the beginning of another name.
 const SESSION_CACHE_ALIASES: [&str; 3] = [
     "proxy.config.ssl.session_cache.mode",
     "proxy.config.ssl.session_cache.enabled",
     "proxy.config.ssl.session_cache.value",
 ];
 
-/// Of a record, in bytes.
+/// The length of the longest name of a record, in bytes.
 const LONGEST_NAME: usize = 63;
 
 /// Every name of every record.
@@ -86,7 +86,7 @@ pub fn is_known(name: &str) -> bool {
     names().any(|(known, _)| known == name)
 }
 
-/// Whether there are records whose name begins with these words: this and a dot.
+/// Whether the names of some records begin with these words and a dot.
 pub fn is_known_group(words: &str) -> bool {
     let under = |name: &str| {
         name.strip_prefix(words)
@@ -95,11 +95,11 @@ pub fn is_known_group(words: &str) -> bool {
     names().any(|(name, _)| under(name))
 }
 
-/// Who gave a setting its value. A later one in this list is not overruled by
-/// an earlier one.
+/// Where a setting has its value from. A source has priority over all sources before it in this
+/// list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// Nobody.
+    /// The value is the default.
     Default,
     /// A file of records.
     File,
@@ -107,8 +107,8 @@ pub enum Source {
     Call,
     /// The environment of the process.
     Environment,
-    /// The line of `plugin.config` that has loaded the library into Traffic Server, whose own
-    /// settings files and environment have.
+    /// The line of `plugin.config` that has loaded the library into Traffic Server. Files and the
+    /// environment have the server's own settings.
     PluginLine,
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why a setting was refused; nothing has changed.
+/// Why a setting was refused. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetError {
     /// There is no record of that name.
@@ -172,7 +172,7 @@ impl fmt::Display for SetError {
 
 impl Error for SetError {}
 
-/// A record and a value for it that was checked, not active yet.
+/// A record and a checked value for it, which is not active yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     record: Record,
@@ -186,7 +186,7 @@ enum Value {
 }
 
 impl Setting {
-    /// What `value` is for the record of this name.
+    /// Checks `value` for the record of this name.
     pub fn parse(name: &str, value: &OsStr) -> Result<Self, SetError> {
         let (_, record) = names()
             .find(|(known, _)| *known == name)
@@ -201,7 +201,7 @@ impl Setting {
                 Value::Int(int)
             }
             Kind::Text => {
-                // An empty string and NULL are how ATS writes "none".
+                // ATS writes an empty string or NULL for "none".
                 let none = value.is_empty() || value == "NULL";
                 let text = (!none).then(|| os_string(value)).transpose();
                 Value::Text(text.map_err(|_| SetError::NoMemory)?)
@@ -235,7 +235,7 @@ struct Slot {
 
 type Texts = [Option<OsString>; RECORDS.len()];
 
-/// While this lives, nobody can change the configuration.
+/// While this lives, no thread can change the settings.
 pub(crate) type FrozenConfig<'a> = MutexGuard<'a, Texts>;
 
 /// The active values.
@@ -263,8 +263,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Calls `read` with each name of a record and the name of its environment variable, as
-    /// ATS names those: upper case, with `_` for `.`.
+    /// Calls `read` with each name of a record and the name of its environment variable, which ATS
+    /// writes in upper case, with `_` for `.`.
     fn variables(mut read: impl FnMut(&'static str, &CStr)) {
         for (name, _) in names() {
             let mut variable = [0; LONGEST_NAME + 1];
@@ -282,7 +282,7 @@ impl Config {
         }
     }
 
-    /// Takes what the environment has for the records; `failed` is told of what is not valid.
+    /// Makes the settings of the environment active. Calls `failed` for each that is not valid.
     pub fn read_environment(&self, mut failed: impl FnMut(&'static str, SetError)) {
         Self::variables(|name, variable| {
             let setting = system::with_variable(variable, |value| Setting::parse(name, value));
@@ -294,7 +294,7 @@ impl Config {
         });
     }
 
-    /// A copy, as far as it can be had without waiting; `None` without memory.
+    /// A copy. `None`: a thread is changing settings, or there is no memory.
     pub fn copy(&self) -> Option<Self> {
         let copy = Self::default();
         let texts = try_lock(&self.texts)?;
@@ -339,7 +339,7 @@ impl Config {
         self.slots[record as usize].int.load(Ordering::Relaxed)
     }
 
-    /// The value of a number record, if somebody has set it.
+    /// The value of a number record, if a source other than the default has set it.
     pub fn int_if_set(&self, record: Record) -> Option<i64> {
         let source = self.slots[record as usize].source.load(Ordering::Relaxed);
         (source != Source::Default as u8).then(|| self.int(record))
@@ -351,8 +351,8 @@ impl Config {
         texts[record as usize].as_deref().map(os_string).transpose()
     }
 
-    /// Calls `read` with each record's name, value and source, as they are at one moment: while no
-    /// setter is at work. A text record without a value is `NULL`.
+    /// Calls `read` with the name, value and source of each record, all as of one moment. A text
+    /// record without a value is `NULL`.
     pub fn each(&self, mut read: impl FnMut(&'static str, &dyn fmt::Display, Source)) {
         let texts = lock(&self.texts);
         for (record, name, kind) in RECORDS {
@@ -366,18 +366,19 @@ impl Config {
         }
     }
 
-    /// Holds back every setter until the result is dropped; `None` if one is at work.
+    /// Keeps other threads from changing settings until the result is dropped; `None` if a thread
+    /// is changing one.
     pub(crate) fn try_freeze(&self) -> Option<FrozenConfig<'_>> {
         try_lock(&self.texts)
     }
 }
 
-/// A whole number as ATS takes it: hexadecimal after `0x`, or decimal and then maybe `K`,
-/// `M`, `G` or `T` behind it for powers of 1024.
+/// A whole number as ATS accepts it: hexadecimal after `0x`, or decimal, with `K`, `M`, `G` or `T`
+/// for powers of 1024 at its end.
 fn parse_int(value: &str) -> Option<i64> {
     let value = value.trim();
     if let Some(digits) = value.strip_prefix("0x") {
-        // from_str_radix takes a sign, which ATS does not.
+        // from_str_radix accepts a sign, ATS does not.
         let unsigned = digits.starts_with(|c: char| c.is_ascii_hexdigit());
         return i64::from_str_radix(digits, 16).ok().filter(|_| unsigned);
     }

@@ -1,15 +1,15 @@
 //! The list of attached contexts, to find the one that a connection began with.
 //!
-//! OpenSSL calls that one's callbacks and looks into that one's cache, whatever SNI made of the
-//! connection since, and does not tell which it is.
+//! OpenSSL calls the callbacks of that context and looks into its cache, whichever context SNI has
+//! switched to since. It does not report which context that is.
 //!
 //! # Invariants
 //!
-//! 1. A context is on the list from [`add`] on, and until it is detached or OpenSSL frees it. So
-//!    while the list is locked, what is on it is alive, if on the way out: OpenSSL frees the
-//!    cache of a context, and its lock, after its ex_data.
-//! 2. In a forked child whose parent's lock another thread had, the list is not used any more.
-//! 3. Under the lock only OpenSSL and the library run, no callback of the host's.
+//! 1. A context is on the list from [`add`] until it is detached or OpenSSL frees it. So while the
+//!    list is locked, every context on it is alive, or is being freed but still has its cache and
+//!    lock: OpenSSL frees those after the ex_data.
+//! 2. If another thread held the lock during a fork, the child does not use the list any more.
+//! 3. Under the lock only OpenSSL and the library run, and no callback of the host's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -20,7 +20,7 @@ use openssl_sys::{SSL, SSL_CTX};
 use crate::base::alloc::NoMemory;
 use crate::base::spin::{Wait, try_lock};
 
-/// More are not asked: a client makes them look.
+/// The most contexts that are asked. A limit, because a client causes the search.
 const MOST_ASKED: usize = 64;
 
 struct List(Vec<*mut SSL_CTX>);
@@ -29,10 +29,10 @@ struct List(Vec<*mut SSL_CTX>);
 unsafe impl Send for List {}
 
 static LIST: Mutex<List> = Mutex::new(List(Vec::new()));
-/// In a forked child: the lock is one of a thread that does not exist.
+/// In a forked child: a thread that does not exist holds the lock.
 static LOST: AtomicBool = AtomicBool::new(false);
 
-/// `None`: it is lost. Waits for it otherwise, however long a thread that has it does not run.
+/// Waits for the lock, even if the thread that holds it does not run for long. `None`: it is lost.
 fn lock_list() -> Option<MutexGuard<'static, List>> {
     let mut wait = Wait::default();
     while !LOST.load(Ordering::Relaxed) {
@@ -44,7 +44,7 @@ fn lock_list() -> Option<MutexGuard<'static, List>> {
     None
 }
 
-/// Called in a forked child, where there is one thread.
+/// Called in a forked child, which has one thread.
 pub fn begin_anew_in_child() {
     if try_lock(&LIST).is_none() {
         LOST.store(true, Ordering::Relaxed);
@@ -61,15 +61,15 @@ pub unsafe fn add(ctx: *mut SSL_CTX) -> Result<(), NoMemory> {
     Ok(())
 }
 
-/// Takes a context off, if it is on the list.
+/// Removes a context, if it is on the list.
 pub fn remove(ctx: *mut SSL_CTX) {
     if let Some(mut list) = lock_list() {
         list.0.retain(|other| *other != ctx);
     }
 }
 
-/// The context that a connection began with, by what `is_it` finds: the one that it has now, or
-/// another one of the list. The one that was found last is asked first of those.
+/// The context that a connection began with, which `is_it` recognizes: the one that it has now, or
+/// another one on the list. Of the list, the one that was found last is asked first.
 ///
 /// # Safety
 /// `ssl` is a live connection, and `is_it` does as invariant 3 says.
@@ -86,7 +86,7 @@ pub unsafe fn first_context(
     let mut others = list.0.iter().take(MOST_ASKED);
     let found = others.position(|ctx| *ctx != now && is_it(*ctx))?;
     list.0.swap(0, found);
-    // The connection keeps it alive.
+    // The connection keeps the context alive.
     Some(list.0[0])
 }
 

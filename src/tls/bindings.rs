@@ -1,4 +1,4 @@
-//! What OpenSSL has and openssl-sys does not declare. Behind each: the version that has it first.
+//! What OpenSSL has and openssl-sys does not declare, each with the version that introduced it.
 
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 
@@ -12,7 +12,7 @@ use tssession_common::boundary::Fallback;
 pub const CRYPTO_EX_INDEX_SSL: c_int = 0;
 pub const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 pub const CRYPTO_EX_INDEX_SSL_SESSION: c_int = 2;
-/// No error is queued where it fails.
+/// No error is queued if this fails.
 pub const OPENSSL_INIT_BASE_ONLY: u64 = 0x40000;
 // From err.h and sslerr.h.
 pub const ERR_LIB_SSL: c_int = 20;
@@ -21,7 +21,7 @@ pub const SSL_R_UNEXPECTED_EOF_WHILE_READING: c_int = 294;
 // From bio.h.
 pub const BIO_CTRL_EOF: c_int = 2;
 pub const BIO_FLAGS_SHOULD_RETRY: c_int = 8;
-// From ssl.h; openssl-sys has the setter's number only.
+// From ssl.h; openssl-sys has only the number of the setter.
 pub const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
 pub const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
 pub const SSL_TICKET_SUCCESS: c_int = 5;
@@ -33,7 +33,7 @@ pub const DTLS1_VERSION_MAJOR: c_int = 0xfe;
 // From quic.h, since 3.2.
 pub const OSSL_QUIC1_VERSION: c_int = 1;
 
-/// What becomes of a ticket: `SSL_TICKET_RETURN` in ssl.h.
+/// What OpenSSL does with a ticket: `SSL_TICKET_RETURN` in ssl.h.
 #[repr(transparent)]
 pub struct TicketUse(c_int);
 

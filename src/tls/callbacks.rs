@@ -1,6 +1,6 @@
-//! What OpenSSL asks about sessions during a handshake and after it.
+//! OpenSSL's callbacks about sessions, during a handshake and after it.
 //!
-//! None of these fails a handshake: without a session the handshake is a full one.
+//! None of them fails a handshake: without a session the handshake is a full one.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_uchar, c_uint};
@@ -28,7 +28,7 @@ use crate::instance::boundary::callback;
 use crate::report::counters::{Counter, Purpose};
 use crate::report::hooks::SessionEvent;
 
-/// A handshake has made a session: store it.
+/// Called when a handshake has made a session: stores it.
 pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
     // SAFETY: OpenSSL passes a live connection and session.
     callback(|instance| unsafe {
@@ -39,21 +39,21 @@ pub unsafe extern "C" fn new_session(ssl: *mut SSL, session: *mut SSL_SESSION) -
                 link(ssl, session);
                 count_other_context(instance, ssl, session);
                 match store::store(instance, &id, session) {
-                    // One that may carry early data is nobody else's: each copy of it would be used.
+                    // One that may carry early data must not be copied: each copy could be used.
                     Ok(()) if session.max_early_data() > 0 => {}
                     Ok(()) => instance.hooks.fire(SessionEvent::New, &id),
                     Err(error) => {
-                        log::log!(target: "ssl.session_cache.insert", error.level(), "a new session is not cached: {error}");
+                        log::log!(target: "ssl.session_cache.insert", error.level(), "the session of a handshake is not stored: {error}");
                     }
                 }
             }
         }
     });
-    // The reference that OpenSSL took for us is not kept.
+    // 0: the library does not keep the reference that OpenSSL took for it.
     0
 }
 
-/// A client has come with a session ID: find the session.
+/// Called when a client offers a session ID: finds the session.
 pub unsafe extern "C" fn get_session(
     ssl: *mut SSL,
     id: *const c_uchar,
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn get_session(
     // SAFETY: OpenSSL passes a live connection, `len` bytes of ID and a place for its
     // answer.
     callback(|instance| unsafe {
-        // The reference goes to OpenSSL, which is not to take another one.
+        // OpenSSL gets the session's reference, and must not take another one.
         *copy = 0;
         let len = usize::try_from(len).unwrap_or(0);
         let Some(id) = SessionId::new(slice::from_raw_parts(id, len)) else {
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn get_session(
         };
         let refuse = |session| {
             instance.stats.count(Counter::MissRefused);
-            log::debug!(target: "ssl.session_cache.get", "{id:?}: not for this connection");
+            log::debug!(target: "ssl.session_cache.get", "{id:?}: not allowed for this connection; full handshake");
             session::free(session);
             ptr::null_mut()
         };
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn get_session(
         }
         let mut offer = None;
         if is_single_use(ssl, &session) {
-            // Of several connections that find it, one takes it, and none of a forked child.
+            // Only one of the connections that find it takes it, and none in a forked child.
             if !store::take_own(instance, &id, &session) {
                 return refuse(session);
             }
@@ -97,7 +97,8 @@ pub unsafe extern "C" fn get_session(
             }
         }
         instance.sessions.used(&id);
-        // One that nobody has marked (another machine's, say): its time is still its own.
+        // If it has no mark (another machine has made it, for example), its time is still that of its
+        // own full handshake.
         mark(&session);
         link(ssl, &session);
         note_found(ssl, &session);
@@ -105,29 +106,29 @@ pub unsafe extern "C" fn get_session(
         if offer.is_some() {
             instance.hooks.fire(SessionEvent::Remove, &id);
         }
-        // Nothing comes between this and OpenSSL, which takes it out.
+        // From here on nothing can fail before OpenSSL takes the session out.
         mem::forget(offer);
         session::into_raw(session)
     })
 }
 
 thread_local! {
-    /// Whether this thread makes an [`Offer`] or takes it back: what OpenSSL removes from a
-    /// context's own cache then, it removes while a lock is held, and it is in no other.
+    /// Whether this thread is making or dropping an [`Offer`]. OpenSSL then calls the remove callback
+    /// for a session in a context's own cache: a lock may be held, and the session is not in ours.
     static OFFERS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A single-use session where OpenSSL looks for it: it resumes such a session only if it can
-/// take it out of the own cache of the context that the connection began with. This is how it
-/// sees to it that of two connections one resumes. It does so as soon as [`get_session`] has
-/// returned; until then the session is taken out when this is dropped, so none ever stays there.
+/// A single-use session in the place where OpenSSL looks for it. OpenSSL resumes such a session only
+/// if it can remove it from the internal cache of the context that the connection began with: so
+/// only one of two connections resumes. It does this as soon as [`get_session`] has returned. If
+/// this is dropped before, the session is removed, so none ever stays there.
 struct Offer {
     context: *mut SSL_CTX,
     session: *mut SSL_SESSION,
 }
 
 impl Offer {
-    /// `None`: that context is not known, or there is no memory.
+    /// `None`: the context is not known, or there is no memory.
     ///
     /// # Safety
     /// `ssl` is a live connection, and the session lives longer than the result.
@@ -137,7 +138,8 @@ impl Offer {
         unsafe {
             let now = ffi::SSL_get_SSL_CTX(ssl);
             let context = if is_ours(now) {
-                // Whatever has been in a cache and was taken out, OpenSSL does not resume.
+                // Not the session itself: OpenSSL does not resume one that was in a cache before and was
+                // removed.
                 let probe = probe(session)?;
                 attached::first_context(ssl, |context| {
                     is_ours(context)
@@ -170,7 +172,7 @@ impl Offer {
             OFFERS.set(true);
             let is_added = ffi::SSL_CTX_add_session(context, session) == 1;
             if !is_added && leaves_failed_sessions_on_list() {
-                // The list needs a reference. It lets only sessions go that have expired.
+                // The list needs a reference, and removes only sessions that have expired.
                 ffi::SSL_SESSION_up_ref(session);
                 SSL_SESSION_set_time(session, 0);
                 SSL_SESSION_set_timeout(session, 0);
@@ -182,7 +184,7 @@ impl Offer {
     }
 }
 
-/// Whether nobody has put callbacks for sessions of his own in the place of these.
+/// Whether the context has these callbacks: the host has not replaced them.
 ///
 /// # Safety
 /// `ctx` is a live `SSL_CTX`.
@@ -198,13 +200,13 @@ unsafe fn is_ours(ctx: *mut SSL_CTX) -> bool {
         && remove.map(|f| f as usize) == Some(remove_session as RemoveSession as usize)
 }
 
-/// A copy of a session that no client knows.
+/// A copy of a session under an ID that no client knows.
 fn probe(session: &SslSessionRef) -> Option<SslSession> {
     let mut id = [0; MAX_LEN];
     for (byte, of_session) in id.iter_mut().zip(session.id()) {
         *byte = !of_session;
     }
-    // SAFETY: the session is live; the copy, if there is one, is the caller's alone.
+    // SAFETY: the session is live; the copy, if there is one, belongs to the caller alone.
     unsafe {
         let copy = SSL_SESSION_dup(session.as_ptr());
         let copy = (!copy.is_null()).then(|| SslSession::from_ptr(copy))?;
@@ -225,8 +227,8 @@ impl Drop for Offer {
     }
 }
 
-/// A session has expired or its connection has failed: it may not be resumed, unless
-/// all that happened is that the client has gone.
+/// Called when a session has expired or its connection has failed: removes the session, unless the
+/// client has only closed the connection.
 pub unsafe extern "C" fn remove_session(_ctx: *mut SSL_CTX, session: *mut SSL_SESSION) {
     if OFFERS.get() {
         return;

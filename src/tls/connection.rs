@@ -1,4 +1,4 @@
-//! What a connection is, and which sessions it may resume.
+//! Properties of a connection, and the sessions that it is allowed to resume.
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSessionRef, SslVersion};
@@ -12,8 +12,8 @@ use super::bindings::{
 use super::der::Peer;
 use super::session::Encoded;
 
-/// Whether a client will come back with the session's ID, and not with a ticket that holds the
-/// session itself: in TLS 1.3 OpenSSL reports sessions of both kinds.
+/// Whether a client will return with the session's ID, not with a ticket that contains the session:
+/// in TLS 1.3 OpenSSL reports sessions of both kinds.
 ///
 /// # Safety
 /// `ssl` is the live connection that has made the session.
@@ -27,8 +27,8 @@ pub unsafe fn is_looked_up_by_id(ssl: *const SSL, session: &SslSessionRef) -> bo
     }
 }
 
-/// Whether a session may be resumed once only by this connection: it may carry early data, and
-/// OpenSSL is to see that nobody replays those (RFC 8446, 8). The version is the session's: over
+/// Whether this connection is allowed to resume a session only once: the session may carry early
+/// data, and OpenSSL has to prevent replays (RFC 8446, 8). The session's version is compared: over
 /// QUIC the connection has another number.
 ///
 /// # Safety
@@ -42,8 +42,9 @@ pub unsafe fn is_single_use(ssl: *const SSL, session: &SslSessionRef) -> bool {
     }
 }
 
-/// The options of a connection that is inside a callback: there OpenSSL holds the lock of a QUIC
-/// connection, and would wait for it again to tell them. It has them from its context.
+/// The options of a connection, inside a callback. There OpenSSL holds the lock of a QUIC
+/// connection, and its getter would wait for that lock; so for QUIC these are the options of the
+/// context, from which the connection has them.
 ///
 /// # Safety
 /// `ssl` is a live connection.
@@ -57,10 +58,10 @@ unsafe fn options(ssl: *const SSL) -> u64 {
     }
 }
 
-/// Whether a session may be of this connection's version, as far as that is TLS 1.3 or not. OpenSSL
-/// asks for any ID that a client shows, as one of TLS 1.2 or as the identity of a key in TLS 1.3, and
-/// with early data removes what it is given before it has seen that the client has the secret. QUIC
-/// has a number of its own.
+/// Whether session and connection are both of TLS 1.3, or both of an earlier version. OpenSSL asks
+/// for any ID that a client sends, as a session ID in TLS 1.2 or as the identity of a key in TLS 1.3.
+/// With early data it removes the session that it is given before the client has proved that it
+/// knows the secret. QUIC has a separate version number.
 ///
 /// # Safety
 /// `ssl` is a live connection.
@@ -71,8 +72,8 @@ pub unsafe fn fits_version(ssl: *const SSL, session: &SslSessionRef) -> bool {
     (session.protocol_version() == SslVersion::TLS1_3) == is_tls13
 }
 
-/// Whether the rules for client certificates allow this connection to resume this
-/// session, which another context with other rules may have made.
+/// Whether the rules for client certificates allow this connection to resume this session. Another
+/// context with other rules may have made it.
 ///
 /// # Safety
 /// `ssl` is a live connection.
@@ -85,12 +86,13 @@ pub unsafe fn may_resume(ssl: *const SSL, session: &SslSessionRef) -> bool {
         }
         let mut context_len = 0;
         SSL_SESSION_get0_id_context(session.as_ptr(), &mut context_len);
-        // A session without a context, OpenSSL does not refuse but fails the handshake.
+        // For a session without a session ID context, OpenSSL fails the handshake instead of refusing
+        // the session.
         if context_len == 0 {
             return false;
         }
-        // Nor does it ask whether a session has the certificate that is demanded, and whether
-        // that was verified: only the DER tells. A host that decides itself has decided.
+        // OpenSSL does not check whether the session has the required certificate, and whether that
+        // was verified; only the DER says so. If the host has its own verify callback, it has decided.
         let Ok(der) = Encoded::new(session) else {
             return false;
         };
@@ -102,8 +104,7 @@ pub unsafe fn may_resume(ssl: *const SSL, session: &SslSessionRef) -> bool {
     }
 }
 
-/// The context that a connection has now, which is the one that it began with until SNI
-/// switches to another.
+/// The context that a connection has now: the one that it began with, until SNI switches to another.
 ///
 /// # Safety
 /// `ssl` is a live connection.

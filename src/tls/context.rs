@@ -1,4 +1,4 @@
-//! An `SSL_CTX` of the host's: attached to the cache and the keys, and detached.
+//! Attaching an `SSL_CTX` of the host's to the cache and the keys, and detaching it.
 
 use std::error::Error;
 use std::ffi::{c_int, c_long, c_void};
@@ -26,8 +26,8 @@ use crate::instance::Instance;
 use crate::instance::boundary::guard;
 use crate::settings::table::Record;
 
-/// Everything in a context that attaching may change, but for the callbacks for tickets and
-/// their keys, which OpenSSL does not tell.
+/// Everything in a context that attaching can change, except the callbacks for tickets and their
+/// keys, which OpenSSL does not report.
 #[derive(Clone, Copy)]
 struct Settings {
     mode: c_long,
@@ -42,20 +42,20 @@ struct Settings {
 
 /// What an attached context carries.
 struct Attached {
-    /// What the host wants: as it was, or as the host has set it since.
+    /// What the host wants: the values before attaching, or those that it has set since.
     hosts: Settings,
-    /// What was set for the library.
+    /// The values that the library has set.
     ours: Settings,
     /// Whether the library has set the callbacks for tickets and their keys.
     serves_tickets: bool,
 }
 
-/// A context could not be attached or detached; it is as it was.
+/// Why a context could not be attached or detached. It is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttachError(&'static str);
 
 impl AttachError {
-    const OTHER_OPENSSL: Self = Self("the context is one of another OpenSSL than the library's");
+    const OTHER_OPENSSL: Self = Self("the SSL_CTX belongs to another OpenSSL than this library's");
 }
 
 impl fmt::Display for AttachError {
@@ -66,16 +66,16 @@ impl fmt::Display for AttachError {
 
 impl Error for AttachError {}
 
-/// Wires a context to the library, as the settings say at this moment.
+/// Attaches a context as the current settings say.
 ///
 /// # Safety
-/// `ctx` is a live `SSL_CTX` that no other thread changes meanwhile.
+/// `ctx` is a live `SSL_CTX` that no other thread changes during the call.
 pub unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) -> Result<(), AttachError> {
     // SAFETY: the caller vouches for `ctx`.
     if !unsafe { is_of_this_openssl(ctx) } {
         return Err(AttachError::OTHER_OPENSSL);
     }
-    let no_index = AttachError("OpenSSL gives out no index for its objects");
+    let no_index = AttachError("OpenSSL has no index for data of a context");
     let index = index().ok_or(no_index)?;
     if !instance.has_all_settings() {
         return Err(AttachError("no memory for the settings of the environment"));
@@ -100,7 +100,7 @@ pub unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) -> Result<(), Attac
             attached = Box::into_raw(new.map_err(|_| AttachError("no memory"))?);
             if ffi::SSL_CTX_set_ex_data(ctx, index, attached.cast()) != 1 {
                 drop(Box::from_raw(attached));
-                return Err(AttachError("OpenSSL does not take context data"));
+                return Err(AttachError("OpenSSL cannot store data in the context"));
             }
             if attached::add(ctx).is_err() {
                 ffi::SSL_CTX_set_ex_data(ctx, index, ptr::null_mut());
@@ -115,7 +115,7 @@ pub unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) -> Result<(), Attac
         attached.ours.put(ctx);
         if serves_tickets {
             if !attached.serves_tickets {
-                // Once: those that the host has set since stay, and OpenSSL does not tell of them.
+                // Once: OpenSSL does not report those that the host has set since, and they stay.
                 SSL_CTX_set_session_ticket_cb(
                     ctx,
                     Some(generate_ticket),
@@ -133,7 +133,8 @@ pub unsafe fn attach(instance: &Instance, ctx: *mut SSL_CTX) -> Result<(), Attac
     Ok(())
 }
 
-/// Gives a context back as the host wants it; one that is not attached stays as it is.
+/// Detaches a context: gives it the values that the host wants. Leaves one that is not attached
+/// unchanged.
 ///
 /// # Safety
 /// As for [`attach`].
@@ -145,7 +146,7 @@ pub unsafe fn detach(ctx: *mut SSL_CTX) -> Result<(), AttachError> {
     let Some(index) = index() else {
         return Ok(());
     };
-    // SAFETY: as in `attach`. The box is taken back after the context forgot it.
+    // SAFETY: as in `attach`. The box is taken back after the context has forgotten it.
     unsafe {
         let attached = ffi::SSL_CTX_get_ex_data(ctx, index).cast::<Attached>();
         if attached.is_null() {
@@ -167,13 +168,13 @@ pub unsafe fn detach(ctx: *mut SSL_CTX) -> Result<(), AttachError> {
 /// # Safety
 /// `ctx` is a live `SSL_CTX`.
 pub unsafe fn is_attached(ctx: *const SSL_CTX) -> bool {
-    // SAFETY: passed on to the caller; the data of another OpenSSL's context are not looked for.
+    // SAFETY: passed on to the caller; the data of another OpenSSL's context are not read.
     index().is_some_and(|index| unsafe {
         is_of_this_openssl(ctx) && !ffi::SSL_CTX_get_ex_data(ctx, index).is_null()
     })
 }
 
-/// An attached context is attached no more.
+/// Counts that a context is no longer attached.
 fn count_gone() {
     if let Some(instance) = Instance::if_made() {
         instance.contexts.fetch_sub(1, Ordering::Relaxed);
@@ -181,7 +182,7 @@ fn count_gone() {
 }
 
 impl Attached {
-    /// Takes off the callbacks for tickets that the library has set.
+    /// Removes the callbacks for tickets that the library has set.
     ///
     /// # Safety
     /// As for [`attach`].
@@ -195,7 +196,7 @@ impl Attached {
         }
     }
 
-    /// Whatever is not as we have set it, the host has set since.
+    /// Takes over values that the host has set since: those that differ from what the library set.
     fn learn_from(&mut self, now: Settings) {
         fn learn<T: Copy, K: PartialEq>(hosts: &mut T, ours: T, now: T, key: impl Fn(T) -> K) {
             if key(now) != key(ours) {
@@ -203,7 +204,7 @@ impl Attached {
             }
         }
         let Self { hosts, ours, .. } = self;
-        // The mode bit by bit: a host adds one to what it finds there.
+        // The mode bit by bit: a host may have added a bit.
         let changed = ours.mode ^ now.mode;
         hosts.mode = hosts.mode & !changed | now.mode & changed;
         learn(
@@ -215,7 +216,7 @@ impl Attached {
         learn(&mut hosts.timeout, ours.timeout, now.timeout, |x| x);
         learn(&mut hosts.tickets, ours.tickets, now.tickets, |x| x);
         learn(&mut hosts.no_ticket, ours.no_ticket, now.no_ticket, |x| x);
-        // By address: one function may have two, which at worst is "set by the host".
+        // By address. One function can have two; at worst it then counts as set by the host.
         learn(&mut hosts.new, ours.new, now.new, |x| x.map(|f| f as usize));
         learn(&mut hosts.get, ours.get, now.get, |x| x.map(|f| f as usize));
         learn(&mut hosts.remove, ours.remove, now.remove, |x| {
@@ -225,12 +226,12 @@ impl Attached {
 }
 
 impl Settings {
-    /// What the library's settings make of the host's.
+    /// The host's values, changed as the library's settings say.
     fn adapted(self, instance: &Instance, serves_tickets: bool) -> Self {
         let config = &instance.config;
         let ours = instance.sessions.is_on();
         let mut mode = match config.int(Record::SessionCache) {
-            // Off is not enough: OpenSSL would still look for the sessions it has.
+            // OFF alone is not enough: OpenSSL would still look into its own cache.
             0 => ffi::SSL_SESS_CACHE_OFF | ffi::SSL_SESS_CACHE_NO_INTERNAL,
             1 => ffi::SSL_SESS_CACHE_SERVER,
             _ => ffi::SSL_SESS_CACHE_SERVER | ffi::SSL_SESS_CACHE_NO_INTERNAL,
@@ -248,7 +249,7 @@ impl Settings {
             } else {
                 config.int(Record::Size) as c_long
             },
-            // New sessions have it from here, and so do those in tickets.
+            // New sessions take it from here, those in tickets too.
             timeout: match timeout {
                 0 => self.timeout.min(MOST_SECONDS_TLS13),
                 timeout => timeout.min(MOST_SECONDS_TLS13),
@@ -308,7 +309,7 @@ unsafe fn control(ctx: *mut SSL_CTX, command: c_int, value: c_long) -> c_long {
     unsafe { ffi::SSL_CTX_ctrl(ctx, command, value, ptr::null_mut()) }
 }
 
-/// Where a context carries its `Attached`.
+/// The index under which a context carries its `Attached`.
 fn index() -> Option<c_int> {
     static INDEX: Once<c_int> = Once::new();
     let index = try_make_once(&INDEX, || {

@@ -1,4 +1,4 @@
-//! The fields of a session's DER, without OpenSSL, which has no functions for some of them.
+//! Reads the fields of a session's DER without OpenSSL, which has no functions for some of them.
 
 use std::ffi::c_long;
 
@@ -20,12 +20,12 @@ pub mod tag {
     pub const RAW_PUBLIC_KEY: u8 = 0xb4;
 }
 
-/// What a session says of the client's certificate.
+/// What a session says about the client's certificate.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// It has one, or a raw public key.
+    /// The session has one, or a raw public key.
     pub is_known: bool,
-    /// It was verified: the result was `X509_V_OK`, which is not written.
+    /// It was verified: the result was `X509_V_OK`, which DER leaves out.
     pub is_verified: bool,
 }
 
@@ -44,8 +44,8 @@ impl Peer {
     }
 }
 
-/// Whether a session says that it is over before it has begun. From OpenSSL 3.3 on, which counts
-/// nanoseconds, its decoder makes a long time of that.
+/// Whether a session has a negative timeout, so that it is over from the start. The decoder of
+/// OpenSSL 3.3 and later, which counts nanoseconds, makes a long time of it.
 pub fn has_negative_timeout(der: &[u8]) -> bool {
     let mut is_negative = false;
     each_field(der, |field, content| {
@@ -55,8 +55,8 @@ pub fn has_negative_timeout(der: &[u8]) -> bool {
     is_negative
 }
 
-/// Calls `see` with the tag and the content of each field, until there is one that cannot be read:
-/// then the result is `None`.
+/// Calls `see` with the tag and the content of each field. Stops at a field that cannot be read, and
+/// returns `None`.
 fn each_field<'a>(der: &'a [u8], mut see: impl FnMut(u8, &'a [u8])) -> Option<()> {
     let mut fields = Reader(Reader(der).content(tag::SEQUENCE)?);
     while let Some(&field) = fields.0.first() {
@@ -70,12 +70,11 @@ pub fn before<'a>(all: &'a [u8], rest: &[u8]) -> &'a [u8] {
     &all[..all.len() - rest.len()]
 }
 
-/// What is still to be read of DER bytes.
+/// The part of DER bytes that is still to be read.
 pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// The content of the next value, which must have this tag and the shortest form of
-    /// length there is for it.
+    /// The content of the next value, which must have this tag, and its length in the shortest form.
     #[inline]
     pub fn content(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (&[first, len], rest) = self.0.split_first_chunk()?;

@@ -1,4 +1,4 @@
-//! Why OpenSSL did not do what it was asked for.
+//! Why a session could not be stored.
 
 use std::error::Error;
 use std::ffi::{c_int, c_ulong};
@@ -20,23 +20,24 @@ use crate::report::counters::{Counter, Stats};
 pub enum StoreError {
     /// OpenSSL could not encode it.
     Unencodable,
-    /// The bytes are not those of exactly one session.
+    /// The bytes are not exactly one session.
     NotASession,
-    /// It is one of another OpenSSL than the library's.
+    /// It belongs to another OpenSSL than the library's.
     OtherOpenSsl,
     /// OpenSSL had no memory.
     NoMemory,
-    /// The process is about to end, and OpenSSL has done so already.
+    /// The process is ending, and OpenSSL has cleaned up.
     OpenSslEnded,
-    /// The library did not take it.
+    /// The cache did not store it.
     NotStored(NotStored),
 }
 
 impl StoreError {
-    /// Why OpenSSL has just failed to encode or to decode a session, if not for `reason`.
+    /// Why OpenSSL has just failed to encode or to decode a session: `reason`, unless OpenSSL has
+    /// ended or had no memory.
     pub(super) fn of_openssl(reason: Self) -> Self {
-        // SAFETY: allowed at any time; fails once OpenSSL has taken itself down. The others
-        // read this thread's error queue.
+        // SAFETY: allowed at any time; fails once OpenSSL has cleaned up. The others read this
+        // thread's error queue.
         let (is_there, errors) = unsafe {
             (
                 OPENSSL_init_crypto(OPENSSL_INIT_BASE_ONLY, ptr::null()) == 1,
@@ -59,8 +60,7 @@ impl StoreError {
         });
     }
 
-    /// How much the operator wants to know of it: what comes with normal
-    /// operation is for debugging only.
+    /// The level of the log line: what is part of normal operation is for debugging only.
     pub fn level(&self) -> log::Level {
         match self {
             Self::NotStored(reason) if reason.is_normal() => log::Level::Debug,
@@ -72,11 +72,16 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unencodable => write!(f, "OpenSSL cannot encode it"),
-            Self::NotASession => write!(f, "not exactly one whole session"),
-            Self::OtherOpenSsl => write!(f, "it is one of another OpenSSL than the library's"),
+            Self::Unencodable => write!(f, "OpenSSL cannot encode the session"),
+            Self::NotASession => write!(f, "the bytes are not exactly one whole session"),
+            Self::OtherOpenSsl => {
+                write!(
+                    f,
+                    "the session belongs to another OpenSSL than this library's"
+                )
+            }
             Self::NoMemory => NoMemory.fmt(f),
-            Self::OpenSslEnded => write!(f, "the process ends, and OpenSSL is no longer there"),
+            Self::OpenSslEnded => write!(f, "the process is ending, and OpenSSL has cleaned up"),
             Self::NotStored(reason) => reason.fmt(f),
         }
     }

@@ -1,4 +1,4 @@
-//! Data of the library's that OpenSSL's objects carry.
+//! The library's data that OpenSSL's objects carry.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
@@ -8,7 +8,7 @@ use openssl_sys as ffi;
 use super::visit::Visit;
 use crate::instance::boundary::guard;
 
-/// An index under which the objects of a class carry data of the library's.
+/// A new index under which the objects of a class carry data of the library's.
 ///
 /// # Safety
 /// The functions stay valid as long as there are objects of the class.
@@ -23,8 +23,7 @@ pub unsafe fn new_index(
     (index >= 0).then_some(index)
 }
 
-/// Called by OpenSSL when an object is duplicated: what the original carries is not the
-/// duplicate's.
+/// Called by OpenSSL when an object is duplicated: the duplicate gets none of the original's data.
 pub unsafe extern "C" fn forget_in_copy(
     _to: *mut ffi::CRYPTO_EX_DATA,
     _from: *const ffi::CRYPTO_EX_DATA,
@@ -33,9 +32,9 @@ pub unsafe extern "C" fn forget_in_copy(
     _long: c_long,
     _arg: *mut c_void,
 ) -> c_int {
-    // 0, after a panic, has SSL_dup fail.
+    // 0, after a panic, makes SSL_dup fail.
     guard(|| {
-        // SAFETY: OpenSSL passes the place of what it is about to copy.
+        // SAFETY: OpenSSL passes the place of the data that it is about to copy.
         unsafe { *data = ptr::null_mut() };
         1
     })

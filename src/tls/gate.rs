@@ -1,9 +1,9 @@
-//! Holds a fork, and the end of OpenSSL, off while a thread is inside it on the library's behalf.
+//! Delays a fork, and OpenSSL's cleanup, while a thread of the library is inside OpenSSL.
 //!
-//! OpenSSL has locks of its own (decoding a session takes one of the whole process),
-//! and nothing releases those in a forked child. So no other thread should be in there when
-//! the fork happens; nor when OpenSSL 3 cleans up as the process ends, which it does
-//! whatever thread is in there.
+//! OpenSSL has its own locks (decoding a session takes one of the whole process), and nothing
+//! releases them in a forked child. So no other thread should be inside OpenSSL when a fork happens.
+//! The same holds when OpenSSL 3 cleans up at the end of the process, which it does without regard
+//! to threads inside.
 
 use std::marker::PhantomData;
 use std::ptr;
@@ -21,10 +21,10 @@ use crate::instance::boundary::guard;
 
 static GATE: Gate<{ stripe::COUNT }> = Gate::new();
 
-/// Closed for good. The other bits count the threads that fork.
+/// The gate is closed forever. The other bits count the threads that fork.
 const ENDS: u32 = 1 << 31;
 
-/// The threads inside, counted in stripes, and why others may not enter.
+/// The threads inside, counted in stripes, and the reasons why others must not enter.
 struct Gate<const STRIPES: usize> {
     inside: [CachePadded<AtomicUsize>; STRIPES],
     closed: AtomicU32,
@@ -40,8 +40,8 @@ impl<const STRIPES: usize> Gate<STRIPES> {
 
     /// Enters; or the reasons why the gate is closed.
     fn try_enter(&self, stripe: usize) -> Result<(), u32> {
-        // Whoever enters counts first and looks at the gate then; whoever closes it
-        // does it the other way round, so one of the two sees the other.
+        // A thread that enters counts itself first and then looks at the gate. A thread that closes
+        // the gate does it in the other order, so one of the two sees the other.
         let inside = &self.inside[stripe];
         inside.fetch_add(1, Ordering::SeqCst);
         match self.closed.load(Ordering::SeqCst) {
@@ -75,7 +75,7 @@ impl<const STRIPES: usize> Gate<STRIPES> {
         debug_assert!(done.is_ok());
     }
 
-    /// Nobody forks, and nobody is inside but so many threads of one stripe.
+    /// Resets it: no thread forks, and only this number of threads, of one stripe, are inside.
     fn reset(&self, stripe: usize, threads: usize) {
         for inside in &self.inside {
             inside.store(0, Ordering::SeqCst);
@@ -84,26 +84,26 @@ impl<const STRIPES: usize> Gate<STRIPES> {
         self.change(|closed| closed & ENDS);
     }
 
-    /// Whether so many threads are inside, while it is closed.
+    /// Whether this number of threads is inside, while it is closed.
     fn holds(&self, threads: usize) -> bool {
         let inside = self.inside.iter().map(|n| n.load(Ordering::SeqCst));
         inside.sum::<usize>() == threads
     }
 }
 
-/// A thread on the inside, until this is dropped. It may be so more than once, where OpenSSL calls
-/// back: it then passes without looking, or it would wait for a fork that waits for it.
+/// A thread inside, until this is dropped. It can be inside more than once, where OpenSSL calls back: it
+/// then enters without looking, or it would wait for a fork that waits for it.
 pub(crate) struct Inside {
-    /// The thread must be the one that entered: its stripe is counted down.
+    /// Only the thread that entered can drop this: its stripe is counted down.
     _this_thread: PhantomData<*const ()>,
 }
 
-/// How often this thread is on the inside.
+/// How many times this thread is inside.
 fn visits() -> u32 {
     thread::this(|this| this.visits.get())
 }
 
-/// Waits while another thread forks. `None`: the process is ending.
+/// Enters; waits while another thread forks. `None`: the process is ending.
 pub(crate) fn enter() -> Option<Inside> {
     if visits() == 0 {
         expect_the_end();
@@ -143,15 +143,14 @@ fn wait_to_enter(stripe: usize, mut closed: u32) -> Option<()> {
 /// Whether the gate will be closed before OpenSSL cleans up.
 static EXPECTED: AtomicBool = AtomicBool::new(false);
 
-/// Has the gate closed before OpenSSL cleans up. Without memory for that, the next call tries
-/// again.
+/// Makes sure that the gate is closed before OpenSSL cleans up. If there is no memory for that, the
+/// next call tries again.
 #[inline]
 fn expect_the_end() {
     #[cold]
     fn register() -> bool {
-        // SAFETY: allowed at any time. OpenSSL 3 has registered its own function when the first
-        // call returns, so this one is run before it. It stays valid: the library is never
-        // unloaded.
+        // SAFETY: allowed at any time. OpenSSL 3 has registered its own function when the first call
+        // returns, so `end` runs before that. It stays valid: the library is never unloaded.
         unsafe {
             OPENSSL_init_crypto(0, ptr::null());
             libc::atexit(end) == 0
@@ -162,11 +161,11 @@ fn expect_the_end() {
     }
 }
 
-/// Longer than a thread is in there, unless it waits for this one or will never run again.
+/// Longer than a thread stays inside, unless it waits for this thread or never runs again.
 const END: Duration = Duration::from_millis(200);
 
-/// Called at the end of the process, before OpenSSL cleans up: waits for those inside, and lets
-/// nobody in from now on.
+/// Called at the end of the process, before OpenSSL cleans up: lets no thread enter any more, and
+/// waits for those inside.
 extern "C" fn end() {
     guard(|| {
         GATE.change(|closed| closed | ENDS);
@@ -205,8 +204,8 @@ fn wait_for_others(patience: Patience) {
 /// A gate closed for a fork until this is dropped.
 pub(crate) struct Closed(());
 
-/// Closes the gate and waits for other threads to come out. One may stay inside, where a function
-/// of the host's takes its time.
+/// Closes the gate and waits for other threads to leave. One may stay inside longer than that, in a
+/// slow function of the host's.
 pub(crate) fn close(patience: Patience) -> Closed {
     GATE.close();
     let closed = Closed(());
@@ -214,7 +213,7 @@ pub(crate) fn close(patience: Patience) -> Closed {
     closed
 }
 
-/// In a forked child: nobody but this thread is inside, and nobody forks.
+/// In a forked child: at most this thread is inside, and no thread forks.
 pub(crate) fn open_in_child() {
     GATE.reset(stripe::mine().number(), own());
 }
@@ -258,13 +257,13 @@ mod models {
     use std::rc::Rc;
     use std::sync::Arc;
 
-    /// While the gate is closed and empty nobody is inside, and what they did there has been
-    /// done: loom watches over the cells, which only those inside and who has closed the gate use.
-    /// Nobody tries forever here, or some ways to interleave would have no end.
+    /// While the gate is closed and empty, no thread is inside, and what threads did there is
+    /// visible: loom watches over the cells, which only threads inside and the one that has closed
+    /// the gate use. No thread tries forever here, or some interleavings would never end.
     fn model<const STRIPES: usize>() {
         loom::model(|| {
             let gate = Arc::new(Gate::<STRIPES>::new());
-            // Not an Arc: who watches over them is loom, whose threads take turns in one.
+            // Not an Arc: loom, which watches over them, runs its threads in turns in one thread.
             let cells = Rc::new([(); STRIPES].map(UnsafeCell::new));
             let threads: Vec<_> = (0..STRIPES)
                 .map(|stripe| {

@@ -1,10 +1,9 @@
-//! Resumption begins no new life: a session counts from the full handshake at the head of its
-//! line, and ends with the client's certificate (RFC 8446, 4.6.1).
+//! Resumption does not prolong a session's life: it counts from the full handshake that began the
+//! line of sessions, and ends no later than the client's certificate (RFC 8446, 4.6.1).
 //!
-//! In TLS 1.3 each resumption earns a session with a fresh date. The time of the full handshake
-//! is handed on in the session's ticket application data, which OpenSSL copies from a resumed
-//! session into the new one, and writes into DER and into tickets. Up to TLS 1.2 a session keeps
-//! its date.
+//! In TLS 1.3 each resumption makes a new session with a new date. The time of the full handshake is
+//! passed on in the session's ticket application data: OpenSSL copies them from a resumed session
+//! into the new one, and writes them into DER and tickets. Up to TLS 1.2 a session keeps its date.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::{ptr, slice};
@@ -23,25 +22,25 @@ use crate::base::clock;
 use crate::instance::boundary::guard;
 use crate::settings::table::{Config, Record};
 
-/// The longest that a session may be resumed, in seconds, whatever it says itself: by its
-/// ID (RFC 5246, F.1.4), and from TLS 1.3 on (RFC 8446, 4.6.1), which is also the
-/// longest that a ticket may say.
+/// The longest time that a session can be resumed, in seconds, whatever its own timeout is: by its
+/// ID up to TLS 1.2 (RFC 5246, F.1.4), and from TLS 1.3 on (RFC 8446, 4.6.1), which is also the
+/// longest lifetime that a ticket can have.
 const MOST_SECONDS: i64 = 24 * 3600;
 pub const MOST_SECONDS_TLS13: i64 = 7 * 24 * 3600;
 
-/// Before the time, in the application data.
+/// Stands before the time in the application data.
 const MARK: [u8; 4] = *b"tsl1";
 
 /// How long a session can be resumed.
 pub struct Life {
     /// The time of the full handshake, in seconds since 1970.
     pub head: i64,
-    /// Seconds from then on.
+    /// The seconds from then on.
     pub seconds: i64,
 }
 
 impl Life {
-    /// That of a session that is looked up by its ID.
+    /// The life of a session that is looked up by its ID.
     pub fn by_id(session: &SslSessionRef, config: &Config) -> Self {
         let most = match session.protocol_version() {
             SslVersion::TLS1_3 => MOST_SECONDS_TLS13,
@@ -50,7 +49,7 @@ impl Life {
         Self::of(session, most, config)
     }
 
-    /// That of a session in a ticket.
+    /// The life of a session in a ticket.
     pub fn in_ticket(session: &SslSessionRef, config: &Config) -> Self {
         let mut life = Self::of(session, MOST_SECONDS_TLS13, config);
         if let timeout @ 1.. = config.int(Record::Timeout) {
@@ -72,7 +71,7 @@ impl Life {
         let most = most.min(config.int(Record::MaxAge));
         let mut seconds = own.min(most);
         if let Some(left) = certificate_ends_in(session) {
-            // A session of the future counts from now.
+            // A session with a date in the future counts from now.
             let since = clock::now().wall.saturating_sub(head).max(0);
             seconds = seconds.min(since.saturating_add(left));
         }
@@ -101,11 +100,11 @@ fn application_data(session: &SslSessionRef) -> Option<&[u8]> {
     }
 }
 
-/// How many seconds the client's certificate, if it has one, is still valid; negative if it is
-/// over.
+/// The seconds for which the client's certificate is still valid; negative if it has expired; `None`
+/// without a certificate.
 fn certificate_ends_in(session: &SslSessionRef) -> Option<i64> {
-    // SAFETY: the session is live, and has the certificate while it is borrowed; a null time is
-    // the present.
+    // SAFETY: the session is live, and keeps the certificate while it is borrowed; a null time means
+    // now.
     unsafe {
         let certificate = SSL_SESSION_get0_peer(session.as_ptr());
         if certificate.is_null() {
@@ -114,7 +113,7 @@ fn certificate_ends_in(session: &SslSessionRef) -> Option<i64> {
         let (mut days, mut seconds) = (0, 0);
         let end = X509_get0_notAfter(certificate);
         let done = ASN1_TIME_diff(&mut days, &mut seconds, ptr::null(), end) == 1;
-        // A certificate without an end that can be read is over.
+        // A certificate whose end cannot be read counts as expired.
         Some(if done {
             i64::from(days) * 86_400 + i64::from(seconds)
         } else {
@@ -124,8 +123,8 @@ fn certificate_ends_in(session: &SslSessionRef) -> Option<i64> {
 }
 
 /// Writes the time of the full handshake into a session that begins a line, or that is about to be
-/// resumed without one. One that a resumed handshake made has it already. Application data of the
-/// host's stay: then each session counts from its own handshake.
+/// resumed and has none. A session from a resumed handshake has it already. If the host has set
+/// application data, they stay, and each session counts from its own handshake.
 pub fn mark(session: &SslSessionRef) {
     if session.protocol_version() != SslVersion::TLS1_3 || application_data(session).is_some() {
         return;
@@ -146,7 +145,7 @@ pub fn mark(session: &SslSessionRef) {
     }
 }
 
-/// A ticket is about to be made: of the connection's session.
+/// Called when a ticket is about to be made of the connection's session.
 pub unsafe extern "C" fn generate_ticket(ssl: *mut SSL, _arg: *mut c_void) -> c_int {
     guard(|| {
         // SAFETY: OpenSSL passes a live connection, whose session is live or null.

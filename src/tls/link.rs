@@ -1,14 +1,16 @@
-//! The connection that a session was made or resumed by, as long as that is alive: it tells a
-//! client that hung up, and keeps its session, from everything else that ends a session.
+//! Links a session with the connection that has made or resumed it, as long as that is alive. The
+//! connection shows whether a client has only hung up, and keeps its session, or whether something
+//! else ends the session.
 //!
 //! # Invariants
 //!
-//! 1. A connection has at most one link, and each of its sessions a reference to it.
-//! 2. [`Link::connection`] is null from the moment on at which OpenSSL begins to free the
-//!    connection, and is used only while its lock is held: so what it points to is alive. After
-//!    a panic on the way there, or a lock that could not be had ([`LOST`]), none is used any more.
-//! 3. The lock is held by the link's own thread, or for the time of a store by whoever frees the
-//!    connection. In a forked child that may last forever: who frees waits for a moment only.
+//! 1. A connection has at most one link, and each of its sessions has a reference to it.
+//! 2. [`Link::connection`] is null as soon as OpenSSL begins to free the connection, and is used only
+//!    while its lock is held: so what it points to is alive. If a panic prevented that, or the lock
+//!    could not be had ([`LOST`]), no link is used any more.
+//! 3. The lock is held by the link's own thread, or for one store by the thread that frees the
+//!    connection. In a forked child it may be held forever: the thread that frees waits only for a
+//!    moment.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::sync::Mutex;
@@ -45,12 +47,12 @@ struct Link {
 
 struct Connection {
     ssl: *const SSL,
-    /// The session ID context of the session that was found for it.
+    /// The session ID context of the session that was given to it.
     found: Option<IdContext>,
 }
 
-/// A session ID context. OpenSSL resumes a session only under the one that it was made under, and
-/// does not tell which one a connection has: the session that a full handshake makes does.
+/// A session ID context. OpenSSL resumes a session only under the context that it was made under. It
+/// does not report which one a connection has, but the session that a full handshake makes has it.
 #[derive(PartialEq, Eq)]
 struct IdContext(SmallVec<[u8; 32]>);
 
@@ -69,24 +71,23 @@ impl IdContext {
 // SAFETY: the pointer is used only as invariant 2 says.
 unsafe impl Send for Connection {}
 
-/// Longer than any lock is held that a running thread holds, but for a BIO of the host's that takes
-/// its time.
+/// Longer than a running thread holds the lock, except in a slow BIO of the host's.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// A link may point to a connection that is no more.
+/// A link may point to a connection that does not exist any more.
 static LOST: AtomicBool = AtomicBool::new(false);
 
-/// Links a session with the connection that has made or resumed it. Without memory for that, a
+/// Links a session with the connection that has made or resumed it. If there is no memory for that, a
 /// client that hangs up loses the session.
 ///
 /// # Safety
-/// `ssl` is a live connection, which this thread is inside.
+/// `ssl` is a live connection, and this thread is in a callback of it.
 pub unsafe fn link(ssl: *mut SSL, session: &SslSessionRef) {
     let (Some(of_connection), Some(of_session)) = (connection_index(), session_index()) else {
         return;
     };
-    // SAFETY: the caller vouches for `ssl`, and the session is live. What is stored under the
-    // indexes is null or a reference of ours, which is given back once.
+    // SAFETY: the caller vouches for `ssl`, and the session is live. What is stored under the indexes
+    // is null or a reference of ours, which is released once.
     unsafe {
         if !may_hang_up(ssl, session) {
             return;
@@ -136,8 +137,9 @@ pub unsafe fn note_found(ssl: *const SSL, session: &SslSessionRef) {
     }
 }
 
-/// Counts that a connection, which has made this session, was given one that OpenSSL refused for its
-/// session ID context. Once for each that was given.
+/// Counts that OpenSSL refused the session that a connection was given, because of its session ID
+/// context: `session`, which the connection has made instead, has another one. Once for each session
+/// that was given.
 ///
 /// # Safety
 /// As for [`link`].
@@ -147,7 +149,7 @@ pub unsafe fn count_other_context(instance: &Instance, ssl: *const SSL, session:
         .and_then(|link| lock_by_trying(&link.connection).found.take());
     if found.is_some_and(|found| found != IdContext::of(session)) {
         instance.stats.count(Counter::OtherIdContext);
-        log::debug!(target: "ssl.session_cache.get", "a session of another session ID context: a full handshake");
+        log::debug!(target: "ssl.session_cache.get", "the session has another session ID context than the connection; full handshake");
     }
 }
 
@@ -160,8 +162,8 @@ unsafe fn of_connection(ssl: *const SSL) -> Option<Shared<Link>> {
     unsafe { borrow(ffi::SSL_get_ex_data(ssl, index)) }
 }
 
-/// Whether a client may go without close_notify and keep this session: from TLS 1.1 on (RFC
-/// 5246, 7.2.1), and over a stream. QUIC and DTLS have versions of their own here.
+/// Whether a client is allowed to close without close_notify and keep this session: from TLS 1.1 on
+/// (RFC 5246, 7.2.1), and over a stream. QUIC and DTLS have separate version numbers here.
 ///
 /// # Safety
 /// `ssl` is a live connection.
@@ -174,12 +176,12 @@ unsafe fn may_hang_up(ssl: *const SSL, session: &SslSessionRef) -> bool {
         }
 }
 
-/// Whether OpenSSL gives a session up because the client closed the connection without a
-/// close_notify, which from OpenSSL 3 on counts as a fatal error. Once for each handshake: the
-/// link ends with it. Where it cannot be told, the answer is no.
+/// Whether OpenSSL removes a session because the client closed the connection without a close_notify,
+/// which is a fatal error from OpenSSL 3 on. The answer is yes at most once for each handshake: the
+/// link ends then. If this is not certain, the answer is no.
 ///
-/// OpenSSL queues the error and puts the connection into the state of an error before it removes
-/// the session. From 4.0 on system errors put it there too: only the BIO tells them apart.
+/// OpenSSL queues the error and puts the connection into its error state before it removes the
+/// session. From 4.0 on, system errors put it there too: only the BIO shows the difference.
 pub fn client_hung_up(session: &SslSessionRef) -> bool {
     // SAFETY: reads this thread's error queue.
     let error = unsafe { ffi::ERR_peek_last_error() };
@@ -228,14 +230,14 @@ unsafe fn is_at_its_end(ssl: *const SSL, session: &SslSessionRef) -> bool {
 }
 
 /// # Safety
-/// `stored` is null or a reference that is stored somewhere and stays there meanwhile.
+/// `stored` is null or a reference that is stored somewhere and stays there during the call.
 unsafe fn borrow(stored: *mut c_void) -> Option<Shared<Link>> {
     // SAFETY: passed on to the caller.
     (!stored.is_null()).then(|| unsafe { Shared::from_borrowed(stored) })
 }
 
 /// # Safety
-/// `stored` is null or a reference that is stored nowhere any more.
+/// `stored` is null or a reference that is not stored anywhere any more.
 unsafe fn give_back(stored: *mut c_void) {
     if !stored.is_null() {
         // SAFETY: passed on to the caller.
@@ -282,7 +284,7 @@ unsafe extern "C" fn connection_ends(
     _long: c_long,
     _arg: *mut c_void,
 ) {
-    // Of other contexts: there is none.
+    // Connections of other contexts have no link.
     if link.is_null() {
         return;
     }
@@ -314,7 +316,7 @@ unsafe extern "C" fn session_ends(
     _long: c_long,
     _arg: *mut c_void,
 ) {
-    // Nearly all sessions have none, and this is called for each.
+    // This is called for every session, and nearly all have no link.
     if !link.is_null() {
         // SAFETY: as above.
         guard(|| unsafe { give_back(link) });

@@ -1,4 +1,4 @@
-//! OpenSSL: the only place that knows it.
+//! The only code that knows OpenSSL.
 
 pub mod attached;
 pub mod bindings;

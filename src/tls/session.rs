@@ -1,4 +1,4 @@
-//! Sessions to DER and back.
+//! Encodes sessions as DER, and decodes them.
 
 use std::ffi::{c_long, c_void};
 use std::mem;
@@ -14,19 +14,19 @@ use super::template::{Parts, Templates};
 use super::version::is_session_of_this_openssl;
 use super::visit::Visit;
 
-/// The DER bytes of a session, in memory of OpenSSL's. Wiped when dropped.
+/// The DER bytes of a session, in OpenSSL's memory. Wiped when dropped.
 pub struct Encoded {
     bytes: NonNull<u8>,
     len: usize,
 }
 
 impl Encoded {
-    /// Encodes a session. OpenSSL cannot encode one without a cipher or a version.
+    /// Encodes a session. Fails for one without a cipher or a version.
     pub fn new(session: &SslSessionRef) -> Result<Self, StoreError> {
         if !is_session_of_this_openssl(session) {
             return Err(StoreError::OtherOpenSsl);
         }
-        // OpenSSL encodes a session that has no version yet, and then cannot read it.
+        // OpenSSL would encode a session that has no version yet, but could not decode it.
         // SAFETY: the session is live.
         let version = unsafe { openssl_sys::SSL_SESSION_get_protocol_version(session.as_ptr()) };
         if ![SSL3_VERSION_MAJOR, DTLS1_VERSION_MAJOR].contains(&(version >> 8)) {
@@ -46,7 +46,7 @@ impl Encoded {
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: OpenSSL wrote `len` bytes there, which nobody else knows of.
+        // SAFETY: OpenSSL wrote `len` bytes there, and has no pointer to them any more.
         unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.len) }
     }
 }
@@ -60,15 +60,15 @@ impl Drop for Encoded {
     }
 }
 
-/// Gives the session's one reference away, to C.
+/// Passes the session's only reference to C.
 pub fn into_raw(session: SslSession) -> *mut SSL_SESSION {
     let raw = session.as_ptr();
     mem::forget(session);
     raw
 }
 
-/// Ends a session; OpenSSL takes a lock of the whole process for that. When the process ends,
-/// the session goes with it.
+/// Frees a session; OpenSSL takes a lock of the whole process for that. While the process is ending,
+/// the session is not freed.
 pub fn free(session: SslSession) {
     match Visit::begin() {
         Some(visit) => {
@@ -79,7 +79,7 @@ pub fn free(session: SslSession) {
     }
 }
 
-/// Makes a session of DER bytes that were checked when they were stored.
+/// Decodes DER bytes that were checked when they were stored.
 pub fn restore(der: &[u8]) -> Option<SslSession> {
     let Some(parts) = Parts::of(der) else {
         return decode(der).ok();
@@ -93,14 +93,14 @@ pub fn restore(der: &[u8]) -> Option<SslSession> {
     })
 }
 
-/// [`restore`] if there is a template and nothing to wait for.
+/// As [`restore`], if there is a template and nothing to wait for.
 pub fn restore_at_once(der: &[u8]) -> Option<SslSession> {
     let parts = Parts::of(der)?;
     let templates = Templates::if_made()?;
     templates.make(&parts, Visit::begin_at_once()?)
 }
 
-/// Makes a session of DER bytes, which is the caller's alone, if they are exactly one.
+/// Decodes DER bytes, if they are exactly one session. The result belongs to the caller alone.
 pub fn decode(der: &[u8]) -> Result<SslSession, StoreError> {
     let visit = Visit::begin().ok_or(StoreError::OpenSslEnded)?;
     let mut start = der.as_ptr();
@@ -112,7 +112,7 @@ pub fn decode(der: &[u8]) -> Result<SslSession, StoreError> {
         (!session.is_null()).then(|| SslSession::from_ptr(session))
     };
     let session = session.ok_or_else(|| StoreError::of_openssl(StoreError::NotASession))?;
-    // It is behind the last byte that was used.
+    // It points after the last byte that was used.
     if start != der.as_ptr_range().end {
         return Err(StoreError::NotASession);
     }

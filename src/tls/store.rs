@@ -1,7 +1,7 @@
-//! Sessions of OpenSSL into the cache, and out of it.
+//! Stores OpenSSL's sessions in the cache, and looks them up there.
 
 use openssl::ssl::{SslSession, SslSessionRef};
-use tssession_common::boundary::keeping_errno;
+use tssession_common::boundary::undisturbed;
 use zeroize::Zeroizing;
 
 use super::der::has_negative_timeout;
@@ -13,10 +13,10 @@ use crate::base::session_id::SessionId;
 use crate::instance::Instance;
 use crate::report::counters::Purpose;
 
-/// More than the secret of any session has: TLS 1.3 has as many bytes as its hash, at most 64.
+/// More bytes than any session's secret has: in TLS 1.3 as many as its hash, at most 64.
 const MAX_SECRET_LEN: usize = 256;
 
-/// Looks a session up; the result is the caller's alone.
+/// Looks a session up. The result belongs to the caller alone.
 pub fn find(instance: &Instance, id: &SessionId, purpose: Purpose) -> Option<SslSession> {
     instance.sessions.with_der(id, purpose, session::restore)
 }
@@ -31,7 +31,7 @@ pub fn find_at_once(
     if !instance.sessions.take_copy_at_once(id, copy)? {
         return Some(None);
     }
-    let session = keeping_errno(|| session::restore_at_once(copy.bytes()))?;
+    let session = undisturbed(|| session::restore_at_once(copy.bytes()))?;
     Some(instance.sessions.counted_call(Some(session)))
 }
 
@@ -51,8 +51,8 @@ pub fn store(
     encode_and_insert(instance, id, session, false)
 }
 
-/// Stores the DER bytes of one session under an ID. OpenSSL also reads what is not quite DER
-/// (lengths written in another way): it is encoded again, so that only DER comes out.
+/// Stores the DER bytes of one session under an ID. OpenSSL also decodes bytes that are not strictly
+/// DER (with lengths in another form). So the session is encoded again, and the cache has only DER.
 pub fn store_der(instance: &Instance, id: &SessionId, der: &[u8]) -> Result<(), StoreError> {
     let session = session::decode(der).inspect_err(|error| error.count(&instance.stats))?;
     let result = encode_and_insert(instance, id, &session, has_negative_timeout(der));
@@ -77,20 +77,22 @@ fn encode_and_insert(
         .map_err(StoreError::NotStored)
 }
 
-/// Removes the session that is stored under an ID, if it is this one; `false` if it is not. A
-/// session ID proves nothing: a client chooses the one that it sends with a TLS 1.2 ticket.
+/// Removes the session that is stored under an ID, if it is this one; `false` if it is not. The ID
+/// alone proves nothing: a client chooses the ID that it sends with a TLS 1.2 ticket.
 pub fn remove_same(instance: &Instance, id: &SessionId, session: &SslSessionRef) -> bool {
     with_secret(session, |secret| {
         instance.sessions.remove_containing(id, secret)
     })
 }
 
-/// [`remove_same`], for a session that is used once: not if a parent of this process has it too.
+/// As [`remove_same`], for a session that can be used only once: it is not removed, and must not be
+/// used, if a parent of this process has it too.
 pub fn take_own(instance: &Instance, id: &SessionId, session: &SslSessionRef) -> bool {
     with_secret(session, |secret| instance.sessions.take_own(id, secret))
 }
 
-/// No two sessions have the same secret, and it stands in the DER as it is.
+/// Calls `remove` with the session's secret: no two sessions have the same, and the DER contains it
+/// as it is.
 fn with_secret(session: &SslSessionRef, remove: impl FnOnce(&[u8]) -> bool) -> bool {
     let mut secret = Zeroizing::new([0; MAX_SECRET_LEN]);
     let len = session.master_key(secret.as_mut_slice());

@@ -1,14 +1,13 @@
-//! Sessions out of DER bytes, without OpenSSL's decoder where that is possible: it takes
+//! Makes sessions of DER bytes without OpenSSL's decoder where that is possible: the decoder takes
 //! longer than all the rest of a lookup.
 //!
-//! Most sessions of a server differ in their ID, master secret, time, timeout and host name
-//! only. All that they have in common is a class. Of each class one session is kept,
-//! decoded and without any of the five, as a template; the next of that class is a duplicate
-//! of it in which the five are set.
+//! Most sessions of a server differ only in their ID, master secret, time, timeout and host name.
+//! Sessions that have all else in common form a class. Of each class one session is kept as a
+//! template, decoded and without any of the five. The next session of that class is a duplicate of
+//! the template in which the five are set.
 //!
-//! What does not fit is decoded as ever: TLS 1.3 sessions, which have random numbers of
-//! their own, sessions with a client certificate or a ticket, which are of a class
-//! each, and whatever is rare.
+//! Sessions that do not fit are decoded: those of TLS 1.3, which contain other random numbers; those
+//! with a client certificate or a ticket, each of which would be a class of one; and rare ones.
 
 use std::ffi::{c_int, c_long};
 use std::hash::BuildHasher;
@@ -29,18 +28,18 @@ use crate::base::alloc::{Shared, Swap};
 use crate::base::once::{Once, make_once};
 use crate::base::session_id::MAX_LEN;
 
-/// Enough for the cipher suites and protocols of a server with many contexts. Two classes may
-/// want the same place; see [`Templates::learn`].
+/// Enough for the cipher suites and protocols of a server with many contexts. Two classes can compete
+/// for the same place; see [`Templates::learn`].
 const PLACES: usize = 256;
 
-/// A session nobody else has: what all of one class have in common.
+/// A session with what all sessions of one class have in common. Nothing else uses it.
 struct Template {
     class: Vec<u8>,
     session: SslSession,
 }
 
-/// The templates of this process. They hold no secrets and are never changed, so threads
-/// share them; nothing need free them when the process ends.
+/// The templates of this process. They contain no secrets and are never changed, so threads share
+/// them, and the end of the process need not free them.
 pub struct Templates {
     places: [Swap<Template>; PLACES],
     hasher: RandomState,
@@ -49,7 +48,7 @@ pub struct Templates {
 static TEMPLATES: Once<Templates> = Once::new();
 
 impl Templates {
-    /// The ones of this process.
+    /// The templates of this process.
     pub fn global() -> &'static Self {
         make_once(&TEMPLATES, Self::new)
     }
@@ -66,11 +65,10 @@ impl Templates {
         }
     }
 
-    /// The session that these are the parts of. `None`: there is no template for it, or
-    /// no memory.
+    /// Makes the session that has these parts. `None`: there is no template for it, or no memory.
     ///
-    /// The visit is from before the template is taken until it is let go of: whoever does that
-    /// last, frees it.
+    /// The visit begins before the template is taken and ends after it is released: the last to
+    /// release it frees it.
     pub fn make(&self, parts: &Parts<'_>, visit: Visit) -> Option<SslSession> {
         let template = self.place(parts).load();
         let session = match &*template {
@@ -96,8 +94,8 @@ impl Templates {
             return;
         };
         let place = self.place(parts);
-        // Where two classes compete, not each session in turn is to drive the other out; the
-        // ID is a random number at hand.
+        // If two classes compete for the place, one session in eight replaces the template, not every
+        // one. The ID serves as a random number.
         if place.load().is_some() && parts.id.first().is_none_or(|byte| byte % 8 != 0) {
             return;
         }
@@ -108,7 +106,7 @@ impl Templates {
     }
 
     fn place(&self, parts: &Parts<'_>) -> &Swap<Template> {
-        // What classes differ in: the cipher suite, and all that is optional.
+        // Classes differ in the cipher suite and in all that is optional.
         let [common, optional, _] = parts.class;
         let hash = self.hasher.hash_one((common.last(), optional));
         &self.places[hash as usize % PLACES]
@@ -117,7 +115,7 @@ impl Templates {
 
 impl Template {
     fn new(parts: &Parts<'_>, session: &SslSessionRef) -> Option<Self> {
-        // Of the session, before it is duplicated, and of the duplicate, which may have got some.
+        // Checked for the session, before it is duplicated, and below for the duplicate.
         if !has_no_ex_data(session) {
             return None;
         }
@@ -140,7 +138,7 @@ impl Template {
 }
 
 fn duplicate(session: &SslSessionRef) -> Option<SslSession> {
-    // SAFETY: the session is live and not changed meanwhile; the result is null or one
+    // SAFETY: the session is live and does not change during the call; the result is null or one
     // reference to a new session.
     unsafe {
         let copy = SSL_SESSION_dup(session.as_ptr());
@@ -148,11 +146,10 @@ fn duplicate(session: &SslSessionRef) -> Option<SslSession> {
     }
 }
 
-/// Whether no part of the program hangs data of its own to each new session. If that has
-/// no function to duplicate them, a session and its duplicates would share one datum, and
-/// each would free it.
+/// Whether no part of the program attaches data to each new session. If there is no function that
+/// duplicates such data, a session and its duplicates would share them, and each would free them.
 fn has_no_ex_data(session: &SslSessionRef) -> bool {
-    /// More than programs have of such parts.
+    /// More than a program has such parts.
     const MOST: c_int = 1024;
     // SAFETY: reads a pointer; an index that does not exist has none.
     (0..MOST).all(|index| unsafe { SSL_SESSION_get_ex_data(session.as_ptr(), index).is_null() })
@@ -166,20 +163,20 @@ pub struct Parts<'a> {
     time: c_long,
     timeout: c_long,
     host_name: Option<&'a [u8]>,
-    /// Everything else: what stands before the ID, and behind the timeout before the host name
-    /// and after it.
+    /// Everything else: what is before the ID, what is between the timeout and the host name, and
+    /// what is after the host name.
     class: [&'a [u8]; 3],
 }
 
-/// TLS 1.2, as in the second number of a session.
+/// TLS 1.2, as the second number of a session has it.
 const TLS1_2: &[u8] = &[3, 3];
 
 /// The length of every master secret up to TLS 1.2 (RFC 5246, 8.1).
 const MASTER_KEY_LEN: usize = 48;
 
 impl<'a> Parts<'a> {
-    /// Takes a session of TLS 1.2 apart; `None` for every other, and where there is anything
-    /// uncommon about its bytes.
+    /// Takes a session of TLS 1.2 apart; `None` for all others, and if anything about its bytes is
+    /// uncommon.
     pub fn of(der: &'a [u8]) -> Option<Self> {
         let mut whole = Reader(der);
         let all = whole.content(tag::SEQUENCE)?;
@@ -206,7 +203,7 @@ impl<'a> Parts<'a> {
             match next {
                 tag::HOST_NAME => {
                     let name = Reader(content).content(tag::OCTET_STRING)?;
-                    // As a C string it would be another.
+                    // As a C string the name would end there.
                     let has_zero = name.iter().fold(false, |zero, byte| zero | (*byte == 0));
                     if host_name.is_some() || has_zero {
                         return None;
@@ -220,7 +217,7 @@ impl<'a> Parts<'a> {
                 | tag::ALPN
                 | tag::FRAGMENT_LEN
                 | tag::GROUP => {}
-                // Certificates and tickets differ each time, and what else there is, is rare.
+                // Certificates and tickets differ in each session; all others are rare.
                 _ => return None,
             }
         }
@@ -242,7 +239,7 @@ impl<'a> Parts<'a> {
             && class.ends_with(c)
     }
 
-    /// Sets in a session what is not common to its class.
+    /// Sets the five parts in a session that are not common to its class.
     fn set_in(&self, session: &SslSession) -> bool {
         let session = session.as_ptr();
         let mut c_string = SmallVec::<[u8; 128]>::new();
@@ -257,7 +254,7 @@ impl<'a> Parts<'a> {
                 c_string.as_ptr().cast()
             }
         };
-        // SAFETY: the session is live and nobody else's; OpenSSL copies what the pointers name.
+        // SAFETY: the session is live and nothing else uses it; OpenSSL copies what the pointers name.
         unsafe {
             SSL_SESSION_set1_id(session, self.id.as_ptr(), self.id.len() as u32) == 1
                 && SSL_SESSION_set1_master_key(
@@ -297,7 +294,7 @@ mod tests {
         value(tag::INTEGER, &[&vec![0; sign], &bytes[zeros..]].concat())
     }
 
-    /// The DER bytes of sessions of every kind, most of them such that a server makes them.
+    /// The DER bytes of sessions of every kind, most of them as a server makes them.
     fn session() -> impl Strategy<Value = Vec<u8>> {
         let certificate = tssession_test_support::certificate().0.to_der().unwrap();
         let octets = |tag, len| {
@@ -372,8 +369,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(3000))]
 
-        /// Whichever way a session is made, it is the one that was stored: the second time
-        /// it comes from a template if it ever does.
+        /// Whichever way a session is made, it is the one that was stored. From the second time on it
+        /// comes from a template, if it ever does.
         #[test]
         fn a_session_comes_out_as_it_went_in(der in session(), change in option::of((0usize..400, any::<u8>()))) {
             let mut bytes = der;
@@ -385,7 +382,7 @@ mod tests {
             let want = encoded(&session);
             for _ in 0..3 {
                 let restored = [restore(&bytes), restore(&want)].map(|all| encoded(&all.unwrap()));
-                // OpenSSL puts the time of day in the place of none, and it goes on.
+                // OpenSSL replaces a missing time by the current time, which goes on.
                 let later = encoded(&decode(&bytes).unwrap());
                 for der in restored {
                     prop_assert!(der == want || der == later, "{der:?} is neither {want:?} nor {later:?}");
@@ -415,7 +412,7 @@ mod tests {
         value(tag::SEQUENCE, &parts.concat())
     }
 
-    /// That a template is used at all, nothing else shows.
+    /// No other test shows that a template is used at all.
     #[test]
     fn the_second_session_of_a_class_is_made_of_the_template() {
         let templates = Templates::new();
@@ -426,7 +423,7 @@ mod tests {
         let session = make(&second).unwrap();
         assert_eq!(encoded(&session), second);
         assert!(make(&other).is_none());
-        // It holds nothing of the session that it was learnt from.
+        // The template contains nothing of the session that it was learnt from.
         let place = templates.place(&Parts::of(&first).unwrap()).load();
         let kept = encoded(&place.as_ref().unwrap().session);
         assert!(!kept.windows(8).any(|bytes| bytes == [8; 8]));

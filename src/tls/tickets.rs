@@ -26,24 +26,25 @@ use crate::report::counters::Counter;
 
 const IV_LEN: usize = 16;
 
-/// Sees to it that there is a ticket key: that of the file, if one is configured, or a random one. Fails without
-/// memory for the file.
+/// Makes sure that there is a ticket key: that of the configured file, or a random one. Fails if
+/// there is no memory for the file.
 pub fn provide(instance: &Instance) -> Result<(), NoMemory> {
     if instance.keys.ring.current().is_none()
         && let Err(error) = instance.keys.load(None)
         && !matches!(error, KeyFileError::NoneSet)
     {
-        // A key of this process's own would keep the file's out.
+        // With a random key in the ring, the file would not be read again.
         if error.is_lack_of_memory() {
             return Err(NoMemory);
         }
-        log::error!(target: "ssl_session_ticket", "ticket keys: {error}; a random key is used");
+        log::error!(target: "ssl_session_ticket", "ticket keys: {error}; a random key encrypts tickets");
     }
     ensure_ticket_key(&instance.keys.ring);
     Ok(())
 }
 
-/// A ticket was decrypted, or could not be: it is resumed as a session with an ID would be.
+/// Called when a ticket was decrypted, or could not be: decides, as for a session with an ID, whether
+/// the session in it is resumed.
 pub unsafe extern "C" fn decrypted_ticket(
     ssl: *mut SSL,
     session: *mut SSL_SESSION,
@@ -53,11 +54,11 @@ pub unsafe extern "C" fn decrypted_ticket(
     _arg: *mut c_void,
 ) -> TicketUse {
     if status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW {
-        // Without a session; OpenSSL does the same where there is no callback.
+        // There is no session; OpenSSL does the same without a callback.
         return TicketUse::IGNORE_RENEW;
     }
-    // SAFETY: OpenSSL passes a live connection, and where it has decrypted the ticket, the 16
-    // bytes of its key's name and a live session.
+    // SAFETY: OpenSSL passes a live connection and, since it has decrypted the ticket, the 16 bytes of
+    // its key's name and a live session.
     callback(|instance| unsafe {
         let name = &*name.cast::<[u8; NAME_LEN]>();
         let keys = instance.keys.ring.current();
@@ -67,23 +68,23 @@ pub unsafe extern "C" fn decrypted_ticket(
             .count(Counter::ticket_verified(key.map(|(_, place)| place)));
         let session = SslSessionRef::from_ptr(session);
         if !Life::in_ticket(session, &instance.config).is_over() && may_resume(ssl, session) {
-            // One that nobody has marked: its time is still its own.
+            // If it has no mark, its time is still that of its own full handshake.
             mark(session);
             link(ssl, session);
             note_found(ssl, session);
-            // Over QUIC a connection does not say that it is TLS 1.3: the session does.
+            // Over QUIC the connection does not say that it is TLS 1.3, but the session does.
             if status == SSL_TICKET_SUCCESS && session.protocol_version() != SslVersion::TLS1_3 {
                 return TicketUse::USE;
             }
             instance.stats.count(Counter::TicketRenewed);
             return TicketUse::USE_RENEW;
         }
-        log::debug!(target: "ssl_session_ticket", "a ticket that is not for this connection: a full handshake");
+        log::debug!(target: "ssl_session_ticket", "the session in a ticket has expired or is not allowed for this connection; full handshake");
         TicketUse::IGNORE_RENEW
     })
 }
 
-/// A ticket is to be encrypted (`encrypt` 1) or was presented (0).
+/// Called when a ticket is to be encrypted (`encrypt` is 1) or decrypted (0).
 pub unsafe extern "C" fn ticket_key(
     ssl: *mut SSL,
     name: *mut c_uchar,
@@ -115,14 +116,14 @@ pub unsafe extern "C" fn ticket_key(
         }
         let Some((key, place)) = keys.find(name) else {
             instance.stats.count(Counter::TicketNotFound);
-            log::debug!(target: "ssl_session_ticket", "a ticket under a key that is not in the set: a full handshake");
+            log::debug!(target: "ssl_session_ticket", "the key of a ticket is not active; full handshake");
             return 0;
         };
         if !init(key, iv, cipher, mac, false) {
             return 0;
         }
-        log::debug!(target: "ssl_session_ticket", "a ticket under key {place} of {}", keys.count());
-        // In TLS 1.3 a ticket is used once (RFC 8446, C.4), so each use earns a new one.
+        log::debug!(target: "ssl_session_ticket", "a ticket is under key {place} (0 encrypts) of {} active keys", keys.count());
+        // In TLS 1.3 a ticket is used once (RFC 8446, C.4), so each use gets a new one.
         if place == 0 && ffi::SSL_version(ssl) != ffi::TLS1_3_VERSION {
             1
         } else {
@@ -186,8 +187,8 @@ unsafe fn init(
     done
 }
 
-/// OpenSSL does not tell the library context of an `SSL_CTX`, so ciphers and random bytes are those
-/// of the default one.
+/// Logs this once. OpenSSL does not report the library context of an `SSL_CTX`, so ciphers and random
+/// bytes are those of the default library context.
 #[cold]
 fn say_no_algorithms() {
     static SAID: AtomicBool = AtomicBool::new(false);
@@ -196,10 +197,11 @@ fn say_no_algorithms() {
     }
 }
 
-/// Has a new random key encrypt tickets. `None`: OpenSSL has no random bytes, which is logged.
+/// Makes a new random key that encrypts tickets from now on. `None`: OpenSSL has no random bytes,
+/// which is logged.
 pub fn rotate(instance: &Instance) -> Option<Result<usize, KeyError>> {
     instance.keys.ring.prepare_thread();
-    // A random key in an empty ring would keep the file's keys out.
+    // The file first: with a random key in the ring, it would not be read.
     if instance.keys.ring.current().is_none() && provide(instance).is_err() {
         return Some(Err(KeyError::NoMemory));
     }
@@ -216,7 +218,7 @@ fn ensure_ticket_key(ring: &KeyRing) {
     });
 }
 
-/// `false`, and a line in the log, when OpenSSL has no random bytes.
+/// If OpenSSL has no random bytes, logs that and returns `false`.
 fn fill_with_random(bytes: &mut [u8]) -> bool {
     let done = Visit::begin().is_some_and(|visit| {
         // SAFETY: the pointer and the length are those of `bytes`.
@@ -227,7 +229,7 @@ fn fill_with_random(bytes: &mut [u8]) -> bool {
         done
     });
     if !done {
-        log::error!(target: "ssl_session_ticket", "OpenSSL has no random bytes: no ticket key is made, no ticket is issued");
+        log::error!(target: "ssl_session_ticket", "OpenSSL has no random bytes; no ticket key is made and no ticket is issued");
     }
     done
 }

@@ -1,4 +1,4 @@
-//! Which OpenSSL the library was built with, and which one it has.
+//! The OpenSSL that the library was built with, and the one that it runs with.
 
 use std::ffi::{CStr, c_ulong, c_void};
 use std::fmt;
@@ -13,7 +13,7 @@ use super::bindings::{SSL_CTX_get_ssl_method, SSL_SESSION_get0_cipher};
 use crate::base::once::{Once, make_once};
 use crate::base::system::addresses_of_file;
 
-/// Displays as the library's version, and those of OpenSSL at build time and at run time.
+/// Displays the version of the library, and those of OpenSSL at build time and at run time.
 #[derive(Clone, Copy)]
 pub struct Versions {
     runs_with: &'static CStr,
@@ -33,35 +33,36 @@ impl fmt::Display for Versions {
 
 /// The versions of the library and of OpenSSL.
 pub fn versions() -> Versions {
-    // SAFETY: may be called at any time; the result is a string that lives forever.
+    // SAFETY: can be called at any time; the result is a string that lives forever.
     let runs_with = unsafe { CStr::from_ptr(ffi::OpenSSL_version(ffi::OPENSSL_VERSION)) };
     Versions { runs_with }
 }
 
-/// Whether a context was made by the OpenSSL that the library calls. A process may have several: a
-/// host with one linked into it, a Python package with one in its wheel.
+/// Whether a context belongs to the OpenSSL that the library calls. A process can have several, for
+/// example one that is linked into the host, or one in the wheel of a Python package.
 ///
 /// # Safety
 /// `ctx` is a live `SSL_CTX` of any OpenSSL.
 pub unsafe fn is_of_this_openssl(ctx: *const SSL_CTX) -> bool {
-    // SAFETY: reads one pointer, near the start of the context; one of another version has
+    // SAFETY: reads one pointer near the start of the context; a context of another version has
     // something else there.
     is_in_this_openssl(unsafe { SSL_CTX_get_ssl_method(ctx) }.cast())
 }
 
-/// [`is_of_this_openssl`] for a session. One without a cipher suite cannot be told.
+/// As [`is_of_this_openssl`], for a session. `true` for a session without a cipher suite, which shows
+/// no difference.
 pub fn is_session_of_this_openssl(session: &SslSessionRef) -> bool {
     // SAFETY: as above.
     let cipher = unsafe { SSL_SESSION_get0_cipher(session.as_ptr()) };
     cipher.is_null() || is_in_this_openssl(cipher.cast())
 }
 
-/// Whether this is in one of OpenSSL's static tables.
+/// Whether this address is in one of OpenSSL's static tables.
 fn is_in_this_openssl(address: *const c_void) -> bool {
     static LIBSSL: Once<Range<usize>> = Once::new();
     let libssl = LIBSSL.get().unwrap_or_else(|| {
-        // The loader has a lock too: it is not waited for while one of ours is held. A table, not
-        // a function: the address of one may be that of a stub in the program.
+        // This takes the loader's lock: do not wait for it while one of ours is held. The address is
+        // that of a table, because the address of a function can be that of a stub in the program.
         // SAFETY: takes nothing; the result is a static table.
         let found = addresses_of_file(unsafe { ffi::TLS_server_method() }.cast());
         make_once(&LIBSSL, || found)
@@ -69,10 +70,10 @@ fn is_in_this_openssl(address: *const c_void) -> bool {
     libssl.contains(&address.addr())
 }
 
-/// Whether this OpenSSL, having no memory for its table, leaves a session on the list of its cache
-/// and gives the reference back: up to 3.4 it does.
+/// Whether this OpenSSL, if it has no memory for its table, leaves a session on the list of its cache
+/// but releases the reference: up to 3.4 it does.
 pub fn leaves_failed_sessions_on_list() -> bool {
     const MINOR: c_ulong = 20;
-    // SAFETY: takes nothing, and may be called at any time.
+    // SAFETY: takes nothing, and can be called at any time.
     unsafe { ffi::OpenSSL_version_num() >> MINOR < 0x305 }
 }

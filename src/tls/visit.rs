@@ -1,31 +1,31 @@
-//! A visit to OpenSSL: what holds while the library is inside it.
+//! A visit to OpenSSL: what is true while the library is inside it.
 
 use std::ffi::c_ulong;
 
 use super::bindings::{ERR_peek_error, ERR_pop_to_mark, ERR_set_mark};
 use super::gate;
 
-/// A visit to OpenSSL. At its end, what OpenSSL put on this thread's error queue
-/// since is taken back: the queue is the caller's, whose next `SSL_get_error`
-/// reads it. Meanwhile the process is not forked, and OpenSSL does not end.
+/// A visit to OpenSSL. During the visit the process is not forked, and OpenSSL does not clean up. At
+/// the end, the errors that OpenSSL queued during the visit are removed from this thread's error
+/// queue: it belongs to the caller, whose next `SSL_get_error` reads it.
 ///
-/// The queue holds 15 errors. Where it is nearly full and OpenSSL queues more than fit (ten or so for
-/// bytes that are not a session, one when it decodes a certificate), the caller's oldest fall out, as
-/// they do when the caller itself queues more. That is logged. No function of OpenSSL's puts errors back
-/// together with the caller's marks.
+/// The queue holds 15 errors. If it is nearly full and OpenSSL queues more than fit (ten or so for
+/// bytes that are not a session, one when it decodes a certificate), the caller's oldest errors are
+/// lost, as they are when the caller itself queues more. That is logged. They cannot be put back:
+/// OpenSSL has no function that does so together with the caller's marks.
 pub struct Visit {
     queue: Queue,
     _inside: gate::Inside,
 }
 
-/// This thread's error queue, and what is to be done about it.
+/// The state of this thread's error queue at the start of the visit.
 #[derive(PartialEq, Eq)]
 enum Queue {
-    /// It was empty, as it nearly always is, and is to be so again.
+    /// It was empty, as it nearly always is, and must be empty again.
     Empty,
-    /// What was there is marked. This is the oldest.
+    /// The errors that were there are marked. This is the oldest.
     Marked(c_ulong),
-    /// It is as it was. OpenSSL takes its time to find the queue, so it pays to know that.
+    /// It was empty and still is. Finding the queue is slow in OpenSSL, so it pays to know that.
     Untouched,
 }
 
@@ -81,7 +81,7 @@ impl Drop for Visit {
                 Queue::Marked(oldest) => {
                     ERR_pop_to_mark();
                     if ERR_peek_error() != oldest {
-                        log::warn!(target: "ssl.session_cache", "OpenSSL's error queue was nearly full: errors of the library's have pushed out the oldest of the host's");
+                        log::warn!(target: "ssl.session_cache", "OpenSSL's error queue was nearly full: the library's errors have evicted the oldest of the host's");
                     }
                 }
                 Queue::Untouched => {}

@@ -1,14 +1,14 @@
-//! The manual pages, section 3: one for each function of the headers, made of its doc
-//! comment and its example, and an overview, made of a template.
+//! Generates the manual pages of section 3: one for each function of the headers, from its doc comment
+//! and its example, and an overview from a template.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// How wide a line of C may be: what a terminal of 80 columns shows of an indented line.
+/// The width of a line of C: a terminal of 80 columns shows this much of an indented line.
 const WIDTH: usize = 72;
 
-/// The headings of a doc comment, in this order. Only the last, which names the document that
-/// defines what the function does, can be missing.
+/// The headings of a doc comment, in this order. Only the last one can be missing; it names the
+/// document that defines the function.
 const HEADINGS: [&str; 4] = ["Returns:", "Errors:", "Threads:", "Source:"];
 
 /// A function as a header has it.
@@ -17,30 +17,30 @@ struct Function<'a> {
     header: &'a str,
     name: &'a str,
     prototype: &'a str,
-    /// That of the other API levels, if it differs.
+    /// The prototype at the other API levels, if it differs.
     newer_prototype: Option<&'a str>,
     /// The lines of the doc comment.
     doc: Vec<&'a str>,
 }
 
-/// What the overview is made of.
+/// The input for the overview.
 pub struct Overview<'a> {
     /// What the library is, in a few words.
     pub title: &'a str,
-    /// In here, `@FUNCTIONS@` becomes the list of the functions, `@SEE_ALSO@` that of their
-    /// pages, `@LIBRARY@` and `@EXAMPLES@` the sections of those names, and so on with the
-    /// fields below.
+    /// The template. In it, `@FUNCTIONS@` becomes the list of the functions, `@SEE_ALSO@` the list of
+    /// their pages, `@LIBRARY@` and `@EXAMPLES@` the sections of those names; the fields below say
+    /// what the others become.
     pub template: &'a str,
-    /// `@COUNTERS@`: the documentation in Markdown, of which the table is used.
+    /// `@COUNTERS@`: the table in this documentation in Markdown.
     pub counters: &'a str,
-    /// `@SETTINGS@`: the same.
+    /// `@SETTINGS@`: the table in this documentation in Markdown.
     pub settings: &'a str,
-    /// `@SONAME@`: what is loaded.
+    /// `@SONAME@`: the name that the loader looks for.
     pub soname: &'a str,
 }
 
 impl Overview<'_> {
-    /// Its page: the library's name, without `lib`.
+    /// The name of the page: that of the library, without `lib`.
     fn name(&self) -> &str {
         let name = self.soname.strip_prefix("lib");
         let name = name.and_then(|name| name.split_once(".so"));
@@ -57,8 +57,8 @@ impl Overview<'_> {
     }
 }
 
-/// The pages, by file name. `headers` are pairs of what is included and its text; `beside` is
-/// the text of others, whose functions have pages too; `examples` is C, as in examples.c.
+/// The pages, by file name. `headers` are pairs of a name in `#include` and the text; `beside` is the
+/// text of other headers, whose functions have pages too; `examples` is C, as in examples.c.
 pub fn pages(
     headers: &[(&str, &str)],
     beside: &str,
@@ -103,7 +103,7 @@ pub fn pages(
     pages
 }
 
-/// The cells of the rows that begin with the name of a record or a metric.
+/// The cells of the rows that begin with the name of a setting or a counter.
 fn rows(markdown: &str) -> impl Iterator<Item = Vec<String>> {
     markdown
         .lines()
@@ -142,7 +142,7 @@ fn settings_of(markdown: &str) -> String {
     list
 }
 
-/// The section of that name, made of each piece of C between `Example: NAME` and `End`.
+/// The section EXAMPLES of a page: each piece of C between `Example: NAME` and `End`.
 fn examples_of(name: &str, examples: &str) -> String {
     let begin = format!("/* Example: {name} */\n");
     let mut lines = Vec::new();
@@ -173,8 +173,8 @@ fn start(name: &str, version: &str, banner: &str) -> String {
     for line in banner.lines() {
         writeln!(start, ".\\\" {line}").unwrap();
     }
-    // No date: the version says what the page is about. No hyphens in words: many are
-    // names to be copied.
+    // No date: the version says what the page describes. No hyphenation: many words are names that
+    // readers copy.
     write!(
         start,
         ".TH {name} 3 \"\" \"tssession {version}\" \"tssession\"\n.nh\n.ad l\n"
@@ -214,7 +214,7 @@ fn read<'a>(header: &'a str, text: &'a str, functions: &mut Vec<Function<'a>>) {
     }
 }
 
-/// The function that a line declares; one that is `extern` is for the caller to define.
+/// The function that a line declares. A function with `extern` does not count: the caller defines it.
 fn declared(line: &str) -> Option<&str> {
     let declaration = line.strip_suffix(");")?;
     if declaration.starts_with("typedef") || declaration.starts_with("extern ") {
@@ -225,7 +225,7 @@ fn declared(line: &str) -> Option<&str> {
 }
 
 impl Function<'_> {
-    /// What it does: the first clause of the doc comment.
+    /// A summary: the first clause of the doc comment.
     fn summary(&self) -> String {
         let text = self.doc.join(" ");
         let end = text
@@ -240,7 +240,7 @@ impl Function<'_> {
         summary
     }
 
-    /// `names` are the functions that have a page, and `overview` is that of this library.
+    /// `names` are the functions that have a page, and `overview` is the page of this library.
     fn page(
         &self,
         names: &BTreeSet<&str>,
@@ -289,7 +289,7 @@ impl Function<'_> {
         page
     }
 
-    /// The description, and what stands below each of the headings.
+    /// The description, and the text below each of the headings.
     fn parts(&self) -> [Vec<&str>; 1 + HEADINGS.len()] {
         let mut parts = [const { Vec::new() }; 1 + HEADINGS.len()];
         let mut at = 0;
@@ -306,14 +306,14 @@ impl Function<'_> {
                 }
             }
         }
-        // All but the source.
+        // All parts but the source.
         for (heading, part) in HEADINGS[..3].iter().zip(&parts[1..]) {
             assert!(!part.is_empty(), "{} has no {heading}", self.name);
         }
         parts
     }
 
-    /// Paragraphs.
+    /// These lines as paragraphs.
     fn prose(&self, lines: &[&str], names: &BTreeSet<&str>) -> String {
         let mut prose = String::new();
         for line in lines {
@@ -331,7 +331,7 @@ impl Function<'_> {
             prose += &text;
             prose.push('\n');
         }
-        // What comes next begins a paragraph too.
+        // What follows begins a paragraph in any case.
         prose.truncate(prose.trim_end_matches(".PP\n").len());
         prose
     }
@@ -341,7 +341,7 @@ impl Function<'_> {
     }
 }
 
-/// The names of the parameters: what stands before a comma or the closing bracket.
+/// The names of the parameters: the words before a comma or the closing bracket.
 fn parameters(prototype: &str) -> impl Iterator<Item = &str> {
     words(prototype)
         .filter(|word| *word != "void")
@@ -351,7 +351,7 @@ fn parameters(prototype: &str) -> impl Iterator<Item = &str> {
         })
 }
 
-/// A prototype, cut into lines that fit, with its parameters in italics.
+/// A prototype in lines that fit, with its parameters in italics.
 fn synopsis(prototype: &str) -> String {
     let mut lines = vec![String::new()];
     for part in prototype.split_inclusive(", ") {
@@ -391,7 +391,7 @@ fn marked(line: &str, names: &BTreeSet<&str>, function: &Function) -> String {
             None
         }
     });
-    // A request begins like this, or with a quote, which is escaped.
+    // A request of roff begins with a dot, or with a quote, which is escaped already.
     if text.starts_with('.') {
         format!("\\&{text}")
     } else {
@@ -415,13 +415,13 @@ fn is_part_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// The words of a line, as C has them.
+/// The words of a line, as in C.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c| !is_part_of_word(c))
         .filter(|word| !word.is_empty())
 }
 
-/// A line in which words are replaced, and all else is escaped.
+/// A line in which words are replaced and all else is escaped.
 fn by_word(line: &str, replace: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::new();
     let mut rest = line;
@@ -437,8 +437,8 @@ fn by_word(line: &str, replace: impl Fn(&str) -> Option<String>) -> String {
     out
 }
 
-/// Text that roff shows as it is, ready to be copied: a bare `-`, `'`, `` ` ``, `^` or `~`
-/// may come out as the typographer's sign.
+/// Text that roff shows as it is, ready to be copied. It would show a bare `-`, `'`, `` ` ``, `^` or
+/// `~` as a typographic sign.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

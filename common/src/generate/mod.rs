@@ -1,5 +1,5 @@
-//! What the build scripts of both libraries do: linking, C declarations made of Rust sources,
-//! manual pages, and files in `OUT_DIR`.
+//! What the build scripts of both libraries share: linking, C declarations generated from Rust
+//! sources, manual pages, and files in `OUT_DIR`.
 
 pub mod man;
 
@@ -17,8 +17,9 @@ pub fn openssl() -> [u32; 3] {
     [number >> 28, number >> 20 & 0xff, number >> 4 & 0xff]
 }
 
-/// The name that the loader looks for. Those of two OpenSSLs differ, so that a library which hands
-/// out objects of the one is never loaded for the other. mk/install.mk makes the same.
+/// The name that the loader looks for. It differs between OpenSSL 3 and later ones, so that a program
+/// for one OpenSSL never loads a library that returns objects of another. mk/install.mk makes the same
+/// name.
 pub fn soname(library: &str, version: &str) -> String {
     match openssl()[0] {
         3 => format!("{library}.so.{version}"),
@@ -26,12 +27,12 @@ pub fn soname(library: &str, version: &str) -> String {
     }
 }
 
-/// Sets `has_ats` where ATS 9's own headers are, which some tests compile beside ours. Not every
-/// system has them: there these tests are ignored.
+/// Sets `has_ats` if the system has the headers of ATS 9, which some tests compile beside ours.
+/// Without them these tests are ignored.
 pub fn look_for_ats() {
     let headers = Path::new("/usr/include/ts");
     println!("cargo::rustc-check-cfg=cfg(has_ats)");
-    // A file that is missing would count as changed each time.
+    // A missing file would count as changed each time.
     let watched = if headers.exists() {
         headers
     } else {
@@ -43,21 +44,21 @@ pub fn look_for_ats() {
     }
 }
 
-/// How a library is linked.
+/// Passes the linker the flags of a library.
 pub fn link(soname: &str) {
     // dlclose must not unmap functions that an SSL_CTX, a thread's end or the end of the
     // process will still call.
     for flag in [&format!("-soname,{soname}"), "-z,nodelete"] {
         println!("cargo::rustc-cdylib-link-arg=-Wl,{flag}");
     }
-    // A symbol that is nowhere fails the build, not the first dlopen. Sanitizers are linked into
-    // the program only.
+    // A symbol that is not defined anywhere fails the build, not the first dlopen. Sanitizers are
+    // linked into the program only.
     if env::var_os("CARGO_CFG_SANITIZE").is_none() {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-z,defs");
     }
 }
 
-/// The C declarations of one source below `root`, where cbindgen.toml is too.
+/// The C declarations of one source file below `root`, the directory of cbindgen.toml.
 pub fn declarations(root: &Path, source: &str) -> String {
     let config = Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is valid");
     let bindings = Builder::new()
@@ -71,7 +72,7 @@ pub fn declarations(root: &Path, source: &str) -> String {
     with_c_headings(text.trim_start())
 }
 
-/// Declarations that have C linkage in C++ too.
+/// The declarations with C linkage, in C++ too.
 pub fn with_c_linkage(declarations: &str) -> String {
     let [begin, end] =
         ["extern \"C\" {", "}"].map(|line| format!("#ifdef __cplusplus\n{line}\n#endif\n"));
@@ -83,7 +84,7 @@ pub fn version() -> String {
     env::var("CARGO_PKG_VERSION").expect("set by cargo")
 }
 
-/// The same in every header, since each can be included without the others.
+/// The macro for the version. Every header has it, because each can be included without the others.
 pub fn version_macro() -> String {
     let version = version();
     format!(
@@ -92,9 +93,8 @@ pub fn version_macro() -> String {
     )
 }
 
-/// Gives the headings of doc comments the form that they have in C: `# Returns` becomes
-/// `Returns:`, and what follows is indented. `# Safety` is left out, which says in Rust's way
-/// what C callers read before it.
+/// Gives the headings of doc comments their form in C: `# Returns` becomes `Returns:`, and the text
+/// below it is indented. `# Safety` is left out: it repeats for Rust what the other parts say.
 fn with_c_headings(text: &str) -> String {
     let mut out = String::new();
     let mut heading = None;
@@ -102,7 +102,7 @@ fn with_c_headings(text: &str) -> String {
         if let Some(name) = line.strip_prefix(" * # ") {
             heading = Some(name);
             if name == "Safety" {
-                // The empty line before it.
+                // Removes the empty line before it.
                 out.truncate(out.trim_end_matches(" *\n").len());
             } else {
                 writeln!(out, " * {name}:").unwrap();
@@ -121,7 +121,7 @@ fn with_c_headings(text: &str) -> String {
     out
 }
 
-/// Writes files into a folder that has nothing else in it then.
+/// Writes files into a directory, which then contains nothing else.
 pub fn write_all<N: AsRef<Path>>(dir: &Path, files: impl IntoIterator<Item = (N, String)>) {
     let _ = fs::remove_dir_all(dir);
     for (name, text) in files {

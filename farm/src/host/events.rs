@@ -1,4 +1,4 @@
-//! What handshakes do to sessions, as the host reports it.
+//! What handshakes do with sessions, as the host reports it.
 
 use std::ffi::{c_int, c_uchar, c_void};
 use std::ptr;
@@ -18,13 +18,13 @@ use super::log::report;
 pub enum Event {
     /// A handshake made it.
     New,
-    /// A handshake or a connection failed, and it was removed.
+    /// It was removed, for example because a handshake or a connection failed.
     Removed,
 }
 
 pub(super) type SessionHookAdd = unsafe extern "C" fn(EventFunc, Cont) -> c_int;
 
-/// How the farm hears of what handshakes do.
+/// How the host reports events to the farm.
 pub(super) enum Hooks {
     /// `TSHttpHookAdd` with the number of `TS_SSL_SESSION_HOOK`.
     Server { server: Server, session_hook: c_int },
@@ -61,7 +61,7 @@ impl Hooks {
 
 static HOOK: OnceLock<fn(Event, &[u8])> = OnceLock::new();
 
-/// What the host calls.
+/// Called by the host.
 unsafe extern "C" fn on_event(_cont: Cont, event: c_int, id: *mut c_void) -> c_int {
     let event = match event {
         EVENT_SESSION_NEW => Event::New,

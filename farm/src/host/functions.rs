@@ -1,4 +1,4 @@
-//! The functions that a process has for sessions and ticket keys.
+//! The functions for sessions and ticket keys in this process.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fmt;
@@ -11,23 +11,23 @@ use tssession_ats::{
 use super::events::Hooks;
 
 type GetBuffer = unsafe extern "C" fn(*const SessionId, *mut c_char, *mut c_int) -> c_int;
-/// ATS 7 to 8.1 and the C name of libtssession have no third argument: it is then not read.
+/// ATS 7 to 8.1 and the C function of libtssession have no third argument: they do not read it.
 type Insert = unsafe extern "C" fn(*const SessionId, *mut c_void, *mut c_void) -> c_int;
 type Remove = unsafe extern "C" fn(*const SessionId) -> c_int;
 pub(super) type TicketKeyUpdate = unsafe extern "C" fn(*mut c_char, c_int) -> c_int;
 
-/// What a process lacks to be a member of a farm.
+/// Why a process cannot be a member of a farm.
 #[derive(Debug)]
 pub enum Missing {
-    /// It is a Traffic Server without this.
+    /// The Traffic Server does not have this.
     InServer(tssession_ats::Missing),
-    /// It has libtssession without this function.
+    /// libtssession does not have this function.
     Function(&'static CStr),
-    /// It is a Traffic Server that is too old.
+    /// The Traffic Server is too old.
     Version(c_int),
-    /// It is a Traffic Server with another OpenSSL, whose sessions are not the farm's.
+    /// The Traffic Server has another OpenSSL, whose sessions the farm cannot use.
     OtherOpenSsl,
-    /// It has no functions for sessions, and libtssession cannot be loaded.
+    /// The process has no functions for sessions, and libtssession cannot be loaded.
     Library(String),
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Sessions {
     pub(super) remove: Remove,
 }
 
-/// A Traffic Server that is new enough.
+/// The Traffic Server of this process, if it is new enough; `None`: there is none.
 pub(super) fn server() -> Result<Option<Server>, Missing> {
     let Some(server) = Server::of_process() else {
         return Ok(None);
@@ -76,8 +76,8 @@ pub(super) fn server() -> Result<Option<Server>, Missing> {
     }
 }
 
-/// A server's own functions for sessions, and its hook. `None` if it lacks any: ATS 11 has the hook
-/// in its enum and declares the functions, but defines none of them.
+/// A server's own functions for sessions, and its hook. `None` if it lacks one: ATS 11 has the hook
+/// in its enum and declares the functions, but does not define them.
 pub(super) fn of_server(server: Server) -> Option<(Sessions, Hooks)> {
     let session_hook = server.hook_number(c"TS_SSL_SESSION_HOOK")?;
     let sessions = Sessions {

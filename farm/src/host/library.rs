@@ -1,4 +1,4 @@
-//! libtssession, found or loaded.
+//! libtssession: found in the process, or loaded.
 
 use std::ffi::{CStr, c_void};
 
@@ -7,7 +7,7 @@ use tssession_ats::find_symbol;
 use super::events::{Hooks, SessionHookAdd};
 use super::functions::{Missing, Sessions, TicketKeyUpdate};
 
-/// libtssession: what the process has already, or loaded now and never unloaded.
+/// libtssession: the copy that the process has, or one that is loaded now. It is never unloaded.
 pub(super) struct Library {
     handle: *mut c_void,
 }
@@ -22,8 +22,8 @@ impl Library {
             return Ok(Self { handle });
         }
         const FILE: &str = concat!(env!("TSSESSION_SONAME"), "\0");
-        // It may be loaded with its names hidden. The loader then knows it by its SONAME and opens
-        // no second copy, which would be a second cache.
+        // It may be loaded already, with its names hidden. The loader then knows it by its SONAME and
+        // does not load a second copy, which would be a second cache.
         // SAFETY: the name is a C string; what the library does when it is loaded is sound.
         let handle =
             unsafe { libc::dlopen(FILE.as_ptr().cast(), libc::RTLD_NOW | libc::RTLD_LOCAL) };

@@ -1,4 +1,4 @@
-//! Where log lines go.
+//! Log lines.
 
 use std::ffi::CString;
 
@@ -6,18 +6,18 @@ use tssession_ats::{ERROR, NOTE, Report, WARNING};
 use tssession_common::boundary::{Name, Panic};
 use tssession_common::stderr;
 
-/// How bad it is.
+/// The severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// Something failed.
     Error,
-    /// Something is wrong, and the farm goes on.
+    /// Something is wrong, but the farm continues.
     Warning,
-    /// What the operator asked for.
+    /// The answer to an operator.
     Note,
 }
 
-/// Where log lines go: to ATS, else to stderr.
+/// Where log lines go: to ATS, otherwise to stderr.
 #[derive(Clone, Copy)]
 pub struct Log {
     error: Option<Report>,
@@ -26,8 +26,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Looks for the functions of the process. A host that is not a Traffic Server may have them
-    /// too, as libtssession allows.
+    /// Looks for the log functions of the process. A host that is not a Traffic Server can have them
+    /// too, as for libtssession.
     pub fn find() -> Self {
         let error = ERROR.find();
         Self {
@@ -54,13 +54,13 @@ impl Log {
     }
 }
 
-/// Logs that a function which the host called has ended in a panic.
+/// Logs that a function that the host called has ended in a panic.
 pub fn report(name: Name, panic: &Panic) {
     Log::find().write(Level::Error, &format!("{name}: a panic{panic}"));
 }
 
-/// Without characters that end the line early or control a terminal: parts of it may come from
-/// whoever answered in Redis's place.
+/// The line without characters that end it early or control a terminal: parts of it may come from an
+/// attacker who answers in the place of Redis.
 fn one_line(line: &str) -> String {
     line.replace(char::is_control, " ")
 }

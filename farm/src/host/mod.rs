@@ -1,8 +1,8 @@
-//! The process that the farm is in: Traffic Server, or a host of libtssession.
+//! The process that the farm runs in: Traffic Server, or a host of libtssession.
 //!
-//! Its functions are found at run time, so that one file serves every version of Traffic Server
-//! and programs that only have libtssession. A process is of one kind. Names of different kinds are
-//! not mixed, because libtssession, loaded into an ATS, has functions of the same names.
+//! Its functions are found at run time, so that one file serves every version of Traffic Server and
+//! programs that only have libtssession. Only functions of one kind are used in a process:
+//! libtssession, loaded into an ATS, has functions with the same names.
 
 pub mod events;
 pub mod functions;
@@ -35,18 +35,18 @@ unsafe extern "C" {
     fn ERR_pop_to_mark() -> c_int;
 }
 
-/// Registers the plugin in a Traffic Server, which ends itself for one that has not registered;
-/// elsewhere there is nothing to do.
+/// Registers the plugin in a Traffic Server, which ends itself if a plugin has not registered. Does
+/// nothing in other processes.
 pub fn register() -> Result<(), Missing> {
     Ok(Server::register(c"tssession_farm").map(drop)?)
 }
 
-/// What answers an order, if it does so at once.
+/// Answers an order; `None`: the answer comes later.
 type Answer = fn(&[&str]) -> Option<(Level, String)>;
 
-/// Has `answer` called with the words of each order of the operator's that begins with `farm`, by
-/// `traffic_ctl plugin msg tssession 'farm ORDER'`; its answer is logged. Only the first call counts. A
-/// server without such messages has no orders.
+/// Calls `answer` for each order of an operator that begins with `farm`
+/// (`traffic_ctl plugin msg tssession 'farm ORDER'`), with the words after that, and logs its answer.
+/// Only the first call of this function counts. A server without such messages has no orders.
 pub fn hear_of_orders(answer: Answer) {
     static ANSWER: OnceLock<Answer> = OnceLock::new();
     unsafe extern "C" fn on_message(_cont: Cont, _event: c_int, message: *mut c_void) -> c_int {
@@ -72,7 +72,7 @@ pub fn hear_of_orders(answer: Answer) {
     }
 }
 
-/// The name of this machine and the number of this process, for operators.
+/// The name of this machine and the ID of this process, for operators.
 pub fn name_of_process() -> String {
     let mut name = [0_u8; 65];
     // SAFETY: the pointer and the length are those of `name`, but for the NUL at its end.
@@ -81,7 +81,7 @@ pub fn name_of_process() -> String {
     format!("{}/{}", name.to_string_lossy(), std::process::id())
 }
 
-/// The user whose rights this process has.
+/// The effective user of this process.
 pub fn effective_user() -> u32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() }
@@ -93,15 +93,15 @@ pub struct Host {
     server: Option<Server>,
     sessions: Sessions,
     hooks: Hooks,
-    /// The server's and libtssession's: either may have the tickets.
+    /// The functions of the server and of libtssession: either may encrypt the tickets.
     update_ticket_keys: Vec<TicketKeyUpdate>,
-    /// In the order in which [`Host::show`] is given them.
+    /// The statistics, in the order of the numbers of [`Host::show`].
     statistics: OnceLock<Vec<Option<Statistic>>>,
 }
 
 impl Host {
-    /// Finds them. A Traffic Server whose own session cache is on shares the sessions in it; every
-    /// other process shares those of libtssession.
+    /// Finds the functions. A Traffic Server whose own session cache is on shares the sessions in it;
+    /// every other process shares those of libtssession.
     pub fn find() -> Result<Self, Missing> {
         let log = Log::find();
         let server = server()?;
@@ -150,7 +150,8 @@ impl Host {
         })
     }
 
-    /// A relative path begins in ATS's configuration directory; elsewhere it stays as it is.
+    /// Resolves a relative path against ATS's configuration directory; in other hosts the path stays
+    /// as it is.
     pub fn resolve(&self, file: &Path) -> PathBuf {
         let folder = self
             .server
@@ -161,10 +162,10 @@ impl Host {
         }
     }
 
-    /// Calls `body` once the host is ready for the farm; false: it is ready already. Only the first
-    /// body counts; by one thread at a time.
+    /// Calls `body` when the host becomes ready for the farm; false: it is ready already. Only the
+    /// first `body` counts. One thread at a time calls this.
     ///
-    /// ATS loads plugins before it has a session cache, and later makes ticket keys, which would
+    /// ATS loads plugins before it has a session cache. Later it makes ticket keys, which would
     /// replace the farm's. It opens its ports after `body` has returned.
     pub fn call_when_ready(&self, body: fn()) -> bool {
         static READY: OnceLock<fn()> = OnceLock::new();
@@ -192,11 +193,11 @@ impl Host {
     pub fn get_der(&self, id: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         /// More than nearly every session needs.
         const USUAL: usize = 2048;
-        /// No session is as large. This ends the loop whatever the host returns.
+        /// Larger than any session. This ends the loop whatever the host returns.
         const MOST: usize = 1 << 24;
         let id = SessionId::new(id)?;
         let mut space = USUAL;
-        // Again for a session that is larger, or was replaced by a larger one.
+        // Tries again for a session that is larger, or was replaced by a larger one.
         while space <= MOST {
             let mut der = Zeroizing::new(vec![0; space]);
             let mut len = space as c_int;
@@ -238,7 +239,7 @@ impl Host {
         unsafe { (self.sessions.remove)(&id) == SUCCESS }
     }
 
-    /// Makes ticket keys active: a run of 48-byte keys, of which the first encrypts.
+    /// Makes ticket keys active: a sequence of 48-byte keys, of which the first encrypts.
     pub fn update_ticket_keys(&self, keys: &[u8]) -> bool {
         let Ok(len) = c_int::try_from(keys.len()) else {
             return false;
@@ -252,11 +253,11 @@ impl Host {
         })
     }
 
-    /// Calls `hook` with the ID of each session that a handshake makes or a failed connection
-    /// removes, on the thread of the connection. Only the first hook counts, and a forked child has
-    /// it too; false: the host refused.
+    /// Lets the host call `hook` with the ID of each session that a handshake makes or a failed
+    /// connection removes, on the thread of the connection. Only the first hook counts, and a forked
+    /// child has it too; false: the host refused.
     ///
-    /// ATS calls it before it stores the session, which can be read only later.
+    /// ATS calls it before it stores the session, so the session can be read only later.
     pub fn add_hook(&self, hook: fn(Event, &[u8])) -> bool {
         self.hooks.add(hook)
     }
@@ -266,13 +267,13 @@ impl Host {
         self.log.write(level, line);
     }
 
-    /// Starts a thread that is allowed to call the host's functions: ATS's demand one that ATS
-    /// made. The thread takes no signals of the process. False: it could not be started.
+    /// Starts a thread that can call the host's functions: those of ATS require a thread that ATS made.
+    /// The thread receives no signals of the process. False: it could not be started.
     pub fn spawn(&self, name: &'static str, body: Box<dyn FnOnce() + Send>) -> bool {
         threads::spawn(self.server, self.log, name, body)
     }
 
-    /// Brings the statistics of ATS up to date; does nothing elsewhere. By one thread at a time,
+    /// Updates the statistics of ATS; does nothing in other hosts. One thread at a time calls this,
     /// with the same names in the same order each time.
     pub fn show(&self, numbers: impl Iterator<Item = (String, i64)>) {
         let Some(statistics) = self.server.and_then(Server::statistics) else {
@@ -296,16 +297,16 @@ impl Host {
 pub enum NotInserted {
     /// The bytes are not exactly one session, or the host refused it.
     NotASession,
-    /// It may carry early data: where several members have it, each accepts that data once.
+    /// It may carry early data, which each member that has it would accept once.
     EarlyData,
 }
 
-/// Whether these DER bytes are a session that may carry early data, as far as can be told.
+/// Whether these DER bytes are a session that may carry early data; also if they are not a session.
 pub fn may_carry_early_data(der: &[u8]) -> bool {
     Session::decode(der).is_none_or(|session| session.may_carry_early_data())
 }
 
-/// A decoded session of its own, not one that a connection has.
+/// A decoded session, which no connection uses.
 struct Session(*mut openssl_sys::SSL_SESSION);
 
 impl Session {
@@ -322,7 +323,7 @@ impl Session {
             session
         };
         let session = (!session.is_null()).then_some(Self(session))?;
-        // It reads as much as it needs, and does not report that there is more.
+        // OpenSSL reads as much as it needs, and does not report that there is more.
         (end == der.as_ptr_range().end).then_some(session)
     }
 
@@ -339,5 +340,5 @@ impl Drop for Session {
     }
 }
 
-/// The mode of a server's own session cache in which it has functions for plugins.
+/// The mode in which a server's own session cache has functions for plugins.
 const OWN_CACHE: i64 = 2;

@@ -1,9 +1,9 @@
-//! What a process has, and its forked children do not: threads are not copied.
+//! Values that a process has and its forked children do not: a fork does not copy threads.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-/// How many forks lie between the process that loaded this library and this one.
+/// The number of forks between the process that loaded this library and this process.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn count_fork() {
@@ -13,7 +13,7 @@ extern "C" fn count_fork() {
 /// Counts forks from now on; false: there is no memory for that.
 pub fn watch_forks() -> bool {
     static IS_WATCHED: AtomicBool = AtomicBool::new(false);
-    // To count each twice, after a race, would do no harm.
+    // After a race each fork may be counted twice, which does no harm.
     if !IS_WATCHED.load(Ordering::Relaxed) {
         // SAFETY: the function does nothing that a forked child must not, and is never unloaded.
         let result = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
@@ -22,7 +22,7 @@ pub fn watch_forks() -> bool {
     IS_WATCHED.load(Ordering::Relaxed)
 }
 
-/// A value that is set once in a process, and again in a child of it. [`watch_forks`] was called.
+/// A value that is set once in a process, and again in a child. Call [`watch_forks`] first.
 pub struct PerProcess<T: 'static>(AtomicPtr<Set<T>>);
 
 struct Set<T> {
@@ -41,18 +41,18 @@ impl<T: Sync> PerProcess<T> {
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
     }
 
-    /// What this process has set. Makes no system call.
+    /// The value that this process has set. Makes no system call.
     pub fn get(&self) -> Option<&'static T> {
         let set = self.latest()?;
         (set.forks == FORKS.load(Ordering::Relaxed)).then_some(&set.value)
     }
 
-    /// Whether a parent of this process has set it, and this one has not.
+    /// Whether a parent of this process has set the value, and this process has not.
     pub fn is_of_parent(&self) -> bool {
         self.latest().is_some() && self.get().is_none()
     }
 
-    /// Sets it for as long as the process runs.
+    /// Sets the value, as long as the process runs.
     pub fn set(&self, value: T) -> &'static T {
         let forks = FORKS.load(Ordering::Relaxed);
         let set = Box::into_raw(Box::new(Set { forks, value }));
@@ -62,12 +62,12 @@ impl<T: Sync> PerProcess<T> {
     }
 }
 
-/// What one thread of a process does at a time. A forked child has no thread of its parent's that
-/// was doing it. [`watch_forks`] was called.
+/// A lock that a forked child finds free: the thread of its parent that holds it is not in the child.
+/// Call [`watch_forks`] first.
 pub struct Turn(AtomicU64);
 
 impl Turn {
-    /// Nobody's.
+    /// Free.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
@@ -87,7 +87,7 @@ impl Turn {
     }
 }
 
-/// A turn that a thread has.
+/// A turn that a thread holds.
 pub struct Taken<'a> {
     turn: &'a Turn,
     process: u64,
@@ -95,7 +95,7 @@ pub struct Taken<'a> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        // Not that of another thread of a child.
+        // In a child, another thread may hold it: that stays.
         let _ = self
             .turn
             .0

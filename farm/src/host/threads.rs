@@ -1,4 +1,4 @@
-//! Threads that are allowed to call the host's functions.
+//! Threads that can call the host's functions.
 
 use std::ffi::c_void;
 use std::mem;
@@ -16,7 +16,7 @@ type Body = Box<dyn FnOnce() + Send>;
 pub(super) fn spawn(server: Option<Server>, log: Log, name: &'static str, body: Body) -> bool {
     let body: Body = Box::new(move || {
         if let Err(panic) = catch(body) {
-            let line = format!("the thread {name} has panicked and is gone{panic}");
+            let line = format!("the thread {name} has ended with a panic{panic}; restart the host");
             log.write(Level::Error, &line);
         }
     });
@@ -35,14 +35,14 @@ pub(super) fn spawn(server: Option<Server>, log: Log, name: &'static str, body: 
     }
 }
 
-/// What a thread of ATS begins with.
+/// What a thread of ATS starts with.
 struct Start {
     name: &'static str,
     body: Body,
 }
 
 /// # Safety
-/// `start` is a [`Start`] in a box, which becomes this function's.
+/// `start` is a [`Start`] in a box, which this function takes over.
 unsafe extern "C" fn run(start: *mut c_void) -> *mut c_void {
     // SAFETY: passed on to the caller.
     let start = unsafe { Box::from_raw(start.cast::<Start>()) };

@@ -1,9 +1,9 @@
-//! The keeper of ticket keys: one member at a time makes them, and all take them over.
+//! The keeper of ticket keys: one member at a time makes keys, and all members take them over.
 //!
-//! The lease is a string that expires: the member's name and a number. Whoever makes a key names
-//! both, and Redis compares in the same script. So a member that was stopped for longer than its
-//! lease, and does not know it, writes nothing. A member that knows keys which the set in Redis
-//! lacks adds them, whoever leads. So all members come to have the same keys.
+//! The lease is a string that expires: the member's name and a number. A member that makes a key sends
+//! both, and Redis compares them in the same script. So a member that was stopped for longer than its
+//! lease, and does not know it, writes nothing. A member that knows keys that the set in Redis lacks
+//! adds them, whoever leads. So all members come to have the same keys.
 
 use std::time::Duration;
 
@@ -20,10 +20,11 @@ use crate::member::Member;
 use crate::redis::link::Link;
 use crate::seal::{AHEAD_MS, Kind, Opened, Opener, Refusal, SEALED_MAX, Sealer};
 
-/// Takes the lease if it is free and prolongs it if it is ours, or gives it back if it is not wanted
-/// (`ARGV[3]`). Returns the time, the number of the lease, the key set and who has the lease. Values that no member
-/// writes do not stop it: a lease that does not end soon is free, a number that is not a number
-/// begins anew, and a key set of another type or too large a size counts as absent.
+/// Takes the lease if it is free, and prolongs it if it is this member's. If the lease is not wanted
+/// (`ARGV[3]`), releases it. Returns the time, the number of the lease, the key set and the member
+/// that has the lease. Values that no member writes do not stop the script: a lease that does not end
+/// soon counts as free, a number that is not valid starts again at 1, and a key set that is too large
+/// or of another type counts as absent.
 const LOOK: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -61,9 +62,9 @@ if type(keys) ~= 'string' or #keys > tonumber(ARGV[4]) then keys = '' end
 return {now, number, keys, leader}
 ";
 
-/// Replaces the key set that was seen (absent or unusable: an empty string), unless the new one was
-/// planned too long ago: the others must have read a new key before it encrypts. With a lease, only
-/// if that is still held.
+/// Replaces the key set that was seen (an empty string if it was absent or unusable). Does nothing if
+/// the new set was planned too long ago: the others must have read a new key before it encrypts. With
+/// a lease, does nothing if the lease is no longer held.
 const STORE: &str = r"
 if ARGV[1] ~= '' and redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local time = redis.call('TIME')
@@ -75,45 +76,46 @@ redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[5])
 return 1
 ";
 
-/// The most characters of a leader's name.
+/// The most characters of a leader's name that are kept.
 const LEADER_MAX: usize = 200;
 
-/// How often the leader seals its set anew, so that the others know that theirs is current.
+/// How often the leader seals its set again, so that the others know that theirs is current.
 const CONFIRM: Duration = Duration::from_secs(60);
 
-/// What the keeper knows.
+/// The state of the keeper.
 pub struct Keeper {
     link: Link,
     sealer: Sealer,
     opener: Opener,
     times: Times,
-    /// Of this member, in the lease.
+    /// This member's name in the lease.
     name: String,
-    /// The farm's, the newest first: all of every set that came, except those that are over.
+    /// The farm's keys, the newest first: those of all sets that were read, except those that are
+    /// over.
     keys: Vec<Key>,
     alone: Alone,
-    /// By this process's own clock: when Redis last answered, when the latest known set was sealed,
-    /// and when this member last wrote one.
+    /// Times by this process's own clock: when Redis last answered, when the latest known set was
+    /// sealed, and when this member last wrote one.
     answered_ms: u64,
     sealed_ms: u64,
     written_ms: Option<u64>,
-    /// What was in Redis at the last look, and what it was worth.
+    /// The set that was in Redis at the last look, and its worth.
     seen: Vec<u8>,
     worth: Worth,
-    /// What the host was given last.
+    /// The keys that the host was given last.
     given: Zeroizing<Vec<u8>>,
 }
 
-/// What a member thinks of the set in Redis.
+/// The worth of the set in Redis, for a member.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Worth {
     /// It has all keys that the member knows.
     Complete,
-    /// It is a set of the farm, but lacks some.
+    /// It is a set of the farm, but lacks some of these keys.
     Lacking,
-    /// There is none.
+    /// There is no set.
     Nothing,
-    /// It was refused, or a key of it was.
+    /// The set was refused, or one of its keys was.
     Refused,
 }
 
@@ -151,7 +153,8 @@ impl Keeper {
         }
     }
 
-    /// So that it looks three times in each `lease` and `spread`, and once a second at least.
+    /// The time between two looks: there are three in each `lease` and `spread`, and at least one a
+    /// second.
     fn pause(&self) -> Duration {
         let shortest = self.times.lease.min(self.times.spread) / 3;
         shortest.min(Duration::from_secs(1))
@@ -168,7 +171,7 @@ impl Keeper {
             Err(error) => {
                 member.counters.set(Counter::Leader, 0);
                 member.note_leader(String::new());
-                let text = "Redis does not answer: it is not known whether a key was made";
+                let text = "Redis does not answer; it is not known whether a key was made";
                 member.answer_rotation(Level::Error, text);
                 member.redis_failed(&mut self.link, "keeping ticket keys", &error);
             }
@@ -177,9 +180,9 @@ impl Keeper {
         self.give(member);
     }
 
-    /// A member is alone without an answer for the lifetime of a key. It is also alone if answers
-    /// come, but no new set for so long and the time that another member needs to take the lead: a
-    /// Redis that holds sets back must not keep one key in use forever.
+    /// A member is alone if Redis has not answered for the lifetime of a key. It is also alone if
+    /// answers come, but no new set for that time and the time that another member needs to take the
+    /// lead: a Redis that holds sets back must not keep one key in use forever.
     fn see_to_being_alone(&mut self, member: &Member) {
         let now = member.clock.elapsed_ms();
         let takes_over_ms = self.times.lease.as_millis() as u64;
@@ -188,7 +191,7 @@ impl Keeper {
             .counters
             .set(Counter::KeySetAgeMs, (now - self.sealed_ms) as i64);
         if self.alone.step(contact, now, &self.times, random_key) {
-            let text = "no key set of other members for a key's lifetime: this member makes keys of its own";
+            let text = "no key set has come from other members for the lifetime of a key; this member makes its own keys";
             member.log(Topic::Keys, Level::Warning, text.to_owned());
         }
         // The farm's last key stopped encrypting a lifetime ago.
@@ -215,7 +218,7 @@ impl Keeper {
         command.arg(SEALED_MAX);
         let (redis_ms, number, sealed, leader): (u64, u64, Vec<u8>, Vec<u8>) =
             self.link.run(&command, Duration::ZERO)?;
-        // Whoever answers in Redis's place may send anything.
+        // An attacker who answers in the place of Redis can send anything.
         let shown = leader.iter().filter(|byte| byte.is_ascii_graphic());
         member.note_leader(
             shown
@@ -224,7 +227,7 @@ impl Keeper {
                 .collect(),
         );
         if !member.hear_time(redis_ms) {
-            // Either clock may be wrong. The others would refuse what is sealed by this one.
+            // Either clock may be wrong. The others would refuse a set that is sealed by this one.
             member.counters.set(Counter::Leader, 0);
             let text = "no key is made: Redis's clock is not believed";
             member.answer_rotation(Level::Error, text);
@@ -237,7 +240,7 @@ impl Keeper {
             self.seen = sealed;
         }
         if number == 0 {
-            let text = "no key is made: this member does not lead any more";
+            let text = "no key is made: this member no longer leads";
             member.answer_rotation(Level::Error, text);
         }
         if number > 0 {
@@ -248,13 +251,13 @@ impl Keeper {
         Ok(())
     }
 
-    /// Drops keys that have come to be far ahead because clocks were set back.
+    /// Drops keys that are now far ahead because clocks were set back.
     fn drop_far_ahead(&mut self, member: &Member) {
         let latest_ms = member.clock.now_ms() + AHEAD_MS;
         let ahead = plan::take_out_far_ahead(&mut self.keys, latest_ms, &self.times);
         if let Some(ahead_ms) = ahead {
             let text = format!(
-                "the clock was set back: a key that is to encrypt {} s from now is dropped",
+                "the clock was set back: dropped a key that starts to encrypt in {} s",
                 (ahead_ms + AHEAD_MS) / 1000
             );
             member.log(Topic::Keys, Level::Warning, text);
@@ -280,7 +283,7 @@ impl Keeper {
                 self.keys = plan::merged(&self.keys, &theirs, now, &self.times);
                 if let Some(ahead_ms) = ahead {
                     let ahead = (ahead_ms + AHEAD_MS) / 1000;
-                    let text = format!("a key that is to encrypt {ahead} s from now");
+                    let text = format!("a key starts to encrypt only in {ahead} s");
                     self.refuse(member, Refusal::Stale, &text)
                 } else if plan::has_all(&theirs, &self.keys) {
                     Worth::Complete
@@ -292,7 +295,7 @@ impl Keeper {
         }
     }
 
-    /// Counts a set that is refused, or a key of it. Logged once, until a set is accepted again.
+    /// Counts that a set, or a key of it, is refused. Logs it once, until a set is accepted again.
     fn refuse(&self, member: &Member, refusal: Refusal, what: &str) -> Worth {
         member.counters.count(refusal.into());
         if self.worth != Worth::Refused {
@@ -302,7 +305,7 @@ impl Keeper {
         Worth::Refused
     }
 
-    /// A set that is older than this is of no use.
+    /// The age from which on a set is of no use.
     fn oldest_ms(&self) -> u64 {
         (self.times.lifetime + self.times.rotation).as_millis() as u64
     }
@@ -333,21 +336,21 @@ impl Keeper {
         {
             self.keys = before;
             if is_written.is_ok() {
-                let text = "no key is made: the set in Redis has changed meanwhile; order it again";
+                let text = "no key is made: the set in Redis has changed in the meantime; order farm rotate again";
                 member.answer_rotation(Level::Error, text);
             }
         } else if let Some(newest) = self.keys.first()
             && newest.made_ms == now
         {
             let wait = newest.from_ms.saturating_sub(now).div_ceil(1000);
-            let text = format!("a new key is made; it encrypts in {wait} s");
+            let text = format!("a new key is made; it starts to encrypt in {wait} s");
             member.answer_rotation(Level::Note, &text);
         }
         is_written.map(drop)
     }
 
-    /// Writes the known keys: as the leader with a lease, or as a member that only knows more than
-    /// is in Redis. `false`: something there has changed in the meantime.
+    /// Writes the known keys: as the leader, with a lease, or as a member that knows keys that are not
+    /// in Redis. `false`: the set or the lease there has changed in the meantime.
     fn write(&mut self, member: &Member, lease: Option<u64>, redis_ms: u64) -> RedisResult<bool> {
         if self.keys.is_empty() {
             return Ok(false);
@@ -357,7 +360,7 @@ impl Keeper {
         let sealed = match self.sealer.seal(Kind::KeySet, &[0; 32], now, &plain) {
             Ok(sealed) => sealed,
             Err(error) => {
-                let text = format!("a key set cannot be sealed: {error}");
+                let text = format!("a key set cannot be sealed: {error}; it is not written");
                 member.log(Topic::Sealing, Level::Error, text);
                 return Ok(false);
             }
@@ -391,7 +394,8 @@ impl Keeper {
             member.counters.count(Counter::KeyGeneration);
             self.given = active;
         } else {
-            let text = "the host refuses the ticket keys".to_owned();
+            let text =
+                "the host refuses the farm's ticket keys; its active keys are unchanged".to_owned();
             member.log(Topic::Keys, Level::Error, text);
         }
     }
@@ -405,7 +409,7 @@ fn key_set(opened: &Opened) -> Result<Vec<Key>, Refusal> {
     }
 }
 
-/// `None` without random bytes: then no key is made.
+/// Makes a random key; `None` without random bytes.
 fn random_key() -> Option<KeyBytes> {
     let mut key = Box::new(Zeroizing::new([0; 48]));
     openssl::rand::rand_bytes(key.as_mut_slice()).ok()?;

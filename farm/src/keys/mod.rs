@@ -1,4 +1,4 @@
-//! Ticket keys: which are active when, and how all members come to have the same ones.
+//! Ticket keys: when each is active, and how all members come to have the same keys.
 
 #![forbid(unsafe_code)]
 

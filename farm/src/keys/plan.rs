@@ -1,7 +1,7 @@
-//! Which ticket keys are active when: functions of what is known and of the time.
+//! When each ticket key is active, as functions of the known keys and the time.
 //!
-//! A key is made, then for `spread` seconds only decrypts, then encrypts until its successor
-//! does, and decrypts for `lifetime` after that.
+//! A new key only decrypts for `spread` seconds. Then it encrypts until its successor does, and it
+//! decrypts for `lifetime` after that.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ pub struct Times {
     pub rotation: Duration,
     /// How long a key decrypts after it stops encrypting.
     pub lifetime: Duration,
-    /// How long a key only decrypts before it encrypts.
+    /// How long a new key only decrypts before it encrypts.
     pub spread: Duration,
-    /// After how long without a sign of life another member makes the keys.
+    /// How long the leader can be silent before another member makes the keys.
     pub lease: Duration,
 }
 
 /// Makes a random key; `None` without random bytes.
 pub type Make = fn() -> Option<KeyBytes>;
 
-/// The most keys of a set: they fit into a message, and suffice for any sensible lifetime and
+/// The most keys of a set: they fit into a message, and are enough for any sensible lifetime and
 /// rotation.
 pub const MAX_KEYS: usize = 200;
 
@@ -33,9 +33,9 @@ fn ms(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// Takes out of a set the keys that begin to encrypt later than any key that a leader makes until the
-/// next rotation: each would be the newest until then, and no other would be made. Returns how far ahead
-/// the latest of them begins.
+/// Removes from a set the keys that start to encrypt too late: later than any key that a leader makes
+/// until the next rotation. Such a key would stay the newest, and no other would be made. Returns how
+/// far ahead the latest of them starts.
 pub fn take_out_far_ahead(keys: &mut Vec<Key>, now_ms: u64, times: &Times) -> Option<u64> {
     let most_ms = ms(times.rotation) + ms(times.spread);
     let ahead = |key: &Key| key.from_ms.saturating_sub(now_ms);
@@ -45,8 +45,8 @@ pub fn take_out_far_ahead(keys: &mut Vec<Key>, now_ms: u64, times: &Times) -> Op
 }
 
 /// All keys of two sets, except those that are over, the newest first. Members that have seen the
-/// same sets have the same keys, whatever the order and age of the sets. So a set that was put back
-/// does no harm, and two that were made apart become one.
+/// same sets have the same keys, whatever the order and age of the sets. So an old set that is put
+/// back into Redis does no harm, and two sets that were made separately become one.
 pub fn merged(ours: &[Key], theirs: &[Key], now_ms: u64, times: &Times) -> Vec<Key> {
     let mut keys = [ours, theirs].concat();
     keys.sort_by(|a, b| (b.from_ms, &b.bytes[..]).cmp(&(a.from_ms, &a.bytes[..])));
@@ -70,22 +70,22 @@ fn drop_over(keys: &mut Vec<Key>, now_ms: u64, times: &Times) {
     keys.truncate(kept.min(MAX_KEYS));
 }
 
-/// Whether a key may be made though none is due: not before the newest encrypts, and not where a key
-/// that still decrypts would have to leave the set for it, now or at a rotation to come.
+/// Whether a key can be made although none is due: not before the newest encrypts, and not if a key
+/// that still decrypts would have to be dropped for it, now or at a later rotation.
 pub fn may_rotate(keys: &[Key], now_ms: u64, times: &Times) -> Result<(), &'static str> {
-    // Those of a lifetime, the one that encrypts and the one that waits.
+    // The keys of a lifetime, the one that encrypts and the one that waits.
     let regular = ms(times.lifetime).div_ceil(ms(times.rotation).max(1)) as usize + 2;
     if keys.first().is_some_and(|newest| newest.from_ms > now_ms) {
-        Err("the newest does not encrypt yet")
+        Err("the newest key does not encrypt yet")
     } else if keys.len() + regular >= MAX_KEYS {
-        Err("one that still decrypts would have to go")
+        Err("a key that still decrypts would have to be dropped")
     } else {
         Ok(())
     }
 }
 
-/// The keys that the leader writes in place of these; `None`: they stay. `rotate`: with a new one,
-/// though none is due; [`may_rotate`] allows it.
+/// The keys that the leader writes in the place of these; `None`: these stay. `rotate`: makes a new
+/// key although none is due; check [`may_rotate`] first.
 pub fn plan(
     keys: &[Key],
     now_ms: u64,
@@ -95,7 +95,7 @@ pub fn plan(
 ) -> Option<Vec<Key>> {
     let mut keys = keys.to_vec();
     let from_ms = match keys.first() {
-        // No member has another key, so it need not wait until all have this one.
+        // No member has another key: this one need not wait until all have it.
         None => Some(now_ms),
         Some(newest) if newest.from_ms.saturating_add(ms(times.rotation)) <= now_ms || rotate => {
             Some(now_ms.saturating_add(ms(times.spread)))
@@ -134,19 +134,20 @@ pub fn active(keys: &[Key], now_ms: u64) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// The keys of a member that has had no contact with the others for the lifetime of a key: it makes
-/// its own, so that neither the farm's last key nor the host's is kept forever. Once there is
-/// contact again, the farm's encrypt, and its own decrypt as long as their tickets live.
+/// The own keys of a member that is alone: it has had no contact with the others for the lifetime of
+/// a key. It then makes its own keys, so that neither the farm's last key nor the host's encrypts
+/// forever. Once there is contact again, the farm's keys encrypt, and its own decrypt as long as
+/// their tickets live.
 #[derive(Default)]
 pub struct Alone {
-    /// The newest first, with times by the member's own clock.
+    /// The newest first. Their times are those of the member's own clock.
     keys: Vec<Key>,
     is_alone: bool,
 }
 
 impl Alone {
-    /// Called regularly, with the times of the last contact and of now by the member's own clock,
-    /// which does not jump. `true`: it is alone from now on.
+    /// To be called regularly, with the time of the last contact and the current time, both of the
+    /// member's own clock, which does not jump. `true`: the member has become alone.
     pub fn step(&mut self, last_contact_ms: u64, now_ms: u64, times: &Times, make: Make) -> bool {
         let was_alone = self.is_alone;
         self.is_alone = now_ms.saturating_sub(last_contact_ms) >= ms(times.lifetime);
@@ -208,7 +209,7 @@ mod tests {
         }
     }
 
-    /// With a lifetime of so many rotations that asking often fills the set.
+    /// A lifetime of so many rotations that frequent orders fill the set.
     fn fast() -> Times {
         Times {
             rotation: Duration::from_millis(30 * SPREAD),
@@ -266,12 +267,12 @@ mod tests {
         assert_eq!((second.len(), second[0].from_ms), (2, 1001 + SPREAD));
         assert_eq!(encrypts(&active(&second, 1001)), &first[0].bytes[..]);
         let too_early = may_rotate(&second, 1000 + SPREAD, &times());
-        assert_eq!(too_early, Err("the newest does not encrypt yet"));
+        assert_eq!(too_early, Err("the newest key does not encrypt yet"));
         assert_eq!(may_rotate(&second, 1001 + SPREAD, &times()), Ok(()));
         let third = plan(&second, 1001 + SPREAD, &times(), true, make).unwrap();
         assert!(third.len() == 3 && has_all(&third, &second));
 
-        // However often one is asked for, none goes that still decrypts.
+        // However often a key is ordered, no key that still decrypts is dropped.
         let (mut keys, mut now) = (third, 1001 + SPREAD);
         while now < 1001 + 400 * SPREAD {
             now += SPREAD / 2;
@@ -436,7 +437,7 @@ mod tests {
                     used.insert(encrypts(set).to_vec(), now);
                 }
                 used.retain(|_, last| now - *last + SPREAD < LIFETIME);
-                // What is fresh at the one who made it, every other one that has looked since knows.
+                // A member that has just looked knows every key that was used.
                 let newest = active(&stored, now);
                 for key in used.keys() {
                     prop_assert!(knows(&newest, key));

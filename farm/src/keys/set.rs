@@ -1,10 +1,10 @@
-//! Ticket keys, and a set of them as bytes: the plaintext of a sealed message.
-//! `docs/design/farm.md` has the layout.
+//! Ticket keys, and a key set as bytes: the plaintext of a sealed message. `docs/design/farm.md` has the
+//! layout.
 
 use zeroize::Zeroizing;
 
-/// A ticket key in the layout of `TSSslTicketKeyUpdate`. Boxed, because what is moved, as a vector
-/// does when it grows, leaves a copy behind that is not wiped.
+/// A ticket key in the layout of `TSSslTicketKeyUpdate`. Boxed, because moving it, as a vector does
+/// when it grows, would leave a copy behind that is not wiped.
 pub type KeyBytes = Box<Zeroizing<[u8; 48]>>;
 
 /// A key and its times, by the clock of Redis.
@@ -14,14 +14,14 @@ pub struct Key {
     pub bytes: KeyBytes,
     /// When it was made.
     pub made_ms: u64,
-    /// From when on it encrypts.
+    /// When it starts to encrypt.
     pub from_ms: u64,
 }
 
-/// Bytes of a key in a key set: those of the key, when it was made, and from when it encrypts.
+/// Bytes of a key in a key set: the key, when it was made, and when it starts to encrypt.
 const KEY_LEN: usize = 48 + 8 + 8;
 
-/// The set, with the number of the lease under which it is written (0 without a lease).
+/// Encodes a set, with the number of the lease under which it is written (0 without a lease).
 pub fn encode(number: u64, keys: &[Key]) -> Zeroizing<Vec<u8>> {
     let mut plain = Zeroizing::new(Vec::with_capacity(9 + keys.len() * KEY_LEN));
     plain.extend_from_slice(&number.to_be_bytes());
@@ -34,7 +34,7 @@ pub fn encode(number: u64, keys: &[Key]) -> Zeroizing<Vec<u8>> {
     plain
 }
 
-/// `None` if it is not exactly one key set of at least one key.
+/// Decodes a set; `None` if the bytes are not exactly one set of at least one key.
 pub fn decode(plain: &[u8]) -> Option<(u64, Vec<Key>)> {
     let (number, rest) = plain.split_first_chunk()?;
     let (&count, rest) = rest.split_first()?;

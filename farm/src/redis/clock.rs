@@ -1,14 +1,14 @@
-//! The clock of Redis, as far as it is believed.
+//! Redis's clock, as far as it is believed.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Redis's clock is believed if it differs from the machine's own by no more than this. Otherwise
-/// whoever controls Redis could make members accept messages that were sealed long ago. A machine
-/// whose clock is further off could not resume sessions anyway: they carry the machines' times.
+/// Redis's clock is believed if it differs from the machine's own by no more than this. Otherwise an
+/// attacker who controls Redis could make members accept messages that were sealed long ago. A machine
+/// whose clock is further off could not resume sessions anyway: they have the machines' times.
 pub const CLOCK_LEEWAY_MS: u64 = 3_600_000;
 
-/// The clock of Redis, as this process knows it.
+/// Redis's clock, as this process knows it.
 pub struct Clock {
     start: Instant,
     /// Milliseconds since 1970 at `start`.
@@ -38,7 +38,7 @@ impl Clock {
         u64::try_from(at_start + self.elapsed_ms() as i64).unwrap_or(0)
     }
 
-    /// Milliseconds since this process began: it never jumps.
+    /// Milliseconds since this clock was made. They never jump.
     pub fn elapsed_ms(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
     }

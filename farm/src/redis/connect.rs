@@ -29,8 +29,8 @@ pub(super) fn address(host: String, port: u16, tls: bool) -> ConnectionAddr {
     }
 }
 
-/// Also without `CLIENT SETINFO`, which a user with the documented permissions must not call: Redis
-/// 7.2 would log a denial for each connection.
+/// Adds user and password. Also leaves out `CLIENT SETINFO`, which a user with the documented
+/// permissions is not allowed to call: Redis 7.2 would log a denial for each connection.
 pub(super) fn with_credentials(
     info: ConnectionInfo,
     user: &Option<String>,

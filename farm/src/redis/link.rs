@@ -39,8 +39,8 @@ pub struct Link {
     pub is_down: bool,
 }
 
-/// How long to wait before the next attempt: longer each time, and different for each member and
-/// thread, so that they do not all come at once.
+/// The wait before the next attempt: longer each time, and different for each member and thread, so
+/// that they do not all come at once.
 pub struct Backoff(Duration);
 
 impl Default for Backoff {
@@ -55,14 +55,14 @@ impl Backoff {
         let wait = self.0;
         self.0 = (wait * 2).min(BACKOFF[1]);
         let mut byte = [128];
-        // Without random bytes all wait for the same time, which does no harm.
+        // Without random bytes all wait equally long, which does no harm.
         let _ = openssl::rand::rand_bytes(&mut byte);
         wait.mul_f32(0.5 + f32::from(byte[0]) / 256.0)
     }
 }
 
 impl Link {
-    /// Does not connect yet: fails only if the settings make no sense.
+    /// A link that is not connected yet. Fails only if the settings make no sense.
     pub fn new(settings: &Redis) -> RedisResult<Self> {
         Ok(Self {
             server: server(settings)?,
@@ -74,8 +74,9 @@ impl Link {
         })
     }
 
-    /// What it leads to, after an error: with the address, if a server has announced that. A Cluster
-    /// is asked for it, and each of its nodes whether it is there.
+    /// The name of the server, for the log line about an error: with its address, if a server has
+    /// announced that. For a Cluster this asks for the addresses of the nodes, and each node for an
+    /// answer.
     pub fn name(&self) -> String {
         let announced = match &self.server {
             Server::Single(_) => None,
@@ -88,12 +89,12 @@ impl Link {
         }
     }
 
-    /// If so, commands for different partitions must not be mixed.
+    /// Whether this is a Cluster: then commands for different partitions must not be mixed.
     pub fn is_cluster(&self) -> bool {
         matches!(self.server, Server::Cluster(..))
     }
 
-    /// Runs one command, which may itself wait for `blocks` at the server.
+    /// Runs one command, which can wait for `blocks` at the server.
     pub fn run<T: FromRedisValue>(&mut self, command: &Cmd, blocks: Duration) -> RedisResult<T> {
         let timeout = self.timeout + blocks;
         let result = match self.connected()? {
@@ -107,8 +108,8 @@ impl Link {
         self.checked(result)
     }
 
-    /// Runs commands for one partition together and returns the result of each: a
-    /// [`Value::ServerError`] where Redis refused.
+    /// Runs commands for one partition together, and returns the result of each: a
+    /// [`Value::ServerError`] if Redis refused it.
     pub fn run_all(&mut self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
         let timeout = self.timeout;
         let result = match self.connected()? {
@@ -136,7 +137,7 @@ impl Link {
         self.checked(result)
     }
 
-    /// What Redis's clock says, believed or not, in milliseconds since 1970.
+    /// Asks for the time of Redis's clock, believed or not, in milliseconds since 1970.
     pub fn ask_time(&mut self) -> RedisResult<u64> {
         let (seconds, micros): (u64, u64) = self.run(&cmd("TIME"), Duration::ZERO)?;
         Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
@@ -183,7 +184,7 @@ impl Link {
 }
 
 /// Whether Redis is there and has refused. A server that has become a replica, is loading, or waits
-/// for the rest of its Cluster counts as gone: it may answer again in a moment.
+/// for the rest of its Cluster counts as gone: it may answer again soon.
 pub fn is_answer(error: &RedisError) -> bool {
     use redis::ServerErrorKind::{
         Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain,

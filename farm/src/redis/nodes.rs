@@ -6,8 +6,7 @@ use redis::{Cmd, ConnectionAddr, ConnectionInfo, TlsCertificates, Value, cmd};
 
 use super::connect::{address, client, connect};
 
-/// The way to a Cluster, to find out which of its nodes cannot be reached: the errors of the redis
-/// crate do not say that.
+/// Finds out which node of a Cluster cannot be reached: the errors of the redis crate do not say that.
 pub(super) struct Nodes {
     pub(super) infos: Vec<ConnectionInfo>,
     pub(super) certificates: Option<TlsCertificates>,

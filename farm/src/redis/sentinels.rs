@@ -10,12 +10,12 @@ use redis::{
 use super::connect::{address, client, connect, with_credentials};
 use crate::config::Redis;
 
-/// Servers that know which server is the master. They are asked in turn, each for no longer than
-/// the master is.
+/// Servers that know which server is the master. They are asked in turn, with the same timeout as the
+/// master.
 pub(super) struct Sentinels {
     sentinels: Vec<Client>,
     service: String,
-    /// All of the way to the master except its address.
+    /// How to connect to the master, without its address.
     master: ConnectionInfo,
     certificates: Option<TlsCertificates>,
 }

@@ -1,5 +1,5 @@
-//! What is written to Redis and read from it: AES-256-SIV under keys that HKDF derives from a
-//! file. `docs/design/farm.md`, "Protocol", is what this module does.
+//! The messages in Redis: AES-256-SIV under keys that HKDF derives from a file. This module implements
+//! "Protocol" in `docs/design/farm.md`.
 
 #![forbid(unsafe_code)]
 
@@ -19,26 +19,26 @@ use zeroize::Zeroizing;
 
 use secret::Secret;
 
-/// A message from further in the future is refused. So Redis's clock may go back by this much, or
-/// that of the server after a failover be behind, and nothing is lost. A tombstone lives this much
-/// longer than a session, or such a message could outlive it.
+/// How far in the future the time of a message can be; a later one is refused. So nothing is lost if
+/// Redis's clock goes back by this much, or if that of the server after a failover is behind. A
+/// tombstone lives this much longer than a session, or such a message could outlive it.
 pub const AHEAD_MS: u64 = 3_600_000;
 
 const VERSION: u8 = 2;
 const HEADER_LEN: usize = 70;
 const TAG_LEN: usize = 16;
-/// The most bytes of a message. No member seals more, and whoever can write to Redis could make
-/// members use up memory.
+/// The most bytes of a message. No member seals more. Without a limit, an attacker who can write to
+/// Redis could use up the memory of members.
 pub const SEALED_MAX: usize = 1 << 20;
-/// Senders that an [`Opener`] has keys and counters of.
+/// The most senders that an [`Opener`] has keys and counters of.
 const SENDERS: usize = 1024;
 
 /// What a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A session, to be inserted.
+    /// A session, which is to be inserted.
     Session = 1,
-    /// A session's ID, to be removed.
+    /// The ID of a session that is to be removed.
     Removal = 2,
     /// The ticket keys of the farm.
     KeySet = 3,
@@ -52,10 +52,10 @@ impl Kind {
     }
 }
 
-/// What a member draws at random when it starts, and never again.
+/// Random bytes that a member draws once, when it starts.
 pub type SenderId = [u8; 16];
 
-/// What is derived from a secret for one farm.
+/// The name and the key that are derived from a secret for one farm.
 struct Keys {
     name: [u8; 4],
     id_key: PKey<Private>,
@@ -79,7 +79,7 @@ impl Keys {
     }
 }
 
-/// For encrypting or for decrypting, with a cipher, its key and nothing else.
+/// Prepares a context for encrypting or for decrypting, with a cipher and its key.
 type Init = fn(
     &mut CipherCtxRef,
     Option<&CipherRef>,
@@ -87,7 +87,7 @@ type Init = fn(
     Option<&[u8]>,
 ) -> Result<(), ErrorStack>;
 
-/// The key of a sender's messages, in a context that `init` makes ready.
+/// A context with the key of a sender's messages, which `init` prepares.
 fn cipher(
     farm: &str,
     secret: &Secret,
@@ -127,8 +127,8 @@ impl Sealer {
         Self::with_sender(farm, secret, sender)
     }
 
-    /// Private, because receivers take the messages of a second sealer with the same sender for
-    /// replayed ones.
+    /// Private: receivers would take the messages of a second sealer with the same sender for replayed
+    /// ones.
     fn with_sender(farm: &str, secret: &Secret, sender: SenderId) -> Result<Self, ErrorStack> {
         let cipher = cipher(farm, secret, &sender, CipherCtxRef::encrypt_init)?;
         Ok(Self {
@@ -145,17 +145,16 @@ impl Sealer {
         self.sender
     }
 
-    /// What stands for a session's ID outside the ciphertext.
+    /// The subject that stands for a session's ID outside the ciphertext.
     ///
     /// # Panics
     ///
-    /// When OpenSSL has no memory left, as all of Rust does.
+    /// If OpenSSL has no memory, as Rust's own allocations do.
     pub fn subject(&self, id: &[u8]) -> [u8; 32] {
         self.keys.subject(id).expect("HMAC-SHA256 of a session ID")
     }
 
-    /// The message. Its counter is used up even if sealing fails. Nothing is no plaintext: OpenSSL
-    /// fails.
+    /// Makes a message. Its counter is used up even if sealing fails. The plaintext must not be empty.
     pub fn seal(
         &mut self,
         kind: Kind,
@@ -163,15 +162,15 @@ impl Sealer {
         time_ms: u64,
         plain: &[u8],
     ) -> Result<Vec<u8>, String> {
-        // Some OpenSSLs seal nothing, others refuse it.
+        // Some versions of OpenSSL seal an empty plaintext, others refuse it.
         if plain.is_empty() {
-            return Err("an empty message".to_owned());
+            return Err("it is empty".to_owned());
         }
         let len = HEADER_LEN + plain.len() + TAG_LEN;
         if len > SEALED_MAX {
-            return Err(format!("a message of more than {SEALED_MAX} bytes"));
+            return Err(format!("it is {len} bytes; the limit is {SEALED_MAX}"));
         }
-        let counter = self.next.ok_or("every counter was used")?;
+        let counter = self.next.ok_or("all counters are used up")?;
         self.next = counter.checked_add(1);
 
         let mut message = Vec::with_capacity(len);
@@ -187,7 +186,7 @@ impl Sealer {
         Ok(message)
     }
 
-    /// Puts the ciphertext and the tag behind the header.
+    /// Writes the ciphertext and the tag after the header.
     fn encrypt(&self, plain: &[u8], to: &mut [u8]) -> Result<(), ErrorStack> {
         let (header, sealed) = to.split_at_mut(HEADER_LEN);
         let (body, tag) = sealed.split_at_mut(plain.len());
@@ -205,13 +204,13 @@ impl Sealer {
 pub enum Refusal {
     /// It is this member's own.
     Own,
-    /// Too short, of another version or of no kind there is.
+    /// It is too short or too long, or of another version or an unknown kind.
     Garbage,
-    /// Under a secret that this member does not have.
+    /// It is under a secret that this member does not have.
     UnknownSecret,
-    /// Not authentic, or of another farm.
+    /// It is not authentic, or of another farm.
     Forged,
-    /// Older than its lifetime, or of the future.
+    /// It is older than its lifetime, or from the future.
     Stale,
     /// Its counter is not above the last one of its sender.
     Replayed,
@@ -219,9 +218,9 @@ pub enum Refusal {
 
 /// A message that is authentic, in time and new.
 pub struct Opened {
-    /// What was outside the ciphertext.
+    /// The part outside the ciphertext.
     pub header: Header,
-    /// What was inside.
+    /// The plaintext.
     pub plain: Plain,
     secret: usize,
 }
@@ -230,7 +229,7 @@ pub struct Opened {
 type Plain = Zeroizing<Vec<u8>>;
 
 impl Opened {
-    /// Whether it was sealed for this session ID. `opener` opened it.
+    /// Whether it was sealed for this session ID. `opener` is the one that opened it.
     pub fn is_for(&self, opener: &Opener, id: &[u8]) -> bool {
         opener.secrets[self.secret]
             .1
@@ -239,18 +238,18 @@ impl Opened {
     }
 }
 
-/// What is outside the ciphertext.
+/// The part of a message outside the ciphertext.
 pub struct Header {
-    /// What the message is about.
+    /// The kind of message.
     pub kind: Kind,
     name: [u8; 4],
-    /// The member that sealed it.
+    /// The sender that sealed it.
     pub sender: SenderId,
     /// Its number among the messages of this sender.
     pub counter: u64,
     /// When it was sealed, by Redis's clock.
     pub time_ms: u64,
-    /// What stands for the session's ID; [`Opened::is_for`] compares.
+    /// The subject, which stands for the session's ID; [`Opened::is_for`] compares it.
     pub subject: [u8; 32],
 }
 
@@ -316,8 +315,8 @@ pub struct Opener {
     secrets: Vec<(Secret, Keys)>,
     own: SenderId,
     senders: HashMap<(usize, SenderId), Sender>,
-    /// From a sender that is not in `senders`, only what is later than this is certainly new: the
-    /// latest time of all senders that were forgotten.
+    /// The latest time of all senders that were forgotten. Of a sender that is not in `senders`, only
+    /// a message later than this is certainly new.
     forgotten_until_ms: Option<u64>,
 }
 
@@ -336,8 +335,8 @@ impl Opener {
         })
     }
 
-    /// What is in the message, if it is authentic, not older than `lifetime_ms` at `now_ms`, and
-    /// new. A refused message changes nothing here.
+    /// Opens a message if it is authentic, not older than `lifetime_ms` at `now_ms`, and new. A refused
+    /// message changes nothing here.
     pub fn open(
         &mut self,
         message: &[u8],
@@ -366,7 +365,7 @@ impl Opener {
     /// Which secret opens the message, the plaintext, and the cipher if the sender is not known yet.
     fn decrypt(&self, message: &Message<'_>) -> Result<(usize, Plain, Option<CipherCtx>), Refusal> {
         let Header { name, sender, .. } = message.header;
-        // Two secrets of one name are unlikely, but possible.
+        // Two secrets with the same name are unlikely, but possible.
         let named = |(_, (_, keys)): &(usize, &(Secret, Keys))| keys.name == name;
         let mut refusal = Refusal::UnknownSecret;
         for (secret, (bytes, _)) in self.secrets.iter().enumerate().filter(named) {
@@ -386,7 +385,7 @@ impl Opener {
         Err(refusal)
     }
 
-    /// Refuses a counter that is not above the last one of its sender; remembers all others.
+    /// Refuses a counter that is not above the last one of its sender; remembers any other.
     fn admit(
         &mut self,
         secret: usize,
@@ -420,7 +419,7 @@ impl Opener {
         Ok(())
     }
 
-    /// Only for senders of an authentic message: others cannot evict one.
+    /// Only for senders of an authentic message: so no other can evict one.
     fn remember(&mut self, key: (usize, SenderId), sender: Sender) {
         if self.senders.len() >= SENDERS {
             let oldest = self
@@ -552,7 +551,7 @@ mod tests {
         assert_eq!(refusal(&mut none, &message), Refusal::UnknownSecret);
     }
 
-    /// The name of the farm is authentic by itself, not only by way of the key.
+    /// The name of the farm is authenticated itself, not only as a part of the key.
     #[test]
     fn the_farm_is_in_the_associated_data() {
         let message = sealer().seal(Kind::Session, &NONE, NOW, b"x").unwrap();
@@ -642,13 +641,13 @@ mod tests {
         assert!(sealer.seal(Kind::Session, &NONE, NOW, b"x").is_ok());
         for _ in 0..2 {
             let error = sealer.seal(Kind::Session, &NONE, NOW, b"x").unwrap_err();
-            assert_eq!(error, "every counter was used");
+            assert_eq!(error, "all counters are used up");
         }
         assert_ne!(self::sealer().sender(), self::sealer().sender());
     }
 
-    /// A machine that is copied with its memory goes on with the same sender and counter. With
-    /// AES-GCM, the XOR of two ciphertexts would be that of the plaintexts.
+    /// If a machine is copied with its memory, both copies use the same sender and counters. With
+    /// AES-GCM, the XOR of two ciphertexts would then be that of the plaintexts.
     #[test]
     fn a_copy_of_a_sealer_gives_nothing_away() {
         let seal = |plain| {
@@ -675,7 +674,7 @@ mod tests {
         assert_eq!(refusal(&mut opener(), &message), Refusal::Forged);
     }
 
-    /// Members of both versions do not understand each other.
+    /// Members of different versions do not understand each other.
     #[test]
     fn the_version_before_is_refused() {
         let mut message = sealer().seal(Kind::Session, &NONE, NOW, b"x").unwrap();
@@ -694,7 +693,7 @@ mod tests {
         assert_eq!(refusal(&mut opener(), &longer), Refusal::Garbage);
         let more = [&most[..], &[0]].concat();
         let error = sealer.seal(Kind::Session, &NONE, NOW, &more).unwrap_err();
-        assert_eq!(error, "a message of more than 1048576 bytes");
+        assert_eq!(error, "it is 1048577 bytes; the limit is 1048576");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The secret of a farm, and files that are closed to others.
+//! The secret of a farm, and files that other users cannot access.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -25,8 +25,8 @@ const SECRET_MAX: usize = 4096;
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
-/// Whether nobody but `user`, root and those whom root lets read can know or change a file.
-/// Credentials of systemd and volumes of Kubernetes are root's, with mode 0440.
+/// Whether only `user`, root and a group with read access can read a file, and only `user` and root
+/// can change it. Credentials of systemd and volumes of Kubernetes belong to root and have mode 0440.
 fn check_private(mode: u32, owner: u32, user: u32) -> Result<(), String> {
     let mode = mode & 0o7777;
     if mode & 0o027 != 0 {
@@ -36,13 +36,13 @@ fn check_private(mode: u32, owner: u32, user: u32) -> Result<(), String> {
     }
     if owner != 0 && owner != user {
         return Err(format!(
-            "belongs to user {owner}: chown to root or to user {user}, which this process is"
+            "belongs to user {owner}: chown it to root or to user {user}, whom this process runs as"
         ));
     }
     Ok(())
 }
 
-/// Reads a file that is closed to others.
+/// Reads a file that other users cannot access.
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let from_system = |error: io::Error| error.to_string();
     // Does not wait for the other end of a FIFO.
@@ -59,7 +59,7 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut bytes = Zeroizing::new(vec![0; SECRET_MAX + 1]);
     fill(&mut bytes, file).map_err(from_system)?;
     if bytes.len() > SECRET_MAX {
-        return Err(format!("more than {SECRET_MAX} bytes"));
+        return Err(format!("has more than {SECRET_MAX} bytes"));
     }
     Ok(bytes)
 }
@@ -73,7 +73,7 @@ impl Secret {
     pub(super) fn new(bytes: Zeroizing<Vec<u8>>) -> Result<Self, String> {
         if bytes.len() < SECRET_MIN {
             let len = bytes.len();
-            return Err(format!("{len} bytes, must be {SECRET_MIN} or more"));
+            return Err(format!("has {len} bytes; must have {SECRET_MIN} or more"));
         }
         if bytes.iter().all(|byte| *byte == bytes[0]) {
             return Err("all bytes are equal: head -c 32 /dev/urandom makes a secret".into());
@@ -97,7 +97,7 @@ impl Secret {
         hkdf.derive_init()?;
         hkdf.set_hkdf_md(Md::sha256())?;
         hkdf.set_hkdf_key(&self.0)?;
-        // None is the same as an empty one.
+        // No salt is the same as an empty one.
         if !salt.is_empty() {
             hkdf.set_hkdf_salt(salt)?;
         }
@@ -174,10 +174,10 @@ mod tests {
         }
         for len in [0, 1, 31] {
             let error = read(len, 0o600).unwrap_err();
-            assert_eq!(error, format!("{len} bytes, must be 32 or more"));
+            assert_eq!(error, format!("has {len} bytes; must have 32 or more"));
         }
         let error = read(SECRET_MAX + 1, 0o600).unwrap_err();
-        assert_eq!(error, "more than 4096 bytes");
+        assert_eq!(error, "has more than 4096 bytes");
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
         let link = folder.path().join("link");
         symlink(secret_file(folder.path(), 32, 0o600), &link).unwrap();
         assert!(Secret::read(&link).is_ok());
-        // Does not wait for somebody who writes, either.
+        // A FIFO: reading it does not wait for a writer.
         let fifo = folder.path().join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());

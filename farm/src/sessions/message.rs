@@ -3,7 +3,7 @@
 
 use zeroize::Zeroizing;
 
-/// A session: its ID and its DER bytes.
+/// Encodes a session: its ID and its DER bytes.
 pub fn encode_session(id: &[u8], der: &[u8]) -> Zeroizing<Vec<u8>> {
     // Of the right size at once: a vector that grows leaves a copy behind.
     let mut plain = Zeroizing::new(Vec::with_capacity(1 + id.len() + der.len()));
@@ -13,18 +13,18 @@ pub fn encode_session(id: &[u8], der: &[u8]) -> Zeroizing<Vec<u8>> {
     plain
 }
 
-/// A removal.
+/// Encodes a removal.
 pub fn encode_removal(id: &[u8]) -> Zeroizing<Vec<u8>> {
     encode_session(id, &[])
 }
 
-/// ID and DER bytes. `None` for an ID that is none, and no DER bytes.
+/// The ID and the DER bytes. `None` if the ID is not valid or there are no DER bytes.
 pub fn decode_session(plain: &[u8]) -> Option<(&[u8], &[u8])> {
     let (id, der) = split(plain)?;
     (!der.is_empty()).then_some((id, der))
 }
 
-/// The ID of what was removed.
+/// The ID of the removed session. `None` if it is not valid or bytes follow it.
 pub fn decode_removal(plain: &[u8]) -> Option<&[u8]> {
     let (id, rest) = split(plain)?;
     rest.is_empty().then_some(id)

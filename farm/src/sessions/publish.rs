@@ -1,4 +1,4 @@
-//! The publisher: takes what handshakes reported and appends it to the streams.
+//! The publisher: takes the events of handshakes from the queue and appends messages to the streams.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -21,8 +21,8 @@ use crate::sessions::{message, stream};
 /// The most items in one pipeline.
 const BATCH: usize = 512;
 
-/// ATS reports a session before it stores it: how often the publisher looks for it, and the time
-/// between two looks.
+/// ATS reports a session before it stores it. This is how often the publisher looks for it, and the
+/// time between two looks.
 const ATTEMPTS: u32 = 20;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(2);
 
@@ -40,14 +40,14 @@ struct Early {
     next: Instant,
 }
 
-/// A message on its way.
+/// A message that is to be sent.
 struct Sealed {
     partition: u32,
     bytes: Vec<u8>,
 }
 
-/// Messages for partitions that fail together: for all of them, or in a Cluster for one, whose node
-/// may be away while others are there.
+/// The messages for partitions that fail together: for all partitions, or in a Cluster for one, whose
+/// node may be away while others are there.
 #[derive(Default)]
 struct Outbox {
     messages: VecDeque<Sealed>,
@@ -56,7 +56,7 @@ struct Outbox {
     again_at: Option<Instant>,
 }
 
-/// What the publisher's thread works with.
+/// The state of the publisher's thread.
 struct Publisher {
     member: &'static Member,
     sealer: Sealer,
@@ -64,10 +64,10 @@ struct Publisher {
     early: VecDeque<Early>,
 }
 
-/// All messages on their way.
+/// All messages that are to be sent.
 struct Outboxes {
     boxes: Vec<Outbox>,
-    /// How many messages each holds while it cannot send.
+    /// The most messages that each holds while it cannot send.
     most: usize,
 }
 
@@ -115,7 +115,7 @@ impl Publisher {
         }
     }
 
-    /// Makes a message of an item.
+    /// Makes a message of an event.
     fn prepare(&mut self, item: Item, attempts: u32) {
         let member = self.member;
         let id = item.id();
@@ -125,7 +125,7 @@ impl Publisher {
                 (Kind::Removal, message::encode_removal(id))
             }
             Event::New => match member.host.get_der(id) {
-                // Each member would accept its early data once.
+                // Each member that has it would accept its early data once.
                 Some(der) if may_carry_early_data(&der) => return,
                 Some(der) => (Kind::Session, message::encode_session(id, &der)),
                 None if attempts < ATTEMPTS && self.early.len() < BATCH * 8 => {
@@ -150,7 +150,7 @@ impl Publisher {
                 }
             }
             Err(error) => {
-                let text = format!("a message cannot be sealed: {error}");
+                let text = format!("a message cannot be sealed: {error}; it is dropped");
                 member.log(Topic::Sealing, Level::Error, text);
             }
         }
@@ -183,7 +183,7 @@ impl Outboxes {
         }
     }
 
-    /// `false`: the oldest message was dropped for it.
+    /// Adds a message; `false`: the oldest one was dropped for it.
     fn put(&mut self, sealed: Sealed) -> bool {
         let index = sealed.partition as usize % self.boxes.len();
         let messages = &mut self.boxes[index].messages;
@@ -197,7 +197,7 @@ impl Outboxes {
         self.boxes.iter().all(|outbox| outbox.waits(now))
     }
 
-    /// How long it is until the first of those that wait may try again.
+    /// The time until the first of those that wait can try again.
     fn first_wait(&self) -> Option<Duration> {
         let first = self
             .boxes
@@ -207,7 +207,7 @@ impl Outboxes {
         Some(first.saturating_duration_since(Instant::now()))
     }
 
-    /// Sends from all that need not wait. Returns the error of the last one that failed.
+    /// Sends the messages of all that need not wait. Returns the error of the last one that failed.
     fn send(&mut self, member: &Member, link: &mut Link) -> RedisResult<()> {
         let mut result = Ok(());
         let mut has_sent = false;
@@ -239,7 +239,7 @@ impl Outbox {
         self.again_at.is_some_and(|again_at| again_at > now)
     }
 
-    /// Appends the messages. They stay if the connection fails.
+    /// Appends the messages to the streams. They stay here if the connection fails.
     fn send(&mut self, member: &Member, link: &mut Link) -> RedisResult<()> {
         while !self.messages.is_empty() {
             let count = self.messages.len().min(BATCH);
@@ -293,9 +293,9 @@ fn count_sent(
     }
 }
 
-/// Trims entries that no reader accepts any more, and reads the clock. Has a separate connection: a
-/// node of a Cluster that does not answer must not keep the publisher waiting. Runs as long as the
-/// process.
+/// Trims entries that no reader accepts any more, and reads Redis's clock. It has a separate
+/// connection, because a node of a Cluster that does not answer must not keep the publisher waiting.
+/// Runs as long as the process.
 pub fn keep_up(member: &'static Member, mut link: Link) {
     loop {
         let pause = match upkeep(member, &mut link) {
@@ -321,7 +321,7 @@ fn upkeep(member: &Member, link: &mut Link) -> RedisResult<()> {
         command.arg(stream::name(&member.config, partition));
         command.arg("MINID").arg("~").arg(oldest);
         match link.run::<Value>(&command, Duration::ZERO) {
-            // Something that is not a stream is in its place, and would stop readers and publishers.
+            // A value that is not a stream is in its place, and would stop readers and publishers.
             Err(error) if error.code() == Some("WRONGTYPE") => {
                 let stream = stream::name(&member.config, partition);
                 link.run::<Value>(cmd("DEL").arg(stream), Duration::ZERO)?;

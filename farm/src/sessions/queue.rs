@@ -1,4 +1,5 @@
-//! The queue from handshakes to the publisher. Bounded: when it is full, the oldest item makes room.
+//! The queue from handshakes to the publisher. It is bounded: when it is full, the oldest item is
+//! dropped.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::host::events::Event;
 
-/// A report: 34 bytes.
+/// An event, 34 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
     /// What happened.
@@ -35,12 +36,12 @@ impl Item {
     }
 }
 
-/// The shortest and the longest time between two looks at an empty queue; in between, an eighth of
-/// the time for which it has been empty. Handshakes do not wake the publisher: the system call, and
-/// a thread that takes their processor at once, would cost them far more than everything else here.
+/// The shortest and the longest time between two looks at an empty queue; in between, an eighth of the
+/// time for which it has been empty. Handshakes do not wake the publisher: the system call, and a
+/// thread that takes their processor at once, would cost them far more than all else here.
 const PAUSE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5)];
 
-/// Many threads put items in, one takes them out.
+/// A queue into which many threads put items, and from which one takes them.
 pub struct Queue {
     items: ArrayQueue<Item>,
 }

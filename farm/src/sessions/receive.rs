@@ -1,4 +1,4 @@
-//! The readers: take sessions and removals from the streams and pass them to the host.
+//! The readers: take sessions and removals from the streams, and pass them to the host.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,22 +13,22 @@ use crate::redis::link::Link;
 use crate::seal::{Kind, Opened, Opener};
 use crate::sessions::{message, stream};
 
-/// The most entries of each stream in one answer. It is halved each time Redis breaks the connection
-/// off, as it does when entries are very large; reset when nothing is left to read.
+/// The most entries of each stream in one answer. The number is halved each time Redis closes the
+/// connection, as it does when entries are very large, and reset when nothing is left to read.
 const BATCH: usize = 1000;
 
-/// How long entries gather after an answer that left nothing behind: asking Redis costs both sides
-/// more than an entry.
+/// How long entries gather after an answer that left none: a request costs both sides more than an
+/// entry.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// How long Redis waits for an entry before it answers without one.
 const BLOCK: Duration = Duration::from_millis(1000);
 
-/// How much is read again after a connection was lost: another server may answer then, whose
-/// entries carry the times of its own clock.
+/// How much is read again after a connection was lost: another server may answer then, whose entries
+/// have the times of its own clock.
 const READ_AGAIN_MS: u64 = 10_000;
 
-/// How often the readers check that no stream has begun anew with earlier times.
+/// How often the readers check whether a stream has begun again with earlier times.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 
 /// A stream, and how far it has been read.
@@ -75,7 +75,8 @@ pub fn run(member: &'static Member, mut link: Link, openers: Vec<(u32, Opener)>)
     }
 }
 
-/// Begins with the oldest entries that are still accepted, once Redis has reported its time.
+/// Waits until Redis has reported its time, and begins with the oldest entries that are still
+/// accepted.
 fn begin(member: &Member, link: &mut Link, openers: Vec<(u32, Opener)>) -> Vec<Position> {
     let now = loop {
         match link.ask_time() {
@@ -110,11 +111,11 @@ fn parts(id: &str) -> (u64, u64) {
     (ms.parse().unwrap_or(0), number.parse().unwrap_or(0))
 }
 
-/// Reads streams from their beginning if their last entry is earlier than what was read of them:
-/// they were emptied and Redis's clock has gone back, or it is another Redis. Asks only while that
-/// is possible; what was read before is refused as replayed.
+/// Goes back to the beginning of streams whose last entry is earlier than what was read of them: they
+/// were emptied and Redis's clock has gone back, or it is another Redis. Asks only while that is
+/// possible. Messages that were read before are refused as replayed.
 fn look_back(member: &Member, link: &mut Link, positions: &mut [Position]) -> RedisResult<()> {
-    // This process's idea of Redis's time may be a little behind.
+    // The time that this process knows of Redis may be a little behind.
     let now = member.clock.now_ms() + LOOK_BACK.as_millis() as u64;
     for position in positions.iter_mut().filter(|p| parts(&p.last).0 > now) {
         let mut command = cmd("XREVRANGE");
@@ -129,7 +130,7 @@ fn look_back(member: &Member, link: &mut Link, positions: &mut [Position]) -> Re
     Ok(())
 }
 
-/// Reads and applies once; whether that was all there is.
+/// Reads and applies entries once. Returns whether there are no more.
 fn read(
     member: &Member,
     link: &mut Link,
@@ -181,7 +182,7 @@ fn apply(member: &Member, position: &mut Position, entry: &StreamId) {
             return counters.count(refusal.into());
         }
     };
-    // Copied from another stream, whose reader has its counter.
+    // It was copied from another stream, whose reader has its counter.
     if stream::partition(&opened.header.subject, member.config.partitions) != position.partition {
         return counters.count(Counter::RefusedForged);
     }

@@ -1,14 +1,14 @@
-//! The streams in Redis that sessions and removals travel in.
+//! The streams in Redis that carry sessions and removals.
 
 use crate::config::Config;
 
-/// The name of a partition's stream. What is in braces decides on the slot of a Cluster.
+/// The name of a partition's stream. The part in braces decides on the slot in a Cluster.
 pub fn name(config: &Config, partition: u32) -> String {
     format!("tssession:{{{}:{partition}}}:sessions", config.farm)
 }
 
-/// The stream that a session's messages are in. A reader refuses a message that is in another:
-/// only its own stream has its sender's counters in order.
+/// The partition of a session's messages. A reader refuses a message in another stream: only in its
+/// own stream are its sender's counters in order.
 pub fn partition(subject: &[u8; 32], partitions: u32) -> u32 {
     let [a, b, c, d, ..] = *subject;
     u32::from_be_bytes([a, b, c, d]) % partitions

@@ -1,4 +1,4 @@
-//! Sessions that were removed, for a while: a late copy must not bring one back.
+//! Remembers removed sessions for a while: a late copy must not bring one back.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,24 +14,26 @@ struct Tombstone {
     until_ms: u64,
 }
 
-/// Removed sessions. They live by the clock of this process (`now_ms`), which nobody can turn;
-/// messages are compared by the time at which they were sealed (`sealed_ms`).
+/// Removed sessions. Their lifetime is measured by the clock of this process (`now_ms`), which nobody
+/// can set. Messages are compared by the time at which they were sealed (`sealed_ms`).
 ///
-/// Bounded: when there are too many, the oldest is forgotten, and from then on nothing that was
-/// sealed before it is accepted. Otherwise an attacker could bring a session back by having enough
-/// others removed.
+/// The number is bounded. If there are too many, the oldest is forgotten. Until that one would have
+/// ended, a message about a session without a tombstone is refused unless it was sealed after the
+/// forgotten removal. Otherwise an attacker could bring a session back by having enough others
+/// removed.
 pub struct Tombstones {
     by_id: HashMap<Id, Tombstone>,
     /// In the order in which they end.
     order: VecDeque<(u64, Id)>,
     lifetime_ms: u64,
     max: usize,
-    /// When the latest that was forgotten before its end was sealed, and until when that matters.
+    /// When the latest tombstone that was forgotten before its end was sealed, and until when that
+    /// matters.
     forgotten: Option<(u64, u64)>,
 }
 
 impl Tombstones {
-    /// `max`, at least 1, that each live for `lifetime_ms`.
+    /// Room for `max` tombstones, at least 1, that each live for `lifetime_ms`.
     pub fn new(lifetime_ms: u64, max: usize) -> Self {
         Self {
             by_id: HashMap::new(),
@@ -42,12 +44,12 @@ impl Tombstones {
         }
     }
 
-    /// How many there are, including those that have ended.
+    /// The number of tombstones, including those that have ended.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// A message with this sender, counter and time removed the session.
+    /// Notes that a message with this sender, counter and time removed the session.
     pub fn add(&mut self, id: &[u8], sender: SenderId, counter: u64, sealed_ms: u64, now_ms: u64) {
         let until_ms = now_ms.saturating_add(self.lifetime_ms);
         let tombstone = Tombstone {
@@ -76,8 +78,8 @@ impl Tombstones {
         }
     }
 
-    /// Whether a message with this sender, counter and time must not bring the session back. Only
-    /// the sender of the removal may, with a later message.
+    /// Whether a message with this sender, counter and time must not bring the session back. Only the
+    /// sender of the removal can, with a later message.
     pub fn covers(
         &self,
         id: &[u8],
@@ -104,7 +106,7 @@ mod tests {
     const A: SenderId = [1; 16];
     const B: SenderId = [2; 16];
 
-    /// When all were sealed that are not about being forgotten.
+    /// The time at which messages were sealed, in tests that are not about forgetting.
     const SEALED: u64 = 500_000;
 
     #[test]
@@ -129,13 +131,13 @@ mod tests {
         let covers = |tombstones: &Tombstones, id, sealed_ms, now_ms| {
             tombstones.covers(&[id], B, 1, sealed_ms, now_ms)
         };
-        // Tombstones 0 and 1 are no more; what was sealed before 1 is not taken for it.
+        // Tombstones 0 and 1 were forgotten; what was not sealed after 1 is refused.
         for id in [0, 1, 77] {
             assert!(covers(&tombstones, id, SEALED + 1, 1000));
             assert!(!covers(&tombstones, id, SEALED + 2, 1000));
         }
         assert!(covers(&tombstones, 2, SEALED + 9, 1000));
-        // When its time is over it matters no more.
+        // When its time is over, it no longer matters.
         assert!(!covers(&tombstones, 77, SEALED, 1100));
         tombstones.add(&[9], A, 1, SEALED, 1100);
         assert_eq!(tombstones.len(), 1);

@@ -1,5 +1,4 @@
-//! The log functions of a host that is Traffic Server, or that has functions of their
-//! names.
+//! The log functions of Traffic Server, or of a host that exports functions with the same names.
 
 use std::ffi::CStr;
 
@@ -8,10 +7,10 @@ use tssession_ats::{DebugTag, ERROR, Report, WARNING};
 
 use super::line::TAGS;
 
-/// What a process exports.
+/// The log functions that a process exports.
 pub(super) struct Host {
     error: Report,
-    /// Errors and warnings are one where there is none.
+    /// `None`: warnings go to the function for errors.
     warning: Option<Report>,
     /// In the order of [`TAGS`].
     debug: [Option<DebugTag>; TAGS.len()],

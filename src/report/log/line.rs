@@ -1,11 +1,11 @@
-//! A log line, in memory that is there already: lines are wanted most when there is none left.
+//! A log line. It needs no allocation: lines matter most when there is no memory.
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
 
 use log::Level;
 
-/// Every tag that a line may have: those of ATS.
+/// All tags that a line can have: those of ATS.
 pub(super) const TAGS: [&CStr; 5] = [
     c"ssl.session_cache",
     c"ssl.session_cache.insert",
@@ -20,26 +20,26 @@ pub(super) fn tag(target: &str) -> &'static CStr {
     found.unwrap_or(&TAGS[0])
 }
 
-/// The longest text that is passed on; a caller may have passed a name of any length.
+/// The longest text of a line, in bytes; a caller can have passed a name of any length.
 const MAX_TEXT: usize = 2000;
 
-/// More than what stands before the text on stderr.
+/// More than the longest head of a line on stderr.
 const MAX_HEAD: usize = 60;
 
-/// Stands for what did not fit.
+/// Marks text that was cut off.
 const ELLIPSIS: &str = "...";
 
-/// The head, the text, each maybe cut, and a zero.
+/// The head and the text, each with room for an ellipsis, and a zero.
 const SIZE: usize = MAX_HEAD + MAX_TEXT + 2 * ELLIPSIS.len() + 1;
 
-/// A text without line breaks, and what stands before it on stderr.
+/// A text without line breaks, and the head that it has on stderr.
 pub(super) struct Line {
     bytes: [u8; SIZE],
     /// Where the text begins.
     start: usize,
     /// Where it ends.
     end: usize,
-    /// Up to where it may go.
+    /// Where it is cut off.
     limit: usize,
     is_cut: bool,
 }
@@ -84,7 +84,7 @@ impl Write for Line {
     }
 
     fn write_char(&mut self, letter: char) -> fmt::Result {
-        // What a caller passed may be part of the line, and must not make it two.
+        // Text from a caller can be part of the line, and must not make two lines of it.
         if letter.is_control() {
             return Ok(());
         }

@@ -1,8 +1,8 @@
-//! Where log lines go: to the log functions of a host that is Traffic Server, else to the
-//! function that the host has set, else to stderr (warnings and errors). A Rust program
-//! that has a logger of its own keeps it.
+//! Log lines. They go to the log functions of a host that is Traffic Server, otherwise to the
+//! function that the host has set, otherwise to stderr (warnings and errors). In a Rust program that
+//! has its own logger, they go there.
 //!
-//! Nobody who logs holds a lock: the host may call the library back from there.
+//! No lock is held while a line is logged: the host can call the library from its log function.
 
 mod host;
 mod line;
@@ -27,30 +27,30 @@ use crate::base::system;
 use host::Host;
 use line::{Line, TAGS, tag};
 
-/// How often lines of one kind are written: a burst, and one more for each second after that.
+/// How often lines of one kind are written: a burst, and then one for each second.
 const RATE: Rate = Rate {
     burst: 100,
     interval: 1,
 };
 
-/// How many kinds of line are told apart.
+/// The number of kinds of line. Kinds that share one by their hash are limited together.
 const KINDS: usize = 1024;
 
 /// A function of the host's, called with the level, the tag and the line.
 pub(crate) type Function = Box<dyn Fn(Level, &CStr, &CStr) + Send + Sync>;
 
-/// Where the host has lines go to, and up to which level it wants them.
+/// The host's function for lines, and the least severe level that it wants.
 struct Sink {
     call: Function,
     wanted: LevelFilter,
 }
 
 struct Logger {
-    /// What is known of each kind of line, as [`Kind::pack`] has it.
+    /// The state of each kind of line, from [`Kind::pack`].
     kinds: [AtomicU64; KINDS],
     /// Looked up once.
     host: Once<Option<Host>>,
-    /// Made when there is one for the first time.
+    /// Made when the host sets a function for the first time.
     sink: Once<Swap<Sink>>,
     /// The second in which the host was last asked for its debug tags.
     asked: AtomicI64,
@@ -63,20 +63,20 @@ static LOGGER: Logger = Logger {
     asked: AtomicI64::new(-1),
 };
 
-/// Whether the lines of this library come to [`LOGGER`].
+/// Whether this library's lines go to [`LOGGER`], and not to a logger of the program.
 static INSTALLED: Once<bool> = Once::new();
 
 thread_local! {
-    /// Whether a function of the host's is at work on a line of this thread.
+    /// Whether a log function of the host's is in progress on this thread.
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What the library says of itself as soon as debug lines are wanted.
+/// What the library logs about itself as soon as debug lines are wanted.
 static INTRODUCTION: OnceLock<Introduction> = OnceLock::new();
 
 type Introduction = Box<dyn Display + Send + Sync>;
 
-/// Sets what the library says of itself, once.
+/// Sets what the library logs about itself, once.
 pub(crate) fn introduce(introduction: impl Display + Send + Sync + 'static) {
     let _ = INTRODUCTION.set(Box::new(introduction));
 }
@@ -84,7 +84,7 @@ pub(crate) fn introduce(introduction: impl Display + Send + Sync + 'static) {
 /// Installs the logger, once.
 pub(crate) fn install() {
     if INSTALLED.get().is_none() {
-        // The loader has a lock too: it is not waited for while one of ours is held.
+        // This takes the loader's lock: do not wait for it while one of ours is held.
         let host = Host::find();
         make_once(&LOGGER.host, || host);
         make_once(&INSTALLED, || log::set_logger(&LOGGER).is_ok());
@@ -92,8 +92,8 @@ pub(crate) fn install() {
     }
 }
 
-/// Sees every second whether debug lines are wanted: the operator of a host switches them on
-/// and off while it runs.
+/// Asks once a second whether debug lines are wanted: an operator switches them on and off while the
+/// host runs.
 pub(crate) fn ask_host() {
     if LOGGER.host().is_some() {
         let second = clock::now().up;
@@ -106,7 +106,7 @@ pub(crate) fn ask_host() {
     }
 }
 
-/// Has `function` get the lines up to a level from now on.
+/// Sends the lines of a level and of more severe ones to `function` from now on.
 pub(crate) fn set_function(function: Function, wanted: LevelFilter) -> Result<(), NoMemory> {
     let sink = Shared::new(Sink {
         call: function,
@@ -125,12 +125,12 @@ pub(crate) fn forget_function() {
     }
 }
 
-/// A call of a function of the host's, until this is dropped.
+/// A call of a log function of the host's, until this is dropped.
 struct Busy;
 
 impl Busy {
-    /// `None` while another is at work on a line of this thread: it would be called for what
-    /// itself has called.
+    /// `None` if such a call is in progress on this thread: the function must not be called for lines
+    /// that it causes itself.
     fn begin() -> Option<Self> {
         (!BUSY.replace(true)).then(|| Self)
     }
@@ -147,7 +147,7 @@ fn wants_debug(host: &Host, tag: &CStr) -> bool {
     Busy::begin().is_some_and(|_busy| host.wants_debug(tag))
 }
 
-/// Logs that a panic ended a function that C called, which may have been the first one.
+/// Logs that a panic ended a function that C called. It may be the first function that was called.
 pub(crate) fn panicked(what: Arguments<'_>) {
     const TARGET: &str = "ssl.session_cache";
     if INSTALLED.get().is_none() && system::is_loaded_by_itself() {
@@ -159,14 +159,14 @@ pub(crate) fn panicked(what: Arguments<'_>) {
     }
 }
 
-/// Writes a line to stderr, for want of a logger.
+/// Writes a line to stderr, without the logger.
 pub(crate) fn write_stderr(text: Arguments<'_>) {
     let mut line = Line::new(Level::Error, "ssl.session_cache");
     let _ = line.write_fmt(text);
     stderr::write(line.for_stderr());
 }
 
-/// Says it once.
+/// Logs the introduction, once.
 fn say_introduction() {
     static SAID: AtomicBool = AtomicBool::new(false);
     const TARGET: &str = "ssl.session_cache";
@@ -187,7 +187,7 @@ impl Logger {
         self.host.get()?.as_ref()
     }
 
-    /// Lets the lines through that somebody wants: all others cost a comparison.
+    /// Sets the level of lines that are wanted. Any other line costs one comparison.
     fn set_level(&self) {
         if INSTALLED.get() != Some(&true) {
             return;
@@ -205,7 +205,7 @@ impl Logger {
             } else {
                 LevelFilter::Warn
             });
-            // Of two who do this at once, the last one has the sink that is active.
+            // If two threads do this at once, the last one sees the sink that is active.
             if RefCnt::as_ptr(&self.sink()) == RefCnt::as_ptr(&sink) {
                 if debug {
                     say_introduction();
@@ -215,8 +215,8 @@ impl Logger {
         }
     }
 
-    /// Calls a function of the host's; `false` if there is none, or it is what has led to
-    /// this line.
+    /// Calls the host's log function; `false` if there is none, or if it has caused this line
+    /// itself.
     fn call(&self, level: Level, tag: &CStr, line: &CStr) -> bool {
         let Some(_busy) = Busy::begin() else {
             return false;
@@ -232,11 +232,12 @@ impl Logger {
         {
             (sink.call)(level, tag, line);
         }
-        // What it does not want goes nowhere else.
+        // A line that it does not want goes nowhere else.
         sink.is_some()
     }
 
-    /// Whether a line of this kind is written at this second, and how many were not before it.
+    /// Whether a line of this kind is written in this second: if so, the number of lines of the kind
+    /// that were not written before it.
     #[allow(deprecated)] // Its new name is younger than our lowest Rust.
     fn admit(&self, kind: impl Hash, second: u32) -> Option<u32> {
         let mut hash = DefaultHasher::new();
@@ -255,8 +256,8 @@ impl Logger {
         let mut line = Line::new(record.level(), record.target());
         let _ = line.write_fmt(*record.args());
         if record.level() <= Level::Warn {
-            // A kind is a place in the code and the function that got there: the line as
-            // far as the colon behind that.
+            // A kind is a place in the code and the beginning of the line up to the first colon, which
+            // names the function that was called.
             let text = line.text().to_bytes();
             let colon = text.windows(2).position(|two| two == b": ");
             let kind = (
@@ -284,7 +285,7 @@ impl Log for Logger {
         metadata.level() <= Level::Warn
             || match self.host() {
                 Some(host) => wants_debug(host, tag(metadata.target())),
-                // As far as the level that is set lets lines through.
+                // The level that was set has let the line through.
                 None => true,
             }
     }
@@ -293,11 +294,9 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        // What is logged about must not fail for it.
+        // A panic here must not fail the call that logs.
         if let Err(panic) = catch(|| self.write(record)) {
-            write_stderr(format_args!(
-                "a panic{panic}; the line that was to be logged is lost"
-            ));
+            write_stderr(format_args!("a panic{panic}; a log line is lost"));
         }
     }
 
