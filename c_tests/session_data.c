@@ -6,6 +6,8 @@
   SPDX-License-Identifier: Apache-2.0
  */
 
+#include <pthread.h>
+
 #include "api.h"
 #include "check.h"
 #include "tls.h"
@@ -17,6 +19,8 @@ static void
 new_data(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long number, void *arg)
 {
   (void)parent, (void)pointer, (void)number, (void)arg;
+  /* Inside the library, a thread is not cancelled. */
+  pthread_testcancel();
   made++;
   CHECK(CRYPTO_set_ex_data(data, index, strdup("the host's")) == 1);
 }
@@ -51,6 +55,16 @@ fetch(unsigned char letter, int index, const char *expected)
   SSL_SESSION_free(session);
 }
 
+static void *
+be_cancelled(void *got)
+{
+  TSSslSessionID id = api_numbered_id(1);
+  pthread_cancel(pthread_self());
+  *(TSSslSession *)got = TSSslSessionGet(&id);
+  pthread_testcancel();
+  return NULL;
+}
+
 int
 main(void)
 {
@@ -59,8 +73,15 @@ main(void)
   fetch('a', -1, NULL);
   int index = SSL_SESSION_get_ex_new_index(0, NULL, new_data, NULL, free_data);
   REQUIRE(index > 0);
-  fetch('a', index, "the host's");
   fetch('b', index, "the host's");
+  fetch('a', index, "the host's");
+  pthread_t thread;
+  TSSslSession got = NULL;
+  void *result     = NULL;
+  REQUIRE(pthread_create(&thread, NULL, be_cancelled, &got) == 0);
+  REQUIRE(pthread_join(thread, &result) == 0);
+  CHECK(result == PTHREAD_CANCELED && got != NULL);
+  SSL_SESSION_free((SSL_SESSION *)got);
   CHECK(made > 0);
   CHECK_INT(freed, made);
   return check_result();
