@@ -42,8 +42,7 @@ pub(crate) fn mine() -> Stripe {
     let known = thread::this(|this| this.stripe.get());
     Stripe(match known.checked_sub(1) {
         Some(number) => number,
-        // It may allocate.
-        None => undisturbed(choose),
+        None => choose(),
     })
 }
 
@@ -54,8 +53,9 @@ fn choose() -> u8 {
         |taken: &AtomicBool| !taken.load(Ordering::Relaxed) && !taken.swap(true, Ordering::Acquire);
     let number = AT_EXIT.get().and_then(|key| {
         let number = TAKEN.iter().position(take)?;
-        // SAFETY: the key exists; the pointer is a number only.
-        let kept = unsafe { libc::pthread_setspecific(*key, ptr::without_provenance(number + 1)) };
+        let as_pointer = ptr::without_provenance(number + 1);
+        // SAFETY: the key exists; the pointer is a number only. It may allocate.
+        let kept = undisturbed(|| unsafe { libc::pthread_setspecific(*key, as_pointer) });
         if kept != 0 {
             TAKEN[number].store(false, Ordering::Relaxed);
             return None;
