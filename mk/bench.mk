@@ -43,10 +43,11 @@ bench-handshake: deps-demo $(bench)/handshake $(lib)/libtssession.so  ## measure
 	LD_LIBRARY_PATH=$(lib) $(bench)/handshake >$(bench)/handshake.jsonl
 	$(report) $(bench) <$(bench)/handshake.jsonl
 
-# The verdict comes last, where one sees it.
-hitrate: deps-demo  ## play traces of clients to this cache and others
+# The verdict comes last, where one sees it. Recorded traces are in the directory TRACES, if it is
+# set; bench/src/recorded.rs says where they are published.
+hitrate: deps-demo  ## play traces of clients to this cache and others; TRACES=dir for recorded ones
 	mkdir -p $(bench)
-	$(CARGO) run --release --locked -p tssession-bench --bin hitrate -- $(bench) >$(bench)/hitrate.txt
+	$(CARGO) run --release --locked -p tssession-bench --bin hitrate -- $(bench) $(TRACES) >$(bench)/hitrate.txt
 	$(report) $(bench) <$(bench)/hitrate.jsonl
 	cat $(bench)/hitrate.txt
 
