@@ -43,10 +43,11 @@ bench-handshake: deps-demo $(bench)/handshake $(lib)/libtssession.so  ## measure
 	LD_LIBRARY_PATH=$(lib) $(bench)/handshake >$(bench)/handshake.jsonl
 	$(report) $(bench) <$(bench)/handshake.jsonl
 
-# The verdict is printed last, where it is seen.
-hitrate: deps-demo  ## replay traces of clients in this cache and others
+# The verdict is printed last, where it is seen. Recorded traces are in the directory TRACES, if it is
+# set; bench/src/recorded.rs says where they are published.
+hitrate: deps-demo  ## replay traces of clients in this cache and others; recorded ones too with TRACES=dir
 	mkdir -p $(bench)
-	$(CARGO) run --release --locked -p tssession-bench --bin hitrate -- $(bench) >$(bench)/hitrate.txt
+	$(CARGO) run --release --locked -p tssession-bench --bin hitrate -- $(bench) $(TRACES) >$(bench)/hitrate.txt
 	$(report) $(bench) <$(bench)/hitrate.jsonl
 	cat $(bench)/hitrate.txt
 

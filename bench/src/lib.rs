@@ -4,5 +4,6 @@
 pub mod chart;
 pub mod contest;
 pub mod measurement;
+pub mod recorded;
 pub mod table;
 pub mod trace;

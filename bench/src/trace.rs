@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, LogNormal, Zipf};
 
 const HOUR: u32 = 3600;
-const DAY: u32 = 24 * HOUR;
+pub(crate) const DAY: u32 = 24 * HOUR;
 
 /// One handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Trace {
 const PASSERS_BY: u32 = 1 << 31;
 
 impl Trace {
-    fn new(
+    pub(crate) fn new(
         name: &'static str,
         title: &'static str,
         lifetime: u32,
@@ -102,7 +102,7 @@ pub fn all() -> Vec<Trace> {
 }
 
 /// The time of visit `at` of `count` that are spread evenly.
-fn spread(at: usize, count: usize, seconds: u32) -> u32 {
+pub(crate) fn spread(at: usize, count: usize, seconds: u32) -> u32 {
     (at as u64 * u64::from(seconds) / count as u64) as u32
 }
 

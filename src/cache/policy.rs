@@ -3,15 +3,22 @@
 //!
 //! Two queues, after S3-FIFO. New sessions stand in the first, in the order of their
 //! arrival, and are on trial there: the oldest leaves, or moves to the second queue if it
-//! was used. In the second the oldest leaves, or goes round again, once for every use up to
-//! [`MOST_USES`]. A hit only counts up in the entry, so lookups need no exclusive lock;
-//! and a flood of sessions that nobody asks for again passes through the first queue
-//! without pushing out those in use.
+//! was used. In the second the oldest leaves, or goes round again: once more than it was
+//! used, where only [`MOST_USES`] count. A hit only counts up in the entry, so lookups need
+//! no exclusive lock; and a flood of sessions that nobody asks for again passes through the
+//! first queue without pushing out those in use.
 //!
-//! How much of the shard the first queue may have, is learnt, as in ARC. Where clients come
-//! back after long and uneven times, a trial must be long; where a few come all the time, it
-//! should be short. Some of the sessions that were evicted are remembered, by a part of
-//! their hash: asked for in vain, they tell which queue was too short.
+//! The trial is short. A shard that has just become full has all its sessions in the first
+//! queue, and the oldest move to the second, used or not. If more clients than fit come round
+//! in turns, any single queue evicts each session just before its client returns. Those that
+//! moved stay, and their clients find them. One of them leaves every [`TURN`] evictions, if
+//! it was not used meanwhile, so that none stays for nothing.
+//!
+//! The policy learns how much of the cache the first queue may have, as ARC does. Where
+//! clients come back after long and uneven times, a trial must be long; where a few come all
+//! the time, it should be short. Some of the sessions that were evicted are remembered, by a
+//! part of their hash. A client that asks for one shows which queue was too short. As long as
+//! nobody asks, the trial becomes shorter.
 //!
 //! This module knows neither locks nor entries: it keeps the order, the cache
 //! answers whether a session was used.
@@ -32,11 +39,44 @@ pub(crate) const MOST_USES: u8 = 3;
 pub(crate) enum Queue {
     /// New, and on trial.
     Trial,
-    /// It has been used while on trial.
+    /// It has been used while on trial, or came when there was room.
     Proven,
 }
 
 const QUEUES: [Queue; 2] = [Queue::Trial, Queue::Proven];
+
+/// How sure it is that a session of the second queue is worth its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It has never been used.
+    Unproven,
+    /// It has been used.
+    Proven,
+    /// It has been used, and goes round once without a further use.
+    Fresh,
+}
+
+impl Standing {
+    fn after_round(self, was_used: bool) -> Self {
+        match self {
+            Self::Fresh if was_used => Self::Fresh,
+            _ => Self::Proven,
+        }
+    }
+}
+
+/// Every so many evictions an unproven session may leave the second queue, and another one
+/// may come to it.
+const TURN: u32 = 32;
+
+/// The first queue may be longer than its share by this part of all, so that not every
+/// change of the share moves sessions.
+const SLACK: f64 = 0.02;
+
+/// The first queue may be shorter than its share by this many sessions, unless some of them
+/// moved to the second queue. A shard's length goes up and down by a few sessions: in a flood
+/// each such change would cost a proven session.
+const DIP: f64 = 8.0;
 
 #[derive(Clone, Copy)]
 struct Node {
@@ -47,6 +87,7 @@ struct Node {
     newer: u32,
     older: u32,
     queue: Queue,
+    standing: Standing,
 }
 
 #[derive(Clone, Copy)]
@@ -123,6 +164,11 @@ pub(crate) struct Order {
     earliest_end: i64,
     /// Unused nodes, chained through `older`.
     free: u32,
+    /// How many sessions were evicted.
+    evictions: u32,
+    /// How many sessions the second queue took from the first that was short already, and
+    /// has not made up for by losing one.
+    owed: u32,
 }
 
 impl Default for Order {
@@ -138,6 +184,8 @@ impl Default for Order {
             search: NIL,
             earliest_end: i64::MAX,
             free: NIL,
+            evictions: 0,
+            owed: 0,
         }
     }
 }
@@ -166,6 +214,7 @@ impl Order {
             while let Some(&node) = self.nodes.get(slot) {
                 let new_slot = small.new_node(node.hash, node.end);
                 small.link(new_slot, queue);
+                small.nodes[new_slot].standing = node.standing;
                 if self.search == slot {
                     small.search = new_slot;
                 }
@@ -174,6 +223,7 @@ impl Order {
             }
         }
         small.earliest_end = self.earliest_end;
+        (small.evictions, small.owed) = (self.evictions, self.owed);
         *self = small;
         true
     }
@@ -205,6 +255,7 @@ impl Order {
             newer: NIL,
             older: NIL,
             queue: Queue::Trial,
+            standing: Standing::Unproven,
         };
         if self.free == NIL {
             return self.nodes.push(node);
@@ -318,8 +369,8 @@ impl Order {
 
     /// The session to evict, where those on trial may be this share of all; it stays in the
     /// order until [`Order::remove`]. `used` is asked whether a candidate was used, and
-    /// forgets all uses of one on trial, or one use of a proven one. `None` when it has
-    /// spared as many as there are.
+    /// forgets all uses of one on trial, or one use of one in the second queue. `None` when
+    /// it was told so as often as there are sessions.
     pub(crate) fn victim(
         &mut self,
         trial_share: f64,
@@ -327,31 +378,77 @@ impl Order {
     ) -> Option<Victim> {
         let len = self.len();
         let most_on_trial = trial_share * len as f64;
-        // No proven session is asked twice: where all of them are in use, one on trial goes.
+        self.evictions = self.evictions.wrapping_add(1);
+        let mut is_turn = self.evictions.is_multiple_of(TURN);
+        if is_turn && let Some(victim) = self.unproven_victim(&mut used) {
+            return Some(victim);
+        }
+        // From here on no session of the second queue is asked twice: where all of them are in
+        // use, one on trial goes.
         let mut unasked = self.queues[Queue::Proven as usize].len;
-        for _ in 0..len {
+        let mut used_ones = 0;
+        while used_ones < len {
             let on_trial = self.queues[Queue::Trial as usize].len;
-            let is_long = on_trial as f64 > most_on_trial || unasked == 0;
+            let excess = on_trial as f64 - most_on_trial;
+            if excess > 0.0 {
+                self.owed = 0;
+            }
+            let is_long = excess > 0.0 || self.owed == 0 && excess >= -DIP || unasked == 0;
             let from = if is_long && on_trial > 0 {
                 Queue::Trial
             } else {
                 Queue::Proven
             };
-            if from == Queue::Proven {
-                unasked = unasked.saturating_sub(1);
-            }
             let slot = self.queues[from as usize].oldest;
-            let hash = self.nodes[slot].hash;
-            if !used(hash, slot, from) {
-                return Some(Victim { hash, slot, from });
-            }
-            if self.search == slot {
-                self.search = self.next(slot);
-            }
-            self.unlink(slot);
-            self.link(slot, Queue::Proven);
+            let Node { hash, standing, .. } = self.nodes[slot];
+            let was_used = used(hash, slot, from);
+            used_ones += usize::from(was_used);
+            let new_standing = match from {
+                Queue::Trial if was_used => {
+                    self.owed += u32::from(excess <= 1.0);
+                    Standing::Fresh
+                }
+                Queue::Trial if excess > 1.0 + SLACK * len as f64 => Standing::Unproven,
+                Queue::Trial if excess > 1.0 && std::mem::take(&mut is_turn) => Standing::Unproven,
+                Queue::Proven => {
+                    unasked = unasked.saturating_sub(1);
+                    if !was_used && standing != Standing::Fresh {
+                        self.owed = self.owed.saturating_sub(1);
+                        return Some(Victim { hash, slot, from });
+                    }
+                    standing.after_round(was_used)
+                }
+                Queue::Trial => return Some(Victim { hash, slot, from }),
+            };
+            self.spare(slot, new_standing);
         }
         None
+    }
+
+    /// The oldest of the second queue, if it never was used. Otherwise that one goes round.
+    fn unproven_victim(
+        &mut self,
+        used: &mut impl FnMut(u64, u32, Queue) -> bool,
+    ) -> Option<Victim> {
+        let from = Queue::Proven;
+        let slot = self.queues[from as usize].oldest;
+        let &Node { hash, standing, .. } = self.nodes.get(slot)?;
+        let was_used = used(hash, slot, from);
+        if !was_used && standing == Standing::Unproven {
+            return Some(Victim { hash, slot, from });
+        }
+        self.spare(slot, standing.after_round(was_used));
+        None
+    }
+
+    /// Makes a session the newest of the second queue.
+    fn spare(&mut self, slot: u32, standing: Standing) {
+        if self.search == slot {
+            self.search = self.next(slot);
+        }
+        self.unlink(slot);
+        self.link(slot, Queue::Proven);
+        self.nodes[slot].standing = standing;
     }
 }
 
@@ -432,11 +529,17 @@ pub(crate) struct TrialShare(AtomicU64);
 
 impl TrialShare {
     /// In units of 2^-32.
-    const LEAST: u64 = Self::percent(10);
+    const LEAST: u64 = Self::percent(2);
+    const FIRST: u64 = Self::percent(3);
     const MOST: u64 = Self::percent(95);
 
     const fn percent(n: u64) -> u64 {
         (n << 32) / 100
+    }
+
+    /// By how much one who asks changes the share of so many sessions.
+    fn step(sessions: usize) -> u64 {
+        (12 << 32) / sessions.max(1) as u64
     }
 
     pub(crate) fn get(&self) -> f64 {
@@ -446,21 +549,33 @@ impl TrialShare {
     /// A session was missed that had been evicted from this queue of a cache of so many
     /// sessions.
     pub(crate) fn learn(&self, too_short: Queue, sessions: usize) {
-        let step = (8 << 32) / sessions.max(1) as u64;
-        let old = self.0.load(Ordering::Relaxed);
-        let new = match too_short {
+        let step = Self::step(sessions);
+        self.change(|old| match too_short {
             Queue::Trial => old.saturating_add(step),
             Queue::Proven => old.saturating_sub(step),
-        };
+        });
+    }
+
+    /// A session was evicted from this queue of a cache of so many sessions.
+    pub(crate) fn evicted(&self, from: Queue, sessions: usize) {
+        if from == Queue::Trial {
+            self.change(|old| old.saturating_sub(Self::step(sessions) / 2048));
+        }
+    }
+
+    fn change(&self, new: impl FnOnce(u64) -> u64) {
+        let old = self.0.load(Ordering::Relaxed);
+        let new = new(old).clamp(Self::LEAST, Self::MOST);
         // That another thread's step gets lost does not matter.
-        self.0
-            .store(new.clamp(Self::LEAST, Self::MOST), Ordering::Relaxed);
+        if new != old {
+            self.0.store(new, Ordering::Relaxed);
+        }
     }
 }
 
 impl Default for TrialShare {
     fn default() -> Self {
-        Self(AtomicU64::new(Self::LEAST))
+        Self(AtomicU64::new(Self::FIRST))
     }
 }
 
@@ -468,50 +583,105 @@ impl Default for TrialShare {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
 
     /// The same policy, written as plainly as possible: oldest first.
     #[derive(Default)]
     struct Model {
         trial: Vec<u64>,
-        proven: Vec<u64>,
+        second: Vec<u64>,
+        unproven: HashSet<u64>,
+        fresh: HashSet<u64>,
         uses: HashMap<u64, u8>,
         ends: HashMap<u64, i64>,
+        calls: u32,
+        owed: u32,
     }
 
     impl Model {
         fn all(&self) -> Vec<u64> {
-            [&self.trial[..], &self.proven[..]].concat()
+            [&self.trial[..], &self.second[..]].concat()
         }
 
         fn remove(&mut self, hash: u64) {
             self.trial.retain(|other| *other != hash);
-            self.proven.retain(|other| *other != hash);
+            self.second.retain(|other| *other != hash);
+            self.unproven.remove(&hash);
+            self.fresh.remove(&hash);
+        }
+
+        fn move_to_second(&mut self, hash: u64) {
+            self.remove(hash);
+            self.second.push(hash);
+        }
+
+        fn go_round(&mut self, hash: u64, was_used: bool) {
+            let stays_fresh = was_used && self.fresh.contains(&hash);
+            self.move_to_second(hash);
+            if stays_fresh {
+                self.fresh.insert(hash);
+            }
+        }
+
+        fn take_use(&mut self, hash: u64, left: impl Fn(u8) -> u8) -> bool {
+            let uses = self.uses.entry(hash).or_default();
+            let used = *uses > 0;
+            *uses = left(*uses);
+            used
         }
 
         fn victim(&mut self, trial_share: f64) -> Option<(u64, Queue)> {
             let len = self.all().len();
-            let mut unasked = self.proven.clone();
-            for _ in 0..len {
-                let is_long = self.trial.len() as f64 > trial_share * len as f64;
-                let on_trial = !self.trial.is_empty() && (is_long || unasked.is_empty());
-                if !on_trial && !unasked.is_empty() {
-                    unasked.remove(0);
+            let one_less = |uses: u8| uses.saturating_sub(1);
+            self.calls += 1;
+            let mut may_come = self.calls.is_multiple_of(TURN);
+            if may_come && !self.second.is_empty() {
+                let hash = self.second[0];
+                let was_used = self.take_use(hash, one_less);
+                if !was_used && self.unproven.contains(&hash) {
+                    return Some((hash, Queue::Proven));
                 }
-                let hash = if on_trial {
-                    self.trial[0]
+                self.go_round(hash, was_used);
+            }
+            let mut unasked = self.second.len();
+            let mut used_ones = 0;
+            while used_ones < len {
+                let excess = self.trial.len() as f64 - trial_share * len as f64;
+                let is_long = excess > 0.0;
+                if is_long {
+                    self.owed = 0;
+                }
+                let is_dip = self.owed == 0 && !is_long && excess >= -DIP;
+                if !self.trial.is_empty() && (is_long || is_dip || unasked == 0) {
+                    let hash = self.trial[0];
+                    if self.take_use(hash, |_| 0) {
+                        used_ones += 1;
+                        self.move_to_second(hash);
+                        self.fresh.insert(hash);
+                        if excess <= 1.0 {
+                            self.owed += 1;
+                        }
+                        continue;
+                    }
+                    let has_slack = excess <= 1.0 + SLACK * len as f64;
+                    if excess <= 1.0 || has_slack && !may_come {
+                        return Some((hash, Queue::Trial));
+                    }
+                    may_come &= !has_slack;
+                    self.move_to_second(hash);
+                    self.unproven.insert(hash);
                 } else {
-                    self.proven[0]
-                };
-                let uses = self.uses.entry(hash).or_default();
-                match (on_trial, *uses) {
-                    (true, 0) => return Some((hash, Queue::Trial)),
-                    (false, 0) => return Some((hash, Queue::Proven)),
-                    (true, _) => *uses = 0,
-                    (false, _) => *uses -= 1,
+                    let hash = self.second[0];
+                    unasked = unasked.saturating_sub(1);
+                    let was_used = self.take_use(hash, one_less);
+                    if was_used {
+                        used_ones += 1;
+                    } else if !self.fresh.contains(&hash) {
+                        self.owed = self.owed.saturating_sub(1);
+                        return Some((hash, Queue::Proven));
+                    }
+                    self.go_round(hash, was_used);
                 }
-                self.remove(hash);
-                self.proven.push(hash);
             }
             None
         }
@@ -650,15 +820,52 @@ mod tests {
     #[test]
     fn the_share_grows_and_shrinks_within_bounds() {
         let share = TrialShare::default();
-        assert!((share.get() - 0.10).abs() < 1e-6);
-        share.learn(Queue::Trial, 800);
-        assert!((share.get() - 0.11).abs() < 1e-6);
+        let is = |percent: f64| (share.get() * 100.0 - percent).abs() < 1e-4;
+        assert!(is(3.0));
+        share.learn(Queue::Trial, 1200);
+        assert!(is(4.0));
         share.learn(Queue::Trial, 1 << 30);
-        assert!(share.get() > 0.11, "a small step is one");
+        assert!(share.get() > 0.04, "a small step is one");
         (0..100).for_each(|_| share.learn(Queue::Trial, 1));
-        assert!((share.get() - 0.95).abs() < 1e-6);
+        assert!(is(95.0));
+        (0..2048).for_each(|_| share.evicted(Queue::Proven, 1200));
+        assert!(is(95.0));
+        (0..2048).for_each(|_| share.evicted(Queue::Trial, 1200));
+        assert!(is(94.0), "nobody asked");
         (0..100).for_each(|_| share.learn(Queue::Proven, 1));
-        assert!((share.get() - 0.10).abs() < 1e-6);
+        assert!(is(2.0));
+    }
+
+    /// Which of a thousand sessions are left after so many more. The length of the order goes
+    /// up and down, as a shard's does.
+    fn left_after(more: u64, used: impl Fn(u64) -> bool) -> HashSet<u64> {
+        let mut order = Order::default();
+        let mut seed = 1_u64;
+        for hash in 0..1000 + more {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let len = 1000 + (seed >> 61) as usize;
+            while order.len() >= len {
+                let victim = order.victim(0.02, |hash, _, _| used(hash)).unwrap();
+                order.remove(victim.slot);
+            }
+            assert!(order.reserve());
+            order.push(hash, 9);
+        }
+        let all = order.iter().map(|item| item.0);
+        all.filter(|hash| *hash < 1000).collect()
+    }
+
+    #[test]
+    fn those_that_came_first_stay_for_a_while_and_not_for_ever() {
+        let left = [3000, 60_000].map(|more| left_after(more, |_| false).len());
+        assert!(left[0] > 800 && left[1] == 0, "{left:?}");
+    }
+
+    #[test]
+    fn a_flood_leaves_what_was_used_before() {
+        let uses = std::cell::RefCell::new((0..300).collect::<HashSet<u64>>());
+        let left = left_after(200_000, |hash| uses.borrow_mut().remove(&hash));
+        assert_eq!(left, (0..300).collect());
     }
 }
 

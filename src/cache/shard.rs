@@ -361,6 +361,8 @@ impl<'a> Shard<'a> {
         };
         shared.stats.count(Counter::Evicted);
         self.lane.ghosts.remember(victim);
+        let sessions = shared.budget.max_entries();
+        shared.trial_share.evicted(victim.from, sessions);
         if !shared.has_evicted.load(Ordering::Relaxed) {
             shared.has_evicted.store(true, Ordering::Relaxed);
         }

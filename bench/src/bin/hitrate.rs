@@ -1,16 +1,17 @@
-//! Measures how many handshakes each eviction policy saves: replays synthetic traces of clients in the
-//! library's cache, in other policies, and in the caches of two other crates.
+//! Measures how many handshakes each eviction policy saves: replays synthetic traces of clients, and
+//! recorded traces of other caches, in the library's cache, in other policies, and in the caches of two
+//! other crates. The recorded ones are read from the directory TRACES, if there is one: see [`SOURCES`].
 //!
 //! Writes the measurements to DIRECTORY/hitrate.jsonl, for `report`, and prints a verdict.
 //!
-//! The traces are made from fixed seeds, and are always the same. Some caches choose the shard of a
+//! The synthetic traces are made from fixed seeds, and are always the same. Some caches choose the shard of a
 //! session by a hash with a random key, so their hit rates vary by a tenth or two of a point between
 //! runs.
 
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,11 +22,12 @@ use tssession_bench::contest::{
     BUCKET_FIFO, COPIED, LRU, ONLINE, OPTIMUM, REPLICATED, optimum, play,
 };
 use tssession_bench::measurement::{Better, Measurement, Target};
+use tssession_bench::recorded::SOURCES;
 use tssession_bench::table;
 use tssession_bench::trace::{self, Trace};
 
 /// Cache sizes in percent of the clients.
-const SIZES: [usize; 3] = [1, 10, 50];
+const SIZES: [usize; 5] = [1, 3, 10, 30, 50];
 
 /// The CPU time that a resumed handshake saves the server, in microseconds.
 const SAVED: [(&str, f64); 2] = [("ECDSA P-256", 140.0), ("RSA-2048", 450.0)];
@@ -58,11 +60,15 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let mut args = env::args_os().skip(1);
-    let (Some(folder), None) = (args.next().map(PathBuf::from), args.next()) else {
-        return Err("usage: hitrate DIRECTORY".into());
+    let mut path = || args.next().map(PathBuf::from);
+    let (Some(folder), directory, None) = (path(), path(), path()) else {
+        return Err("usage: hitrate DIRECTORY [TRACES]".into());
     };
     let start = Instant::now();
-    let traces = trace::all();
+    let mut traces = trace::all();
+    if let Some(directory) = directory {
+        traces.extend(recorded(&directory)?);
+    }
     for trace in &traces {
         let (visits, clients) = (trace.visits.len(), trace.clients);
         eprintln!(
@@ -97,6 +103,24 @@ fn run() -> Result<(), Box<dyn Error>> {
     let seconds = start.elapsed().as_secs();
     eprintln!("hitrate: wrote {} after {seconds} s", path.display());
     Ok(())
+}
+
+/// The recorded traces whose files are there. Names those that are missing.
+fn recorded(directory: &Path) -> Result<Vec<Trace>, Box<dyn Error>> {
+    let mut traces = Vec::new();
+    for source in &SOURCES {
+        let path = source.path(directory);
+        if path.exists() {
+            let trace = source.read(directory);
+            traces.push(trace.map_err(|error| format!("{}: {error}", path.display()))?);
+        } else {
+            eprintln!("hitrate: no {}; it is from {}", path.display(), source.from);
+        }
+    }
+    if traces.is_empty() {
+        return Err(format!("no trace in {}", directory.display()).into());
+    }
+    Ok(traces)
 }
 
 /// The hit rates of a case in percent: those of [`ONLINE`], and that of the optimum.
