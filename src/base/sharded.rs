@@ -8,14 +8,27 @@ use dashmap::{DashMap, RwLockReadGuard, RwLockWriteGuard, SharedValue};
 use foldhash::quality::RandomState;
 use hashbrown::raw::RawTable;
 
-/// The entries of a shard. The key is the hash of what an entry is found by: a table that grows need
-/// not look at its entries.
-pub type Table<V> = RawTable<(u64, SharedValue<V>)>;
+/// What an entry is found by in its table: half of a hash. A table that grows need not look at its
+/// entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(pub u32);
+
+impl Key {
+    /// The hash for a table, which chooses the place by the low bits, and compares the highest seven
+    /// first.
+    #[inline]
+    pub fn hash(self) -> u64 {
+        u64::from(self.0) | u64::from(self.0 >> 25) << 57
+    }
+}
+
+/// The entries of a shard.
+pub type Table<V> = RawTable<(Key, SharedValue<V>)>;
 
 /// A `DashMap`, and for each of its shards a `D`. Both are reached through a guard of the shard's lock
 /// only: the fields are private to this module, and nothing here hands out either without one.
 pub struct Sharded<V, D> {
-    map: DashMap<u64, V, RandomState>,
+    map: DashMap<Key, V, RandomState>,
     beside: Box<[CachePadded<UnsafeCell<D>>]>,
 }
 
@@ -34,16 +47,12 @@ impl<V, D: Default> Sharded<V, D> {
 }
 
 impl<V, D> Sharded<V, D> {
-    /// The hash that is to be the key of what is found by `of`.
+    /// The number of the shard, and the key in its table, of what is found by `of`.
     #[inline]
-    pub fn hash(&self, of: &impl std::hash::Hash) -> u64 {
-        self.map.hasher().hash_one(of)
-    }
-
-    /// The number of the shard that a key is in.
-    #[inline]
-    pub fn shard_of(&self, hash: u64) -> usize {
-        self.map.determine_shard(hash as usize)
+    pub fn locate(&self, of: &impl std::hash::Hash) -> (usize, Key) {
+        let hash = self.map.hasher().hash_one(of);
+        // The shard depends on other bits than the key.
+        (self.map.determine_shard(hash as usize), Key(hash as u32))
     }
 
     /// A shard for reading, unless it is locked for writing.

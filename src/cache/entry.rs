@@ -44,12 +44,13 @@ impl<'a> Draft<'a> {
     pub(crate) fn new(id: &'a SessionId, der: &'a [u8], lifetime: Lifetime) -> Option<Self> {
         let padded = id.padded();
         let mut places = der.windows(session_id::MAX_LEN).take(ID_SEARCHED);
+        let is_id = |bytes: &[u8]| bytes[0] == padded[0] && bytes == padded;
         Some(Self {
             id,
             lifetime,
             der,
             der_len: u32::try_from(der.len()).ok()?,
-            id_in_der: places.position(|bytes| bytes == padded).unwrap_or(0) as u8,
+            id_in_der: places.position(is_id).unwrap_or(0) as u8,
         })
     }
 

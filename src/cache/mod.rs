@@ -42,7 +42,7 @@ use crossbeam_utils::CachePadded;
 use crate::base::clock::Now;
 use crate::base::secret_memory::{SecretCopy, TooSmall};
 use crate::base::session_id::SessionId;
-use crate::base::sharded::{Reading, Sharded};
+use crate::base::sharded::{Key, Reading, Sharded};
 use crate::base::spin::{Patience, Wait};
 use crate::report::counters::{Counter, Purpose, Stats};
 use budget::Budget;
@@ -140,9 +140,9 @@ impl Cache {
         now: impl Fn() -> Now,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Option<Option<usize>> {
-        let hash = self.hash(id);
-        let locked = self.try_read(self.sharded.shard_of(hash))?;
-        let found = self.look(&locked, (hash, id), now, |stored| {
+        let (shard, key) = self.sharded.locate(id);
+        let locked = self.try_read(shard)?;
+        let found = self.look(&locked, (key, id), now, |stored| {
             stored.copy_der(buffer);
             stored.der().len()
         });
@@ -165,9 +165,9 @@ impl Cache {
         now: impl Fn() -> Now,
         copy: &mut SecretCopy,
     ) -> Option<bool> {
-        let hash = self.hash(id);
-        let locked = self.try_read(self.sharded.shard_of(hash))?;
-        let found = self.look(&locked, (hash, id), now, |stored| copy.fill(stored.der()));
+        let (shard, key) = self.sharded.locate(id);
+        let locked = self.try_read(shard)?;
+        let found = self.look(&locked, (key, id), now, |stored| copy.fill(stored.der()));
         drop(locked);
         match found {
             Look::Found(Ok(())) => Some(true),
@@ -214,11 +214,10 @@ impl Cache {
     /// Takes the shard's lock for reading.
     pub fn used(&self, id: &SessionId) {
         self.shared.stats.count(Counter::Hit);
-        let hash = self.hash(id);
-        let shard = self.sharded.shard_of(hash);
+        let (shard, key) = self.sharded.locate(id);
         if let Some(locked) = self.read(shard) {
             let (table, Beside { region, .. }) = locked.parts();
-            if let Some(entry) = find(table, hash, |entry| entry.is(region, id)) {
+            if let Some(entry) = find(table, key, |entry| entry.is(region, id)) {
                 entry.touch();
             }
         }
@@ -249,30 +248,29 @@ impl Cache {
         now: impl Fn() -> Now,
         read: impl FnOnce(&Stored<'_>) -> R,
     ) -> Result<R, Miss> {
-        let hash = self.hash(id);
-        let shard = self.sharded.shard_of(hash);
+        let (shard, key) = self.sharded.locate(id);
         let locked = self.read(shard).ok_or(Miss::Contention)?;
-        let found = self.look(&locked, (hash, id), &now, read);
+        let found = self.look(&locked, (key, id), &now, read);
         drop(locked);
         match found {
             Look::Found(result) => Ok(result),
             Look::Absent => {
                 if purpose == Purpose::Handshake {
-                    self.learn(shard, hash);
+                    self.learn(shard, key);
                 }
                 Err(Miss::Absent)
             }
             Look::Expired => {
-                self.reap(shard, hash, id, now());
+                self.reap(shard, key, id, now());
                 Err(Miss::Expired)
             }
         }
     }
 
     /// Lets the policy learn from a session that a handshake did not find.
-    fn learn(&self, shard: usize, hash: u64) {
+    fn learn(&self, shard: usize, key: Key) {
         if self.shared.has_evicted.load(Ordering::Relaxed)
-            && let Some(queue) = self.lanes[shard].ghosts.recall(hash)
+            && let Some(queue) = self.lanes[shard].ghosts.recall(key)
         {
             let sessions = self.shared.budget.max_entries();
             self.shared.trial_share.learn(queue, sessions);
@@ -283,12 +281,12 @@ impl Cache {
     fn look<R>(
         &self,
         locked: &Reading<'_, Entry, Beside>,
-        (hash, id): (u64, &SessionId),
+        (key, id): (Key, &SessionId),
         now: impl Fn() -> Now,
         read: impl FnOnce(&Stored<'_>) -> R,
     ) -> Look<R> {
         let (table, Beside { region, .. }) = locked.parts();
-        let Some(entry) = find(table, hash, |entry| entry.is(region, id)) else {
+        let Some(entry) = find(table, key, |entry| entry.is(region, id)) else {
             return Look::Absent;
         };
         fault!("lookup, shard locked");
@@ -332,8 +330,7 @@ impl Cache {
             return Err(Refused::Expired);
         }
         let draft = Draft::new(id, der, lifetime).ok_or(Refused::TooLarge)?;
-        let hash = self.hash(id);
-        let home = self.sharded.shard_of(hash);
+        let (home, key) = self.sharded.locate(id);
 
         let mut first_try = true;
         let mut wait = Wait::default();
@@ -353,9 +350,9 @@ impl Cache {
             fault!("insert, shard locked");
             shard.reap(&self.shared, now);
             for _ in 0..EVICT_PER_LOCK {
-                let old_len = shard.der_len(hash, id);
+                let old_len = shard.der_len(key, id);
                 if self.shared.budget.reserve(old_len, der.len()) {
-                    shard.put(&self.shared, hash, id, &draft, now);
+                    shard.put(&self.shared, key, id, &draft, now);
                     drop(shard);
                     self.reap_next_shard(now);
                     return Ok(());
@@ -385,9 +382,9 @@ impl Cache {
     /// `None`, and nothing has happened.
     #[inline]
     pub fn remove_at_once(&self, id: &SessionId, now: impl Fn() -> Now) -> Option<bool> {
-        let hash = self.hash(id);
-        let mut shard = self.try_write(self.sharded.shard_of(hash))?;
-        let taken = shard.take_at_once(&self.shared, (hash, id), |stored| {
+        let (shard, key) = self.sharded.locate(id);
+        let mut shard = self.try_write(shard)?;
+        let taken = shard.take_at_once(&self.shared, (key, id), |stored| {
             stored.lifetime().is_over(now(), self.shared.timeout())
         });
         drop(shard);
@@ -411,11 +408,11 @@ impl Cache {
     }
 
     fn remove_if(&self, id: &SessionId, now: Now, is_it: impl Fn(&Entry, &Region) -> bool) -> bool {
-        let hash = self.hash(id);
-        let mut shard = self.write(self.sharded.shard_of(hash));
+        let (shard, key) = self.sharded.locate(id);
+        let mut shard = self.write(shard);
         fault!("remove, shard locked");
         let is_it = |entry: &Entry, region: &Region| entry.is(region, id) && is_it(entry, region);
-        let taken = shard.take(&self.shared, hash, is_it, |entry, region| {
+        let taken = shard.take(&self.shared, key, is_it, |entry, region| {
             entry.lifetime(region).is_over(now, self.shared.timeout())
         });
         drop(shard);
@@ -507,13 +504,9 @@ impl Cache {
         })
     }
 
-    fn hash(&self, id: &SessionId) -> u64 {
-        self.sharded.hash(id)
-    }
-
     /// Drops the entry under `id` if it still is expired, unless the shard is busy:
     /// somebody else will come by.
-    fn reap(&self, index: usize, hash: u64, id: &SessionId, now: Now) {
+    fn reap(&self, index: usize, key: Key, id: &SessionId, now: Now) {
         let Some(mut shard) = self.try_write(index) else {
             return;
         };
@@ -521,7 +514,7 @@ impl Cache {
         let is_it = |entry: &Entry, region: &Region| {
             entry.is(region, id) && entry.lifetime(region).is_over(now, timeout)
         };
-        let expired = shard.take(&self.shared, hash, is_it, |_, _| ());
+        let expired = shard.take(&self.shared, key, is_it, |_, _| ());
         drop(shard);
         if expired.is_some() {
             self.shared.stats.count(Counter::Expired);

@@ -17,7 +17,7 @@
 //! The policy learns how much of the cache the first queue may have, as ARC does. Where
 //! clients come back after long and uneven times, a trial must be long; where a few come all
 //! the time, it should be short. Some of the sessions that were evicted are remembered, by a
-//! part of their hash. A client that asks for one shows which queue was too short. As long as
+//! their keys. A client that asks for one shows which queue was too short. As long as
 //! nobody asks, the trial becomes shorter.
 //!
 //! This module knows neither locks nor entries: it keeps the order, the cache
@@ -27,6 +27,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::atomic::Ordering;
 
 use crate::base::atomics::{AtomicU32, AtomicU64};
+use crate::base::sharded::Key;
 
 /// No node: the end of the list.
 const NIL: u32 = u32::MAX;
@@ -80,8 +81,8 @@ const DIP: f64 = 8.0;
 
 #[derive(Clone, Copy)]
 struct Node {
-    /// Finds the entry again: the table is searched for this hash and the slot.
-    hash: u64,
+    /// Finds the entry again: the table is searched for this key and the slot.
+    key: Key,
     /// The second at which the session is over, as [`as_u32`] keeps it.
     end: u32,
     newer: u32,
@@ -202,9 +203,9 @@ impl Order {
     }
 
     /// Frees what was allocated for more than `room` sessions, of which there may be so many
-    /// at most. `renamed` is told each session's hash, slot and new slot; `false` when there
+    /// at most. `renamed` is told each session's key, slot and new slot; `false` when there
     /// is no memory to do it with: then nothing has changed.
-    pub(crate) fn shrink(&mut self, room: usize, mut renamed: impl FnMut(u64, u32, u32)) -> bool {
+    pub(crate) fn shrink(&mut self, room: usize, mut renamed: impl FnMut(Key, u32, u32)) -> bool {
         let mut small = Self::default();
         if !small.nodes.reserve(room) {
             return false;
@@ -212,13 +213,13 @@ impl Order {
         for queue in QUEUES {
             let mut slot = self.queues[queue as usize].oldest;
             while let Some(&node) = self.nodes.get(slot) {
-                let new_slot = small.new_node(node.hash, node.end);
+                let new_slot = small.new_node(node.key, node.end);
                 small.link(new_slot, queue);
                 small.nodes[new_slot].standing = node.standing;
                 if self.search == slot {
                     small.search = new_slot;
                 }
-                renamed(node.hash, slot, new_slot);
+                renamed(node.key, slot, new_slot);
                 slot = node.newer;
             }
         }
@@ -230,10 +231,10 @@ impl Order {
 
     /// Adds a session as the newest and returns the slot that names it until
     /// it is removed.
-    pub(crate) fn push(&mut self, hash: u64, end: i64) -> u32 {
+    pub(crate) fn push(&mut self, key: Key, end: i64) -> u32 {
         let end = as_u32(end);
         self.earliest_end = self.earliest_end.min(from_u32(end));
-        let slot = self.new_node(hash, end);
+        let slot = self.new_node(key, end);
         self.link(slot, Queue::Trial);
         slot
     }
@@ -248,9 +249,9 @@ impl Order {
         self.free = slot;
     }
 
-    fn new_node(&mut self, hash: u64, end: u32) -> u32 {
+    fn new_node(&mut self, key: Key, end: u32) -> u32 {
         let node = Node {
-            hash,
+            key,
             end,
             newer: NIL,
             older: NIL,
@@ -320,10 +321,10 @@ impl Order {
         self.earliest_end
     }
 
-    /// A session that is over, as hash and slot; it stays in the order until
+    /// A session that is over, as key and slot; it stays in the order until
     /// [`Order::remove`]. Goes through all of them only when one may be: then once, and
     /// not again before the next one's time has come.
-    pub(crate) fn expired(&mut self, now: i64) -> Option<(u64, u32)> {
+    pub(crate) fn expired(&mut self, now: i64) -> Option<(Key, u32)> {
         if now < self.earliest_end {
             return None;
         }
@@ -333,10 +334,10 @@ impl Order {
                 self.search = self.first();
             }
             let slot = self.search;
-            let Node { hash, end, .. } = self.nodes[slot];
+            let Node { key, end, .. } = self.nodes[slot];
             let end = from_u32(end);
             if end <= now {
-                return Some((hash, slot));
+                return Some((key, slot));
             }
             earliest = earliest.min(end);
             self.search = self.next(slot);
@@ -345,23 +346,23 @@ impl Order {
         None
     }
 
-    /// All sessions, as hash and slot.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
+    /// All sessions, as key and slot.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, u32)> {
         let mut slot = self.first();
         std::iter::from_fn(move || {
             let node = self.nodes.get(slot)?;
-            let this = (node.hash, slot);
+            let this = (node.key, slot);
             slot = self.next(slot);
             Some(this)
         })
     }
 
     /// Sets the end of every session anew.
-    pub(crate) fn set_ends(&mut self, mut end_of: impl FnMut(u64, u32) -> i64) {
+    pub(crate) fn set_ends(&mut self, mut end_of: impl FnMut(Key, u32) -> i64) {
         self.earliest_end = i64::MAX;
         let mut slot = self.first();
         while let Some(node) = self.nodes.get_mut(slot) {
-            node.end = as_u32(end_of(node.hash, slot));
+            node.end = as_u32(end_of(node.key, slot));
             self.earliest_end = self.earliest_end.min(from_u32(node.end));
             slot = self.next(slot);
         }
@@ -374,7 +375,7 @@ impl Order {
     pub(crate) fn victim(
         &mut self,
         trial_share: f64,
-        mut used: impl FnMut(u64, u32, Queue) -> bool,
+        mut used: impl FnMut(Key, u32, Queue) -> bool,
     ) -> Option<Victim> {
         let len = self.len();
         let most_on_trial = trial_share * len as f64;
@@ -400,8 +401,8 @@ impl Order {
                 Queue::Proven
             };
             let slot = self.queues[from as usize].oldest;
-            let Node { hash, standing, .. } = self.nodes[slot];
-            let was_used = used(hash, slot, from);
+            let Node { key, standing, .. } = self.nodes[slot];
+            let was_used = used(key, slot, from);
             used_ones += usize::from(was_used);
             let new_standing = match from {
                 Queue::Trial if was_used => {
@@ -414,11 +415,11 @@ impl Order {
                     unasked = unasked.saturating_sub(1);
                     if !was_used && standing != Standing::Fresh {
                         self.owed = self.owed.saturating_sub(1);
-                        return Some(Victim { hash, slot, from });
+                        return Some(Victim { key, slot, from });
                     }
                     standing.after_round(was_used)
                 }
-                Queue::Trial => return Some(Victim { hash, slot, from }),
+                Queue::Trial => return Some(Victim { key, slot, from }),
             };
             self.spare(slot, new_standing);
         }
@@ -428,14 +429,14 @@ impl Order {
     /// The oldest of the second queue, if it never was used. Otherwise that one goes round.
     fn unproven_victim(
         &mut self,
-        used: &mut impl FnMut(u64, u32, Queue) -> bool,
+        used: &mut impl FnMut(Key, u32, Queue) -> bool,
     ) -> Option<Victim> {
         let from = Queue::Proven;
         let slot = self.queues[from as usize].oldest;
-        let &Node { hash, standing, .. } = self.nodes.get(slot)?;
-        let was_used = used(hash, slot, from);
+        let &Node { key, standing, .. } = self.nodes.get(slot)?;
+        let was_used = used(key, slot, from);
         if !was_used && standing == Standing::Unproven {
-            return Some(Victim { hash, slot, from });
+            return Some(Victim { key, slot, from });
         }
         self.spare(slot, standing.after_round(was_used));
         None
@@ -468,7 +469,7 @@ fn from_u32(end: u32) -> i64 {
 /// A session that is to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Victim {
-    pub(crate) hash: u64,
+    pub(crate) key: Key,
     pub(crate) slot: u32,
     pub(crate) from: Queue,
 }
@@ -478,7 +479,7 @@ pub(crate) struct Victim {
 /// As many of one queue as of the other, however many leave each: so a queue's ghosts stay
 /// the longer, the fewer leave it.
 pub(crate) struct Ghosts {
-    /// For each of the queues a part of the hash; 0: none.
+    /// For each of the queues a key; 0: none.
     marks: Box<[[AtomicU32; 2]]>,
 }
 
@@ -491,25 +492,24 @@ impl Ghosts {
         }
     }
 
-    fn mark(hash: u64) -> u32 {
-        (hash >> 24) as u32 | 1
+    fn mark(key: Key) -> u32 {
+        key.0 | 1 << 31
     }
 
-    fn places(&self, hash: u64) -> &[AtomicU32; 2] {
-        // The lowest bits: the shard comes from the upper ones, and the mark is above.
-        &self.marks[hash as usize & (self.marks.len() - 1)]
+    fn places(&self, key: Key) -> &[AtomicU32; 2] {
+        &self.marks[key.0 as usize & (self.marks.len() - 1)]
     }
 
     pub(crate) fn remember(&self, victim: Victim) {
-        let place = &self.places(victim.hash)[victim.from as usize];
-        place.store(Self::mark(victim.hash), Ordering::Relaxed);
+        let place = &self.places(victim.key)[victim.from as usize];
+        place.store(Self::mark(victim.key), Ordering::Relaxed);
     }
 
     /// The queue that a session was evicted from which is asked for now; forgets it.
-    pub(crate) fn recall(&self, hash: u64) -> Option<Queue> {
-        let mark = Self::mark(hash);
+    pub(crate) fn recall(&self, key: Key) -> Option<Queue> {
+        let mark = Self::mark(key);
         QUEUES.into_iter().find(|&queue| {
-            let place = &self.places(hash)[queue as usize];
+            let place = &self.places(key)[queue as usize];
             place.load(Ordering::Relaxed) == mark
                 && place
                     .compare_exchange(mark, 0, Ordering::Relaxed, Ordering::Relaxed)
@@ -588,60 +588,60 @@ mod tests {
     /// The same policy, written as plainly as possible: oldest first.
     #[derive(Default)]
     struct Model {
-        trial: Vec<u64>,
-        second: Vec<u64>,
-        unproven: HashSet<u64>,
-        fresh: HashSet<u64>,
-        uses: HashMap<u64, u8>,
-        ends: HashMap<u64, i64>,
+        trial: Vec<Key>,
+        second: Vec<Key>,
+        unproven: HashSet<Key>,
+        fresh: HashSet<Key>,
+        uses: HashMap<Key, u8>,
+        ends: HashMap<Key, i64>,
         calls: u32,
         owed: u32,
     }
 
     impl Model {
-        fn all(&self) -> Vec<u64> {
+        fn all(&self) -> Vec<Key> {
             [&self.trial[..], &self.second[..]].concat()
         }
 
-        fn remove(&mut self, hash: u64) {
-            self.trial.retain(|other| *other != hash);
-            self.second.retain(|other| *other != hash);
-            self.unproven.remove(&hash);
-            self.fresh.remove(&hash);
+        fn remove(&mut self, key: Key) {
+            self.trial.retain(|other| *other != key);
+            self.second.retain(|other| *other != key);
+            self.unproven.remove(&key);
+            self.fresh.remove(&key);
         }
 
-        fn move_to_second(&mut self, hash: u64) {
-            self.remove(hash);
-            self.second.push(hash);
+        fn move_to_second(&mut self, key: Key) {
+            self.remove(key);
+            self.second.push(key);
         }
 
-        fn go_round(&mut self, hash: u64, was_used: bool) {
-            let stays_fresh = was_used && self.fresh.contains(&hash);
-            self.move_to_second(hash);
+        fn go_round(&mut self, key: Key, was_used: bool) {
+            let stays_fresh = was_used && self.fresh.contains(&key);
+            self.move_to_second(key);
             if stays_fresh {
-                self.fresh.insert(hash);
+                self.fresh.insert(key);
             }
         }
 
-        fn take_use(&mut self, hash: u64, left: impl Fn(u8) -> u8) -> bool {
-            let uses = self.uses.entry(hash).or_default();
+        fn take_use(&mut self, key: Key, left: impl Fn(u8) -> u8) -> bool {
+            let uses = self.uses.entry(key).or_default();
             let used = *uses > 0;
             *uses = left(*uses);
             used
         }
 
-        fn victim(&mut self, trial_share: f64) -> Option<(u64, Queue)> {
+        fn victim(&mut self, trial_share: f64) -> Option<(Key, Queue)> {
             let len = self.all().len();
             let one_less = |uses: u8| uses.saturating_sub(1);
             self.calls += 1;
             let mut may_come = self.calls.is_multiple_of(TURN);
             if may_come && !self.second.is_empty() {
-                let hash = self.second[0];
-                let was_used = self.take_use(hash, one_less);
-                if !was_used && self.unproven.contains(&hash) {
-                    return Some((hash, Queue::Proven));
+                let key = self.second[0];
+                let was_used = self.take_use(key, one_less);
+                if !was_used && self.unproven.contains(&key) {
+                    return Some((key, Queue::Proven));
                 }
-                self.go_round(hash, was_used);
+                self.go_round(key, was_used);
             }
             let mut unasked = self.second.len();
             let mut used_ones = 0;
@@ -653,11 +653,11 @@ mod tests {
                 }
                 let is_dip = self.owed == 0 && !is_long && excess >= -DIP;
                 if !self.trial.is_empty() && (is_long || is_dip || unasked == 0) {
-                    let hash = self.trial[0];
-                    if self.take_use(hash, |_| 0) {
+                    let key = self.trial[0];
+                    if self.take_use(key, |_| 0) {
                         used_ones += 1;
-                        self.move_to_second(hash);
-                        self.fresh.insert(hash);
+                        self.move_to_second(key);
+                        self.fresh.insert(key);
                         if excess <= 1.0 {
                             self.owed += 1;
                         }
@@ -665,22 +665,22 @@ mod tests {
                     }
                     let has_slack = excess <= 1.0 + SLACK * len as f64;
                     if excess <= 1.0 || has_slack && !may_come {
-                        return Some((hash, Queue::Trial));
+                        return Some((key, Queue::Trial));
                     }
                     may_come &= !has_slack;
-                    self.move_to_second(hash);
-                    self.unproven.insert(hash);
+                    self.move_to_second(key);
+                    self.unproven.insert(key);
                 } else {
-                    let hash = self.second[0];
+                    let key = self.second[0];
                     unasked = unasked.saturating_sub(1);
-                    let was_used = self.take_use(hash, one_less);
+                    let was_used = self.take_use(key, one_less);
                     if was_used {
                         used_ones += 1;
-                    } else if !self.fresh.contains(&hash) {
+                    } else if !self.fresh.contains(&key) {
                         self.owed = self.owed.saturating_sub(1);
-                        return Some((hash, Queue::Proven));
+                        return Some((key, Queue::Proven));
                     }
-                    self.go_round(hash, was_used);
+                    self.go_round(key, was_used);
                 }
             }
             None
@@ -717,35 +717,35 @@ mod tests {
             let mut model = Model::default();
             let mut slots = HashMap::new();
             let mut most = 0;
-            for (hash, op) in ops.into_iter().enumerate() {
-                let hash = hash as u64;
+            for (number, op) in ops.into_iter().enumerate() {
+                let key = Key(number as u32);
                 let all = model.all();
                 match op {
                     Op::Push(end) => {
                         prop_assert!(order.reserve());
-                        slots.insert(hash, order.push(hash, end));
-                        model.trial.push(hash);
-                        model.ends.insert(hash, end);
+                        slots.insert(key, order.push(key, end));
+                        model.trial.push(key);
+                        model.ends.insert(key, end);
                     }
                     Op::Expire(now) => {
                         // All that are over, each once, in whatever order.
-                        while let Some((hash, slot)) = order.expired(now) {
-                            prop_assert_eq!(slots.remove(&hash), Some(slot));
-                            prop_assert!(model.ends[&hash] <= now);
-                            model.remove(hash);
+                        while let Some((key, slot)) = order.expired(now) {
+                            prop_assert_eq!(slots.remove(&key), Some(slot));
+                            prop_assert!(model.ends[&key] <= now);
+                            model.remove(key);
                             order.remove(slot);
                         }
-                        prop_assert!(model.all().iter().all(|hash| model.ends[hash] > now));
+                        prop_assert!(model.all().iter().all(|key| model.ends[key] > now));
                     }
                     Op::Shorten(end) => {
                         for known in model.ends.values_mut() {
                             *known = end.min(*known);
                         }
-                        order.set_ends(|hash, _| model.ends[&hash]);
+                        order.set_ends(|key, _| model.ends[&key]);
                     }
                     Op::Shrink => {
-                        let done = order.shrink(all.len(), |hash, slot, new_slot| {
-                            assert_eq!(slots.insert(hash, new_slot), Some(slot));
+                        let done = order.shrink(all.len(), |key, slot, new_slot| {
+                            assert_eq!(slots.insert(key, new_slot), Some(slot));
                         });
                         prop_assert!(done && order.nodes.len == all.len());
                         most = all.len();
@@ -755,16 +755,16 @@ mod tests {
                         *uses = MOST_USES.min(*uses + 1);
                     }
                     Op::Remove(n) if !all.is_empty() => {
-                        let hash = all[n % all.len()];
-                        model.remove(hash);
-                        order.remove(slots.remove(&hash).unwrap());
+                        let key = all[n % all.len()];
+                        model.remove(key);
+                        order.remove(slots.remove(&key).unwrap());
                     }
                     Op::Evict(percent) => {
                         let share = f64::from(percent) / 100.0;
                         let mut uses = model.uses.clone();
-                        let got = order.victim(share, |hash, slot, queue| {
-                            assert_eq!(slots[&hash], slot);
-                            let uses = uses.entry(hash).or_default();
+                        let got = order.victim(share, |key, slot, queue| {
+                            assert_eq!(slots[&key], slot);
+                            let uses = uses.entry(key).or_default();
                             let used = *uses > 0;
                             *uses = match queue {
                                 Queue::Trial => 0,
@@ -773,12 +773,12 @@ mod tests {
                             used
                         });
                         let want = model.victim(share);
-                        prop_assert_eq!(got.map(|victim| (victim.hash, victim.from)), want);
+                        prop_assert_eq!(got.map(|victim| (victim.key, victim.from)), want);
                         prop_assert_eq!(&uses, &model.uses, "asked the same sessions");
-                        if let Some(Victim { hash, slot, .. }) = got {
-                            prop_assert_eq!(slots.remove(&hash), Some(slot));
+                        if let Some(Victim { key, slot, .. }) = got {
+                            prop_assert_eq!(slots.remove(&key), Some(slot));
                             order.remove(slot);
-                            model.remove(hash);
+                            model.remove(key);
                         }
                     }
                     _ => {}
@@ -786,7 +786,7 @@ mod tests {
                 let all = model.all();
                 most = most.max(all.len());
                 prop_assert_eq!(order.len(), all.len());
-                let earliest = all.iter().map(|hash| model.ends[hash]).min();
+                let earliest = all.iter().map(|key| model.ends[key]).min();
                 prop_assert!(order.earliest_end() <= earliest.unwrap_or(i64::MAX));
                 prop_assert_eq!(order.iter().map(|item| item.0).collect::<Vec<_>>(), all);
                 prop_assert!(order.nodes.len <= most, "freed nodes are used again");
@@ -794,18 +794,14 @@ mod tests {
         }
     }
 
-    fn victim(hash: u64, from: Queue) -> Victim {
-        Victim {
-            hash,
-            slot: 0,
-            from,
-        }
+    fn victim(key: Key, from: Queue) -> Victim {
+        Victim { key, slot: 0, from }
     }
 
     #[test]
     fn what_was_evicted_is_recalled_once() {
         let ghosts = Ghosts::new(400);
-        let [one, two] = [0x1234_5678_9abc_def0, 0x4321_8765_cba9_0fed];
+        let [one, two] = [0x1234_5678, 0x4321_8765].map(Key);
         assert_eq!(ghosts.recall(one), None);
         ghosts.remember(victim(one, Queue::Trial));
         ghosts.remember(victim(two, Queue::Proven));
@@ -838,21 +834,21 @@ mod tests {
 
     /// Which of a thousand sessions are left after so many more. The length of the order goes
     /// up and down, as a shard's does.
-    fn left_after(more: u64, used: impl Fn(u64) -> bool) -> HashSet<u64> {
+    fn left_after(more: u32, used: impl Fn(Key) -> bool) -> HashSet<Key> {
         let mut order = Order::default();
         let mut seed = 1_u64;
-        for hash in 0..1000 + more {
+        for key in (0..1000 + more).map(Key) {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let len = 1000 + (seed >> 61) as usize;
             while order.len() >= len {
-                let victim = order.victim(0.02, |hash, _, _| used(hash)).unwrap();
+                let victim = order.victim(0.02, |key, _, _| used(key)).unwrap();
                 order.remove(victim.slot);
             }
             assert!(order.reserve());
-            order.push(hash, 9);
+            order.push(key, 9);
         }
         let all = order.iter().map(|item| item.0);
-        all.filter(|hash| *hash < 1000).collect()
+        all.filter(|key| key.0 < 1000).collect()
     }
 
     #[test]
@@ -863,9 +859,9 @@ mod tests {
 
     #[test]
     fn a_flood_leaves_what_was_used_before() {
-        let uses = std::cell::RefCell::new((0..300).collect::<HashSet<u64>>());
-        let left = left_after(200_000, |hash| uses.borrow_mut().remove(&hash));
-        assert_eq!(left, (0..300).collect());
+        let uses = std::cell::RefCell::new((0..300).map(Key).collect::<HashSet<Key>>());
+        let left = left_after(200_000, |key| uses.borrow_mut().remove(&key));
+        assert_eq!(left, (0..300).map(Key).collect());
     }
 }
 
@@ -882,13 +878,13 @@ mod models {
         loom::model(|| {
             let ghosts = Arc::new(Ghosts::new(16));
             ghosts.remember(Victim {
-                hash: 1 << 32,
+                key: Key(1 << 16),
                 slot: 0,
                 from: Queue::Trial,
             });
             let recall = {
                 let ghosts = ghosts.clone();
-                move || usize::from(ghosts.recall(1 << 32).is_some())
+                move || usize::from(ghosts.recall(Key(1 << 16)).is_some())
             };
             let other = thread::spawn(recall.clone());
             assert_eq!(recall() + other.join().unwrap(), 1);

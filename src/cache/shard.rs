@@ -13,7 +13,7 @@ use super::region::Region;
 use crate::base::clock::Now;
 use crate::base::secret_memory::Pages;
 use crate::base::session_id::SessionId;
-use crate::base::sharded::{Table, Writing};
+use crate::base::sharded::{Key, Table, Writing};
 use crate::report::counters::{Counter, Stats};
 
 /// How many expired sessions an insert clears away at most, here and in another shard, so
@@ -106,23 +106,23 @@ impl Shared {
     }
 }
 
-/// The entry with this hash that `is_it` accepts. The hash is compared first: the bytes of an entry
+/// The entry with this key that `is_it` accepts. The key is compared first: the bytes of an entry
 /// are elsewhere.
 pub(super) fn find(
     table: &Table<Entry>,
-    hash: u64,
+    key: Key,
     is_it: impl Fn(&Entry) -> bool,
 ) -> Option<&Entry> {
-    let (_, entry) = table.get(hash, |(of, entry)| *of == hash && is_it(entry.get()))?;
+    let (_, entry) = table.get(key.hash(), |(of, entry)| *of == key && is_it(entry.get()))?;
     Some(entry.get())
 }
 
 fn find_mut(
     table: &mut Table<Entry>,
-    hash: u64,
+    key: Key,
     is_it: impl Fn(&Entry) -> bool,
 ) -> Option<&mut Entry> {
-    let (_, entry) = table.get_mut(hash, |(of, entry)| *of == hash && is_it(entry.get()))?;
+    let (_, entry) = table.get_mut(key.hash(), |(of, entry)| *of == key && is_it(entry.get()))?;
     Some(entry.get_mut())
 }
 
@@ -167,15 +167,15 @@ impl<'a> Shard<'a> {
         self.lane.earliest_end.store(earliest, Ordering::Relaxed);
     }
 
-    pub(super) fn der_len(&self, hash: u64, id: &SessionId) -> Option<usize> {
+    pub(super) fn der_len(&self, key: Key, id: &SessionId) -> Option<usize> {
         let (table, Beside { region, .. }) = self.locked.parts();
-        find(table, hash, |entry| entry.is(region, id)).map(Entry::der_len)
+        find(table, key, |entry| entry.is(region, id)).map(Entry::der_len)
     }
 
     /// Makes sure that [`Shard::put`] allocates nothing.
     pub(super) fn reserve_memory(&mut self, len: usize) -> Result<(), Refused> {
         let (table, Beside { order, region }) = self.locked.parts_mut();
-        let table = table.try_reserve(1, |(hash, _)| *hash);
+        let table = table.try_reserve(1, |(key, _)| key.hash());
         let mut is_reserved = table.is_ok() && order.reserve();
         if is_reserved && !region.reserve(len) {
             // There may be room in free runs of other sizes.
@@ -191,14 +191,14 @@ impl<'a> Shard<'a> {
     pub(super) fn put(
         &mut self,
         shared: &Shared,
-        hash: u64,
+        key: Key,
         id: &SessionId,
         draft: &Draft<'_>,
         now: Now,
     ) {
         let (table, Beside { order, region }) = self.locked.parts_mut();
         let timeout = shared.timeout();
-        let old = find_mut(table, hash, |old| old.is(region, id));
+        let old = find_mut(table, key, |old| old.is(region, id));
         if let Some(old) = &old
             && old.is_same(region, draft)
             && !old.lifetime(region).is_over(now, timeout)
@@ -209,9 +209,11 @@ impl<'a> Shard<'a> {
         let mut entry = draft.store(region);
         let len = entry.der_len();
         entry.generation = shared.generation.load(Ordering::Relaxed);
-        entry.slot = order.push(hash, entry.lifetime(region).end(timeout));
+        entry.slot = order.push(key, entry.lifetime(region).end(timeout));
         let Some(place) = old else {
-            table.insert(hash, (hash, SharedValue::new(entry)), |(hash, _)| *hash);
+            table.insert(key.hash(), (key, SharedValue::new(entry)), |(key, _)| {
+                key.hash()
+            });
             return;
         };
         let old = std::mem::replace(place, entry);
@@ -228,7 +230,7 @@ impl<'a> Shard<'a> {
     pub(super) fn take_at_once<R>(
         &mut self,
         shared: &Shared,
-        (hash, id): (u64, &SessionId),
+        (key, id): (Key, &SessionId),
         read: impl Fn(&Stored<'_>) -> R,
     ) -> Option<Option<R>> {
         self.at_once = true;
@@ -245,23 +247,23 @@ impl<'a> Shard<'a> {
             }
             is_it && !is_due
         };
-        self.take(shared, hash, can_be_taken, |_, _| ());
+        self.take(shared, key, can_be_taken, |_, _| ());
         (!is_due).then_some(result)
     }
 
-    /// Takes out the entry with this hash that `is_it` accepts, and returns what `read` makes
+    /// Takes out the entry with this key that `is_it` accepts, and returns what `read` makes
     /// of it.
     #[inline]
     pub(super) fn take<R>(
         &mut self,
         shared: &Shared,
-        hash: u64,
+        key: Key,
         mut is_it: impl FnMut(&Entry, &Region) -> bool,
         read: impl FnOnce(&Entry, &Region) -> R,
     ) -> Option<R> {
         let (table, Beside { order, region }) = self.locked.parts_mut();
-        let (_, entry) = table.remove_entry(hash, |(of, entry)| {
-            *of == hash && is_it(entry.get(), region)
+        let (_, entry) = table.remove_entry(key.hash(), |(of, entry)| {
+            *of == key && is_it(entry.get(), region)
         })?;
         let entry = entry.into_inner();
         let result = read(&entry, region);
@@ -284,8 +286,8 @@ impl<'a> Shard<'a> {
     fn compact(&mut self) {
         let (table, Beside { order, region }) = self.locked.parts_mut();
         self.old = region.compact(|compact| {
-            for (hash, slot) in order.iter() {
-                if let Some(entry) = find_mut(table, hash, |entry| entry.slot == slot) {
+            for (key, slot) in order.iter() {
+                if let Some(entry) = find_mut(table, key, |entry| entry.slot == slot) {
                     let (run, len) = entry.run();
                     compact(run, len);
                 }
@@ -304,12 +306,13 @@ impl<'a> Shard<'a> {
         let Ok(mut small) = Table::try_with_capacity(room) else {
             return;
         };
-        let done = order.shrink(room, |hash, slot, new_slot| {
-            let taken =
-                table.remove_entry(hash, |(of, entry)| *of == hash && entry.get().slot == slot);
-            if let Some((hash, mut entry)) = taken {
+        let done = order.shrink(room, |key, slot, new_slot| {
+            let taken = table.remove_entry(key.hash(), |(of, entry)| {
+                *of == key && entry.get().slot == slot
+            });
+            if let Some((key, mut entry)) = taken {
                 entry.get_mut().slot = new_slot;
-                small.insert(hash, (hash, entry), |(hash, _)| *hash);
+                small.insert(key.hash(), (key, entry), |(key, _)| key.hash());
             }
         });
         if done {
@@ -317,9 +320,9 @@ impl<'a> Shard<'a> {
         }
     }
 
-    fn take_slot(&mut self, shared: &Shared, (hash, slot): (u64, u32)) -> bool {
+    fn take_slot(&mut self, shared: &Shared, (key, slot): (Key, u32)) -> bool {
         let is_it = |entry: &Entry, _: &Region| entry.slot == slot;
-        self.take(shared, hash, is_it, |_, _| ()).is_some()
+        self.take(shared, key, is_it, |_, _| ()).is_some()
     }
 
     /// Takes out an entry that has expired; `false` when there is none.
@@ -351,8 +354,8 @@ impl<'a> Shard<'a> {
         if whom == Whom::ColdOfFairShare && share < shared.budget.entries() {
             return false;
         }
-        let victim = order.victim(shared.trial_share.get(), |hash, slot, queue| {
-            let entry = find_mut(table, hash, |entry| entry.slot == slot);
+        let victim = order.victim(shared.trial_share.get(), |key, slot, queue| {
+            let entry = find_mut(table, key, |entry| entry.slot == slot);
             let used = entry.is_some_and(|entry| entry.take_use(queue));
             used && whom != Whom::Any
         });
@@ -366,7 +369,7 @@ impl<'a> Shard<'a> {
         if !shared.has_evicted.load(Ordering::Relaxed) {
             shared.has_evicted.store(true, Ordering::Relaxed);
         }
-        self.take_slot(shared, (victim.hash, victim.slot))
+        self.take_slot(shared, (victim.key, victim.slot))
     }
 
     /// Forgets every session, wipes it and gives the memory back.
@@ -375,8 +378,8 @@ impl<'a> Shard<'a> {
         let (table, beside) = self.locked.parts_mut();
         let Beside { order, region } = std::mem::take(beside);
         let table = std::mem::take(table);
-        let lens = order.iter().map(|(hash, slot)| {
-            find(&table, hash, |entry| entry.slot == slot).map_or(0, Entry::der_len)
+        let lens = order.iter().map(|(key, slot)| {
+            find(&table, key, |entry| entry.slot == slot).map_or(0, Entry::der_len)
         });
         shared.budget.release(order.len(), lens.sum());
         self.lane.ghosts.clear();
@@ -388,8 +391,8 @@ impl<'a> Shard<'a> {
     /// Works out anew when each session is over.
     pub(super) fn set_timeout(&mut self, seconds: u32) {
         let (table, Beside { order, region }) = self.locked.parts_mut();
-        order.set_ends(|hash, slot| {
-            let entry = find(table, hash, |entry| entry.slot == slot);
+        order.set_ends(|key, slot| {
+            let entry = find(table, key, |entry| entry.slot == slot);
             entry.map_or(0, |entry| entry.lifetime(region).end(seconds))
         });
     }
