@@ -7,20 +7,29 @@
 //! 2. A context is attached once, before the first handshake of the connections that pass here.
 //!    That it was tried is noted first: where it fails, or a forked child begins in the middle, it
 //!    is not tried again.
-//! 3. A connection that was made before its context was attached gets what OpenSSL has copied
+//! 3. A connection that is freed without a shutdown keeps its session from TLS 1.1 on (RFC 5246,
+//!    7.2.1), as if the host had shut it down without a word. What a fatal alert ends, ends before.
+//! 4. A connection that was made before its context was attached gets what OpenSSL has copied
 //!    from there, when it becomes a server's.
 
 use std::ffi::{c_int, c_long, c_void};
+use std::ops::RangeInclusive;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::library::Library;
 use crate::line;
 use crate::lock::{Held, lock, watch_forks};
-use crate::openssl::{AnyFunction, Connection, Context, Openssl};
+use crate::openssl::{AnyFunction, Connection, Context, FreeData, Openssl};
 
 const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
+const CRYPTO_EX_INDEX_SSL: c_int = 0;
 const SSL_OP_NO_TICKET: u64 = 1 << 14;
+const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
+const SSL_SESS_CACHE_NO_INTERNAL_LOOKUP: c_long = 0x100;
+const SSL_SENT_AND_RECEIVED_SHUTDOWN: c_int = 3;
+/// TLS 1.1 to 1.3.
+const MAY_HANG_UP: RangeInclusive<c_int> = 0x302..=0x304;
 
 /// What is known of a context.
 #[derive(Default)]
@@ -52,7 +61,11 @@ pub struct Serving {
     library: Library,
     /// Where a context carries its [`Known`].
     index: c_int,
+    /// Where a server connection of an attached context carries the address of [`MARK`].
+    of_connections: c_int,
 }
+
+static MARK: u8 = 0;
 
 /// Null: not opened yet; [`FAILED`]: it could not be.
 static SERVING: AtomicPtr<Serving> = AtomicPtr::new(ptr::null_mut());
@@ -125,6 +138,10 @@ pub unsafe fn accept(openssl: &'static Openssl, ssl: *mut Connection) {
                 .map_or(ptr::null_mut(), |get| get(ssl));
             if let Some(known) = serving.attached(ctx) {
                 known.bring_up_to_date(openssl, ssl);
+                if let Some(set) = openssl.SSL_set_ex_data {
+                    let mark = (&raw const MARK).cast_mut().cast();
+                    set(ssl, serving.of_connections, mark);
+                }
                 serving.library.join_farm();
             }
         }
@@ -150,6 +167,24 @@ pub unsafe fn switch(openssl: &'static Openssl, ssl: *mut Connection, ctx: *mut 
         {
             serving.attached(ctx);
         }
+    }
+}
+
+/// Whether a context is attached, and OpenSSL does not look for sessions in its own cache.
+///
+/// # Safety
+/// `ctx` is null or a live context of this OpenSSL.
+pub unsafe fn is_never_searched(openssl: &'static Openssl, ctx: *mut Context) -> bool {
+    let Some((_held, serving)) = enter(openssl) else {
+        return false;
+    };
+    // SAFETY: passed on to the caller; the lock is held. The command only reads.
+    unsafe {
+        serving.known(ctx).is_some_and(|known| known.is_attached)
+            && openssl.SSL_CTX_ctrl.is_some_and(|ctrl| {
+                let mode = ctrl(ctx, SSL_CTRL_GET_SESS_CACHE_MODE, 0, ptr::null_mut());
+                mode & SSL_SESS_CACHE_NO_INTERNAL_LOOKUP != 0
+            })
     }
 }
 
@@ -200,25 +235,19 @@ impl Serving {
         }
         let _errors = Errors::keep(openssl);
         let library = Library::open(openssl)?;
-        let new_index = openssl.CRYPTO_get_ex_new_index;
-        // SAFETY: the function is of the type asked for, and is never unloaded.
-        let index = new_index.map_or(-1, |new_index| unsafe {
-            new_index(
-                CRYPTO_EX_INDEX_SSL_CTX,
-                0,
-                ptr::null_mut(),
-                None,
-                None,
-                Some(forget),
-            )
-        });
-        if index < 0 {
-            return Err("OpenSSL gives out no index for contexts".to_owned());
-        }
+        let new_index = |class, free: FreeData| {
+            // SAFETY: the function is of the type asked for, and is never unloaded.
+            let index = openssl.CRYPTO_get_ex_new_index.map(|new_index| unsafe {
+                new_index(class, 0, ptr::null_mut(), None, None, Some(free))
+            });
+            let index = index.filter(|index| *index >= 0);
+            index.ok_or_else(|| "OpenSSL gives out no index for its objects".to_owned())
+        };
         Ok(Self {
             openssl,
             library,
-            index,
+            index: new_index(CRYPTO_EX_INDEX_SSL_CTX, forget)?,
+            of_connections: new_index(CRYPTO_EX_INDEX_SSL, shut_down)?,
         })
     }
 
@@ -343,6 +372,36 @@ unsafe extern "C" fn forget(
     if !known.is_null() {
         // SAFETY: from a box in `known`; the context is not used any more.
         drop(unsafe { Box::from_raw(known.cast::<Known>()) });
+    }
+}
+
+/// Called by OpenSSL at the end of every connection, before it looks whether that was shut down.
+unsafe extern "C" fn shut_down(
+    ssl: *mut c_void,
+    mark: *mut c_void,
+    _data: *mut c_void,
+    _index: c_int,
+    _long: c_long,
+    _arg: *mut c_void,
+) {
+    let serving = SERVING.load(Ordering::Acquire);
+    if mark.is_null() || serving.is_null() || serving == FAILED {
+        return;
+    }
+    // SAFETY: from a box that is never freed.
+    let openssl = unsafe { (*serving).openssl };
+    if let (Some(version), Some(get), Some(set)) = (
+        openssl.SSL_version,
+        openssl.SSL_get_shutdown,
+        openssl.SSL_set_shutdown,
+    ) {
+        let ssl = ssl.cast();
+        // SAFETY: OpenSSL passes a connection that nobody else uses any more.
+        unsafe {
+            if MAY_HANG_UP.contains(&version(ssl)) && get(ssl) == 0 {
+                set(ssl, SSL_SENT_AND_RECEIVED_SHUTDOWN);
+            }
+        }
     }
 }
 

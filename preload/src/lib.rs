@@ -7,8 +7,9 @@
 //!
 //! 1. It is linked with no OpenSSL and no libtssession: `LD_PRELOAD` reaches every program that the
 //!    server runs. Until a program makes a context that can serve, nothing is opened.
-//! 2. The real function is called in every case, with the same arguments, and its result is the
-//!    result.
+//! 2. The real function is called with the same arguments, and its result is the result. It is not
+//!    called where the host adds a session to the own cache of an attached context: OpenSSL does
+//!    not look there, but would remove the session for all contexts when this one ends.
 //! 3. What fails leaves the host as it would be without this library, and is said in one line.
 //! 4. A context that only connects is not touched.
 //! 5. No thread is started before a process has its first server connection: the host has forked
@@ -123,6 +124,7 @@ doors! {
     SSL_CTX_callback_ctrl => context_callback_ctrl, 3;
     SSL_CTX_set_tlsext_ticket_key_evp_cb => context_set_ticket_key_cb, 2;
     SSL_CTX_set_session_ticket_cb => context_set_session_ticket_cb, 4;
+    SSL_CTX_add_session => context_add_session, 2;
     SSL_new => connection_new, 1;
     SSL_set_accept_state => connection_set_accept_state, 1;
     SSL_accept => connection_accept, 1;
@@ -248,6 +250,29 @@ unsafe extern "C" fn context_set_session_ticket_cb(
         .openssl
         .SSL_CTX_set_session_ticket_cb
         .map_or(0, |real| unsafe { real(ctx, generate, decrypt, argument) })
+}
+
+unsafe extern "C" fn context_add_session(
+    ctx: *mut Context,
+    session: *mut c_void,
+    from: usize,
+) -> c_int {
+    let Some(caller) = caller(from) else {
+        return 0;
+    };
+    let mut is_left_out = false;
+    if !caller.is_library {
+        // SAFETY: the caller's context is live.
+        before(|| is_left_out = unsafe { contexts::is_never_searched(caller.openssl, ctx) });
+    }
+    if is_left_out {
+        return 1;
+    }
+    // SAFETY: the caller's arguments.
+    caller
+        .openssl
+        .SSL_CTX_add_session
+        .map_or(0, |real| unsafe { real(ctx, session) })
 }
 
 unsafe extern "C" fn connection_new(ctx: *mut Context, from: usize) -> *mut Connection {

@@ -1,9 +1,12 @@
 //! libtssession and the farm, opened once and set up as the environment says.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use crate::line;
 use crate::loader::{File, Handle};
@@ -21,6 +24,9 @@ unsafe extern "C" {
     /// From stdlib.h; the libc crate does not have it.
     fn secure_getenv(name: *const c_char) -> *mut c_char;
 }
+
+/// In bytes.
+const STACK: usize = 2 << 20;
 
 /// The setting that says whose tickets are.
 const TICKET_MODE: &CStr = c"tssession.session_ticket.mode";
@@ -83,9 +89,10 @@ impl Library {
         };
         library.try_out(openssl)?;
         let farm = variable(c"TSSESSION_FARM").and_then(|settings| {
-            let farm = Farm::open(openssl, settings);
-            farm.map_err(|error| line(&format!("without the farm: {error}")))
-                .ok()
+            Farm::open(openssl, settings).unwrap_or_else(|error| {
+                line(&format!("without the farm: {error}"));
+                None
+            })
         });
         Ok(Self { farm, ..library })
     }
@@ -140,13 +147,13 @@ impl Library {
         if farm.tried_in.swap(this_process(), Ordering::Relaxed) != this_process() {
             // If it fails the farm writes a line, and the process goes on alone.
             // SAFETY: a C string.
-            unsafe { (farm.start)(farm.settings.as_ptr()) };
+            on_large_stack(|| unsafe { (farm.start)(farm.settings.as_ptr()) });
         }
     }
 }
 
 impl Farm {
-    fn open(openssl: &Openssl, settings: CString) -> Result<Self, String> {
+    fn open(openssl: &Openssl, settings: CString) -> Result<Option<Self>, String> {
         const FILE: &str = env!("TSSESSION_FARM_SONAME");
         let handle = open(openssl, FILE)?;
         // SAFETY: these are the types that the farm declares the functions with.
@@ -160,16 +167,44 @@ impl Farm {
             return Err(format!("{FILE} lacks functions"));
         };
         // SAFETY: a C string.
-        if unsafe { prepare(settings.as_ptr()) } != TS_SUCCESS {
-            let name = settings.to_string_lossy();
-            return Err(format!("{name} is not used"));
+        if on_large_stack(|| unsafe { prepare(settings.as_ptr()) }) != Some(TS_SUCCESS) {
+            // The farm has said why.
+            return Ok(None);
         }
-        Ok(Self {
+        Ok(Some(Self {
             start,
             settings,
             tried_in: AtomicU64::new(0),
-        })
+        }))
     }
+}
+
+/// Calls a function in a thread with a stack that is large enough for it, and waits for its result:
+/// the host's thread may have a very small one. The thread gets none of the host's signals.
+fn on_large_stack<R: Send>(body: impl FnOnce() -> R + Send) -> Option<R> {
+    thread::scope(|scope| {
+        // SAFETY: the sets are written to before they are read.
+        let started = unsafe {
+            let mut all = mem::zeroed();
+            let mut before = mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &all, &mut before);
+            let started = thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, body);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
+            started
+        };
+        match started {
+            Ok(thread) => thread.join().ok(),
+            Err(error) => {
+                line(&format!(
+                    "without the farm: no thread can be started: {error}"
+                ));
+                None
+            }
+        }
+    })
 }
 
 /// Opens a library for this OpenSSL: the one beside this library, else the one that the loader

@@ -79,6 +79,7 @@ functions! {
     SSL_CTX_callback_ctrl: fn(*mut Context, c_int, AnyFunction) -> c_long;
     SSL_CTX_set_tlsext_ticket_key_evp_cb: fn(*mut Context, AnyFunction) -> c_int;
     SSL_CTX_set_session_ticket_cb: fn(*mut Context, AnyFunction, AnyFunction, *mut c_void) -> c_int;
+    SSL_CTX_add_session: fn(*mut Context, *mut c_void) -> c_int;
     SSL_CTX_get_ssl_method: fn(*const Context) -> *const Method;
     SSL_CTX_get_options: fn(*const Context) -> u64;
     SSL_CTX_get_num_tickets: fn(*const Context) -> usize;
@@ -93,6 +94,10 @@ functions! {
     SSL_set_options: fn(*mut Connection, u64) -> u64;
     SSL_get_num_tickets: fn(*const Connection) -> usize;
     SSL_set_num_tickets: fn(*mut Connection, usize) -> c_int;
+    SSL_set_ex_data: fn(*mut Connection, c_int, *mut c_void) -> c_int;
+    SSL_version: fn(*const Connection) -> c_int;
+    SSL_get_shutdown: fn(*const Connection) -> c_int;
+    SSL_set_shutdown: fn(*mut Connection, c_int);
     TLS_server_method: fn() -> *const Method;
     CRYPTO_get_ex_new_index: fn(c_int, c_long, *mut c_void, AnyFunction, AnyFunction, Option<FreeData>) -> c_int;
     ERR_set_mark: fn() -> c_int;
