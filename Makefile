@@ -14,6 +14,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 release = target/release
 libraries = $(release)/libtssession.so $(release)/libtssession_farm.so
+preload = $(release)/libtssession_preload.so
 program = $(release)/tssession-doctor
 demo = target/demo
 # Where the loader finds the library under its SONAME.
@@ -23,17 +24,17 @@ bench = target/bench
 
 ##@ Build and test
 
-all: $(demo)/host $(demo)/plugin.so $(libraries) $(program)  ## build what make install installs, and the demo
+all: $(demo)/host $(demo)/plugin.so $(libraries) $(preload) $(program)  ## build what make install installs, and the demo
 
 # Install what the others need, or say what to install.
-deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz lint peers prometheus prometheus-demo races root test)
+deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz hosts lint peers prometheus prometheus-demo races root test)
 $(deps): deps-%:
 	@tools/deps.sh $*
 
 # Cargo knows what to build again. All at once: their dependencies have the same features then, and are
 # built once.
-$(libraries) $(program) &: deps-demo FORCE
-	$(CARGO) build --release --locked -p tssession -p tssession-farm -p tssession-doctor
+$(libraries) $(preload) $(program) &: deps-demo FORCE
+	$(CARGO) build --release --locked -p tssession -p tssession-farm -p tssession-preload -p tssession-doctor
 
 $(lib)/libtssession.so: $(release)/libtssession.so
 	mkdir -p $(lib)

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs what the build (demo), the tests (test), the TLS peers of other makers (peers), the
 # linters (lint), the Debian packages (deb), clean Debians (root), fuzzing (fuzz), the search
-# for data races (races), the farm with a real Redis (farm), what runs the real ATS (ats;
-# ats-valgrind, in valgrind; farm-ats, with the farm) or the alert rules (prometheus;
-# prometheus-demo, beside the real ATS) need beyond Rust, a C compiler and make, or says in one line
-# what to install. Does nothing where all is there.
+# for data races (races), the farm with a real Redis (farm), the servers that the library is
+# preloaded into (hosts), what runs the real ATS (ats; ats-valgrind, in valgrind; farm-ats, with
+# the farm) or the alert rules (prometheus; prometheus-demo, beside the real ATS) need beyond
+# Rust, a C compiler and make, or says in one line what to install. Does nothing where all is
+# there.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -88,6 +89,17 @@ farm-ats)
   need trafficserver command -v traffic_server
   need redis-server command -v redis-server
   need curl command -v curl
+  ;;
+hosts)
+  need nginx-light command -v nginx
+  need haproxy command -v haproxy
+  need apache2 command -v apache2
+  need stunnel4 command -v stunnel4
+  need redis-server command -v redis-server
+  need python3 command -v python3
+  need valgrind command -v valgrind
+  # What is installed for this is not to be started.
+  export RUNLEVEL=1
   ;;
 prometheus)
   want prometheus command -v promtool
