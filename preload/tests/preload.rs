@@ -111,11 +111,17 @@ fn without_the_library_the_host_is_as_it_was() {
     };
     let start = "tssession_preload: contexts are left as they are: ";
     let said = left_alone();
-    assert!(said.starts_with(start) && said.lines().count() == 1, "{said}");
+    assert!(
+        said.starts_with(start) && said.lines().count() == 1,
+        "{said}"
+    );
     // The shell is given it too, and says nothing.
     fs::write(dir.join("libtssession.so.0"), "not a library").unwrap();
     let said = left_alone();
-    assert!(said.contains("file too short") && said.lines().count() == 1, "{said}");
+    assert!(
+        said.contains("file too short") && said.lines().count() == 1,
+        "{said}"
+    );
     fs::remove_file(dir.join("libtssession.so.0")).unwrap();
     fs::copy(&alone, dir.join("libtssession.so.0")).unwrap();
     let said = left_alone();
@@ -142,8 +148,15 @@ fn no_library_is_linked_that_a_program_may_not_have() {
 
 #[test]
 fn exactly_the_functions_that_it_stands_before() {
-    let names = stdout(Command::new("nm").args(["-D", "--defined-only"]).arg(library()));
-    let names: Vec<&str> = names.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    let names = stdout(
+        Command::new("nm")
+            .args(["-D", "--defined-only"])
+            .arg(library()),
+    );
+    let names: Vec<&str> = names
+        .lines()
+        .filter_map(|line| line.split(' ').nth(2))
+        .collect();
     assert_eq!(
         names,
         [
