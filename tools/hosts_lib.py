@@ -117,6 +117,8 @@ class Host(Process):
 
     name = ""
     port = 0
+    # Clients are refused while it reloads.
+    reload_refuses = False
     # So many processes take turns in serving.
     processes = 1
 
@@ -191,7 +193,7 @@ class Haproxy(Host):
         files = self.folder
         files.write(self.home + "/certificates", f"{files.at('one.example.both')}\n{files.at('two.example.both')} two.example\n")
         return f"global\n  chroot {files.at('empty')}\n  user haproxy\n  group haproxy\n  nbthread {self.workers}\n" \
-            f"  log stderr local0 notice\n  insecure-fork-wanted\n  {extra}\ndefaults\n  mode http\n  timeout client 20s\n  timeout connect 5s\n" \
+            f"  log stderr local0 notice\n  stats socket {files.at(self.home)}/control mode 600 expose-fd listeners\n  insecure-fork-wanted\n  {extra}\ndefaults\n  mode http\n  timeout client 20s\n  timeout connect 5s\n" \
             f"  timeout server 20s\nfrontend tls\n  bind {self.address}:{self.port} ssl crt-list {files.at(self.home)}/certificates " \
             f"ssl-min-ver TLSv1.2 verify optional ca-file {files.at('client.pem')}\n" \
             f"  http-request return status 200 content-type text/html file {files.at('www/big')} if {{ path /_stats }}\n" \
@@ -266,6 +268,7 @@ class Stunnel(Host):
 
     name = "stunnel"
     port = 8447
+    reload_refuses = True
 
     def settings(self, extra):
         files = self.folder
