@@ -85,6 +85,11 @@ class Process:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env={**os.environ, **(env or {})}, start_new_session=True)
 
+    def complaints(self):
+        """Lines of the library's, and those about processes that have crashed."""
+        signs = "tssession", "on signal", "exit signal", "exited with code 139", "with code 134"
+        return [line for line in self.said().splitlines() if any(sign in line for sign in signs)]
+
     def children(self):
         with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as file:
             return [int(child) for child in file.read().split()]
@@ -243,6 +248,10 @@ class Apache(Host):
         wait_until("no old children", lambda: not set(self.children()) & before)
 
     seen = 0
+
+    def said(self):
+        with open(self.folder.at(self.home + "/log.apache"), encoding="utf-8", errors="replace") as file:
+            return super().said() + file.read()
 
     def served(self):
         with open(self.folder.at(self.home + "/served"), encoding="ascii") as file:

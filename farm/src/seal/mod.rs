@@ -17,6 +17,7 @@ use openssl::rand::rand_bytes;
 use openssl::sign::Signer;
 use zeroize::Zeroizing;
 
+use crate::host::ending;
 use secret::Secret;
 
 /// A message from further in the future is refused. So Redis's clock may go back by this much, or
@@ -151,6 +152,7 @@ impl Sealer {
     ///
     /// When OpenSSL has no memory left, as all of Rust does.
     pub fn subject(&self, id: &[u8]) -> [u8; 32] {
+        let _inside = ending::enter();
         self.keys.subject(id).expect("HMAC-SHA256 of a session ID")
     }
 
@@ -167,6 +169,7 @@ impl Sealer {
         if plain.is_empty() {
             return Err("an empty message".to_owned());
         }
+        let _inside = ending::enter();
         let len = HEADER_LEN + plain.len() + TAG_LEN;
         if len > SEALED_MAX {
             return Err(format!("a message of more than {SEALED_MAX} bytes"));
@@ -232,6 +235,7 @@ type Plain = Zeroizing<Vec<u8>>;
 impl Opened {
     /// Whether it was sealed for this session ID. `opener` opened it.
     pub fn is_for(&self, opener: &Opener, id: &[u8]) -> bool {
+        let _inside = ending::enter();
         opener.secrets[self.secret]
             .1
             .subject(id)
@@ -344,6 +348,7 @@ impl Opener {
         now_ms: u64,
         lifetime_ms: u64,
     ) -> Result<Opened, Refusal> {
+        let _inside = ending::enter();
         let message = Message::parse(message).ok_or(Refusal::Garbage)?;
         let header = &message.header;
         if header.sender == self.own {
