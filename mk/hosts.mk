@@ -21,7 +21,7 @@ hosts-soak: deps-hosts $(hosts)/lib/libtssession_preload.so $(ats)/client  ## ma
 	$(in_hosts) tools/hosts-soak.py $(abspath $(hosts)/soak) $(hosts_lib) $(abspath $(ats)/client) 20000 30 $(HOST)
 
 hosts-valgrind: deps-hosts $(hosts)/lib/libtssession_preload.so $(ats)/client  ## start, visit, reload and stop nginx in valgrind
-	$(in_hosts) tools/hosts-soak.py --valgrind $(abspath $(hosts)/valgrind) $(hosts_lib) $(abspath $(ats)/client) 1000 5 nginx
+	$(in_hosts) tools/hosts-soak.py --valgrind $(abspath $(hosts)/valgrind) $(hosts_lib) $(abspath $(ats)/client) 300 30 nginx
 
 hosts-tlsfuzzer: deps-hosts $(hosts)/lib/libtssession_preload.so  ## compare the verdicts of TLSFUZZER, a clone of tlsfuzzer, with and without
 	tools/hosts-tlsfuzzer.sh $(abspath $(hosts)/tlsfuzzer) $(hosts_lib) $(or $(TLSFUZZER),$(error TLSFUZZER must be a directory))

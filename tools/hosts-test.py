@@ -12,6 +12,7 @@ SPDX-License-Identifier: Apache-2.0
 
 import os
 import shutil
+import socket
 import ssl
 import sys
 import threading
@@ -19,7 +20,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
-from hosts_lib import HOSTS, Client, Folder, Nginx, Redis, address
+from hosts_lib import HOSTS, PATIENCE, Apache, Client, Folder, Haproxy, Nginx, Redis, address
 
 # Who comes back does so as often.
 VISITS = 4
@@ -174,6 +175,40 @@ def table(kind, redis):
             wrong(f"with the farm {columns[4:]}, should be {expected}")
 
 
+def gets_in(client, server):
+    """Whether a client gets an answer, and is not told that it may not."""
+    try:
+        plain = socket.create_connection((server.address, server.port), PATIENCE)
+        with client.context.wrap_socket(plain, session=client.session, server_hostname=client.name) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: two.example\r\n\r\n")
+            return b" 200 " in connection.recv(4096)
+    except OSError:
+        return False
+
+
+def rules():
+    """A session without a client certificate, at a server that demands one."""
+    say("\none.example asks for no client certificate, two.example demands one. Who has a session of one.example")
+    say("and no certificate gets in at two.example:")
+    for kind in (Nginx, Haproxy, Apache):
+        demanding = type(kind.__name__, (kind,), {"demands": True})
+        for name, env in (("as it is", {}), ("preloaded", preloaded)):
+            folder = Folder(os.path.join(top, "rules", kind.name))
+            server = demanding(folder, 3, env, workers=1)
+            got_in = []
+            try:
+                for case in ({"tickets": False}, {}, {"version": ssl.TLSVersion.TLSv1_3}):
+                    client = Client(folder, name="one.example", **case)
+                    client.visit(server)
+                    client.name = "two.example"
+                    got_in.append(gets_in(client, server))
+            finally:
+                server.stop()
+            say(f"  {kind.name:14} {name:10} by ID {got_in[0]}, by ticket {got_in[1]}, TLS 1.3 {got_in[2]}")
+            if any(got_in) and env:
+                wrong("a session without a certificate counts as one with it")
+
+
 def fails_safely(folder, what, env, expected, libraries_of=None):
     """What is wrong is said in one line, and the server serves as without the library."""
     if libraries_of is not None:
@@ -226,6 +261,8 @@ def main():
     parts = [(table, kind, address(3)) for kind in HOSTS if not wanted or kind.name in wanted]
     if not wanted or "failing" in wanted:
         parts.append((failing,))
+    if not wanted or "rules" in wanted:
+        parts.append((rules,))
     try:
         # They wait more than they work.
         with ThreadPoolExecutor(3) as threads:

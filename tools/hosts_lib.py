@@ -122,6 +122,8 @@ class Host(Process):
 
     name = ""
     port = 0
+    # two.example demands a client certificate, one.example does not ask for any.
+    demands = False
     # Clients are refused while it reloads.
     reload_refuses = False
     # So many processes take turns in serving.
@@ -166,15 +168,16 @@ class Nginx(Host):
 
     def settings(self, extra):
         files = self.folder
-        common = f"ssl_verify_client optional; ssl_client_certificate {files.at('client.pem')}; location / {{ " \
+        rules = ("off", "on") if self.demands else ("optional", "optional")
+        common = f"ssl_client_certificate {files.at('client.pem')}; location / {{ " \
             f'default_type text/html; return 200 "$pid </BODY>"; }} location /_stats {{ root {files.at("www")}; }}'
         server = f"server {{{{ listen {self.address}:{self.port} ssl{{}}; server_name {{name}}; ssl_certificate " \
-            f"{files.at('')}{{name}}.pem; ssl_certificate_key {files.at('')}{{name}}.key; {{common}} }}}}\n"
+            f"{files.at('')}{{name}}.pem; ssl_certificate_key {files.at('')}{{name}}.key; ssl_verify_client {{rule}}; {{common}} }}}}\n"
         return f"daemon off; worker_processes {self.workers}; pid {files.at(self.home)}/pid; user www-data;\n" \
             f"error_log stderr; events {{ }}\nhttp {{ access_log off; ssl_protocols TLSv1.2 TLSv1.3;\n" \
             f"ssl_session_cache shared:all:1m; {extra}\n" \
-            + server.format(" default_server", name="one.example", common=common) \
-            + server.format("", name="two.example", common=common) + "}\n"
+            + server.format(" default_server", name="one.example", rule=rules[0], common=common) \
+            + server.format("", name="two.example", rule=rules[1], common=common) + "}\n"
 
     def command(self, config):
         return ["nginx", "-p", self.folder.at(self.home), "-c", config, "-e", "stderr"]
@@ -196,11 +199,14 @@ class Haproxy(Host):
 
     def settings(self, extra):
         files = self.folder
-        files.write(self.home + "/certificates", f"{files.at('one.example.both')}\n{files.at('two.example.both')} two.example\n")
+        authority = f"ca-file {files.at('client.pem')}"
+        demand, ask = (f" [verify required {authority}]", "") if self.demands else ("", f"verify optional {authority}")
+        files.write(self.home + "/certificates",
+                    f"{files.at('one.example.both')}\n{files.at('two.example.both')}{demand} two.example\n")
         return f"global\n  chroot {files.at('empty')}\n  user haproxy\n  group haproxy\n  nbthread {self.workers}\n" \
             f"  log stderr local0 notice\n  stats socket {files.at(self.home)}/control mode 600 expose-fd listeners\n  insecure-fork-wanted\n  {extra}\ndefaults\n  mode http\n  timeout client 20s\n  timeout connect 5s\n" \
             f"  timeout server 20s\nfrontend tls\n  bind {self.address}:{self.port} ssl crt-list {files.at(self.home)}/certificates " \
-            f"ssl-min-ver TLSv1.2 verify optional ca-file {files.at('client.pem')}\n" \
+            f"ssl-min-ver TLSv1.2 {ask}\n" \
             f"  http-request return status 200 content-type text/html file {files.at('www/big')} if {{ path /_stats }}\n" \
             '  http-request return status 200 content-type text/html string "</BODY>"\n'
 
@@ -227,8 +233,9 @@ class Apache(Host):
     def settings(self, extra):
         files = self.folder
         modules = "/usr/lib/apache2/modules"
+        rules = ("none", "require") if self.demands else ("optional", "optional")
         host = "<VirtualHost *:*>\nServerName {name}\nSSLEngine on\nSSLCertificateFile {at}{name}.pem\n" \
-            "SSLCertificateKeyFile {at}{name}.key\nSSLVerifyClient optional\nSSLCACertificateFile {at}client.pem\n" \
+            "SSLCertificateKeyFile {at}{name}.key\nSSLVerifyClient {rule}\nSSLCACertificateFile {at}client.pem\n" \
             "</VirtualHost>\n"
         return "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in
                        (f"mpm_{self.module}", "authz_core", "dir", "ssl", "socache_shmcb")) \
@@ -236,7 +243,7 @@ class Apache(Host):
             f"User www-data\nGroup www-data\nListen {self.address}:{self.port}\nDocumentRoot {files.at('www')}\n" \
             f"LogFormat %P process\nCustomLog served process\n{self.sizes}KeepAliveTimeout 2\nSSLProtocol +TLSv1.2 +TLSv1.3\n" \
             f"SSLSessionCache shmcb:{files.at(self.home)}/cache(512000)\n{extra}\n" \
-            + host.format(name="one.example", at=files.at("")) + host.format(name="two.example", at=files.at(""))
+            + host.format(name="one.example", rule=rules[0], at=files.at("")) + host.format(name="two.example", rule=rules[1], at=files.at(""))
 
     def command(self, config):
         return ["apache2", "-D", "FOREGROUND", "-f", config]
