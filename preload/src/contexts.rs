@@ -116,9 +116,9 @@ pub fn prepare(openssl: &'static Openssl) {
 /// # Safety
 /// `ctx` is null or a live context of this OpenSSL.
 pub unsafe fn serve(openssl: &'static Openssl, ctx: *mut Context) {
-    if let Some((_held, serving)) = enter(openssl) {
-        // SAFETY: passed on to the caller; the lock is held.
-        unsafe { serving.attached(ctx) };
+    if let Some((mut held, serving)) = enter(openssl) {
+        // SAFETY: passed on to the caller.
+        unsafe { serving.attached(&mut held, ctx) };
     }
 }
 
@@ -130,13 +130,13 @@ pub unsafe fn accept(openssl: &'static Openssl, ssl: *mut Connection) {
     if ssl.is_null() {
         return;
     }
-    if let Some((_held, serving)) = enter(openssl) {
+    if let Some((mut held, serving)) = enter(openssl) {
         // SAFETY: passed on to the caller; the lock is held.
         unsafe {
             let ctx = openssl
                 .SSL_get_SSL_CTX
                 .map_or(ptr::null_mut(), |get| get(ssl));
-            if let Some(known) = serving.attached(ctx) {
+            if let Some(known) = serving.attached(&mut held, ctx) {
                 known.bring_up_to_date(openssl, ssl);
                 if let Some(set) = openssl.SSL_set_ex_data {
                     let mark = (&raw const MARK).cast_mut().cast();
@@ -162,10 +162,12 @@ pub unsafe fn switch(openssl: &'static Openssl, ssl: *mut Connection, ctx: *mut 
     // SAFETY: passed on to the caller; the lock is held where it must be.
     unsafe {
         if is_server(ssl) == 1
-            && let Some((_held, serving)) = enter(openssl)
-            && serving.known(get(ssl)).is_some_and(|now| now.is_attached)
+            && let Some((mut held, serving)) = enter(openssl)
+            && serving
+                .known(&mut held, get(ssl))
+                .is_some_and(|now| now.is_attached)
         {
-            serving.attached(ctx);
+            serving.attached(&mut held, ctx);
         }
     }
 }
@@ -175,12 +177,14 @@ pub unsafe fn switch(openssl: &'static Openssl, ssl: *mut Connection, ctx: *mut 
 /// # Safety
 /// `ctx` is null or a live context of this OpenSSL.
 pub unsafe fn is_never_searched(openssl: &'static Openssl, ctx: *mut Context) -> bool {
-    let Some((_held, serving)) = enter(openssl) else {
+    let Some((mut held, serving)) = enter(openssl) else {
         return false;
     };
     // SAFETY: passed on to the caller; the lock is held. The command only reads.
     unsafe {
-        serving.known(ctx).is_some_and(|known| known.is_attached)
+        serving
+            .known(&mut held, ctx)
+            .is_some_and(|known| known.is_attached)
             && openssl.SSL_CTX_ctrl.is_some_and(|ctrl| {
                 let mode = ctrl(ctx, SSL_CTRL_GET_SESS_CACHE_MODE, 0, ptr::null_mut());
                 mode & SSL_SESS_CACHE_NO_INTERNAL_LOOKUP != 0
@@ -220,9 +224,9 @@ pub unsafe fn note_callbacks(
 /// # Safety
 /// As for [`note_keys`].
 unsafe fn note(openssl: &'static Openssl, ctx: *mut Context, change: impl FnOnce(&mut Known)) {
-    if let Some((_held, serving)) = enter(openssl) {
+    if let Some((mut held, serving)) = enter(openssl) {
         // SAFETY: passed on to the caller; the lock is held.
-        if let Some(known) = unsafe { serving.known(ctx) } {
+        if let Some(known) = unsafe { serving.known(&mut held, ctx) } {
             change(known);
         }
     }
@@ -254,9 +258,8 @@ impl Serving {
     /// What is known of a context; `None`: there is no memory for it.
     ///
     /// # Safety
-    /// `ctx` is null or a live context of this OpenSSL. The lock is held as long as the result
-    /// lives, which is the only one for this context.
-    unsafe fn known(&self, ctx: *mut Context) -> Option<&mut Known> {
+    /// `ctx` is null or a live context of this OpenSSL.
+    unsafe fn known<'a>(&self, _held: &'a mut Held, ctx: *mut Context) -> Option<&'a mut Known> {
         let (get, set) = (
             self.openssl.SSL_CTX_get_ex_data?,
             self.openssl.SSL_CTX_set_ex_data?,
@@ -284,10 +287,10 @@ impl Serving {
     ///
     /// # Safety
     /// As for [`Self::known`].
-    unsafe fn attached(&self, ctx: *mut Context) -> Option<&mut Known> {
+    unsafe fn attached<'a>(&self, held: &'a mut Held, ctx: *mut Context) -> Option<&'a mut Known> {
         // SAFETY: passed on to the caller.
         unsafe {
-            let known = self.known(ctx)?;
+            let known = self.known(held, ctx)?;
             if !known.is_tried {
                 known.is_tried = true;
                 let _errors = Errors::keep(self.openssl);
