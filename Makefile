@@ -14,6 +14,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 release = target/release
 libraries = $(release)/libtssession.so $(release)/libtssession_farm.so
+preload = $(release)/libtssession_preload.so
 program = $(release)/tssession-doctor
 demo = target/demo
 # The loader finds the library here under its SONAME.
@@ -23,17 +24,17 @@ bench = target/bench
 
 ##@ Build and test
 
-all: $(demo)/host $(demo)/plugin.so $(libraries) $(program)  ## build the demo and what make install installs
+all: $(demo)/host $(demo)/plugin.so $(libraries) $(preload) $(program)  ## build the demo and what make install installs
 
 # Install what the other targets need, or print what to install.
-deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz lint peers pictures prometheus prometheus-demo races root test)
+deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz hosts lint peers pictures prometheus prometheus-demo races root test)
 $(deps): deps-%:
 	@tools/deps.sh $*
 
-# Cargo decides what to rebuild. One command for all three, so that they share the features of their
+# Cargo decides what to rebuild. One command for all, so that they share the features of their
 # dependencies, which are then built once.
-$(libraries) $(program) &: deps-demo FORCE
-	$(CARGO) build --release --locked -p tssession -p tssession-farm -p tssession-doctor
+$(libraries) $(preload) $(program) &: deps-demo FORCE
+	$(CARGO) build --release --locked -p tssession -p tssession-farm -p tssession-preload -p tssession-doctor
 
 $(lib)/libtssession.so: $(release)/libtssession.so
 	mkdir -p $(lib)

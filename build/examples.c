@@ -361,6 +361,18 @@ farm_start(void)
   return 0;
 }
 
+int
+farm_prepare(void)
+{
+  /* Example: TSSslSessionFarmPrepare */
+  /* As root, before the first fork; a worker then starts the farm. */
+  if (TSSslSessionFarmPrepare("/etc/farm.toml") != TS_SUCCESS) {
+    return -1; /* the reason is in the log */
+  }
+  /* End */
+  return 0;
+}
+
 void
 farm_stat_get(void)
 {

@@ -45,7 +45,7 @@ tell_loader = [ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 # What another user built is installed as it is: under sudo, cargo would rebuild
 # it as root, or not be found.
 built_by_another := $(shell [ ! -e $(release)/$(so) ] || [ -O $(release)/$(so) ] || echo yes)
-all_are_built = $(foreach file,$(libraries) $(program),$(if $(wildcard $(file)),,$(error $(file) is missing: run make first)))
+all_are_built = $(foreach file,$(libraries) $(preload) $(program),$(if $(wildcard $(file)),,$(error $(file) is missing: run make first)))
 
 # $(call install_library,FILE,SOVERSION): installs it under the names that loader and linker use.
 define install_library
@@ -55,11 +55,12 @@ ln -sf $(1).$(2) $(DESTDIR)$(LIBDIR)/$(1)
 endef
 installed_library = $(addprefix $(DESTDIR)$(LIBDIR)/,$(1) $(1).$(2) $(1).$(FILE_VERSION))
 
-install: $(if $(built_by_another),,$(libraries) $(program))  ## install into PREFIX (/usr/local)
+install: $(if $(built_by_another),,$(libraries) $(preload) $(program))  ## install into PREFIX (/usr/local)
 	$(absolute)$(all_are_built)install -d -m 755 \
 	  $(addprefix $(DESTDIR),$(BINDIR) $(pkgconfigdir) $(cmakedir) $(headerdir)/ts $(MANDIR)/man1 $(MANDIR)/man3 $(docdir))
 	$(call install_library,$(so),$(SOVERSION))
 	$(call install_library,$(farm_so),$(FARM_SOVERSION))
+	install -m 755 $(preload) $(DESTDIR)$(LIBDIR)
 	install -m 755 $(program) $(DESTDIR)$(BINDIR)
 	install -m 644 include/ts/*.h $(DESTDIR)$(headerdir)/ts
 	install -m 644 man/*.1 $(DESTDIR)$(MANDIR)/man1
@@ -76,7 +77,7 @@ install: $(if $(built_by_another),,$(libraries) $(program))  ## install into PRE
 uninstall:  ## remove what install installed
 	$(absolute)rm -f $(call installed_library,$(so),$(SOVERSION)) $(call installed_library,$(farm_so),$(FARM_SOVERSION))
 	rm -f $(addprefix $(DESTDIR)$(pkgconfigdir)/,tssession.pc tssession-farm.pc)
-	rm -f $(DESTDIR)$(BINDIR)/$(notdir $(program))
+	rm -f $(DESTDIR)$(LIBDIR)/$(notdir $(preload)) $(DESTDIR)$(BINDIR)/$(notdir $(program))
 	rm -f $(foreach section,1 3,$(addprefix $(DESTDIR)$(MANDIR)/man$(section)/,$(notdir $(wildcard man/*.$(section)))))
 	rm -rf $(DESTDIR)$(headerdir) $(DESTDIR)$(cmakedir) $(DESTDIR)$(docdir)
 	$(tell_loader)
@@ -84,5 +85,5 @@ uninstall:  ## remove what install installed
 installcheck:  ## check the installed files, and the examples built with them
 	@$(absolute)$(foreach name,DESTDIR FILE_VERSION VERSION SOVERSION FARM_SOVERSION CC $(install_dirs),$(name)='$($(name))') packaging/installcheck.sh
 
-install-test: deps-test $(libraries) $(program)  ## test install, uninstall and installcheck
-	MAKE='$(MAKE)' packaging/install-test.sh $(libraries) $(program)
+install-test: deps-test $(libraries) $(preload) $(program)  ## test install, uninstall and installcheck
+	MAKE='$(MAKE)' packaging/install-test.sh $(libraries) $(preload) $(program)

@@ -5,10 +5,10 @@
 # debhelper leaves its work in debian/.
 debhelper_files = debian/.debhelper debian/debhelper-build-stamp debian/files debian/*.substvars \
   debian/*.debhelper debian/*.debhelper.log debian/tmp \
-  $(addprefix debian/,libtssession0 libtssession-farm0 libtssession-dev tssession-tools)
+  $(addprefix debian/,libtssession0 libtssession-farm0 libtssession-dev libtssession-preload tssession-tools)
 
 # The file names in debian/ are those for OpenSSL 3.
-deb: deps-deb $(libraries) $(program)  ## build the packages into target/deb
+deb: deps-deb $(libraries) $(preload) $(program)  ## build the packages into target/deb
 	@$(if $(openssl),$(error the Debian packages are for OpenSSL 3))true
 	rm -rf target/deb $(debhelper_files)
 	mkdir -p target/deb

@@ -17,6 +17,6 @@ root=$2/$suite
 tools/root.sh make "$suite" "$root" gcc libc6-dev openssl pkgconf ca-certificates
 mkdir "$root/test"
 cp -r examples packaging/in-clean-root.sh "$root/test"
-cp "$debs"/{libtssession{0,-farm0,-dev},tssession-tools}_*.deb "$root/test"
+cp "$debs"/{libtssession{0,-farm0,-preload,-dev},tssession-tools}_*.deb "$root/test"
 tools/root.sh run "$root" -- bash /test/in-clean-root.sh
 rm -rf "$root"

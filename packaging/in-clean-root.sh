@@ -38,6 +38,8 @@ for library in tssession tssession_farm; do
   done
 done
 
+[[ $(LD_PRELOAD=libtssession_preload.so openssl version 2>&1) == "$(openssl version)" ]] ||
+  wrong "a program does not run with libtssession_preload.so"
 tssession-doctor --version >log || wrong "tssession-doctor does not run"
 gzip -t /usr/share/man/man1/tssession-doctor.1.gz
 

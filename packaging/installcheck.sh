@@ -44,6 +44,10 @@ for name in "$soname" "$farm_soname"; do
   done
 done
 
+# What is preloaded: a client that only connects runs with it.
+[[ -x $lib/libtssession_preload.so ]] || wrong "there is no libtssession_preload.so"
+same "openssl with the preload library" "$(LD_PRELOAD=$lib/libtssession_preload.so openssl version 2>&1)" "$(openssl version)"
+
 [[ -s $DESTDIR$DOCDIR/tssession/tssession.rules.yml ]] || wrong "the alert rules are missing"
 # The program and its manual page.
 doctor=$DESTDIR$BINDIR/tssession-doctor

@@ -6,8 +6,8 @@
 #
 # PURPOSE: demo (the build; the default), test, lint, deb (the Debian packages), root (clean Debians),
 # fuzz, races (ThreadSanitizer), peers (other TLS libraries), farm (a real Redis), ats (the real ATS),
-# ats-valgrind, farm-ats, prometheus (the alert rules), prometheus-demo, pictures (those of
-# docs/design).
+# ats-valgrind, farm-ats, prometheus (the alert rules), prometheus-demo, hosts (the servers
+# that the library is preloaded into), pictures (those of docs/design).
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -94,6 +94,17 @@ farm-ats)
   ;;
 pictures)
   need graphviz command -v dot
+  ;;
+hosts)
+  need nginx-light command -v nginx
+  need haproxy command -v haproxy
+  need apache2 command -v apache2
+  need stunnel4 command -v stunnel4
+  need redis-server command -v redis-server
+  need python3 command -v python3
+  need valgrind command -v valgrind
+  # What is installed for this is not to be started.
+  export RUNLEVEL=1
   ;;
 prometheus)
   want prometheus command -v promtool

@@ -8,7 +8,7 @@
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -41,6 +41,29 @@ static STARTING: Turn = Turn::new();
 /// that a forked child has all of it or nothing.
 static WAITING: AtomicPtr<(Config, Host)> = AtomicPtr::new(ptr::null_mut());
 
+/// What [`TSSslSessionFarmPrepare`] read last, and its path. As [`WAITING`].
+static PREPARED: AtomicPtr<(PathBuf, Config)> = AtomicPtr::new(ptr::null_mut());
+
+fn prepare(prepared: Option<(PathBuf, Config)>) -> Option<(PathBuf, Config)> {
+    let prepared = prepared.map_or(ptr::null_mut(), |prepared| {
+        Box::into_raw(Box::new(prepared))
+    });
+    let before = PREPARED.swap(prepared, Ordering::AcqRel);
+    // SAFETY: null, or from a box, which is taken once.
+    (!before.is_null()).then(|| *unsafe { Box::from_raw(before) })
+}
+
+/// What was prepared, if it is of this path; otherwise what the file says now.
+fn settings(path: &Path) -> Result<Config, String> {
+    match prepare(None) {
+        Some((of, config)) if of == path => Ok(config),
+        other => {
+            prepare(other);
+            Config::read(path)
+        }
+    }
+}
+
 /// Fails if another thread has the turn: does not wait for it.
 fn take_turn() -> Result<Taken<'static>, &'static str> {
     if !watch_forks() {
@@ -69,7 +92,8 @@ fn is_started() -> bool {
 /// TS_SUCCESS if the process is a member now, otherwise TS_ERROR.
 ///
 /// # Errors
-/// TS_ERROR if config_file is NULL, the file cannot be read, a setting is not valid (the log line
+/// TS_ERROR if config_file is NULL, the file cannot be read and was not read before
+/// (TSSslSessionFarmPrepare), a setting is not valid (the log line
 /// names it), a function of the host is missing, a thread cannot be started, another thread is in
 /// this call, or the process is a member already. An error is logged and nothing changes: the call
 /// can be repeated.
@@ -94,10 +118,45 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
         // For a Traffic Server in which the plugin has not done it.
         hear_of_orders(orders::answer);
         // SAFETY: the caller vouches for the string.
-        let path = unsafe { path(config_file) };
-        let config = Config::read(path)?;
+        let config = settings(unsafe { path(config_file) })?;
         let host = Host::find().map_err(|error| error.to_string())?;
         start(config, host)?;
+        Ok(TSReturnCode::TS_SUCCESS)
+    })
+}
+
+/// Reads the settings of a farm, and the files that they name, for a later start.
+///
+/// A host that gives up the right to read these files, or the directory that they are in, calls this
+/// function first. The next call of TSSslSessionFarmStart with the same config_file, in this
+/// process or in a forked child, uses what was read and opens none of these files. Each process
+/// uses it for one start; a second call of this function replaces it.
+///
+/// The call starts no thread and no connection.
+///
+/// # Returns
+/// TS_SUCCESS if everything was read and is valid, otherwise TS_ERROR.
+///
+/// # Errors
+/// TS_ERROR if config_file is NULL, a file cannot be read, a setting is not valid (the line
+/// names it), or another thread is starting the farm. An error is logged, and what was read
+/// before is kept.
+///
+/// # Threads
+/// Any thread can call it at any time.
+///
+/// # Safety
+/// `config_file` is null or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn TSSslSessionFarmPrepare(config_file: *const c_char) -> TSReturnCode {
+    guard(|| {
+        if config_file.is_null() {
+            return Err("config_file is NULL".into());
+        }
+        let _turn = take_turn()?;
+        // SAFETY: the caller vouches for the string.
+        let path = unsafe { path(config_file) };
+        prepare(Some((path.to_owned(), Config::read(path)?)));
         Ok(TSReturnCode::TS_SUCCESS)
     })
 }

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use crate::config::Config;
 use crate::counters::Counter;
 use crate::host::Host;
+use crate::host::ending;
 use crate::host::events::Event;
 use crate::host::per_process::{PerProcess, watch_forks};
 use crate::keys::keeper::Keeper;
@@ -54,6 +55,9 @@ pub fn start(config: Config, host: Host) -> Result<&'static Member, String> {
     let doors = threads.start(&host, said)?;
     if !watch_forks() {
         return Err("no memory to watch forks".to_owned());
+    }
+    if !ending::watch() {
+        return Err("no memory to watch the end of the process".to_owned());
     }
     if !host.add_hook(on_session_event) {
         return Err("the host refuses the hook for TLS sessions".to_owned());

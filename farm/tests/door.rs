@@ -40,6 +40,8 @@ fn door() {
         "ERROR: TSSslSessionFarmStart: /no/such/file.toml: ",
         "/wrong.toml: line 1: wrong: unknown field `wrong`",
         "ERROR: TSSslSessionFarmStart: this process is a member of a farm already\n",
+        "ERROR: TSSslSessionFarmPrepare: config_file is NULL\n",
+        "/farm.toml.linked: No such file or directory",
         "ERROR: TSSslSessionFarmStatsText: len_ptr is NULL; nothing is written\n",
         "ERROR: TSSslSessionFarmStatGet: the farm has not been started\n",
         "ERROR: TSSslSessionFarmStart: the thread farm-keys cannot be started\n",

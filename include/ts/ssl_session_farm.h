@@ -38,7 +38,8 @@ extern "C" {
  *   TS_SUCCESS if the process is a member now, otherwise TS_ERROR.
  *
  * Errors:
- *   TS_ERROR if config_file is NULL, the file cannot be read, a setting is not valid (the log line
+ *   TS_ERROR if config_file is NULL, the file cannot be read and was not read before
+ *   (TSSslSessionFarmPrepare), a setting is not valid (the log line
  *   names it), a function of the host is missing, a thread cannot be started, another thread is in
  *   this call, or the process is a member already. An error is logged and nothing changes: the call
  *   can be repeated.
@@ -49,6 +50,29 @@ extern "C" {
  *   by this call.
  */
 TSReturnCode TSSslSessionFarmStart(const char *config_file);
+
+/**
+ * Reads the settings of a farm, and the files that they name, for a later start.
+ *
+ * A host that gives up the right to read these files, or the directory that they are in, calls this
+ * function first. The next call of TSSslSessionFarmStart with the same config_file, in this
+ * process or in a forked child, uses what was read and opens none of these files. Each process
+ * uses it for one start; a second call of this function replaces it.
+ *
+ * The call starts no thread and no connection.
+ *
+ * Returns:
+ *   TS_SUCCESS if everything was read and is valid, otherwise TS_ERROR.
+ *
+ * Errors:
+ *   TS_ERROR if config_file is NULL, a file cannot be read, a setting is not valid (the line
+ *   names it), or another thread is starting the farm. An error is logged, and what was read
+ *   before is kept.
+ *
+ * Threads:
+ *   Any thread can call it at any time.
+ */
+TSReturnCode TSSslSessionFarmPrepare(const char *config_file);
 
 /**
  * Writes all counters of the farm as text in the format of Prometheus.

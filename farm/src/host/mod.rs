@@ -4,6 +4,7 @@
 //! programs that only have libtssession. Only functions of one kind are used in a process:
 //! libtssession, loaded into an ATS, has functions with the same names.
 
+pub mod ending;
 pub mod events;
 pub mod functions;
 mod library;
@@ -24,6 +25,7 @@ use tssession_ats::{
 use tssession_common::boundary::{Name, guard};
 use zeroize::Zeroizing;
 
+use ending::Inside;
 use events::{Event, Hooks};
 use functions::{Missing, Sessions, TicketKeyUpdate, of_server, server};
 use library::Library;
@@ -307,12 +309,13 @@ pub fn may_carry_early_data(der: &[u8]) -> bool {
 }
 
 /// A decoded session, which no connection uses.
-struct Session(*mut openssl_sys::SSL_SESSION);
+struct Session(*mut openssl_sys::SSL_SESSION, Inside);
 
 impl Session {
     /// `None`: the bytes are not exactly one session.
     fn decode(der: &[u8]) -> Option<Self> {
         let len = c_long::try_from(der.len()).ok()?;
+        let inside = ending::enter();
         let mut end = der.as_ptr();
         // SAFETY: `end` and `len` are those of `der`. The result is null or one reference to
         // a new session. The error queue is this thread's.
@@ -322,7 +325,8 @@ impl Session {
             ERR_pop_to_mark();
             session
         };
-        let session = (!session.is_null()).then_some(Self(session))?;
+        let session = (!session.is_null()).then_some(session)?;
+        let session = Self(session, inside);
         // OpenSSL reads as much as it needs, and does not report that there is more.
         (end == der.as_ptr_range().end).then_some(session)
     }

@@ -3,11 +3,14 @@
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use super::ending::forget_threads;
+
 /// The number of forks between the process that loaded this library and this process.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn count_fork() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    forget_threads();
 }
 
 /// Counts forks from now on; false: there is no memory for that.

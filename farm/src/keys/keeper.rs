@@ -11,6 +11,7 @@ use redis::{RedisResult, cmd};
 use zeroize::Zeroizing;
 
 use crate::counters::Counter;
+use crate::host::ending;
 use crate::host::log::Level;
 use crate::host::name_of_process;
 use crate::keys::plan::{self, Alone, Times};
@@ -411,6 +412,7 @@ fn key_set(opened: &Opened) -> Result<Vec<Key>, Refusal> {
 
 /// Makes a random key; `None` without random bytes.
 fn random_key() -> Option<KeyBytes> {
+    let _inside = ending::enter();
     let mut key = Box::new(Zeroizing::new([0; 48]));
     openssl::rand::rand_bytes(key.as_mut_slice()).ok()?;
     Some(key)

@@ -148,6 +148,32 @@ a_fork_during_the_start(const char *file, char *silent)
   CHECK_INT(TSSslSessionFarmStart(file), TS_ERROR);
 }
 
+/* A child starts with files that its parent could still read. */
+static void
+a_prepared_start(const char *file, const char *wrong)
+{
+  char link_name[4096];
+  REQUIRE((size_t)snprintf(link_name, sizeof(link_name), "%s.linked", file) < sizeof(link_name));
+  unlink(link_name);
+  REQUIRE(link(file, link_name) == 0);
+  CHECK_INT(TSSslSessionFarmPrepare(link_name), TS_SUCCESS);
+  CHECK_INT(count_threads(), 1);
+  unlink(link_name);
+  CHECK_INT(TSSslSessionFarmPrepare(NULL), TS_ERROR);
+  CHECK_INT(TSSslSessionFarmPrepare(link_name), TS_ERROR);
+  CHECK_INT(TSSslSessionFarmStart(wrong), TS_ERROR);
+  for (int children = 0; children < 2; children++) {
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      CHECK_INT(TSSslSessionFarmStart(link_name), TS_SUCCESS);
+      CHECK_INT(TSSslSessionFarmStart(link_name), TS_ERROR);
+      _exit(check_result());
+    }
+    check_child(child);
+  }
+}
+
 /* Makes a full handshake, and waits until its session is published. */
 static void
 visit(SSL_CTX *server, SSL_CTX *client)
@@ -356,6 +382,7 @@ main(int argc, char *argv[])
   before_the_start(argv[2]);
   the_stderr();
   starts_that_fail(argv[1]);
+  a_prepared_start(argv[1], argv[2]);
   /* In a separate process. */
   pid_t child = fork();
   REQUIRE(child >= 0);

@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""Debian's nginx, HAProxy, Apache and stunnel, as they are, with this library preloaded, and with the farm
+too, two of each: who comes back is resumed where? As root.
+
+    hosts-test.py FOLDER LIBRARIES [HOST...]
+
+FOLDER is the script's own: it is made anew. LIBRARIES is the directory with the three libraries.
+Ends with 0 if with the farm everybody was resumed, and what cannot work left the server as it is.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+
+import os
+import shutil
+import socket
+import ssl
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+from hosts_lib import HOSTS, PATIENCE, Apache, Client, Folder, Haproxy, Nginx, Redis, address
+
+# Who comes back does so as often.
+VISITS = 4
+# The farm's way through Redis, with the time that this machine may take.
+SPREAD = 0.2
+# A process that joins the farm has the sessions of the others then.
+JOIN = 0.5
+
+top = sys.argv[1]
+libraries = sys.argv[2]
+wanted = sys.argv[3:]
+preloaded = {"LD_PRELOAD": libraries + "/libtssession_preload.so"}
+failures = 0
+said_by = threading.local()
+
+
+def wrong(what):
+    """Counts it."""
+    global failures
+    failures += 1
+    say(f"    WRONG: {what}")
+
+
+def say(text):
+    """What a thread says, is shown when it has ended."""
+    said_by.lines.append(text)
+
+
+by_id = {"tickets": False}
+ROWS = {
+    "by ID: a client": by_id,
+    "with a client certificate": {**by_id, "certificate": True},
+    "the second certificate, by SNI": {**by_id, "name": "two.example"},
+    "hung up after the response": {**by_id, "hang_up": "response"},
+    "hung up in the middle": {**by_id, "hang_up": "middle"},
+    "by ticket: TLS 1.2": {},
+    "TLS 1.3": {"version": ssl.TLSVersion.TLSv1_3},
+}
+AFTER = list(ROWS)[:3] + list(ROWS)[-2:]
+# nginx makes the session ID context of its certificates: renewed ones begin anew.
+BEGINS_ANEW = {"nginx"}
+
+
+class Mode:
+    """Two servers of a kind, and how often who comes back is resumed at the first and at the second."""
+
+    def __init__(self, folder, name, kind, env):
+        self.folder = folder
+        self.name = name
+        self.kind = kind
+        self.servers = [kind(folder, number, env) for number in (0, 1)]
+
+    def warm_up(self):
+        """Until each process has had a client, and the time to get what the farm has."""
+        for server in self.servers:
+            seen = set()
+            while len(seen) < self.kind.processes:
+                seen.add(Client(self.folder).visit(server)[1])
+        time.sleep(JOIN)
+
+    def come_back(self, row):
+        """For both servers: how often who was at the first is resumed there, and at the second."""
+        clients = [Client(self.folder, **ROWS[row]) for _ in range(VISITS)]
+        for client in clients:
+            if client.visit(self.servers[0])[0]:
+                wrong(f"{self.name}: a first visit was resumed")
+        time.sleep(SPREAD)
+        counts = []
+        for server in self.servers[::-1]:
+            counts.append(sum(client.visit(server, keep=False)[0] for client in clients))
+        return counts[::-1]
+
+    def at_another_process(self):
+        """For both servers: how often who was at one process is resumed at another one."""
+        counts = []
+        for server in self.servers:
+            clients = [Client(self.folder, **by_id) for _ in range(VISITS)]
+            for client in clients:
+                client.visit(server)
+            time.sleep(SPREAD)
+            resumed = 0
+            for client in clients:
+                # The kernel says whose turn it is.
+                was_resumed, served_by = client.visit(server, keep=False)
+                while served_by == client.maker:
+                    was_resumed, served_by = client.visit(server, keep=False)
+                resumed += was_resumed
+            counts.append(resumed)
+        return counts
+
+    def stay(self, clients):
+        """The same for clients that have been there before."""
+        return [sum(client.visit(server, keep=False)[0] for client in clients) for server in self.servers]
+
+    def reload(self):
+        for server in self.servers:
+            server.reload()
+        self.warm_up()
+
+    def stop(self):
+        for server in self.servers:
+            server.stop()
+
+
+def show(what, columns):
+    say(f"  {what:52}" + "".join(f"{f'{column}/{VISITS}':>9}" for column in columns))
+
+
+def table(kind, redis):
+    """One mode after the other: all have the same addresses."""
+    folder = Folder(os.path.join(top, kind.name))
+    farm = folder.farm(redis)
+    titles, cells = [], {}
+    for name, env in (("as it is", {}), ("preload", preloaded), ("farm", {**preloaded, "TSSESSION_FARM": farm})):
+        begin = time.monotonic()
+        mode = Mode(folder, name, kind, env)
+        try:
+            mode.warm_up()
+            for row in ROWS:
+                cells.setdefault(row, []).extend(mode.come_back(row))
+            if kind.processes > 1:
+                cells.setdefault("at another process, and at one of the second", []).extend(mode.at_another_process())
+            # The clients of before, after a reload, and after one with other certificates.
+            clients = {row: [Client(folder, **ROWS[row]) for _ in range(VISITS)] for row in AFTER}
+            for row in AFTER:
+                for client in clients[row]:
+                    client.visit(mode.servers[0])
+            time.sleep(SPREAD)
+            mode.reload()
+            for row in AFTER:
+                cells.setdefault("after a reload: " + row.split(": ")[-1], []).extend(mode.stay(clients[row]))
+            for certificate in "one.example", "two.example":
+                folder.certificate(certificate)
+            mode.reload()
+            if not all(clients["TLS 1.3"][0].shows(folder, server) for server in mode.servers):
+                wrong(f"{name}: the certificate is not the renewed one")
+            for row in AFTER:
+                cells.setdefault("renewed certificates: " + row.split(": ")[-1], []).extend(mode.stay(clients[row]))
+            for server in mode.servers:
+                said = server.complaints()
+                if said:
+                    wrong(f"{server.home} says {len(said)} lines: {said[0]}")
+        finally:
+            mode.stop()
+        titles.append(f"{name} {time.monotonic() - begin:.0f} s")
+    say(f"\n{kind.name}: resumed at the same server, and at a second one ({', '.join(titles)})")
+    say(f"  {'':52}{'as it is':>12}{'preloaded':>18}{'with the farm':>19}")
+    for row, columns in cells.items():
+        show(row, columns)
+        expected = 0 if row.startswith("renewed") and kind.name in BEGINS_ANEW else VISITS
+        if columns[4:] != [expected, expected]:
+            wrong(f"with the farm {columns[4:]}, should be {expected}")
+
+
+def gets_in(client, server):
+    """Whether a client gets an answer, and is not told that it may not."""
+    try:
+        plain = socket.create_connection((server.address, server.port), PATIENCE)
+        with client.context.wrap_socket(plain, session=client.session, server_hostname=client.name) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: two.example\r\n\r\n")
+            return b" 200 " in connection.recv(4096)
+    except OSError:
+        return False
+
+
+def rules():
+    """A session without a client certificate, at a server that demands one."""
+    say("\none.example asks for no client certificate, two.example demands one. Who has a session of one.example")
+    say("and no certificate gets in at two.example:")
+    for kind in (Nginx, Haproxy, Apache):
+        demanding = type(kind.__name__, (kind,), {"demands": True})
+        for name, env in (("as it is", {}), ("preloaded", preloaded)):
+            folder = Folder(os.path.join(top, "rules", kind.name))
+            server = demanding(folder, 3, env, workers=1)
+            got_in = []
+            try:
+                for case in ({"tickets": False}, {}, {"version": ssl.TLSVersion.TLSv1_3}):
+                    client = Client(folder, name="one.example", **case)
+                    client.visit(server)
+                    client.name = "two.example"
+                    got_in.append(gets_in(client, server))
+            finally:
+                server.stop()
+            say(f"  {kind.name:14} {name:10} by ID {got_in[0]}, by ticket {got_in[1]}, TLS 1.3 {got_in[2]}")
+            if any(got_in) and env:
+                wrong("a session without a certificate counts as one with it")
+
+
+def fails_safely(folder, what, env, expected, libraries_of=None):
+    """What is wrong is said in one line, and the server serves as without the library."""
+    if libraries_of is not None:
+        env = {"LD_PRELOAD": libraries_of + "/libtssession_preload.so", **env}
+    server = Nginx(folder, 2, env, workers=1)
+    try:
+        client = Client(folder, tickets=False)
+        client.visit(server)
+        resumed = client.visit(server)[0]
+        said = server.complaints()
+    finally:
+        server.stop()
+    say(f"  {what:30} {'resumed' if resumed else 'not resumed'}; {said}")
+    if len(said) != len(expected) or not all(part in line for part, line in zip(expected, said)):
+        wrong(f"should be {expected}")
+    if not resumed:
+        wrong("nginx does not resume any more")
+
+
+def failing():
+    say("\nnginx, what is wrong:")
+    folder = Folder(os.path.join(top, "failing"))
+    for name, files in (("alone", []), ("wrong", ["libtssession.so.0"])):
+        os.makedirs(folder.at(name))
+        shutil.copy(libraries + "/libtssession_preload.so", folder.at(name))
+        for file in files:
+            folder.write(f"{name}/{file}", "not a library")
+    left = "contexts are left as they are: "
+    fails_safely(folder, "no libtssession", {}, [left + "libtssession.so.0"], folder.at("alone"))
+    fails_safely(folder, "a file that is no library", {}, [left], folder.at("wrong"))
+    fails_safely(folder, "no settings of the farm", {"TSSESSION_FARM": "/no/such/file"}, ["/no/such/file: No such file"],
+                 libraries)
+    fails_safely(folder, "no records", {"TSSESSION_CONFIG": "/no/such/file"}, ["/no/such/file: No such file"], libraries)
+
+
+def collect(part, *arguments):
+    said_by.lines = []
+    try:
+        part(*arguments)
+    except BaseException:  # SystemExit of a thread would be lost
+        wrong(traceback.format_exc())
+    return said_by.lines
+
+
+def main():
+    begin = time.monotonic()
+    shutil.rmtree(top, ignore_errors=True)
+    redis = Redis(Folder(os.path.join(top, "all")), address(3))
+    os.chmod(top, 0o755)
+    parts = [(table, kind, address(3)) for kind in HOSTS if not wanted or kind.name in wanted]
+    if not wanted or "failing" in wanted:
+        parts.append((failing,))
+    if not wanted or "rules" in wanted:
+        parts.append((rules,))
+    try:
+        # They wait more than they work.
+        with ThreadPoolExecutor(3) as threads:
+            for lines in threads.map(lambda part: collect(*part), parts):
+                print("\n".join(lines), flush=True)
+    finally:
+        redis.stop()
+    print(f"\n{time.monotonic() - begin:.0f} s")
+    if failures:
+        raise SystemExit(f"{failures} are not as they should be; see {top}")
+
+
+main()
