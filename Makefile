@@ -14,7 +14,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 release = target/release
 libraries = $(release)/libtssession.so $(release)/libtssession_farm.so
-preload = $(release)/libtssession_preload.so
+# For these machines only: elsewhere it is empty.
+preload = $(if $(filter x86_64 aarch64,$(shell uname -m)),$(release)/libtssession_preload.so)
 program = $(release)/tssession-doctor
 demo = target/demo
 # The loader finds the library here under its SONAME.
@@ -24,7 +25,9 @@ bench = target/bench
 
 ##@ Build and test
 
-all: $(demo)/host $(demo)/plugin.so $(libraries) $(preload) $(program)  ## build the demo and what make install installs
+all: $(demo)/host $(demo)/plugin.so release  ## build the demo and what make install installs
+
+release: $(libraries) $(preload) $(program)  ## build what make install installs
 
 # Install what the other targets need, or print what to install.
 deps = $(addprefix deps-,ats ats-valgrind deb demo farm farm-ats fuzz hosts lint peers pictures prometheus prometheus-demo races root test)

@@ -67,6 +67,21 @@ serve(void)
   CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_FATAL), 0);
 }
 
+/* A connection with two owners is not shut down when the first one frees it. */
+static void
+two_owners(void)
+{
+  struct tls_connection connection;
+  SSL_CTX *client = tls_client(TLS1_2_VERSION);
+  SSL_CTX *server = tls_server(TLS1_2_VERSION);
+  REQUIRE(tls_connect(server, client, NULL, &connection) == 0);
+  CHECK_INT(SSL_up_ref(connection.server), 1);
+  SSL_free(connection.server);
+  CHECK_INT(SSL_get_shutdown(connection.server), 0);
+  tls_end(&connection, TLS_CLEAN);
+  tls_free(server, client, NULL);
+}
+
 /* Contexts that come and go, often at the same address. */
 static void
 come_and_go(void)
@@ -321,6 +336,7 @@ main(int argc, char *argv[])
   const char *what = argc > 1 ? argv[1] : "";
   if (strcmp(what, "serve") == 0) {
     serve();
+    two_owners();
   } else if (strcmp(what, "come-and-go") == 0) {
     come_and_go();
   } else if (strcmp(what, "added-session") == 0) {

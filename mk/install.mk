@@ -60,7 +60,7 @@ install: $(if $(built_by_another),,$(libraries) $(preload) $(program))  ## insta
 	  $(addprefix $(DESTDIR),$(BINDIR) $(pkgconfigdir) $(cmakedir) $(headerdir)/ts $(MANDIR)/man1 $(MANDIR)/man3 $(docdir))
 	$(call install_library,$(so),$(SOVERSION))
 	$(call install_library,$(farm_so),$(FARM_SOVERSION))
-	install -m 755 $(preload) $(DESTDIR)$(LIBDIR)
+	$(if $(preload),install -m 755 $(preload) $(DESTDIR)$(LIBDIR))
 	install -m 755 $(program) $(DESTDIR)$(BINDIR)
 	install -m 644 include/ts/*.h $(DESTDIR)$(headerdir)/ts
 	install -m 644 man/*.1 $(DESTDIR)$(MANDIR)/man1
@@ -77,7 +77,7 @@ install: $(if $(built_by_another),,$(libraries) $(preload) $(program))  ## insta
 uninstall:  ## remove what install installed
 	$(absolute)rm -f $(call installed_library,$(so),$(SOVERSION)) $(call installed_library,$(farm_so),$(FARM_SOVERSION))
 	rm -f $(addprefix $(DESTDIR)$(pkgconfigdir)/,tssession.pc tssession-farm.pc)
-	rm -f $(DESTDIR)$(LIBDIR)/$(notdir $(preload)) $(DESTDIR)$(BINDIR)/$(notdir $(program))
+	rm -f $(DESTDIR)$(LIBDIR)/libtssession_preload.so $(DESTDIR)$(BINDIR)/$(notdir $(program))
 	rm -f $(foreach section,1 3,$(addprefix $(DESTDIR)$(MANDIR)/man$(section)/,$(notdir $(wildcard man/*.$(section)))))
 	rm -rf $(DESTDIR)$(headerdir) $(DESTDIR)$(cmakedir) $(DESTDIR)$(docdir)
 	$(tell_loader)

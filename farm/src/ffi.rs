@@ -117,9 +117,9 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
         }
         // For a Traffic Server in which the plugin has not done it.
         hear_of_orders(orders::answer);
+        let host = Host::find().map_err(|error| error.to_string())?;
         // SAFETY: the caller vouches for the string.
         let config = settings(unsafe { path(config_file) })?;
-        let host = Host::find().map_err(|error| error.to_string())?;
         start(config, host)?;
         Ok(TSReturnCode::TS_SUCCESS)
     })
@@ -130,7 +130,8 @@ pub unsafe extern "C" fn TSSslSessionFarmStart(config_file: *const c_char) -> TS
 /// A host that gives up the right to read these files, or the directory that they are in, calls this
 /// function first. The next call of TSSslSessionFarmStart with the same config_file, in this
 /// process or in a forked child, uses what was read and opens none of these files. Each process
-/// uses it for one start; a second call of this function replaces it.
+/// uses it for one start, also for one that fails; a second call of this function replaces it.
+/// Until then the secrets are in this process's memory, and in that of its forked children.
 ///
 /// The call starts no thread and no connection.
 ///

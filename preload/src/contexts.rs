@@ -7,7 +7,7 @@
 //! 2. A context is attached once, before the first handshake of the connections that pass here.
 //!    That it was tried is noted first: where it fails, or a forked child begins in the middle, it
 //!    is not tried again.
-//! 3. A connection that is freed without a shutdown keeps its session from TLS 1.1 on (RFC 5246,
+//! 3. A connection that is freed without a shutdown, and has no other owner, keeps its session from TLS 1.1 on (RFC 5246,
 //!    7.2.1), as if the host had shut it down without a word. What a fatal alert ends, ends before.
 //! 4. A connection that was made before its context was attached gets what OpenSSL has copied
 //!    from there, when it becomes a server's.
@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use crate::library::Library;
 use crate::line;
 use crate::lock::{Held, lock, watch_forks};
+use crate::memory::{boxed, unboxed};
 use crate::openssl::{AnyFunction, Connection, Context, FreeData, Openssl};
 
 const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
@@ -66,10 +67,22 @@ pub struct Serving {
 }
 
 static MARK: u8 = 0;
+/// Carried instead by a connection that has several owners.
+static SHARED_MARK: u8 = 1;
 
 /// Null: not opened yet; [`FAILED`]: it could not be.
 static SERVING: AtomicPtr<Serving> = AtomicPtr::new(ptr::null_mut());
 const FAILED: *mut Serving = ptr::without_provenance_mut(1);
+
+/// What serves contexts, if it has been opened.
+fn opened() -> Option<&'static Serving> {
+    let serving = SERVING.load(Ordering::Acquire);
+    if serving == FAILED {
+        return None;
+    }
+    // SAFETY: null, or from a box that is never freed.
+    unsafe { serving.as_ref() }
+}
 
 /// Takes the lock. `None`: the contexts of this OpenSSL are left alone.
 fn enter(openssl: &'static Openssl) -> Option<(Held, &'static Serving)> {
@@ -78,6 +91,11 @@ fn enter(openssl: &'static Openssl) -> Option<(Held, &'static Serving)> {
     }
     let held = lock()?;
     if SERVING.load(Ordering::Acquire).is_null() {
+        if !openssl.is_systems() {
+            // Another one in this process may be.
+            openssl.say_left_alone("libtssession uses another libssl");
+            return None;
+        }
         let opened = match Serving::open(openssl) {
             Ok(serving) => Box::into_raw(Box::new(serving)),
             Err(error) => {
@@ -87,19 +105,9 @@ fn enter(openssl: &'static Openssl) -> Option<(Held, &'static Serving)> {
         };
         SERVING.store(opened, Ordering::Release);
     }
-    let serving = SERVING.load(Ordering::Acquire);
-    if serving == FAILED {
-        return None;
-    }
-    // SAFETY: from a box that is never freed.
-    let serving = unsafe { &*serving };
+    let serving = opened()?;
     if !ptr::eq(serving.openssl, openssl) {
-        if !openssl.is_told.swap(true, Ordering::Relaxed) {
-            line(&format!(
-                "the contexts of {} are left as they are: those of {} are served",
-                openssl.name, serving.openssl.name
-            ));
-        }
+        openssl.say_left_alone(&format!("those of {} are served", serving.openssl.name));
         return None;
     }
     Some((held, serving))
@@ -130,22 +138,70 @@ pub unsafe fn accept(openssl: &'static Openssl, ssl: *mut Connection) {
     if ssl.is_null() {
         return;
     }
-    if let Some((mut held, serving)) = enter(openssl) {
-        // SAFETY: passed on to the caller; the lock is held.
-        unsafe {
-            let ctx = openssl
-                .SSL_get_SSL_CTX
-                .map_or(ptr::null_mut(), |get| get(ssl));
-            if let Some(known) = serving.attached(&mut held, ctx) {
-                known.bring_up_to_date(openssl, ssl);
-                if let Some(set) = openssl.SSL_set_ex_data {
-                    let mark = (&raw const MARK).cast_mut().cast();
-                    set(ssl, serving.of_connections, mark);
-                }
-                serving.library.join_farm();
-            }
+    let Some((mut held, serving)) = enter(openssl) else {
+        return;
+    };
+    // SAFETY: passed on to the caller; the lock is held.
+    let is_served = unsafe {
+        let ctx = openssl
+            .SSL_get_SSL_CTX
+            .map_or(ptr::null_mut(), |get| get(ssl));
+        let known = serving.attached(&mut held, ctx);
+        known.is_some_and(|known| {
+            known.bring_up_to_date(openssl, ssl);
+            serving.mark(ssl, &MARK);
+            true
+        })
+    };
+    // Others need not wait for that.
+    drop(held);
+    if is_served {
+        serving.library.join_farm();
+    }
+}
+
+/// A connection gets another owner, who may go on with it.
+///
+/// # Safety
+/// `ssl` is null or a live connection of this OpenSSL.
+pub unsafe fn share(openssl: &'static Openssl, ssl: *mut Connection) {
+    // SAFETY: passed on to the caller.
+    if let Some(serving) = unsafe { serving_of(openssl, ssl) } {
+        // SAFETY: as above.
+        unsafe { serving.mark(ssl, &SHARED_MARK) };
+    }
+}
+
+/// A connection is freed, before OpenSSL looks whether it was shut down.
+///
+/// # Safety
+/// As for [`share`].
+pub unsafe fn end(openssl: &'static Openssl, ssl: *mut Connection) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if serving_of(openssl, ssl).is_some()
+            && let (Some(version), Some(get), Some(set)) = (
+                openssl.SSL_version,
+                openssl.SSL_get_shutdown,
+                openssl.SSL_set_shutdown,
+            )
+            && MAY_HANG_UP.contains(&version(ssl))
+            && get(ssl) == 0
+        {
+            set(ssl, SSL_SENT_AND_RECEIVED_SHUTDOWN);
         }
     }
+}
+
+/// What serves a connection that has one owner; `None`: it is not a server's, or has several.
+///
+/// # Safety
+/// As for [`share`].
+unsafe fn serving_of(openssl: &Openssl, ssl: *mut Connection) -> Option<&'static Serving> {
+    let serving = opened().filter(|serving| !ssl.is_null() && ptr::eq(serving.openssl, openssl))?;
+    // SAFETY: passed on to the caller; only reads.
+    let mark = unsafe { openssl.SSL_get_ex_data?(ssl, serving.of_connections) };
+    ptr::eq(mark.cast_const().cast(), &MARK).then_some(serving)
 }
 
 /// A connection is to have another context.
@@ -164,7 +220,7 @@ pub unsafe fn switch(openssl: &'static Openssl, ssl: *mut Connection, ctx: *mut 
         if is_server(ssl) == 1
             && let Some((mut held, serving)) = enter(openssl)
             && serving
-                .known(&mut held, get(ssl))
+                .seen(&mut held, get(ssl))
                 .is_some_and(|now| now.is_attached)
         {
             serving.attached(&mut held, ctx);
@@ -183,7 +239,7 @@ pub unsafe fn is_never_searched(openssl: &'static Openssl, ctx: *mut Context) ->
     // SAFETY: passed on to the caller; the lock is held. The command only reads.
     unsafe {
         serving
-            .known(&mut held, ctx)
+            .seen(&mut held, ctx)
             .is_some_and(|known| known.is_attached)
             && openssl.SSL_CTX_ctrl.is_some_and(|ctrl| {
                 let mode = ctrl(ctx, SSL_CTRL_GET_SESS_CACHE_MODE, 0, ptr::null_mut());
@@ -239,44 +295,60 @@ impl Serving {
         }
         let _errors = Errors::keep(openssl);
         let library = Library::open(openssl)?;
-        let new_index = |class, free: FreeData| {
+        let new_index = |class, free: Option<FreeData>| {
             // SAFETY: the function is of the type asked for, and is never unloaded.
-            let index = openssl.CRYPTO_get_ex_new_index.map(|new_index| unsafe {
-                new_index(class, 0, ptr::null_mut(), None, None, Some(free))
-            });
+            let index = openssl
+                .CRYPTO_get_ex_new_index
+                .map(|new_index| unsafe { new_index(class, 0, ptr::null_mut(), None, None, free) });
             let index = index.filter(|index| *index >= 0);
             index.ok_or_else(|| "OpenSSL gives out no index for its objects".to_owned())
         };
         Ok(Self {
             openssl,
             library,
-            index: new_index(CRYPTO_EX_INDEX_SSL_CTX, forget)?,
-            of_connections: new_index(CRYPTO_EX_INDEX_SSL, shut_down)?,
+            index: new_index(CRYPTO_EX_INDEX_SSL_CTX, Some(forget))?,
+            of_connections: new_index(CRYPTO_EX_INDEX_SSL, None)?,
         })
+    }
+
+    /// Has a connection carry a mark.
+    ///
+    /// # Safety
+    /// `ssl` is a live connection of this OpenSSL.
+    unsafe fn mark(&self, ssl: *mut Connection, mark: &'static u8) {
+        let _errors = Errors::keep(self.openssl);
+        if let Some(set) = self.openssl.SSL_set_ex_data {
+            let mark = ptr::from_ref(mark).cast_mut().cast();
+            // SAFETY: passed on to the caller.
+            unsafe { set(ssl, self.of_connections, mark) };
+        }
+    }
+
+    /// What is known of a context so far.
+    ///
+    /// # Safety
+    /// `ctx` is null or a live context of this OpenSSL.
+    unsafe fn seen<'a>(&self, _held: &'a mut Held, ctx: *mut Context) -> Option<&'a mut Known> {
+        let get = self.openssl.SSL_CTX_get_ex_data?;
+        // SAFETY: what is stored under the index is null or from a box, which `forget` frees.
+        unsafe { (!ctx.is_null()).then(|| get(ctx, self.index).cast::<Known>().as_mut())? }
     }
 
     /// What is known of a context; `None`: there is no memory for it.
     ///
     /// # Safety
-    /// `ctx` is null or a live context of this OpenSSL.
-    unsafe fn known<'a>(&self, _held: &'a mut Held, ctx: *mut Context) -> Option<&'a mut Known> {
-        let (get, set) = (
-            self.openssl.SSL_CTX_get_ex_data?,
-            self.openssl.SSL_CTX_set_ex_data?,
-        );
-        if ctx.is_null() {
-            return None;
-        }
-        // SAFETY: what is stored under the index is null or from a box, which `forget` frees.
+    /// As for [`Self::seen`].
+    unsafe fn known<'a>(&self, held: &'a mut Held, ctx: *mut Context) -> Option<&'a mut Known> {
+        // SAFETY: passed on to the caller.
         unsafe {
-            let known = get(ctx, self.index).cast::<Known>();
-            if !known.is_null() {
-                return Some(&mut *known);
+            if ctx.is_null() || self.seen(held, ctx).is_some() {
+                return self.seen(held, ctx);
             }
+            let set = self.openssl.SSL_CTX_set_ex_data?;
             let _errors = Errors::keep(self.openssl);
-            let known = Box::into_raw(Box::<Known>::default());
+            let known = boxed(Known::default())?;
             if set(ctx, self.index, known.cast()) != 1 {
-                drop(Box::from_raw(known));
+                unboxed(known);
                 return None;
             }
             Some(&mut *known)
@@ -374,37 +446,7 @@ unsafe extern "C" fn forget(
 ) {
     if !known.is_null() {
         // SAFETY: from a box in `known`; the context is not used any more.
-        drop(unsafe { Box::from_raw(known.cast::<Known>()) });
-    }
-}
-
-/// Called by OpenSSL at the end of every connection, before it looks whether that was shut down.
-unsafe extern "C" fn shut_down(
-    ssl: *mut c_void,
-    mark: *mut c_void,
-    _data: *mut c_void,
-    _index: c_int,
-    _long: c_long,
-    _arg: *mut c_void,
-) {
-    let serving = SERVING.load(Ordering::Acquire);
-    if mark.is_null() || serving.is_null() || serving == FAILED {
-        return;
-    }
-    // SAFETY: from a box that is never freed.
-    let openssl = unsafe { (*serving).openssl };
-    if let (Some(version), Some(get), Some(set)) = (
-        openssl.SSL_version,
-        openssl.SSL_get_shutdown,
-        openssl.SSL_set_shutdown,
-    ) {
-        let ssl = ssl.cast();
-        // SAFETY: OpenSSL passes a connection that nobody else uses any more.
-        unsafe {
-            if MAY_HANG_UP.contains(&version(ssl)) && get(ssl) == 0 {
-                set(ssl, SSL_SENT_AND_RECEIVED_SHUTDOWN);
-            }
-        }
+        unsafe { unboxed(known.cast::<Known>()) };
     }
 }
 

@@ -17,6 +17,12 @@
 //!    give up its rights, or the root directory, before it serves.
 //! 6. No function of the host's is called while the lock is held.
 
+// The address of the caller is passed on for these machines, and glibc tells which file it is in.
+// Elsewhere the library is empty.
+#![cfg(all(
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 // OpenSSL's names.
 #![allow(non_snake_case)]
 
@@ -24,11 +30,13 @@ mod contexts;
 mod library;
 mod loader;
 mod lock;
+mod memory;
 mod openssl;
 
 use std::arch::naked_asm;
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tssession_common::boundary::{self, Name, Panic};
 use tssession_common::stderr;
@@ -64,11 +72,15 @@ fn before(body: impl FnOnce()) {
 }
 
 fn caller(address: usize) -> Option<Caller> {
-    let found = boundary::catch(|| Caller::of(address)).ok().flatten();
-    if found.is_none() {
-        line("no libssl is found for a function that the program calls");
-    }
-    found
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    Caller::known(address).or_else(|| {
+        let mut found = None;
+        before(|| found = Caller::find(address));
+        if found.is_none() && !IS_TOLD.swap(true, Ordering::Relaxed) {
+            line("no libssl is found for a function that the program calls");
+        }
+        found
+    })
 }
 
 /// Declares functions of libssl. Each passes its arguments on to a function of this file, and
@@ -85,9 +97,6 @@ macro_rules! doors {
         }
     )*};
 }
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("the address of the caller is passed on for x86_64 and aarch64 only");
 
 /// Where the argument behind the last one is.
 macro_rules! door {
@@ -126,6 +135,8 @@ doors! {
     SSL_CTX_set_session_ticket_cb => context_set_session_ticket_cb, 4;
     SSL_CTX_add_session => context_add_session, 2;
     SSL_new => connection_new, 1;
+    SSL_up_ref => connection_up_ref, 1;
+    SSL_free => connection_free, 1;
     SSL_set_accept_state => connection_set_accept_state, 1;
     SSL_accept => connection_accept, 1;
     SSL_set_SSL_CTX => connection_set_context, 2;
@@ -291,6 +302,31 @@ unsafe extern "C" fn connection_new(ctx: *mut Context, from: usize) -> *mut Conn
     openssl
         .SSL_new
         .map_or(ptr::null_mut(), |real| unsafe { real(ctx) })
+}
+
+unsafe extern "C" fn connection_up_ref(ssl: *mut Connection, from: usize) -> c_int {
+    let Some(caller) = caller(from) else {
+        return 0;
+    };
+    // SAFETY: the caller's connection is live.
+    before(|| unsafe { contexts::share(caller.openssl, ssl) });
+    // SAFETY: the caller's arguments.
+    caller
+        .openssl
+        .SSL_up_ref
+        .map_or(0, |real| unsafe { real(ssl) })
+}
+
+unsafe extern "C" fn connection_free(ssl: *mut Connection, from: usize) {
+    let Some(caller) = caller(from) else {
+        return;
+    };
+    // SAFETY: the caller's connection is live.
+    before(|| unsafe { contexts::end(caller.openssl, ssl) });
+    if let Some(real) = caller.openssl.SSL_free {
+        // SAFETY: the caller's arguments.
+        unsafe { real(ssl) };
+    }
 }
 
 unsafe extern "C" fn connection_set_accept_state(ssl: *mut Connection, from: usize) {

@@ -53,12 +53,6 @@ impl Library {
     /// Opens what there is to open, and reads all files: the process may give up its rights later.
     /// The error says why contexts are left alone.
     pub fn open(openssl: &Openssl) -> Result<Self, String> {
-        if !openssl.is_systems() {
-            return Err(format!(
-                "{} is not the libssl that libtssession uses",
-                openssl.name
-            ));
-        }
         let handle = open(openssl, env!("TSSESSION_SONAME"))?;
         let missing = |name: &str| format!("{} has no {name}", env!("TSSESSION_SONAME"));
         // SAFETY: these are the types that the library declares the functions with.
@@ -220,7 +214,8 @@ fn open(openssl: &Openssl, soname: &str) -> Result<Handle, String> {
     });
     let beside = directory.map(|directory| directory.join(&soname));
     let path = match beside {
-        Some(beside) if beside.exists() => beside.into_os_string(),
+        // A relative name would be one in whatever directory this is by now.
+        Some(beside) if beside.is_absolute() && beside.exists() => beside.into_os_string(),
         _ => soname.into(),
     };
     let path = CString::new(path.as_bytes()).map_err(|error| error.to_string())?;

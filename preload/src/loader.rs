@@ -62,8 +62,25 @@ impl File {
         Self::of(Self::own as fn() -> Option<Self> as *const c_void)
     }
 
+    /// Whether both are the same file.
+    pub fn is(self, other: Self) -> bool {
+        self.base == other.base
+    }
+
     fn is_own(self) -> bool {
-        Self::own().is_some_and(|own| own.base == self.base)
+        Self::own().is_some_and(|own| own.is(self))
+    }
+
+    /// Whether the name without its directory begins so.
+    pub fn is_called(self, beginning: &[u8]) -> bool {
+        let name = self.name.to_bytes();
+        let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
+        name.starts_with(beginning)
+    }
+
+    /// Whether it is a libssl.
+    pub fn is_libssl(self) -> bool {
+        self.is_called(b"libssl")
     }
 }
 

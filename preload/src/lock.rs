@@ -38,8 +38,9 @@ thread_local! {
 /// Held until it is dropped.
 pub struct Held(());
 
-/// Waits for the lock. It is held for long only while this process joins a farm. `None`: this
-/// thread has it: OpenSSL calls some of its functions by the names that this library has.
+/// Waits for the lock, which is held for a moment, or while the libraries are opened. `None`: this thread
+/// has it, as OpenSSL calls some of its functions by the names that this library has; or it is not to
+/// be had, as a thread that opens a library may have to wait for this one.
 pub fn lock() -> Option<Held> {
     if IS_MINE.get() {
         return None;
@@ -60,8 +61,10 @@ pub fn lock() -> Option<Held> {
         tries += 1;
         if tries < 100 {
             std::hint::spin_loop();
-        } else {
+        } else if tries < 20_000 {
             thread::sleep(Duration::from_micros(100));
+        } else {
+            return None;
         }
     }
 }

@@ -4,13 +4,16 @@
 //!
 //! 1. A caller's function is the one that it would have without this library: that of the libraries
 //!    that its file is linked with, or of the process.
-//! 2. An OpenSSL whose functions are known here is never unloaded.
+//! 2. An OpenSSL whose functions are known here is never unloaded, nor is a file that has called from
+//!    here: its handle is never closed, so the address of a call stays that call's.
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
+use crate::line;
 use crate::loader::{File, Handle};
+use crate::memory::{boxed, unboxed};
 
 /// `SSL_CTX`.
 pub enum Context {}
@@ -18,6 +21,18 @@ pub enum Context {}
 pub enum Connection {}
 /// `SSL_METHOD`.
 pub enum Method {}
+
+/// The methods of contexts that only connect.
+const CLIENTS: [&CStr; 8] = [
+    c"TLS_client_method",
+    c"DTLS_client_method",
+    c"TLSv1_2_client_method",
+    c"TLSv1_1_client_method",
+    c"TLSv1_client_method",
+    c"DTLSv1_2_client_method",
+    c"OSSL_QUIC_client_method",
+    c"OSSL_QUIC_client_thread_method",
+];
 
 /// A function of any type.
 pub type AnyFunction = Option<unsafe extern "C" fn()>;
@@ -34,8 +49,8 @@ macro_rules! functions {
             /// The file that it is in.
             pub name: String,
             /// Whether a line has said that its contexts are left alone.
-            pub is_told: AtomicBool,
-            is_client: [*const Method; 2],
+            is_told: AtomicBool,
+            is_client: [*const Method; CLIENTS.len()],
             is_server: [*const Method; 2],
             next: *const Self,
         }
@@ -61,7 +76,7 @@ macro_rules! functions {
                         },)*
                         name,
                         is_told: AtomicBool::new(false),
-                        is_client: [method(c"TLS_client_method"), method(c"DTLS_client_method")],
+                        is_client: CLIENTS.map(method),
                         is_server: [method(c"TLS_server_method"), method(c"DTLS_server_method")],
                         next: ptr::null(),
                     }
@@ -86,6 +101,8 @@ functions! {
     SSL_CTX_get_ex_data: fn(*const Context, c_int) -> *mut c_void;
     SSL_CTX_set_ex_data: fn(*mut Context, c_int, *mut c_void) -> c_int;
     SSL_new: fn(*mut Context) -> *mut Connection;
+    SSL_free: fn(*mut Connection);
+    SSL_up_ref: fn(*mut Connection) -> c_int;
     SSL_accept: fn(*mut Connection) -> c_int;
     SSL_set_accept_state: fn(*mut Connection);
     SSL_set_SSL_CTX: fn(*mut Connection, *mut Context) -> *mut Context;
@@ -94,6 +111,7 @@ functions! {
     SSL_set_options: fn(*mut Connection, u64) -> u64;
     SSL_get_num_tickets: fn(*const Connection) -> usize;
     SSL_set_num_tickets: fn(*mut Connection, usize) -> c_int;
+    SSL_get_ex_data: fn(*const Connection, c_int) -> *mut c_void;
     SSL_set_ex_data: fn(*mut Connection, c_int, *mut c_void) -> c_int;
     SSL_version: fn(*const Connection) -> c_int;
     SSL_get_shutdown: fn(*const Connection) -> c_int;
@@ -118,7 +136,7 @@ impl Openssl {
 
     /// Whether a method's contexts only connect.
     pub fn is_client(&self, method: *const Method) -> bool {
-        self.is_client.contains(&method)
+        !method.is_null() && self.is_client.contains(&method)
     }
 
     /// Whether a context's connections are servers from the beginning.
@@ -150,13 +168,28 @@ impl Openssl {
         let noload = libc::RTLD_LAZY | libc::RTLD_NOLOAD;
         // SAFETY: only its file is asked for.
         let accept = |handle: Handle| unsafe { handle.find::<*const c_void>(c"SSL_accept") };
-        let of_library = || accept(Handle::open(file.name, noload).ok()?);
-        let found = if file.name.is_empty() {
-            None
-        } else {
-            of_library()
+        let own = || accept(Handle::open(file.name, noload).ok()?);
+        let own = if file.name.is_empty() { None } else { own() };
+        // A file that has an OpenSSL linked in calls here because the loader gave it the process's; but
+        // libssl itself calls functions of its own.
+        let is_own =
+            |own: &*const c_void| !file.is_libssl() && File::of(*own).is_some_and(|of| of.is(file));
+        let found = match own {
+            Some(own) if is_own(&own) => accept(Handle::NEXT).or(Some(own)),
+            own => own.or_else(|| accept(Handle::NEXT)),
         };
-        let found = found.or_else(|| accept(Handle::NEXT))?;
+        // A pointer to a function may be called from anywhere.
+        let found = found.or_else(|| {
+            // SAFETY: null, or from a box that is never freed.
+            let known = unsafe { KNOWN.load(Ordering::Acquire).as_ref() };
+            let accept_of = |known: &Self| known.SSL_accept.map(|f| f as *const c_void);
+            let loaded = || {
+                [c"libssl.so.3", c"libssl.so.4"]
+                    .into_iter()
+                    .find_map(|name| accept(Handle::open(name, noload).ok()?))
+            };
+            known.and_then(accept_of).or_else(loaded)
+        })?;
         let known = Self::known(found);
         if known.is_some() {
             return known;
@@ -178,11 +211,26 @@ impl Openssl {
                 Ok(_) => return Some(unsafe { &*new }),
                 Err(other) => first = other,
             }
+            // There is one for each libssl.
+            if let Some(known) = Self::known(found) {
+                // SAFETY: from the box above, which was not stored.
+                drop(unsafe { Box::from_raw(new) });
+                return Some(known);
+            }
         }
     }
 
-    /// The one with this `SSL_accept`, if it is known. Two threads may have made one each, which
-    /// does no harm.
+    /// Says once that its contexts are left alone.
+    pub fn say_left_alone(&self, why: &str) {
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            let name = &self.name;
+            line(&format!(
+                "the contexts of {name} are left as they are: {why}"
+            ));
+        }
+    }
+
+    /// The one with this `SSL_accept`, if it is known.
     fn known(accept: *const c_void) -> Option<&'static Self> {
         let mut next = KNOWN.load(Ordering::Acquire).cast_const();
         // SAFETY: null, or from a box that is never freed.
@@ -216,11 +264,14 @@ static CALLERS: [AtomicPtr<Caller>; 256] = [const { AtomicPtr::new(ptr::null_mut
 const TRIES: usize = 8;
 
 impl Caller {
-    /// The caller at this address; 0: not known.
-    pub fn of(address: usize) -> Option<Self> {
+    fn places(address: usize) -> impl Iterator<Item = &'static AtomicPtr<Self>> {
         let start = address.wrapping_mul(0x9e37_79b9) >> 8;
-        let places = (start..start + TRIES).map(|place| &CALLERS[place % CALLERS.len()]);
-        for place in places.clone() {
+        (start..start + TRIES).map(|place| &CALLERS[place % CALLERS.len()])
+    }
+
+    /// The caller at this address, if it has called before.
+    pub fn known(address: usize) -> Option<Self> {
+        for place in Self::places(address) {
             // SAFETY: null, or from a box that is never freed.
             match unsafe { place.load(Ordering::Acquire).as_ref() } {
                 Some(known) if known.address == address => return Some(*known),
@@ -228,10 +279,15 @@ impl Caller {
                 None => break,
             }
         }
+        None
+    }
+
+    /// The caller at this address.
+    pub fn find(address: usize) -> Option<Self> {
         let new = Self::new(address)?;
-        for place in places {
+        for place in Self::places(address) {
             if place.load(Ordering::Relaxed).is_null() {
-                let stored = Box::into_raw(Box::new(new));
+                let stored = boxed(new)?;
                 let free = ptr::null_mut();
                 if place
                     .compare_exchange(free, stored, Ordering::AcqRel, Ordering::Relaxed)
@@ -240,7 +296,7 @@ impl Caller {
                     break;
                 }
                 // SAFETY: from the box above, which nobody else has.
-                drop(unsafe { Box::from_raw(stored) });
+                unsafe { unboxed(stored) };
             }
         }
         Some(new)
@@ -248,12 +304,10 @@ impl Caller {
 
     fn new(address: usize) -> Option<Self> {
         let file = File::of(ptr::without_provenance(address)).unwrap_or(File::PROGRAM);
-        let name = file.name.to_bytes();
-        let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
         Some(Self {
             address,
             openssl: Openssl::of_file(file)?,
-            is_library: name.starts_with(b"libtssession"),
+            is_library: file.is_called(b"libtssession"),
         })
     }
 }

@@ -1,5 +1,10 @@
 //! A host in C that is linked with OpenSSL only, with this library preloaded.
 
+#![cfg(all(
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -168,9 +173,11 @@ fn exactly_the_functions_that_it_stands_before() {
             "SSL_CTX_set_session_ticket_cb",
             "SSL_CTX_set_tlsext_ticket_key_evp_cb",
             "SSL_accept",
+            "SSL_free",
             "SSL_new",
             "SSL_set_SSL_CTX",
             "SSL_set_accept_state",
+            "SSL_up_ref",
         ]
     );
 }
