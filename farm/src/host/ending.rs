@@ -15,43 +15,76 @@ use std::time::{Duration, Instant};
 /// Longer than a thread is inside that gets a core.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-static INSIDE: AtomicUsize = AtomicUsize::new(0);
-static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+/// The threads inside, and whether the end has begun.
+struct End {
+    inside: AtomicUsize,
+    has_begun: AtomicBool,
+}
+
+static END: End = End::new();
+
+impl End {
+    const fn new() -> Self {
+        Self {
+            inside: AtomicUsize::new(0),
+            has_begun: AtomicBool::new(false),
+        }
+    }
+
+    /// Comes inside, unless the end has begun.
+    fn try_enter(&self) -> bool {
+        // A thread counts first and looks then, the end does it the other way round: one of the two
+        // sees the other.
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let may_enter = !self.has_begun.load(Ordering::SeqCst);
+        if !may_enter {
+            self.leave();
+        }
+        may_enter
+    }
+
+    fn leave(&self) {
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether nobody is inside any more.
+    fn begin(&self, patience: Duration) -> bool {
+        self.has_begun.store(true, Ordering::SeqCst);
+        let end = Instant::now() + patience;
+        loop {
+            let is_empty = self.inside.load(Ordering::SeqCst) == 0;
+            if is_empty || Instant::now() >= end {
+                return is_empty;
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
 
 /// A thread is inside OpenSSL until this is dropped.
 pub struct Inside(());
 
 /// Comes inside; never returns when the end has begun.
 pub fn enter() -> Inside {
-    // The thread counts first and looks then, the end does it the other way round: one of the two
-    // sees the other.
-    INSIDE.fetch_add(1, Ordering::SeqCst);
-    if HAS_BEGUN.load(Ordering::SeqCst) {
-        INSIDE.fetch_sub(1, Ordering::SeqCst);
-        loop {
-            thread::sleep(Duration::from_secs(3600));
-        }
+    while !END.try_enter() {
+        thread::sleep(Duration::from_secs(3600));
     }
     Inside(())
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.fetch_sub(1, Ordering::SeqCst);
+        END.leave();
     }
 }
 
 extern "C" fn begin() {
-    HAS_BEGUN.store(true, Ordering::SeqCst);
-    let end = Instant::now() + PATIENCE;
-    while INSIDE.load(Ordering::SeqCst) != 0 && Instant::now() < end {
-        thread::sleep(Duration::from_micros(100));
-    }
+    END.begin(PATIENCE);
 }
 
 /// Called in a forked child.
 pub(super) fn forget_threads() {
-    INSIDE.store(0, Ordering::SeqCst);
+    END.inside.store(0, Ordering::SeqCst);
 }
 
 /// Has the end wait from now on; false: there is no memory for that. What is registered later is
@@ -64,4 +97,24 @@ pub fn watch() -> bool {
         IS_WATCHED.store(result == 0, Ordering::Relaxed);
     }
     IS_WATCHED.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_waits_for_those_inside_and_lets_nobody_in() {
+        let end = End::new();
+        assert!(end.try_enter());
+        assert!(!end.begin(Duration::from_millis(1)));
+        assert!(!end.try_enter());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(20));
+                end.leave();
+            });
+            assert!(end.begin(Duration::from_secs(60)));
+        });
+    }
 }
