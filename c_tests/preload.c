@@ -19,13 +19,20 @@
 #include "check.h"
 #include "tls.h"
 
+/* Each OpenSSL has a library of its own. */
+#if OPENSSL_VERSION_MAJOR == 3
+#define LIBRARY "libtssession.so.0"
+#else
+#define LIBRARY "libtssession.so.0-openssl4"
+#endif
+
 /* A counter of the library's, if it is there. */
 static long long
 counter(const char *name)
 {
   int64_t value = -1;
   int (*get)(const char *, int64_t *);
-  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD);
+  void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_NOLOAD);
   if (library == NULL) {
     return -1;
   }
@@ -61,8 +68,9 @@ serve(void)
 {
   CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_CLEAN), 1);
   CHECK_INT(resumes_elsewhere(TLS1_3_VERSION, TLS_CLEAN), 1);
-  /* Freed without a shutdown, as Apache does; a fatal alert ends a session all the same. */
-  CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_DROP), 1);
+  /* Freed without a shutdown, as Apache does. OpenSSL 3.2 and later tells of the end too late. A fatal
+     alert ends a session all the same. */
+  CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_DROP), OpenSSL_version_num() < 0x30200000);
   CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_HANG_UP), 1);
   CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_FATAL), 0);
 }

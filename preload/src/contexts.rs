@@ -9,6 +9,7 @@
 //!    is not tried again.
 //! 3. A connection that is freed without a shutdown keeps its session from TLS 1.1 on (RFC 5246,
 //!    7.2.1), as if the host had shut it down without a word. What a fatal alert ends, ends before.
+//!    Only with OpenSSL 3.0 and 3.1: later ones look at the shutdown before they tell of the end.
 //! 4. A connection that was made before its context was attached gets what OpenSSL has copied
 //!    from there, when it becomes a server's.
 
@@ -378,7 +379,8 @@ unsafe extern "C" fn forget(
     }
 }
 
-/// Called by OpenSSL at the end of every connection, before it looks whether that was shut down.
+/// Called by OpenSSL at the end of every connection; up to 3.1 before it looks whether that was
+/// shut down. What is read and written here is there until the very end.
 unsafe extern "C" fn shut_down(
     ssl: *mut c_void,
     mark: *mut c_void,
