@@ -106,6 +106,7 @@ impl Cache {
                 budget: Budget::new(limits),
                 timeout: AtomicU32::new(0),
                 trial_share: TrialShare::default(),
+                has_use: AtomicBool::new(false),
                 has_evicted: AtomicBool::new(false),
                 shards,
                 generation: AtomicU8::new(0),
@@ -214,6 +215,9 @@ impl Cache {
     /// Takes the shard's lock for reading.
     pub fn used(&self, id: &SessionId) {
         self.shared.stats.count(Counter::Hit);
+        if !self.shared.has_use.load(Ordering::Relaxed) {
+            self.shared.has_use.store(true, Ordering::Relaxed);
+        }
         let (shard, key) = self.sharded.locate(id);
         if let Some(locked) = self.read(shard) {
             let (table, Beside { region, .. }) = locked.parts();
@@ -710,6 +714,20 @@ mod tests {
         assert_eq!((count(Counter::Hit), count(Counter::MissAbsent)), (20, 0));
         assert_eq!(count(Counter::GetAbsent), 20 * 4);
         assert_eq!(count(Counter::GetFound), (20 + 4900 + 20) * 4);
+    }
+
+    /// As in a host that looks sessions up by calls.
+    #[test]
+    fn without_handshakes_the_oldest_leaves() {
+        let cache = cache();
+        for n in 0..20_000 {
+            insert(&cache, n);
+            // Shards differ in their age.
+            for newer in n.saturating_sub(ENTRIES / 2)..=n {
+                assert!(n % 50 > 0 || copy(&cache, newer), "{newer} of {n}");
+            }
+        }
+        assert!(!copy(&cache, 20_000 - 2 * ENTRIES));
     }
 
     #[test]

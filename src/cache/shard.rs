@@ -92,6 +92,9 @@ pub(super) struct Shared {
     /// Seconds after which a session is over whatever it says itself; 0: never.
     pub(super) timeout: AtomicU32,
     pub(super) trial_share: TrialShare,
+    /// Whether a handshake has used a session. As long as none has (the host may only copy them),
+    /// nothing tells which are worth keeping, and the oldest leaves.
+    pub(super) has_use: AtomicBool,
     /// Whether there may be ghosts: as long as nothing was evicted, no lookup need ask.
     pub(super) has_evicted: AtomicBool,
     pub(super) shards: usize,
@@ -354,7 +357,13 @@ impl<'a> Shard<'a> {
         if whom == Whom::ColdOfFairShare && share < shared.budget.entries() {
             return false;
         }
-        let victim = order.victim(shared.trial_share.get(), |key, slot, queue| {
+        let has_use = shared.has_use.load(Ordering::Relaxed);
+        let trial_share = if has_use {
+            shared.trial_share.get()
+        } else {
+            1.0
+        };
+        let victim = order.victim(trial_share, |key, slot, queue| {
             let entry = find_mut(table, key, |entry| entry.slot == slot);
             let used = entry.is_some_and(|entry| entry.take_use(queue));
             used && whom != Whom::Any
@@ -364,8 +373,10 @@ impl<'a> Shard<'a> {
         };
         shared.stats.count(Counter::Evicted);
         self.lane.ghosts.remember(victim);
-        let sessions = shared.budget.max_entries();
-        shared.trial_share.evicted(victim.from, sessions);
+        if has_use {
+            let sessions = shared.budget.max_entries();
+            shared.trial_share.evicted(victim.from, sessions);
+        }
         if !shared.has_evicted.load(Ordering::Relaxed) {
             shared.has_evicted.store(true, Ordering::Relaxed);
         }
