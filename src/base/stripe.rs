@@ -72,21 +72,21 @@ fn choose() -> u8 {
 /// Has threads give their stripes back when they end.
 static AT_EXIT: Once<libc::pthread_key_t> = Once::new();
 
-/// Must have been called before a thread can have a stripe to itself.
-pub(crate) fn prepare() {
+/// Must have been called before a thread can have a stripe to itself. `at_exit` is called at the end of such
+/// a thread with what [`give_back`] is to be called with, and is never unloaded.
+pub(crate) fn prepare(at_exit: unsafe extern "C" fn(*mut c_void)) {
     super::once::try_make_once(&AT_EXIT, || {
         let mut key = 0;
-        // SAFETY: the function has the type asked for and stays valid: the library is never
-        // unloaded.
-        let made = unsafe { libc::pthread_key_create(&mut key, Some(give_back)) };
+        // SAFETY: the caller vouches for the function.
+        let made = unsafe { libc::pthread_key_create(&mut key, Some(at_exit)) };
         (made == 0).then_some(key)
     });
 }
 
-/// Called at the end of a thread.
-extern "C" fn give_back(number: *mut c_void) {
+/// The thread ends.
+pub(crate) fn give_back(stripe: *mut c_void) {
     thread::this(|this| this.stripe.set(0));
-    if let Some(taken) = TAKEN.get(number.addr() - 1) {
+    if let Some(taken) = TAKEN.get(stripe.addr() - 1) {
         taken.store(false, Ordering::Release);
     }
 }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn no_two_threads_that_live_have_the_same_single_stripe() {
-        prepare();
+        // The library has been prepared by the loader.
         // Twice: they give them back.
         for _ in 0..2 {
             let all = Barrier::new(COUNT);

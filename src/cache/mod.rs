@@ -388,6 +388,7 @@ impl Cache {
     pub fn remove_at_once(&self, id: &SessionId, now: impl Fn() -> Now) -> Option<bool> {
         let (shard, key) = self.sharded.locate(id);
         let mut shard = self.try_write(shard)?;
+        fault!("remove, shard locked");
         let taken = shard.take_at_once(&self.shared, (key, id), |stored| {
             stored.lifetime().is_over(now(), self.shared.timeout())
         });

@@ -19,6 +19,7 @@
 //!    wait for it, and the child still counts it as inside.
 
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
@@ -136,6 +137,11 @@ extern "C" fn after_fork_in_child() {
     guard(|| drop(child));
 }
 
+/// Called at the end of a thread that has a stripe.
+unsafe extern "C" fn at_end_of_thread(stripe: *mut c_void) {
+    guard(|| stripe::give_back(stripe));
+}
+
 extern "C" fn at_load() {
     if cfg!(loom) {
         return; // Loom's atomics work in a model only.
@@ -148,7 +154,7 @@ extern "C" fn at_load() {
     // First: lines that are logged below go to stderr.
     stderr::note();
     guard(|| {
-        stripe::prepare();
+        stripe::prepare(at_end_of_thread);
         instance::prepare();
         log::introduce(versions());
         // SAFETY: the three functions have the type asked for and stay valid: the library is
