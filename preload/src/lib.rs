@@ -12,13 +12,18 @@
 //!    not look there, but would remove the session for all contexts when this one ends.
 //! 3. What fails leaves the host as it would be without this library, and is said in one line.
 //! 4. A context that only connects is not touched.
-//! 5. No thread is started before a process has its first server connection: the host has forked
+//! 5. No thread lives on before a process has its first server connection: the host has forked
 //!    by then. All files are opened and read when the first context is made: the host may
 //!    give up its rights, or the root directory, before it serves.
 //! 6. No function of the host's is called while the lock is held.
 
 // OpenSSL's names.
 #![allow(non_snake_case)]
+// Elsewhere the library is built, and stands before nothing.
+#![cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, unused_imports, unused_macros)
+)]
 
 mod contexts;
 mod library;
@@ -75,6 +80,7 @@ fn caller(address: usize) -> Option<Caller> {
 /// behind them the address that it was called from; the number is that of its arguments.
 macro_rules! doors {
     ($($name:ident => $inner:ident, $count:tt;)*) => {$(
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name() {
@@ -85,9 +91,6 @@ macro_rules! doors {
         }
     )*};
 }
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("the address of the caller is passed on for x86_64 and aarch64 only");
 
 /// Where the argument behind the last one is.
 macro_rules! door {
