@@ -56,9 +56,24 @@ resumes_elsewhere(int version, enum tls_ending ending)
   return resumed;
 }
 
+/* A context is the host's again once it is attached. */
+static void
+attached_once(void)
+{
+  SSL_CTX *client = tls_client(TLS1_2_VERSION);
+  SSL_CTX *server = tls_server(TLS1_2_VERSION);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
+  CHECK(SSL_CTX_sess_get_get_cb(server) != NULL);
+  SSL_CTX_sess_set_get_cb(server, NULL);
+  CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
+  CHECK(SSL_CTX_sess_get_get_cb(server) == NULL);
+  tls_free(server, client, NULL);
+}
+
 static void
 serve(void)
 {
+  attached_once();
   CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_CLEAN), 1);
   CHECK_INT(resumes_elsewhere(TLS1_3_VERSION, TLS_CLEAN), 1);
   /* Freed without a shutdown, as Apache does; a fatal alert ends a session all the same. */

@@ -27,4 +27,4 @@ hosts-tlsfuzzer: deps-hosts $(hosts)/lib/libtssession_preload.so  ## compare the
 	tools/hosts-tlsfuzzer.sh $(abspath $(hosts)/tlsfuzzer) $(hosts_lib) $(or $(TLSFUZZER),$(error TLSFUZZER must be a directory))
 
 bench-hosts: deps-hosts $(hosts)/lib/libtssession_preload.so $(ats)/client  ## measure resumed connections of nginx and HAProxy
-	$(in_hosts) tools/bench-hosts.py $(abspath $(hosts)/bench) $(hosts_lib) $(abspath $(ats)/client) 31 4000
+	$(in_hosts) tools/bench-hosts.py $(abspath $(hosts)/bench) $(hosts_lib) $(abspath $(ats)/client) 61 1000

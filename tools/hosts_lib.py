@@ -13,6 +13,8 @@ import subprocess
 import time
 
 PATIENCE = 20
+# The users that the servers run as read the files.
+os.umask(0o022)
 
 # An address that nobody else has, for each of four numbers: process IDs end below 2^22.
 def address(number):
@@ -42,6 +44,11 @@ class Folder:
         shutil.rmtree(path, ignore_errors=True)
         os.makedirs(path)
         os.chmod(path, 0o755)
+        parent = path
+        while parent != "/":
+            parent = os.path.dirname(parent)
+            if not os.stat(parent).st_mode & 0o001:
+                raise SystemExit(f"{parent}: the users that the servers run as cannot enter this directory")
         os.makedirs(self.at("www"))
         os.makedirs(self.at("empty"))
         self.write("www/index.html", "<BODY>hello</BODY>\n")

@@ -12,7 +12,7 @@
 //!    not look there, but would remove the session for all contexts when this one ends.
 //! 3. What fails leaves the host as it would be without this library, and is said in one line.
 //! 4. A context that only connects is not touched.
-//! 5. No thread is started before a process has its first server connection: the host has forked
+//! 5. No thread lives on before a process has its first server connection: the host has forked
 //!    by then. All files are opened and read when the first context is made: the host may
 //!    give up its rights, or the root directory, before it serves.
 //! 6. No function of the host's is called while the lock is held.
