@@ -6,9 +6,9 @@
 //!    address has new data. It is read and written only under the lock, except when it ends.
 //! 2. A context is attached once, before the first handshake of the connections that pass here. The
 //!    try is noted first. It is not repeated if it fails, or if a fork happens in the middle.
-//! 3. A connection may be freed without a shutdown. With TLS 1.1 and later it then keeps its session
-//!    (RFC 5246, 7.2.1), as if the host had shut it down quietly, unless it has another owner. A
-//!    fatal alert ends the session before that.
+//! 3. A connection may be freed without a shutdown. With TLS 1.1 and later it then keeps its
+//!    session (RFC 5246, 7.2.1), as if the host had shut it down quietly, unless it has another
+//!    owner. A fatal alert ends the session before that.
 //! 4. A connection may be older than the attachment of its context. When it becomes a server's, it
 //!    gets the values that OpenSSL otherwise copies from the context.
 

@@ -102,9 +102,9 @@ pub fn try_make_once<T>(place: &Once<T>, make: impl FnOnce() -> Option<T>) -> Op
         let _making = begin();
         if place.get().is_none() {
             let made = make()?;
-            // SAFETY: nobody has a reference to what is not made, and of those who make it
-            // there is one at a time. In a forked child, what a thread has left here half-written
-            // was not made.
+            // SAFETY: an unmade value has no references, and only one thread at a time makes it. In
+            // a forked child, a value that a thread of the parent left half-written counts as not
+            // made.
             unsafe { (*place.value.get()).write(made) };
             place.is_made.store(true, Ordering::Release);
         }

@@ -80,8 +80,8 @@ impl Mapping {
 
     #[inline]
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping, if there is one, is so long and lives as long as `self`, and nobody writes to it
-        // meanwhile.
+        // SAFETY: the mapping, if there is one, has this length and lives as long as `self`. Nobody
+        // writes to it meanwhile.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 

@@ -33,8 +33,9 @@ pub struct Sharded<V, D> {
     beside: Box<[CachePadded<UnsafeCell<D>>]>,
 }
 
-// SAFETY: threads share a `D` only as readers of its shard's lock, for which it is `Sync`; who has
-// the lock for writing has it alone, for which it is `Send`. The map is `Sync` itself.
+// SAFETY: threads share a `D` only as readers of its shard's lock, for which it is `Sync`. The
+// thread that has the lock for writing has the `D` alone, for which it is `Send`. The map is `Sync`
+// itself.
 unsafe impl<V: Send + Sync, D: Send + Sync> Sync for Sharded<V, D> {}
 
 impl<V, D: Default> Sharded<V, D> {
@@ -87,8 +88,8 @@ impl<V, D> Reading<'_, V, D> {
     /// Its entries, and the data beside them.
     #[inline]
     pub fn parts(&self) -> (&Table<V>, &D) {
-        // SAFETY: the lock is held for reading as long as `self` is borrowed, so nobody has it for
-        // writing, and only who has makes a `&mut D`.
+        // SAFETY: the lock is held for reading as long as `self` is borrowed. So no thread has it
+        // for writing, and only such a thread makes a `&mut D`.
         (&self.table, unsafe { &*self.beside.get() })
     }
 }

@@ -1,4 +1,4 @@
-//! What the library asks of the operating system.
+//! The library's requests to the operating system.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::fmt;
