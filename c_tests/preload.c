@@ -1,7 +1,7 @@
 /** @file
 
-  A host that knows nothing of the library, which is preloaded (preload/tests/preload.rs): it is linked
-  with OpenSSL only. Its argument names the test.
+  A host that is linked only with OpenSSL and does not know the library, which is preloaded
+  (preload/tests/preload.rs). The argument names the test.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -19,7 +19,7 @@
 #include "check.h"
 #include "tls.h"
 
-/* A counter of the library's, if it is there. */
+/* A counter of the library; -1 if the library is not loaded. */
 static long long
 counter(const char *name)
 {
@@ -36,7 +36,7 @@ counter(const char *name)
   return (long long)value;
 }
 
-/* Whether a session of one context is resumed in another one, as the library has it. */
+/* Whether a session of one context is resumed in another, which only the library makes possible. */
 static int
 resumes_elsewhere(int version, enum tls_ending ending)
 {
@@ -48,7 +48,7 @@ resumes_elsewhere(int version, enum tls_ending ending)
     SSL_CTX_set_options(client, SSL_OP_NO_TICKET);
   }
   CHECK_INT(tls_visit(first, client, NULL, ending, &session), 0);
-  /* What only the first one has is gone. */
+  /* The first context's own cache is gone. */
   SSL_CTX_free(first);
   int resumed = tls_visit(second, client, session, TLS_CLEAN, NULL);
   CHECK_INT(ERR_peek_error(), 0);
@@ -76,7 +76,7 @@ serve(void)
   attached_once();
   CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_CLEAN), 1);
   CHECK_INT(resumes_elsewhere(TLS1_3_VERSION, TLS_CLEAN), 1);
-  /* Freed without a shutdown, as Apache does; a fatal alert ends a session all the same. */
+  /* Freed without a shutdown, as Apache does. A fatal alert still ends a session. */
   CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_DROP), 1);
   CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_HANG_UP), 1);
   CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_FATAL), 0);
@@ -97,7 +97,7 @@ two_owners(void)
   tls_free(server, client, NULL);
 }
 
-/* Contexts that come and go, often at the same address. */
+/* Contexts are made and freed, often at the same address. */
 static void
 come_and_go(void)
 {
@@ -108,7 +108,7 @@ come_and_go(void)
   CHECK_INT(counter("tssession.contexts"), 0);
 }
 
-/* A session that the host adds to a context itself is not removed for all when that one ends. */
+/* The host itself adds a session to a context. When that one ends, others keep the session. */
 static void
 added_session(void)
 {
@@ -126,7 +126,7 @@ added_session(void)
   tls_free(second, client, session);
 }
 
-/* A context that could serve and only connects stays as it is, also beside one that serves. */
+/* A context that could serve but only connects is not changed, even beside one that serves. */
 static void
 connect_only(void)
 {
@@ -146,8 +146,8 @@ connect_only(void)
   SSL_CTX_free(server);
 }
 
-/* The settings of the environment are no tickets in TLS 1.2, or five in TLS 1.3. The connection was made
-   before anything said that its context serves. */
+/* The environment sets either no tickets (TLS 1.2) or five tickets (TLS 1.3). The connection was made
+   before the library could know that its context serves. */
 static void
 copied(const char *what)
 {
@@ -169,7 +169,7 @@ copied(const char *what)
   SSL_CTX_free(ctx);
 }
 
-/* Keys of the host's, which it counts, and which are all of one letter. */
+/* The host's own keys. It counts their uses, and the name of each is one letter repeated. */
 static int keys_used;
 static int tickets_made;
 
@@ -209,7 +209,7 @@ own_keys(int is_kept)
   CHECK_INT(keys_used > 0, is_kept);
   SSL_CTX_free(server);
 
-  /* Raw keys: the ticket has their name. */
+  /* Raw keys: the ticket contains their name. */
   server = tls_server(TLS1_2_VERSION);
   SSL_CTX_free(client);
   client = tls_client(TLS1_2_VERSION);
@@ -218,7 +218,7 @@ own_keys(int is_kept)
   CHECK_INT(tls_key_letter(server, client), is_kept ? 'R' : 0);
   SSL_CTX_free(server);
 
-  /* Keys that are not the host's, beside callbacks for tickets that are. */
+  /* The library's keys beside the host's callbacks for tickets. */
   server = tls_server(TLS1_2_VERSION);
   REQUIRE(SSL_CTX_set_session_ticket_cb(server, make_ticket, NULL, &tickets_made) == 1);
   CHECK_INT(tls_visit(server, client, NULL, TLS_CLEAN, NULL), 0);
@@ -238,7 +238,7 @@ switch_to_other(SSL *ssl, int *alert, void *argument)
   return SSL_CLIENT_HELLO_SUCCESS;
 }
 
-/* OpenSSL gives a session ID only where the context of the end caches too. */
+/* OpenSSL gives a session ID only if the last context of the connection caches too. */
 static void
 switched(void)
 {
@@ -278,7 +278,7 @@ be_thread(void *argument)
   return NULL;
 }
 
-/* All at once have the first connection of each context. */
+/* All threads make the first connection of each context at the same time. */
 static void
 threads(void)
 {
@@ -302,7 +302,7 @@ threads(void)
   CHECK_INT(counter("tssession.contexts"), 0);
 }
 
-/* Workers are forked before anybody comes. They have the same ticket key. */
+/* Workers are forked before the first connection. They have the same ticket key. */
 static void
 workers(void)
 {

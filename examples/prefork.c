@@ -1,13 +1,13 @@
 /** @file
 
-  A TLS server of several processes, as nginx and Apache are: the parent attaches the context and
+  A TLS server with several processes, like nginx and Apache. The parent attaches the context and
   forks workers, and each worker joins the farm. A client resumes at any of them.
 
     prefork WORKERS CERTIFICATE KEY [FARM.TOML]
 
-  CERTIFICATE and KEY are PEM. It listens on a free port of 127.0.0.1, prints "port N", greets each
-  client with the number of the worker and closes. SIGTERM ends all. Without FARM.TOML each worker
-  has its own sessions, and all have the same ticket key.
+  CERTIFICATE and KEY are PEM files. The server listens on a free port of 127.0.0.1 and prints
+  "port N". It greets each client with the number of the worker, and closes. SIGTERM ends all.
+  Without FARM.TOML each worker has its own sessions, and all have the same ticket key.
 
   SPDX-License-Identifier: Apache-2.0
  */
@@ -51,7 +51,7 @@ new_context(const char *certificate, const char *key)
     fail("no certificate");
   }
   SSL_CTX_set_session_id_context(ctx, id_context, sizeof(id_context) - 1);
-  /* Before the fork: the workers have the context as it is then, and the same ticket key. */
+  /* Attach before the fork: the workers inherit the context and the ticket key. */
   if (TSSslSessionCacheAttach((TSSslContext)ctx) != TS_SUCCESS) {
     fail("the context is not attached"); /* the reason is on standard error */
   }
@@ -92,7 +92,7 @@ serve(SSL_CTX *ctx, int client, int worker)
   if (SSL_accept(ssl) == 1) {
     SSL_write(ssl, greeting, len);
   }
-  /* A connection that is freed without this costs the client its session. */
+  /* Without a shutdown, SSL_free would remove the client's session. */
   if (SSL_shutdown(ssl) == 0) {
     while (SSL_read(ssl, rest, sizeof(rest)) > 0) {
     }
@@ -105,8 +105,8 @@ static void
 be_worker(SSL_CTX *ctx, int listener, int number, const char *farm)
 {
   signal(SIGTERM, SIG_DFL);
-  /* Its threads are this process's own: so after the fork, and in each worker that is started later
-     in the place of one that has ended. Without Redis the worker goes on alone. */
+  /* The farm's threads belong to this process. So start it after the fork, also in each worker that
+     replaces one that has ended. Without Redis the worker continues alone. */
   if (farm != NULL && TSSslSessionFarmStart(farm) != TS_SUCCESS) {
     fprintf(stderr, "prefork: worker %d is alone\n", number);
   }
@@ -154,7 +154,7 @@ main(int argc, char *argv[])
   }
   const char *farm = argv[4];
   SSL_CTX *ctx     = new_context(argv[2], argv[3]);
-  /* The parent reads the settings and the secrets of the farm, which a worker need not be able to. */
+  /* The parent reads the settings and the secrets of the farm: a worker may lack the rights. */
   if (farm != NULL && TSSslSessionFarmPrepare(farm) != TS_SUCCESS) {
     return 1;
   }

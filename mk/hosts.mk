@@ -4,7 +4,7 @@
 
 hosts = target/hosts
 
-# What is preloaded finds the libraries beside it, under the names that the loader looks for.
+# The preloaded library finds the others beside it, under the names that the loader looks for.
 $(hosts)/lib/libtssession_preload.so: $(preload) $(libraries)
 	mkdir -p $(hosts)/lib
 	ln -sf $(abspath $(release)/libtssession.so) $(hosts)/lib/libtssession.so.$(SOVERSION)
@@ -14,7 +14,7 @@ $(hosts)/lib/libtssession_preload.so: $(preload) $(libraries)
 in_hosts = PYTHONDONTWRITEBYTECODE=1 python3
 hosts_lib = $(abspath $(hosts)/lib)
 
-hosts-test: deps-hosts $(hosts)/lib/libtssession_preload.so  ## show what resumes in them: as they are, preloaded, with the farm
+hosts-test: deps-hosts $(hosts)/lib/libtssession_preload.so  ## show where clients resume: as they are, preloaded, with the farm
 	$(in_hosts) tools/hosts-test.py $(abspath $(hosts)/test) $(hosts_lib) $(HOST)
 
 hosts-soak: deps-hosts $(hosts)/lib/libtssession_preload.so $(ats)/client  ## make 20 000 handshakes with each while it reloads
@@ -23,7 +23,7 @@ hosts-soak: deps-hosts $(hosts)/lib/libtssession_preload.so $(ats)/client  ## ma
 hosts-valgrind: deps-hosts $(hosts)/lib/libtssession_preload.so $(ats)/client  ## start, visit, reload and stop nginx in valgrind
 	$(in_hosts) tools/hosts-soak.py --valgrind $(abspath $(hosts)/valgrind) $(hosts_lib) $(abspath $(ats)/client) 300 30 nginx
 
-hosts-tlsfuzzer: deps-hosts $(hosts)/lib/libtssession_preload.so  ## compare the verdicts of TLSFUZZER, a clone of tlsfuzzer, with and without
+hosts-tlsfuzzer: deps-hosts $(hosts)/lib/libtssession_preload.so  ## compare tlsfuzzer's verdicts with and without the library (TLSFUZZER=its clone)
 	tools/hosts-tlsfuzzer.sh $(abspath $(hosts)/tlsfuzzer) $(hosts_lib) $(or $(TLSFUZZER),$(error TLSFUZZER must be a directory))
 
 bench-hosts: deps-hosts $(hosts)/lib/libtssession_preload.so $(ats)/client  ## measure resumed connections of nginx and HAProxy

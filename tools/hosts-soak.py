@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Many clients of each of the servers, with the library preloaded and the farm, while the server loads its
-settings again every second, every other time with renewed certificates. stunnel closes its socket to load
-them, so it does not. As root.
+"""Many clients visit each of the servers, with the library preloaded and the farm. The server reloads
+its settings every second, every other time with renewed certificates. stunnel does not reload here,
+because it closes its socket for that. Run it as root.
 
     hosts-soak.py [--valgrind] FOLDER LIBRARIES CLIENT HANDSHAKES SECONDS [HOST...]
 
-FOLDER is the script's own: it is made anew. CLIENT is bench/ats_client.c. Ends with 0 if no handshake
-failed, no process crashed and the library had nothing to say; in valgrind, which is for nginx, also if valgrind
-had nothing to report but memory that nginx loses.
+FOLDER is a directory for this script, which empties it first. CLIENT is bench/ats_client.c. The exit
+status is 0 if no handshake failed, no process crashed and the library logged nothing. In valgrind
+(for nginx), it is 0 only if valgrind also reported nothing but memory that nginx loses.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -35,7 +35,7 @@ def wrong(what):
 
 
 def resident(server):
-    """KiB of all processes that serve."""
+    """The resident memory of all processes that serve, in KiB."""
     sizes = []
     for process in server.serving():
         with open(f"/proc/{process}/status", encoding="ascii") as file:
@@ -44,14 +44,14 @@ def resident(server):
 
 
 def read_reports(path):
-    """What valgrind has reported, each as one text."""
+    """The reports of valgrind, each as one text."""
     with open(path, encoding="utf-8", errors="replace") as file:
         lines = [line.partition("== ")[2].strip() for line in file]
     return [report for report in "\n".join(lines).split("\n\n") if "at 0x" in report]
 
 
 def is_ours(report):
-    """nginx gives up its environment without freeing it."""
+    """All reports but those of memory that nginx loses: it does not free its environment."""
     return "tssession" in report or "definitely lost" not in report
 
 

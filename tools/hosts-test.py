@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Debian's nginx, HAProxy, Apache and stunnel, as they are, with this library preloaded, and with the farm
-too, two of each: who comes back is resumed where? As root.
+"""Debian's nginx, HAProxy, Apache and stunnel: as they are, with this library preloaded, and with the
+farm too. There are two servers of each. Shows where a returning client resumes. Run it as root.
 
     hosts-test.py FOLDER LIBRARIES [HOST...]
 
-FOLDER is the script's own: it is made anew. LIBRARIES is the directory with the three libraries.
-Ends with 0 if with the farm everybody was resumed, and what cannot work left the server as it is.
+FOLDER is a directory for this script, which empties it first. LIBRARIES is the directory with the
+three libraries. The exit status is 0 if every client resumed with the farm, and each server with a
+faulty setup served as it does without the library.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -22,11 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hosts_lib import HOSTS, PATIENCE, Apache, Client, Folder, Haproxy, Nginx, Redis, address
 
-# Who comes back does so as often.
+# The number of clients of each row.
 VISITS = 4
-# The farm's way through Redis, with the time that this machine may take.
+# The time that a session needs through Redis to the other members, on a slow machine.
 SPREAD = 0.2
-# A process that joins the farm has the sessions of the others then.
+# The time until a process that joins the farm has the sessions of the others.
 JOIN = 0.5
 
 top = sys.argv[1]
@@ -38,14 +39,14 @@ said_by = threading.local()
 
 
 def wrong(what):
-    """Counts it."""
+    """Counts and prints a failure."""
     global failures
     failures += 1
     say(f"    WRONG: {what}")
 
 
 def say(text):
-    """What a thread says, is shown when it has ended."""
+    """Keeps a line of this thread, which is printed when the thread has ended."""
     said_by.lines.append(text)
 
 
@@ -60,12 +61,12 @@ ROWS = {
     "TLS 1.3": {"version": ssl.TLSVersion.TLSv1_3},
 }
 AFTER = list(ROWS)[:3] + list(ROWS)[-2:]
-# nginx makes the session ID context of its certificates: renewed ones begin anew.
+# nginx makes the session ID context from its certificates, so sessions end when they are renewed.
 BEGINS_ANEW = {"nginx"}
 
 
 class Mode:
-    """Two servers of a kind, and how often who comes back is resumed at the first and at the second."""
+    """Two servers of a kind. Counts how often a returning client resumes at the first and at the second."""
 
     def __init__(self, folder, name, kind, env):
         self.folder = folder
@@ -74,7 +75,7 @@ class Mode:
         self.servers = [kind(folder, number, env) for number in (0, 1)]
 
     def warm_up(self):
-        """Until each process has had a client, and the time to get what the farm has."""
+        """Waits until each process has had a client, and until it has the sessions of the farm."""
         for server in self.servers:
             seen = set()
             while len(seen) < self.kind.processes:
@@ -82,7 +83,7 @@ class Mode:
         time.sleep(JOIN)
 
     def come_back(self, row):
-        """For both servers: how often who was at the first is resumed there, and at the second."""
+        """Counts for both servers how often a client of the first one resumes there."""
         clients = [Client(self.folder, **ROWS[row]) for _ in range(VISITS)]
         for client in clients:
             if client.visit(self.servers[0])[0]:
@@ -94,7 +95,7 @@ class Mode:
         return counts[::-1]
 
     def at_another_process(self):
-        """For both servers: how often who was at one process is resumed at another one."""
+        """Counts for both servers how often a client of one process resumes at another one."""
         counts = []
         for server in self.servers:
             clients = [Client(self.folder, **by_id) for _ in range(VISITS)]
@@ -103,7 +104,7 @@ class Mode:
             time.sleep(SPREAD)
             resumed = 0
             for client in clients:
-                # The kernel says whose turn it is.
+                # The kernel chooses the process.
                 was_resumed, served_by = client.visit(server, keep=False)
                 while served_by == client.maker:
                     was_resumed, served_by = client.visit(server, keep=False)
@@ -112,7 +113,7 @@ class Mode:
         return counts
 
     def stay(self, clients):
-        """The same for clients that have been there before."""
+        """Counts the same for clients that were there before."""
         return [sum(client.visit(server, keep=False)[0] for client in clients) for server in self.servers]
 
     def reload(self):
@@ -130,7 +131,7 @@ def show(what, columns):
 
 
 def table(kind, redis):
-    """One mode after the other: all have the same addresses."""
+    """Runs one mode after the other, because all have the same addresses."""
     folder = Folder(os.path.join(top, kind.name))
     farm = folder.farm(redis)
     titles, cells = [], {}
@@ -143,7 +144,7 @@ def table(kind, redis):
                 cells.setdefault(row, []).extend(mode.come_back(row))
             if kind.processes > 1:
                 cells.setdefault("at another process, and at one of the second", []).extend(mode.at_another_process())
-            # The clients of before, after a reload, and after one with other certificates.
+            # The same clients return after a reload, and after one with other certificates.
             clients = {row: [Client(folder, **ROWS[row]) for _ in range(VISITS)] for row in AFTER}
             for row in AFTER:
                 for client in clients[row]:
@@ -176,7 +177,7 @@ def table(kind, redis):
 
 
 def gets_in(client, server):
-    """Whether a client gets an answer, and is not told that it may not."""
+    """Whether a client gets an answer that is not a refusal."""
     try:
         plain = socket.create_connection((server.address, server.port), PATIENCE)
         with client.context.wrap_socket(plain, session=client.session, server_hostname=client.name) as connection:
@@ -187,7 +188,7 @@ def gets_in(client, server):
 
 
 def rules():
-    """A session without a client certificate, at a server that demands one."""
+    """Offers a session without a client certificate to a server that demands one."""
     say("\none.example asks for no client certificate, two.example demands one. Who has a session of one.example")
     say("and no certificate gets in at two.example:")
     for kind in (Nginx, Haproxy, Apache):
@@ -210,7 +211,7 @@ def rules():
 
 
 def fails_safely(folder, what, env, expected, libraries_of=None):
-    """What is wrong is said in one line, and the server serves as without the library."""
+    """The fault is reported in one line, and the server serves as it does without the library."""
     if libraries_of is not None:
         env = {"LD_PRELOAD": libraries_of + "/libtssession_preload.so", **env}
     server = Nginx(folder, 2, env, workers=1)
@@ -264,7 +265,7 @@ def main():
     if not wanted or "rules" in wanted:
         parts.append((rules,))
     try:
-        # They wait more than they work.
+        # The parts mostly wait.
         with ThreadPoolExecutor(3) as threads:
             for lines in threads.map(lambda part: collect(*part), parts):
                 print("\n".join(lines), flush=True)

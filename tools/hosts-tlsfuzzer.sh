@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The scripts of tlsfuzzer that are about resumption, tickets and PSK, against `openssl s_server` as it is and
-# with the library preloaded: are the verdicts the same?
+# Runs tlsfuzzer's scripts about resumption, tickets and PSK against `openssl s_server`, as it is and
+# with the library preloaded, and compares the verdicts.
 #
 #   hosts-tlsfuzzer.sh FOLDER LIBRARIES TLSFUZZER
 #
-# FOLDER is the script's own: it is made anew, but for the Python environment in it. TLSFUZZER is a clone of
-# https://github.com/tlsfuzzer/tlsfuzzer.
+# FOLDER is a directory for this script, which keeps a Python environment in it. TLSFUZZER is a clone
+# of https://github.com/tlsfuzzer/tlsfuzzer.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -35,11 +35,11 @@ end() {
 }
 trap end EXIT
 
-# The verdicts of all scripts: SCRIPT CONVERSATION VERDICT.
+# Prints the verdicts of all scripts, one per line: SCRIPT: CONVERSATION VERDICT.
 verdicts() { # NAME VARIABLE=VALUE...
   local name=$1 script port
   shift
-  # A port of its own: below those that clients get.
+  # A port below those that clients get, so that none of them has it.
   port=$((20000 + $$ % 10000))
   for script in "${scripts[@]}"; do
     env "$@" openssl s_server -accept "127.0.0.1:$port" -key "$folder/key.pem" -cert "$folder/certificate.pem" -www \
@@ -54,7 +54,7 @@ verdicts() { # NAME VARIABLE=VALUE...
     kill "$server"
     wait "$server" 2>/dev/null || true
     server=
-    # "NAME ..." begins a conversation, and OK ends it, if it does.
+    # "NAME ..." begins a conversation. OK ends it if it succeeds.
     awk -v script="$script" '
       function tell(verdict) { if (name != "") print script ": " name " " verdict; name = "" }
       / \.\.\.$/ { tell("FAILED"); name = $0 }

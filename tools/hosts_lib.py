@@ -1,5 +1,5 @@
-"""Debian's nginx, HAProxy, Apache and stunnel, unmodified, each with settings and files of its own, and
-clients of them. Whoever imports it is run as root: the servers change their user, as in use.
+"""Debian's nginx, HAProxy, Apache and stunnel, unmodified, each with its own settings and files, and
+clients for them. Scripts that import this run as root: the servers change their user, as in production.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -16,7 +16,7 @@ PATIENCE = 20
 # The users that the servers run as read the files.
 os.umask(0o022)
 
-# An address that nobody else has, for each of four numbers: process IDs end below 2^22.
+# A unique address for each of four numbers. It contains the process ID, which is below 2^22.
 def address(number):
     pid = os.getpid()
     return f"127.{64 * number + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
@@ -37,7 +37,7 @@ def accepts(host, port):
 
 
 class Folder:
-    """The files that all have in common. It is made anew."""
+    """The directory of the files that all servers share. It is emptied first."""
 
     def __init__(self, path):
         self.path = path
@@ -66,11 +66,11 @@ class Folder:
         os.chmod(self.at(name), mode)
 
     def certificate(self, name):
-        """Signed by itself. A second one has the key of the first."""
+        """Makes a self-signed certificate. A renewed one has the same key."""
         key = self.at(name + ".key")
         if not os.path.exists(key):
             subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key], check=True)
-            # stunnel reads it again when it is no longer root.
+            # stunnel reads it again after it has given up root.
             os.chmod(key, 0o644)
         made = subprocess.run(["openssl", "req", "-x509", "-key", key, "-days", "2", "-subj", f"/CN={name}"],
                               check=True, capture_output=True, text=True).stdout
@@ -93,7 +93,7 @@ class Process:
                                             env={**os.environ, **(env or {})}, start_new_session=True)
 
     def complaints(self):
-        """Lines of the library's, and those about processes that have crashed."""
+        """The lines of the library, and those about processes that crashed."""
         signs = "tssession", "on signal", "exit signal", "exited with code 139", "with code 134"
         return [line for line in self.said().splitlines() if any(sign in line for sign in signs)]
 
@@ -106,7 +106,7 @@ class Process:
             return file.read()
 
     def stop(self):
-        """Ends it with all that it has started, which is in a session of its own."""
+        """Ends the process and all that it started. They have their own process group."""
         for signal_number in signal.SIGTERM, signal.SIGKILL:
             try:
                 os.killpg(self.process.pid, signal_number)
@@ -125,15 +125,15 @@ class Redis(Process):
 
 
 class Host(Process):
-    """A server at an address, in a folder of its own within the common one."""
+    """A server at an address, with its own directory within the shared one."""
 
     name = ""
     port = 0
-    # two.example demands a client certificate, one.example does not ask for any.
+    # Whether two.example demands a client certificate and one.example asks for none.
     demands = False
-    # Clients are refused while it reloads.
+    # Whether it refuses clients while it reloads.
     reload_refuses = False
-    # So many processes take turns in serving.
+    # How many processes take turns in serving.
     processes = 1
 
     def __init__(self, folder, number, env=None, workers=2, extra=""):
@@ -156,7 +156,7 @@ class Host(Process):
         raise NotImplementedError
 
     def reload(self):
-        """Has it load its settings and certificates again, and waits until new ones serve."""
+        """Makes it reload its settings and certificates, and waits until the new ones are active."""
         raise NotImplementedError
 
     def serving(self):
@@ -164,7 +164,7 @@ class Host(Process):
         return self.children()
 
     def served_by(self, answer):
-        """The process that has served the last client, as far as it tells."""
+        """The process that served the last client; None if the server does not show it."""
         return None
 
 
@@ -192,7 +192,7 @@ class Nginx(Host):
     def reload(self):
         before = set(self.children())
         self.process.send_signal(signal.SIGHUP)
-        # It keeps the old ones until their clients have gone.
+        # nginx keeps the old workers until their clients have left.
         wait_until("new workers", lambda: len(set(self.children()) - before) >= self.workers)
         wait_until("no old workers", lambda: not set(self.children()) & before)
 
@@ -218,7 +218,7 @@ class Haproxy(Host):
             '  http-request return status 200 content-type text/html string "</BODY>"\n'
 
     def command(self, config):
-        # What it answers with is at most a buffer large.
+        # An answer must fit into one buffer.
         self.folder.write("www/big", "x" * 12000)
         return ["haproxy", "-W", "-f", config]
 
@@ -272,7 +272,7 @@ class Apache(Host):
             return file.read().splitlines()
 
     def served_by(self, answer):
-        # It writes the line when the answer has been sent.
+        # Apache writes the line after it has sent the answer.
         wait_until("a line about a client", lambda: len(self.served()) > self.seen)
         served = self.served()
         self.seen = len(served)
@@ -287,7 +287,7 @@ class ApachePrefork(Apache):
 
 
 class Stunnel(Host):
-    """In front of a server without TLS, which the script starts."""
+    """It stands in front of a server without TLS, which the script starts."""
 
     name = "stunnel"
     port = 8447
@@ -348,14 +348,14 @@ class Client:
         self.maker = None
 
     def shows(self, folder, host):
-        """Whether the server shows the certificate that is in its file now."""
+        """Whether the server shows the current certificate in its file."""
         with socket.create_connection((host.address, host.port), PATIENCE) as plain, self.context.wrap_socket(plain) as connection:
             shown = ssl.DER_cert_to_PEM_cert(connection.getpeercert(True))
         with open(folder.at("one.example.pem"), encoding="ascii") as file:
             return shown == file.read()
 
     def visit(self, host, keep=True):
-        """Whether the session was resumed, and by which process. A new session is kept in its place."""
+        """Returns whether the session was resumed, and by which process. With `keep`, keeps the new session."""
         path = "/_stats" if self.hang_up == "middle" else "/"
         plain = socket.create_connection((host.address, host.port), PATIENCE)
         with self.context.wrap_socket(plain, session=self.session, server_hostname=self.name) as connection:

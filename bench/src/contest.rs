@@ -15,8 +15,8 @@ use crate::trace::Trace;
 /// A second of the simulated time.
 pub type Second = u32;
 
-/// A bounded cache of sessions. Keys are the numbers of the sessions, from 0 without a gap,
-/// and no number is inserted twice; all sessions of a trace have the same lifetime.
+/// A bounded cache of sessions. Keys are the numbers of the sessions, from 0 without a gap. No
+/// number is inserted twice, and all sessions of a trace have the same lifetime.
 pub trait Policy {
     /// Whether the session is there and has not expired.
     fn get(&mut self, key: u64, now: Second) -> bool;
@@ -27,7 +27,7 @@ pub trait Policy {
 /// Makes an empty cache of so many entries.
 pub type New = fn(usize) -> Box<dyn Policy>;
 
-/// Those that know nothing of the future. The first one is the one that counts.
+/// The policies that do not know the future. The first one is the library's.
 pub const ONLINE: [(&str, New); 8] = [
     ("tssession", |entries| Box::new(Engine::new(entries))),
     (COPIED, |entries| {
@@ -52,8 +52,8 @@ pub const LRU: &str = "LRU";
 /// The name of the bound that [`optimum`] gives.
 pub const OPTIMUM: &str = "optimum";
 
-/// Plays a trace and counts the hits. A client asks for the session that it got last; when
-/// that is not there any more, it gets a new one.
+/// Plays a trace and counts the hits. A client asks for the session that it got last. If that is
+/// gone, it gets a new one.
 pub fn play(trace: &Trace, policy: &mut dyn Policy) -> usize {
     let mut sessions = HashMap::new();
     let mut hits = 0;
@@ -71,20 +71,18 @@ pub fn play(trace: &Trace, policy: &mut dyn Policy) -> usize {
     hits
 }
 
-/// At least as many hits as any policy can have that knows the future.
+/// A bound on the hits of any policy, even one that knows the future.
 ///
-/// A visit can only be a hit if the same client's session stayed in the cache since its
-/// visit before: each pair of visits in a row is an interval, at most `entries` of them
-/// can be kept at any moment, and each one kept to its end is a hit. Most can be kept by
-/// giving up the one that ends last whenever there are too many (Belady's MIN, which may
-/// also give up the newest at once). A pair further apart than the lifetime can never be
-/// a hit and takes no room.
+/// A visit can only be a hit if the client's session stayed in the cache since its previous visit.
+/// So each pair of consecutive visits is an interval. At most `entries` intervals can be kept at
+/// any moment, and each one kept to its end is a hit. The most can be kept by dropping the one that
+/// ends last whenever there are too many (Belady's MIN, which may also drop the newest at once). A
+/// pair further apart than the lifetime can never be a hit, and takes no room.
 ///
-/// That looks at each pair as if its session had been made at the first of the two visits.
-/// A session that is older ends earlier, so this can only be too high. With endless room
-/// the lifetime counts exactly: then a new session at the last possible moment, which is
-/// what happens anyway, makes for the fewest sessions. No cache beats that either, so the
-/// smaller of the two is the bound.
+/// This treats each pair as if its session had been made at the first of the two visits. An older
+/// session ends earlier, so the result can only be too high. With endless room the lifetime counts
+/// exactly: a new session at the last possible moment, as in reality, gives the fewest sessions. No
+/// cache beats that either, so the smaller of the two is the bound.
 pub fn optimum(trace: &Trace, entries: usize) -> usize {
     const NEVER: usize = usize::MAX;
     let visits = &trace.visits;
@@ -93,7 +91,7 @@ pub fn optimum(trace: &Trace, entries: usize) -> usize {
     for (at, visit) in visits.iter().enumerate().rev() {
         next[at] = seen.insert(visit.client, at).unwrap_or(NEVER);
     }
-    // Which visits are hits if all that is kept now stays.
+    // The visits that are hits if all that is kept now stays.
     let mut kept = BTreeSet::new();
     let mut hits = 0;
     for (at, visit) in visits.iter().enumerate() {
@@ -125,7 +123,7 @@ struct Engine {
 
 impl Engine {
     fn new(entries: usize) -> Self {
-        // As many shards and bytes as are configured by default.
+        // As many shards and bytes as the default settings have.
         let limits = Limits {
             entries,
             bytes: entries * 1024,
@@ -147,7 +145,7 @@ impl Engine {
         }
     }
 
-    /// Stores a session that was made at a moment before.
+    /// Stores a session that was made earlier.
     fn store(&mut self, key: u64, lifetime: Second, made: Second, now: Second) {
         let (made, now) = (Self::now(made).wall, Self::now(now));
         let lifetime = Lifetime::new(made, i64::from(lifetime), now);
@@ -156,7 +154,7 @@ impl Engine {
         result.unwrap_or_else(|refused| assert_eq!(refused, Refused::Expired));
     }
 
-    /// As a plugin does with GetBuffer.
+    /// Reads a session as a plugin does with GetBuffer.
     fn read(&mut self, key: u64, now: Second) {
         self.cache
             .copy_der(&Self::id(key), || Self::now(now), &mut self.der)
@@ -182,9 +180,9 @@ impl Policy for Engine {
     }
 }
 
-/// The library's own cache beside a plugin that copies each new session to other machines, and
-/// so reads it once; and that may get its own messages back, each when so many more are under
-/// way.
+/// The library's own cache beside a plugin that copies each new session to other machines, so it
+/// reads each once. The plugin may get its own messages back: each one when `most` newer ones are
+/// under way.
 struct Replicated {
     engine: Engine,
     under_way: VecDeque<(u64, Second, Second)>,
@@ -218,10 +216,10 @@ impl Policy for Replicated {
     }
 }
 
-/// The oldest leaves. What expires first is the oldest too.
+/// The oldest leaves. The oldest is also the first to expire.
 struct Fifo {
     entries: usize,
-    /// The keys, which are in order, with the second at which each ends.
+    /// The keys in order, with the second at which each expires.
     queue: VecDeque<(u64, Second)>,
 }
 
@@ -248,8 +246,8 @@ impl Policy for Fifo {
     }
 }
 
-/// ATS's cache: 256 buckets, each of which loses its oldest when it has its part of the
-/// entries (rounded up, as there). It keeps what has expired, but the host refuses it.
+/// ATS's cache: 256 buckets. Each drops its oldest when it has its part of the entries (rounded up,
+/// as there). It keeps expired sessions, but the host refuses them.
 struct BucketFifo {
     buckets: Vec<Fifo>,
 }
@@ -285,16 +283,16 @@ pub fn mix(key: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What has expired leaves, else what was not used for the longest time.
+/// Expired sessions leave first, then the one that was not used for the longest time.
 struct Lru {
     entries: usize,
     len: usize,
-    /// When each session ends and was last used, as a number of uses; 0: not there.
+    /// When each session ends, and its last use as a count of uses; 0: not there.
     sessions: Vec<(Second, u64)>,
     uses: u64,
-    /// By the last use, with uses that are out of date.
+    /// In the order of the last use, including outdated uses.
     by_use: VecDeque<(u64, u64)>,
-    /// By arrival and so by end, with sessions that are gone.
+    /// In the order of arrival, which is that of expiry, including sessions that have left.
     by_end: VecDeque<u64>,
 }
 
@@ -355,7 +353,7 @@ impl Policy for Lru {
     }
 }
 
-/// The crate quick_cache (a kind of S3-FIFO), as it comes.
+/// The crate quick_cache (a kind of S3-FIFO), unchanged.
 struct QuickCache(quick_cache::sync::Cache<u64, Second>);
 
 impl QuickCache {
@@ -381,8 +379,8 @@ impl Policy for QuickCache {
     }
 }
 
-/// The crate moka (W-TinyLFU), as it comes. What it puts off until later is done after
-/// every call, so that it evicts as well as it can and never holds too much.
+/// The crate moka (W-TinyLFU), unchanged. Its deferred work is done after every call, so it evicts
+/// as well as it can and never holds too much.
 struct Moka(moka::sync::Cache<u64, Second>);
 
 impl Moka {
@@ -471,7 +469,7 @@ mod tests {
         let visits = [(0, 1), (0, 2), (0, 3), (0, 1), (0, 2), (0, 1)];
         assert_eq!(optimum(&trace(10, &visits), 1), 2);
         assert_eq!(optimum(&trace(10, &visits), 2), 3);
-        // Three visits in a row, none far from the next: but the session ends in between.
+        // Three visits, each close to the next, but the session ends before the last.
         let visits = [(0, 1), (6, 1), (12, 1)];
         assert_eq!(optimum(&trace(10, &visits), 2), 1);
     }

@@ -1,5 +1,5 @@
-//! Traces that others recorded. None is part of the repository: their files are read from a
-//! directory, as they are published.
+//! Traces that others recorded. The repository contains none of them: their files are read from a
+//! directory, in the form in which they are published.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,25 +9,25 @@ use std::process::{Command, Stdio};
 
 use crate::trace::{self, Trace, Visit};
 
-/// A trace and where its file comes from.
+/// A trace, and the origin of its file.
 pub struct Source {
-    /// Names the charts.
+    /// Its name in the charts.
     pub name: &'static str,
     /// What was recorded.
     pub title: &'static str,
     /// The file's name, in the directory and where it is published.
     pub file: &'static str,
-    /// Who publishes it.
+    /// The publisher.
     pub from: &'static str,
     format: Format,
 }
 
-/// What a file is once it is unpacked.
+/// The format of a file after it is unpacked.
 #[derive(Clone, Copy)]
 enum Format {
     /// Big-endian keys of so many bytes.
     Keys(usize),
-    /// A decimal key a line; lines of another kind are marks for a program.
+    /// One decimal key per line. Other lines are marks for a program.
     Lines,
     /// Each line begins with the first key of a run and the number of keys in it.
     Runs,
@@ -55,7 +55,7 @@ const fn source(
     }
 }
 
-/// Every trace that is looked for.
+/// All traces.
 pub const SOURCES: [Source; 12] = [
     source(
         "web07",
@@ -144,7 +144,7 @@ pub const SOURCES: [Source; 12] = [
 ];
 
 impl Source {
-    /// Where its file would be.
+    /// The path where its file is expected.
     pub fn path(&self, directory: &Path) -> PathBuf {
         directory.join(self.file)
     }
@@ -160,7 +160,7 @@ impl Source {
         let visit = |(at, key)| {
             let next = numbers.len() as u32;
             Visit {
-                // Few of the files have times. No session expires.
+                // Few of the files have times, so no session expires.
                 time: trace::spread(at, count, trace::DAY / 2),
                 client: *numbers.entry(key).or_insert(next),
             }

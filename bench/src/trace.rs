@@ -1,4 +1,4 @@
-//! Clients that come and go: who comes when, made up from a seed.
+//! Workloads of clients that come and go, made from a seed.
 
 use std::collections::HashSet;
 
@@ -15,28 +15,28 @@ pub(crate) const DAY: u32 = 24 * HOUR;
 pub struct Visit {
     /// The second.
     pub time: u32,
-    /// Who comes.
+    /// The client that comes.
     pub client: u32,
 }
 
 /// All handshakes of a workload, in the order of time.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// Names the charts.
+    /// Its name in the charts.
     pub name: &'static str,
-    /// What is going on.
+    /// What happens in it.
     pub title: &'static str,
-    /// How many seconds a session is good for.
+    /// The lifetime of a session in seconds.
     pub lifetime: u32,
-    /// How many different clients there are; those that come once by design not counted.
+    /// How many different clients there are, without those that come only once by design.
     pub clients: usize,
-    /// Whether many of the sessions are never asked for again, by design.
+    /// Whether many of the sessions are never used again, by design.
     pub flood: bool,
     /// The handshakes.
     pub visits: Vec<Visit>,
 }
 
-/// From here on clients are numbered that come once by design.
+/// Clients that come only once by design are numbered from here on.
 const PASSERS_BY: u32 = 1 << 31;
 
 impl Trace {
@@ -101,12 +101,12 @@ pub fn all() -> Vec<Trace> {
     ]
 }
 
-/// The time of visit `at` of `count` that are spread evenly.
+/// The time of visit `at`, if `count` visits are spread evenly.
 pub(crate) fn spread(at: usize, count: usize, seconds: u32) -> u32 {
     (at as u64 * u64::from(seconds) / count as u64) as u32
 }
 
-/// Draws clients of which the n-th comes as often as 1 / n to the `exponent`.
+/// Draws clients. The n-th comes in proportion to 1 / n to the `exponent`.
 fn popular(clients: u32, exponent: f64) -> impl Fn(&mut SmallRng) -> u32 {
     let zipf = Zipf::new(f64::from(clients), exponent).expect("a sound distribution");
     move |rng| zipf.sample(rng) as u32 - 1
@@ -122,7 +122,8 @@ fn zipf(seed: u64, exponent: f64, count: usize, seconds: u32) -> Vec<Visit> {
     (0..count).map(visit).collect()
 }
 
-/// Every client returns after times of its own, most soon and some very late. In 24 hours.
+/// Every client returns after times of its own, mostly soon and sometimes very late, during 24
+/// hours.
 fn returning(seed: u64, clients: u32) -> Vec<Visit> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let pause = LogNormal::new((20.0 * 60.0f64).ln(), 2.0).expect("a sound distribution");
@@ -141,7 +142,7 @@ fn returning(seed: u64, clients: u32) -> Vec<Visit> {
     visits
 }
 
-/// A normal population, and after each of its visits one of somebody who never returns.
+/// A normal population. Each of its visits is followed by one of a client that never returns.
 fn flood(seed: u64, count: usize, seconds: u32) -> Vec<Visit> {
     let normal = zipf(seed, 1.0, count, seconds);
     let both = normal
@@ -154,9 +155,9 @@ fn flood(seed: u64, count: usize, seconds: u32) -> Vec<Visit> {
     both.collect()
 }
 
-/// Three days with nine times as much to do at the height of the day as at night. Who is
-/// popular is a place; a place's client is followed by another one every two days, each
-/// place's at a moment of its own.
+/// Three days, with nine times as much traffic at the height of the day as at night. Popularity
+/// belongs to a place. Every two days another client takes over a place, each place at its own
+/// moment.
 fn daily(seed: u64, places: u32, count: usize) -> Vec<Visit> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let draw = popular(places, 0.9);

@@ -1,5 +1,5 @@
-//! What every function that C calls goes through: a panic ends here, errno stays as the host
-//! left it, and the thread is not cancelled inside.
+//! The way into every function that C calls. A panic ends here, errno stays as the host left it,
+//! and the thread is not cancelled inside.
 
 use std::any::{Any, type_name};
 use std::cell::Cell;
@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use crate::thread;
 
-/// What a function that C called returns when it could not do its work.
+/// The result of a function that C called, when it could not do its work.
 pub trait Fallback {
     /// The value.
     const FALLBACK: Self;
@@ -30,8 +30,8 @@ impl<T> Fallback for *mut T {
     const FALLBACK: Self = ptr::null_mut();
 }
 
-/// The name of the function that a body belongs to, as C knows it. It is in the type of the
-/// closure, so nobody has to write it a second time.
+/// The name of the function that a body belongs to, as C knows it. The type of the closure contains
+/// it, so it need not be written a second time.
 #[derive(Clone, Copy)]
 pub struct Name {
     closure: fn() -> &'static str,
@@ -39,7 +39,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// The name of the function in which this closure stands.
+    /// The name of the function that contains this closure.
     pub fn of<F>(_body: &F) -> Self {
         Self {
             closure: type_name::<F>,
@@ -71,8 +71,8 @@ impl Display for Name {
 /// Logs that a function ended in a panic.
 pub type Report = fn(Name, &Panic);
 
-/// Runs the `body` of a function that C calls. A panic is reported and becomes the fallback
-/// instead of ending the host.
+/// Runs the `body` of a function that C calls. A panic is reported and becomes the fallback; it
+/// does not end the host.
 #[inline(never)] // Where there is a quick way too, that one needs few registers.
 pub fn guard<R: Fallback>(name: Name, report: Report, body: impl FnOnce() -> R) -> R {
     let _errno = Errno::keep();
@@ -86,9 +86,9 @@ pub fn guard<R: Fallback>(name: Name, report: Report, body: impl FnOnce() -> R) 
     }
 }
 
-/// Runs `body` with less ado, for what takes a few nanoseconds: it must not wait, log, allocate
-/// or free, so that it neither changes errno nor can be cancelled. `None`, also after a panic:
-/// to be done inside [`guard`].
+/// Runs a `body` that takes a few nanoseconds, with less protection. It must not wait, log,
+/// allocate or free: so it does not change errno and cannot be cancelled. `None`, also after a
+/// panic: do the work inside [`guard`].
 #[inline]
 pub fn quick<R>(report: Report, body: impl FnOnce() -> Option<R>) -> Option<R> {
     let name = Name::of(&body).at_once();
@@ -108,7 +108,7 @@ fn failed(name: Name, report: Report, panic: Panic) {
     tell(name, report, panic);
 }
 
-/// The same body, which panics first where a test wants it to.
+/// The same body. It panics first where a test asks for it.
 #[inline]
 fn at_point<R>(_name: Name, body: impl FnOnce() -> R) -> impl FnOnce() -> R {
     move || {
@@ -120,23 +120,23 @@ fn at_point<R>(_name: Name, body: impl FnOnce() -> R) -> impl FnOnce() -> R {
 
 #[cold]
 fn tell(name: Name, report: Report, panic: Panic) {
-    // What the host logs with may panic too.
+    // The host's log function may panic too.
     drop(catch(|| report(name, &panic)));
 }
 
-/// Runs `body`; its panic becomes a value.
+/// Runs `body`, and returns its panic as a value.
 #[inline]
 pub fn catch<R>(body: impl FnOnce() -> R) -> Result<R, Panic> {
     let _inside = Inside::enter();
-    // Unwind safe: what `body` shares with others is behind atomics, or behind locks that are
-    // taken again whatever happened while they were held.
+    // Unwind safe: `body` shares data with others behind atomics, or behind locks that are usable
+    // again after any panic.
     catch_unwind(AssertUnwindSafe(body)).map_err(|payload| Panic {
         place: PLACE.take(),
         payload: Some(payload),
     })
 }
 
-/// A panic that was caught. Displays as ` at FILE:LINE: MESSAGE`, the place as far as known.
+/// A panic that was caught. Displays as ` at FILE:LINE: MESSAGE`, with the place if it is known.
 pub struct Panic {
     place: Place,
     payload: Option<Box<dyn Any + Send>>,
@@ -156,7 +156,7 @@ impl Display for Panic {
 impl Drop for Panic {
     fn drop(&mut self) {
         let payload = self.payload.take();
-        // What a panic carries may panic when it is dropped; what that carries is left alone.
+        // The payload may panic when it is dropped. The payload of that panic is leaked.
         mem::forget(catch_unwind(AssertUnwindSafe(|| drop(payload))));
     }
 }
@@ -205,17 +205,17 @@ impl Display for Place {
 }
 
 thread_local! {
-    /// Where the panic that is on its way to [`catch`] happened.
+    /// The place of the panic that is on its way to [`catch`].
     static PLACE: Cell<Place> = const { Cell::new(Place::UNKNOWN) };
 }
 
-/// What the Rust runtime does with a panic by itself: it writes to stderr.
+/// The Rust runtime's own reaction to a panic: it writes to stderr.
 static BY_DEFAULT: OnceLock<PanicHook> = OnceLock::new();
 
 type PanicHook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 
-/// Keeps panics inside the boundary off stderr: they are reported. To be called where the Rust
-/// runtime is the library's own; a Rust program decides itself what becomes of panics.
+/// Keeps panics inside the boundary off stderr, because they are reported. Call it only if the Rust
+/// runtime belongs to the library; a Rust program handles its panics itself.
 pub fn take_panics_over() {
     BY_DEFAULT.get_or_init(|| {
         let by_default = panic::take_hook();
@@ -224,10 +224,10 @@ pub fn take_panics_over() {
     });
 }
 
-/// Called by the Rust runtime when a panic begins: locks may be held, so nothing is logged.
+/// Called by the Rust runtime when a panic begins. Locks may be held, so nothing is logged.
 fn note_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(Place::of);
-    // A second one before the first was caught ends the process: all is said that can be.
+    // A second panic before the first was caught ends the process. So it is written to stderr.
     let is_second = PLACE.get().line != 0;
     match place {
         Some(place) if is_inside() && !is_second => PLACE.set(place),
@@ -261,8 +261,8 @@ fn is_inside() -> bool {
     thread::this(|this| this.calls.get() > 0)
 }
 
-/// Runs `body` inside [`quick`], if it can allocate, free or call what the host has put in the place of
-/// OpenSSL's own functions: errno stays as it is, and the thread is not cancelled.
+/// Runs a `body` inside [`quick`] that may allocate, free or call a function that the host put in
+/// place of OpenSSL's own. Errno stays as it is, and the thread is not cancelled.
 #[inline]
 pub fn undisturbed<R>(body: impl FnOnce() -> R) -> R {
     let _errno = Errno::keep();
@@ -270,8 +270,8 @@ pub fn undisturbed<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// Gives the host its errno back when dropped: in a callback it is about to read what its own
-/// last call left there.
+/// Restores the host's errno when dropped. Around a callback, the host is about to read the errno
+/// of its own last call.
 struct Errno {
     before: c_int,
 }
@@ -292,16 +292,15 @@ impl Drop for Errno {
 }
 
 unsafe extern "C" {
-    /// From pthread.h; the libc crate has it for other systems only.
+    /// From pthread.h. The libc crate has it only for other systems.
     fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
 }
 
 /// The value on Linux with both glibc and musl.
 const PTHREAD_CANCEL_DISABLE: c_int = 1;
 
-/// Holds the cancellation of this thread off until dropped. It could happen wherever the library
-/// writes, reads or waits, and a cancelled thread unwinds in a way that Rust ends the process
-/// for.
+/// Defers the cancellation of this thread until dropped. It could happen wherever the library
+/// writes, reads or waits, and Rust ends the process when a cancelled thread unwinds.
 struct NoCancel {
     before: c_int,
 }
@@ -317,7 +316,7 @@ impl NoCancel {
 
 impl Drop for NoCancel {
     fn drop(&mut self) {
-        // SAFETY: as above; the old state may be thrown away.
+        // SAFETY: as above; the old state is not needed.
         unsafe { pthread_setcancelstate(self.before, ptr::null_mut()) };
     }
 }

@@ -1,15 +1,15 @@
-//! What the libraries keep for each thread, in one variable: in a shared library, the address of
-//! a thread-local variable costs a call, and the compiler makes one call for one variable.
+//! The data that the libraries keep for each thread, in one variable. In a shared library, the
+//! address of a thread-local variable costs a call, so one variable costs one call.
 
 use std::cell::Cell;
 
-/// What is kept for a thread. All zero at first.
+/// The data of a thread. All zero at first.
 pub struct Thread {
-    /// How many calls of [`crate::boundary::catch`] it is in: more than one inside a hook.
+    /// How many calls of [`crate::boundary::catch`] the thread is in: more than one inside a hook.
     pub(crate) calls: Cell<u32>,
-    /// For the library: how many visits to OpenSSL it is in.
+    /// For the library: how many visits to OpenSSL the thread is in.
     pub visits: Cell<u32>,
-    /// For the library: the stripe of counters that it writes, and one; 0: none yet.
+    /// For the library: the stripe of counters that the thread writes, plus one; 0: none yet.
     pub stripe: Cell<u8>,
 }
 
@@ -23,7 +23,7 @@ thread_local! {
     };
 }
 
-/// Calls `with` with what is kept for this thread.
+/// Calls `with` with the data of this thread.
 #[inline]
 pub fn this<R>(with: impl FnOnce(&Thread) -> R) -> R {
     THIS.with(with)

@@ -1,16 +1,16 @@
-//! The contexts of the host: which are attached, and what the host has set before.
+//! The contexts of the host: which are attached, and what the host set before.
 //!
 //! # Invariants
 //!
-//! 1. What is known of a context is in its ex_data, and ends with it: a new context at the same
-//!    address is a new one. It is read and written while the lock is held, but for its end.
-//! 2. A context is attached once, before the first handshake of the connections that pass here.
-//!    That it was tried is noted first: where it fails, or a forked child begins in the middle, it
-//!    is not tried again.
-//! 3. A connection that is freed without a shutdown, and has no other owner, keeps its session from TLS 1.1 on (RFC 5246,
-//!    7.2.1), as if the host had shut it down without a word. What a fatal alert ends, ends before.
-//! 4. A connection that was made before its context was attached gets what OpenSSL has copied
-//!    from there, when it becomes a server's.
+//! 1. The data about a context is in its ex_data, and ends with it: a new context at the same
+//!    address has new data. It is read and written only under the lock, except when it ends.
+//! 2. A context is attached once, before the first handshake of the connections that pass here. The
+//!    try is noted first. It is not repeated if it fails, or if a fork happens in the middle.
+//! 3. A connection may be freed without a shutdown. With TLS 1.1 and later it then keeps its
+//!    session (RFC 5246, 7.2.1), as if the host had shut it down quietly, unless it has another
+//!    owner. A fatal alert ends the session before that.
+//! 4. A connection may be older than the attachment of its context. When it becomes a server's, it
+//!    gets the values that OpenSSL otherwise copies from the context.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ops::RangeInclusive;
@@ -32,10 +32,10 @@ const SSL_SENT_AND_RECEIVED_SHUTDOWN: c_int = 3;
 /// TLS 1.1 to 1.3.
 const MAY_HANG_UP: RangeInclusive<c_int> = 0x302..=0x304;
 
-/// What is known of a context.
+/// The data about a context.
 #[derive(Default)]
 struct Known {
-    /// The host has ticket keys of its own.
+    /// The host has its own ticket keys.
     has_own_keys: bool,
     /// The host's callbacks for session tickets.
     callbacks: Option<Callbacks>,
@@ -43,9 +43,9 @@ struct Known {
     is_tried: bool,
     /// It is attached.
     is_attached: bool,
-    /// Attaching has switched tickets off.
+    /// Attaching switched tickets off.
     without_tickets: bool,
-    /// The number of tickets before attaching and afterwards, if they differ.
+    /// The number of tickets before and after attaching, if they differ.
     tickets: Option<(usize, usize)>,
 }
 
@@ -56,25 +56,25 @@ struct Callbacks {
     argument: *mut c_void,
 }
 
-/// What serves the contexts of this process.
+/// Serves the contexts of this process.
 pub struct Serving {
     openssl: &'static Openssl,
     library: Library,
-    /// Where a context carries its [`Known`].
+    /// The index of a context's [`Known`].
     index: c_int,
-    /// Where a server connection of an attached context carries the address of [`MARK`].
+    /// The index of the address of [`MARK`], in a server connection of an attached context.
     of_connections: c_int,
 }
 
 static MARK: u8 = 0;
-/// Carried instead by a connection that has several owners.
+/// The mark of a connection that has several owners.
 static SHARED_MARK: u8 = 1;
 
-/// Null: not opened yet; [`FAILED`]: it could not be.
+/// Null: not opened yet; [`FAILED`]: opening failed.
 static SERVING: AtomicPtr<Serving> = AtomicPtr::new(ptr::null_mut());
 const FAILED: *mut Serving = ptr::without_provenance_mut(1);
 
-/// What serves contexts, if it has been opened.
+/// The one that serves contexts, if it is open.
 fn opened() -> Option<&'static Serving> {
     let serving = SERVING.load(Ordering::Acquire);
     if serving == FAILED {
@@ -92,7 +92,7 @@ fn enter(openssl: &'static Openssl) -> Option<(Held, &'static Serving)> {
     let held = lock()?;
     if SERVING.load(Ordering::Acquire).is_null() {
         if !openssl.is_systems() {
-            // Another one in this process may be.
+            // Another OpenSSL in this process may be the right one.
             openssl.say_left_alone("libtssession uses another libssl");
             return None;
         }
@@ -113,13 +113,13 @@ fn enter(openssl: &'static Openssl) -> Option<(Held, &'static Serving)> {
     Some((held, serving))
 }
 
-/// A context is about to be made that may become a server's: while the host still has its rights,
+/// Called before a context is made that may become a server's. The host still has its rights then,
 /// and has not forked.
 pub fn prepare(openssl: &'static Openssl) {
     drop(enter(openssl));
 }
 
-/// A context's connections will be servers.
+/// Attaches a context whose connections will be servers.
 ///
 /// # Safety
 /// `ctx` is null or a live context of this OpenSSL.
@@ -130,7 +130,7 @@ pub unsafe fn serve(openssl: &'static Openssl, ctx: *mut Context) {
     }
 }
 
-/// A connection becomes a server's.
+/// Called before a connection becomes a server's.
 ///
 /// # Safety
 /// `ssl` is null or a live connection of this OpenSSL.
@@ -153,14 +153,14 @@ pub unsafe fn accept(openssl: &'static Openssl, ssl: *mut Connection) {
             true
         })
     };
-    // Others need not wait for that.
+    // Other threads need not wait for the farm.
     drop(held);
     if is_served {
         serving.library.join_farm();
     }
 }
 
-/// A connection gets another owner, who may go on with it.
+/// Notes that a connection gets another owner, which may continue with it.
 ///
 /// # Safety
 /// `ssl` is null or a live connection of this OpenSSL.
@@ -172,7 +172,7 @@ pub unsafe fn share(openssl: &'static Openssl, ssl: *mut Connection) {
     }
 }
 
-/// A connection is freed, before OpenSSL looks whether it was shut down.
+/// Called before a connection is freed, and before OpenSSL checks whether it was shut down.
 ///
 /// # Safety
 /// As for [`share`].
@@ -193,7 +193,7 @@ pub unsafe fn end(openssl: &'static Openssl, ssl: *mut Connection) {
     }
 }
 
-/// What serves a connection that has one owner; `None`: it is not a server's, or has several.
+/// The one that serves a connection with one owner. `None`: it is not a server's, or has several.
 ///
 /// # Safety
 /// As for [`share`].
@@ -204,7 +204,7 @@ unsafe fn serving_of(openssl: &Openssl, ssl: *mut Connection) -> Option<&'static
     ptr::eq(mark.cast_const().cast(), &MARK).then_some(serving)
 }
 
-/// A connection is to have another context.
+/// Called before a connection gets another context.
 ///
 /// # Safety
 /// `ssl` is null or a live connection of this OpenSSL, `ctx` is null or a live context.
@@ -228,7 +228,7 @@ pub unsafe fn switch(openssl: &'static Openssl, ssl: *mut Connection, ctx: *mut 
     }
 }
 
-/// Whether a context is attached, and OpenSSL does not look for sessions in its own cache.
+/// Whether a context is attached, and OpenSSL does not search its own cache for sessions.
 ///
 /// # Safety
 /// `ctx` is null or a live context of this OpenSSL.
@@ -248,7 +248,7 @@ pub unsafe fn is_never_searched(openssl: &'static Openssl, ctx: *mut Context) ->
     }
 }
 
-/// The host has ticket keys of its own for a context, or has them no more.
+/// Notes that the host has its own ticket keys for a context, or no longer has them.
 ///
 /// # Safety
 /// `ctx` is null or a live context of this OpenSSL.
@@ -257,7 +257,7 @@ pub unsafe fn note_keys(openssl: &'static Openssl, ctx: *mut Context, has_own_ke
     unsafe { note(openssl, ctx, |known| known.has_own_keys = has_own_keys) };
 }
 
-/// The host has callbacks for session tickets in a context.
+/// Notes the host's callbacks for session tickets in a context.
 ///
 /// # Safety
 /// As for [`note_keys`].
@@ -311,7 +311,7 @@ impl Serving {
         })
     }
 
-    /// Has a connection carry a mark.
+    /// Gives a connection a mark.
     ///
     /// # Safety
     /// `ssl` is a live connection of this OpenSSL.
@@ -324,17 +324,17 @@ impl Serving {
         }
     }
 
-    /// What is known of a context so far.
+    /// The data about a context, if there is any yet.
     ///
     /// # Safety
     /// `ctx` is null or a live context of this OpenSSL.
     unsafe fn seen<'a>(&self, _held: &'a mut Held, ctx: *mut Context) -> Option<&'a mut Known> {
         let get = self.openssl.SSL_CTX_get_ex_data?;
-        // SAFETY: what is stored under the index is null or from a box, which `forget` frees.
+        // SAFETY: the index holds null or a box, which `forget` frees.
         unsafe { (!ctx.is_null()).then(|| get(ctx, self.index).cast::<Known>().as_mut())? }
     }
 
-    /// What is known of a context; `None`: there is no memory for it.
+    /// The data about a context, made if there is none. `None`: there is no memory for it.
     ///
     /// # Safety
     /// As for [`Self::seen`].
@@ -355,7 +355,7 @@ impl Serving {
         }
     }
 
-    /// What is known of a context that is attached, now or before.
+    /// Attaches a context unless that was tried before. Returns its data if it is attached.
     ///
     /// # Safety
     /// As for [`Self::known`].
@@ -391,7 +391,7 @@ impl Serving {
     }
 }
 
-/// What OpenSSL copies from a context into a new connection, as far as attaching changes it.
+/// The values that OpenSSL copies from a context into a new connection and that attaching changes.
 struct Copied {
     without_tickets: bool,
     tickets: usize,
@@ -450,7 +450,7 @@ unsafe extern "C" fn forget(
     }
 }
 
-/// Has OpenSSL's error queue be, when dropped, as it was.
+/// Restores OpenSSL's error queue when dropped.
 struct Errors(&'static Openssl);
 
 impl Errors {

@@ -1,24 +1,26 @@
-//! `libtssession_preload.so`: has an unmodified server resume through libtssession.
+//! `libtssession_preload.so`: makes an unmodified server resume through libtssession.
 //!
-//! Loaded by `LD_PRELOAD`, it stands before the functions of libssl at which a connection becomes a
-//! server's, attaches the connection's context, and calls the real function.
+//! `LD_PRELOAD` loads it. Its functions replace those of libssl at which a connection becomes a
+//! server's: they attach the connection's context and call the real function.
 //!
 //! # Invariants
 //!
-//! 1. It is linked with no OpenSSL and no libtssession: `LD_PRELOAD` reaches every program that the
-//!    server runs. Until a program makes a context that can serve, nothing is opened.
-//! 2. The real function is called with the same arguments, and its result is the result. It is not
-//!    called where the host adds a session to the own cache of an attached context: OpenSSL does
-//!    not look there, but would remove the session for all contexts when this one ends.
-//! 3. What fails leaves the host as it would be without this library, and is said in one line.
+//! 1. It is linked with neither OpenSSL nor libtssession, because `LD_PRELOAD` reaches every
+//!    program that the server runs. It opens nothing until a program makes a context that can
+//!    serve.
+//! 2. The real function is called with the same arguments, and its result is returned. There is one
+//!    exception: when the host adds a session to the own cache of an attached context. OpenSSL does
+//!    not search that cache, but would remove the session for all contexts when this one ends.
+//! 3. A failure leaves the host as it would be without this library, and is reported in one line.
 //! 4. A context that only connects is not touched.
-//! 5. No thread lives on before a process has its first server connection: the host has forked
-//!    by then. All files are opened and read when the first context is made: the host may
-//!    give up its rights, or the root directory, before it serves.
-//! 6. No function of the host's is called while the lock is held.
+//! 5. No thread lives on before a process has its first server connection: the host has forked by
+//!    then.
+//!    All files are opened and read when the first context is made: the host may give up its
+//!    rights, or change its root directory, before it serves.
+//! 6. No function of the host is called while the lock is held.
 
-// The address of the caller is passed on for these machines, and glibc tells which file it is in.
-// Elsewhere the library is empty.
+// The address of the caller is passed on for these machines, and glibc shows which file contains
+// it. On others the library is empty.
 #![cfg(all(
     target_env = "gnu",
     any(target_arch = "x86_64", target_arch = "aarch64")
@@ -66,7 +68,7 @@ fn report(name: Name, panic: &Panic) {
     line(&format!("{name}: a panic{panic}"));
 }
 
-/// Does what is to be done before the real function; whatever happens there, that one is called.
+/// Runs `body` before the real function. That one is called whatever happens in `body`.
 fn before(body: impl FnOnce()) {
     boundary::guard(Name::of(&body), report, body);
 }
@@ -83,8 +85,8 @@ fn caller(address: usize) -> Option<Caller> {
     })
 }
 
-/// Declares functions of libssl. Each passes its arguments on to a function of this file, and
-/// behind them the address that it was called from; the number is that of its arguments.
+/// Declares functions of libssl. Each passes its arguments to a function of this file, followed by
+/// the address that it was called from. The number is that of its arguments.
 macro_rules! doors {
     ($($name:ident => $inner:ident, $count:tt;)*) => {$(
         #[unsafe(naked)]
@@ -98,7 +100,7 @@ macro_rules! doors {
     )*};
 }
 
-/// Where the argument behind the last one is.
+/// The place of the argument after the last one.
 macro_rules! door {
     (x86_64 1) => {
         "mov rsi, [rsp]"
@@ -177,7 +179,7 @@ unsafe extern "C" fn context_new_ex(
         })
 }
 
-/// Notes that the host has ticket keys of its own.
+/// Notes that the host has its own ticket keys.
 fn note_keys(caller: Caller, ctx: *mut Context, has_own_keys: bool) {
     if !caller.is_library {
         // SAFETY: the caller's context is live.
@@ -293,8 +295,8 @@ unsafe extern "C" fn connection_new(ctx: *mut Context, from: usize) -> *mut Conn
     let openssl = caller.openssl;
     // SAFETY: the caller's context is live.
     if !ctx.is_null() && unsafe { openssl.is_server(ctx) } {
-        // Before OpenSSL copies from it. Where a context can also connect, it is not known yet
-        // whether it serves.
+        // Before OpenSSL copies from it. If a context can also connect, it is not known yet whether
+        // it serves.
         // SAFETY: as above.
         before(|| unsafe { contexts::serve(openssl, ctx) });
     }

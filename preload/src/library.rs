@@ -21,23 +21,23 @@ type ConfigSet = unsafe extern "C" fn(*const c_char, *const c_char) -> c_int;
 type Attach = unsafe extern "C" fn(*mut Context) -> c_int;
 
 unsafe extern "C" {
-    /// From stdlib.h; the libc crate does not have it.
+    /// From stdlib.h. The libc crate does not have it.
     fn secure_getenv(name: *const c_char) -> *mut c_char;
 }
 
 /// In bytes.
 const STACK: usize = 2 << 20;
 
-/// The setting that says whose tickets are.
+/// The setting that decides who makes the tickets.
 const TICKET_MODE: &CStr = c"tssession.session_ticket.mode";
 
 /// libtssession, ready to attach contexts.
 pub struct Library {
     attach: Attach,
     config_set: ConfigSet,
-    /// Nobody has set [`TICKET_MODE`]: a host with ticket keys of its own keeps them.
+    /// [`TICKET_MODE`] has its default: a host with its own ticket keys keeps them.
     may_leave_tickets: bool,
-    /// Whether tickets are the library's, where that does not depend on the context.
+    /// Whether the library makes the tickets, for contexts whose host has no ticket keys.
     has_tickets: bool,
     farm: Option<Farm>,
 }
@@ -45,13 +45,13 @@ pub struct Library {
 struct Farm {
     start: WithPath,
     settings: CString,
-    /// The process in which the start was last tried.
+    /// The process that last tried to start it.
     tried_in: AtomicU64,
 }
 
 impl Library {
-    /// Opens what there is to open, and reads all files: the process may give up its rights later.
-    /// The error says why contexts are left alone.
+    /// Opens the libraries and reads all files now, because the process may give up its rights
+    /// later. The error says why contexts are left alone.
     pub fn open(openssl: &Openssl) -> Result<Self, String> {
         let handle = open(openssl, env!("TSSESSION_SONAME"))?;
         let missing = |name: &str| format!("{} has no {name}", env!("TSSESSION_SONAME"));
@@ -69,7 +69,7 @@ impl Library {
         let config_load = config_load.ok_or_else(|| missing("TSSslSessionCacheConfigLoad"))?;
         let config_text = config_text.ok_or_else(|| missing("TSSslSessionCacheConfigText"))?;
         if let Some(file) = variable(c"TSSESSION_CONFIG") {
-            // What is wrong with it is in the library's own line, and the defaults are active.
+            // The library logs what is wrong with the file, and keeps its defaults.
             // SAFETY: a C string.
             unsafe { config_load(file.as_ptr()) };
         }
@@ -91,8 +91,8 @@ impl Library {
         Ok(Self { farm, ..library })
     }
 
-    /// Attaches a context of this library's own, so that processes that are forked later have the
-    /// same ticket key, and none of the host's is touched if attaching does not work.
+    /// Attaches a context of this library's own. So processes that are forked later have the same
+    /// ticket key, and no context of the host is touched if attaching does not work.
     fn try_out(&self, openssl: &Openssl) -> Result<(), String> {
         let (Some(new), Some(free), Some(method)) = (
             openssl.SSL_CTX_new,
@@ -101,7 +101,7 @@ impl Library {
         ) else {
             return Err(format!("{} lacks functions", openssl.name));
         };
-        // SAFETY: a context that nobody else has.
+        // SAFETY: nobody else has this context.
         unsafe {
             let ctx = new(method());
             let done = !ctx.is_null() && (self.attach)(ctx) == TS_SUCCESS;
@@ -111,8 +111,8 @@ impl Library {
         }
     }
 
-    /// Attaches a context; `has_own_keys`: the host has ticket keys of its own for it. Whether its
-    /// tickets are the library's now; `None`: it is not attached, and a line says why.
+    /// Attaches a context. `has_own_keys`: the host has its own ticket keys for it. Returns whether
+    /// the library now makes its tickets. `None`: it is not attached, and a line says why.
     ///
     /// # Safety
     /// `ctx` is a live context that no other thread changes meanwhile.
@@ -133,13 +133,14 @@ impl Library {
         }
     }
 
-    /// Makes this process a member of the farm, if there is one, at the first call in it.
+    /// Makes this process a member of the farm, if there is one. Only the first call in a process
+    /// counts.
     pub fn join_farm(&self) {
         let Some(farm) = &self.farm else {
             return;
         };
         if farm.tried_in.swap(this_process(), Ordering::Relaxed) != this_process() {
-            // If it fails the farm writes a line, and the process goes on alone.
+            // If it fails, the farm writes a line and the process continues alone.
             // SAFETY: a C string.
             on_large_stack(|| unsafe { (farm.start)(farm.settings.as_ptr()) });
         }
@@ -162,7 +163,7 @@ impl Farm {
         };
         // SAFETY: a C string.
         if on_large_stack(|| unsafe { prepare(settings.as_ptr()) }) != Some(TS_SUCCESS) {
-            // The farm has said why.
+            // The farm has written why.
             return Ok(None);
         }
         Ok(Some(Self {
@@ -173,8 +174,8 @@ impl Farm {
     }
 }
 
-/// Calls a function in a thread with a stack that is large enough for it, and waits for its result:
-/// the host's thread may have a very small one. The thread gets none of the host's signals.
+/// Calls a function in a thread with a large enough stack, and waits for its result. The stack of
+/// the host's thread may be very small. The new thread gets none of the host's signals.
 fn on_large_stack<R: Send>(body: impl FnOnce() -> R + Send) -> Option<R> {
     thread::scope(|scope| {
         // SAFETY: the sets are written to before they are read.
@@ -214,7 +215,7 @@ fn open(openssl: &Openssl, soname: &str) -> Result<Handle, String> {
     });
     let beside = directory.map(|directory| directory.join(&soname));
     let path = match beside {
-        // A relative name would be one in whatever directory this is by now.
+        // A relative name would depend on the current directory, which may have changed.
         Some(beside) if beside.is_absolute() && beside.exists() => beside.into_os_string(),
         _ => soname.into(),
     };
@@ -236,11 +237,11 @@ fn variable(name: &CStr) -> Option<CString> {
     (!value.is_empty()).then_some(value)
 }
 
-/// The value of a setting of the library's, and who has set it: `VALUE (SOURCE)`.
+/// The value of a setting of the library, and its source: `VALUE (SOURCE)`.
 fn setting(config_text: ConfigText, name: &CStr) -> String {
     let mut text = vec![0_u8; 65536];
     let mut len = text.len() as c_int;
-    // SAFETY: the buffer has as many bytes as are said.
+    // SAFETY: the buffer has `len` bytes.
     unsafe { config_text(text.as_mut_ptr().cast(), &mut len) };
     text.truncate(usize::try_from(len).unwrap_or(0));
     let name = name.to_string_lossy();

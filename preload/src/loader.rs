@@ -1,4 +1,4 @@
-//! What the loader knows: which file an address is in, and the functions of a file.
+//! Asks the loader which file contains an address, and for the functions of a file.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem;
@@ -22,7 +22,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// A file that is loaded.
+/// A loaded file.
 #[derive(Clone, Copy)]
 pub struct File {
     base: *mut c_void,
@@ -37,7 +37,7 @@ impl File {
         name: c"",
     };
 
-    /// The file that an address is in. Its name lives as long as the file stays loaded.
+    /// The file that contains an address. Its name lives as long as the file stays loaded.
     pub fn of(address: *const c_void) -> Option<Self> {
         // SAFETY: both places may be written to; on success the map is a live one.
         unsafe {
@@ -71,7 +71,7 @@ impl File {
         Self::own().is_some_and(|own| own.is(self))
     }
 
-    /// Whether the name without its directory begins so.
+    /// Whether the name without its directory begins with this.
     pub fn is_called(self, beginning: &[u8]) -> bool {
         let name = self.name.to_bytes();
         let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
@@ -84,15 +84,15 @@ impl File {
     }
 }
 
-/// Where functions are looked for.
+/// A place where functions are looked up.
 #[derive(Clone, Copy)]
 pub struct Handle(*mut c_void);
 
 impl Handle {
-    /// What comes after this library, in the order of the process.
+    /// The files after this library, in the order of the process.
     pub const NEXT: Self = Self(libc::RTLD_NEXT);
 
-    /// Opens a file with the given flags. It is never closed. The error is the loader's.
+    /// Opens a file with the given flags. It is never closed. The error is the loader's text.
     pub fn open(name: &CStr, flags: c_int) -> Result<Self, String> {
         // SAFETY: the name is a C string; libraries that are opened here are sound to load.
         let handle = unsafe { libc::dlopen(name.as_ptr(), flags) };
@@ -108,7 +108,7 @@ impl Handle {
         Err(error.unwrap_or_else(|| format!("{}: not loaded", name.to_string_lossy())))
     }
 
-    /// A function of that name which is not this library's own.
+    /// The function with this name, if it is not this library's own.
     ///
     /// # Safety
     /// `F` is a pointer to a function of the type that this name has.

@@ -1,4 +1,4 @@
-//! The one lock, which a forked child finds free, and the count of forks.
+//! The only lock, which is free in a forked child, and the count of forks.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 /// How many forks lie between the process that loaded this library and this one.
 static FORKS: AtomicU64 = AtomicU64::new(0);
-/// Which process has the lock, as [`this_process`] says; 0: none.
+/// The process that holds the lock, from [`this_process`]; 0: none.
 static HOLDER: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn count_fork() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Counts forks from now on; false: there is no memory for that.
+/// Counts forks from now on. `false`: there is no memory for that.
 pub fn watch_forks() -> bool {
     static IS_WATCHED: AtomicBool = AtomicBool::new(false);
     if !IS_WATCHED.load(Ordering::Relaxed) {
@@ -25,22 +25,22 @@ pub fn watch_forks() -> bool {
     IS_WATCHED.load(Ordering::Relaxed)
 }
 
-/// A number above 0 that none of the processes has from which this one was forked.
+/// A number above 0. Each process from which this one was forked has another.
 pub fn this_process() -> u64 {
     FORKS.load(Ordering::Relaxed) + 1
 }
 
 thread_local! {
-    /// Whether this thread has the lock.
+    /// Whether this thread holds the lock.
     static IS_MINE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Held until it is dropped.
 pub struct Held(());
 
-/// Waits for the lock, which is held for a moment, or while the libraries are opened. `None`: this thread
-/// has it, as OpenSSL calls some of its functions by the names that this library has; or it is not to
-/// be had, as a thread that opens a library may have to wait for this one.
+/// Waits for the lock. It is held for a moment, or while the libraries are opened. `None` in two
+/// cases. This thread holds it: OpenSSL calls some of its functions by the names that this library
+/// has. Or waiting takes too long: a thread that opens a library may be waiting for this one.
 pub fn lock() -> Option<Held> {
     if IS_MINE.get() {
         return None;
@@ -49,7 +49,7 @@ pub fn lock() -> Option<Held> {
     let mut tries = 0_u32;
     loop {
         let holder = HOLDER.load(Ordering::Relaxed);
-        // A thread of a parent does not exist here.
+        // A thread of the parent does not exist here.
         if holder != this
             && HOLDER
                 .compare_exchange(holder, this, Ordering::Acquire, Ordering::Relaxed)

@@ -1,11 +1,13 @@
-//! The OpenSSL that a caller means: a process may have several, and each gets its own objects back.
+//! The OpenSSL that a caller uses. A process may have several, and each must get its own objects
+//! back.
 //!
 //! # Invariants
 //!
-//! 1. A caller's function is the one that it would have without this library: that of the libraries
-//!    that its file is linked with, or of the process.
-//! 2. An OpenSSL whose functions are known here is never unloaded, nor is a file that has called from
-//!    here: its handle is never closed, so the address of a call stays that call's.
+//! 1. A caller gets the function that it would get without this library: from the libraries that
+//!    its file is linked with, or from the process.
+//! 2. An OpenSSL whose functions are known here is never unloaded. Neither is a file that has
+//!    called from here: its handle is never closed, so the address of a call always belongs to the
+//!    same call.
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 use std::ptr;
@@ -36,17 +38,17 @@ const CLIENTS: [&CStr; 8] = [
 
 /// A function of any type.
 pub type AnyFunction = Option<unsafe extern "C" fn()>;
-/// What OpenSSL calls at the end of an object that data was stored in.
+/// A function that OpenSSL calls at the end of an object that carries data.
 pub type FreeData =
     unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void, c_int, c_long, *mut c_void);
 
 macro_rules! functions {
     ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        /// The functions of one OpenSSL; an older one lacks some.
+        /// The functions of one OpenSSL. An older one lacks some.
         #[allow(non_snake_case)] // The names are OpenSSL's.
         pub struct Openssl {
             $(pub $name: Option<unsafe extern "C" fn($($argument),*) $(-> $result)?>,)*
-            /// The file that it is in.
+            /// The file that contains it.
             pub name: String,
             /// Whether a line has said that its contexts are left alone.
             is_told: AtomicBool,
@@ -127,7 +129,7 @@ functions! {
 static KNOWN: AtomicPtr<Openssl> = AtomicPtr::new(ptr::null_mut());
 
 impl Openssl {
-    /// The major version; 0 if it does not tell.
+    /// The major version; 0 if it is not known.
     pub fn major(&self) -> c_uint {
         // SAFETY: takes nothing, and may be called at any time.
         self.OpenSSL_version_num
@@ -149,7 +151,7 @@ impl Openssl {
             .is_some_and(|method| self.is_server.contains(&unsafe { method(ctx) }))
     }
 
-    /// Whether this is the one that a library finds which is linked with the system's.
+    /// Whether this is the OpenSSL that a library linked with the system's would find.
     pub fn is_systems(&self) -> bool {
         let Ok(name) = std::ffi::CString::new(format!("libssl.so.{}", self.major())) else {
             return false;
@@ -163,22 +165,22 @@ impl Openssl {
         accept.is_some() && accept == own
     }
 
-    /// The one that a file in the process means.
+    /// The OpenSSL that a file in the process uses.
     fn of_file(file: File) -> Option<&'static Self> {
         let noload = libc::RTLD_LAZY | libc::RTLD_NOLOAD;
         // SAFETY: only its file is asked for.
         let accept = |handle: Handle| unsafe { handle.find::<*const c_void>(c"SSL_accept") };
         let own = || accept(Handle::open(file.name, noload).ok()?);
         let own = if file.name.is_empty() { None } else { own() };
-        // A file that has an OpenSSL linked in calls here because the loader gave it the process's; but
-        // libssl itself calls functions of its own.
+        // A file with its own copy of OpenSSL calls here because the loader gave it the process's
+        // function. But libssl itself calls its own functions.
         let is_own =
             |own: &*const c_void| !file.is_libssl() && File::of(*own).is_some_and(|of| of.is(file));
         let found = match own {
             Some(own) if is_own(&own) => accept(Handle::NEXT).or(Some(own)),
             own => own.or_else(|| accept(Handle::NEXT)),
         };
-        // A pointer to a function may be called from anywhere.
+        // A call through a pointer may come from any file.
         let found = found.or_else(|| {
             // SAFETY: null, or from a box that is never freed.
             let known = unsafe { KNOWN.load(Ordering::Acquire).as_ref() };
@@ -211,7 +213,7 @@ impl Openssl {
                 Ok(_) => return Some(unsafe { &*new }),
                 Err(other) => first = other,
             }
-            // There is one for each libssl.
+            // Each libssl has only one entry.
             if let Some(known) = Self::known(found) {
                 // SAFETY: from the box above, which was not stored.
                 drop(unsafe { Box::from_raw(new) });
@@ -220,7 +222,7 @@ impl Openssl {
         }
     }
 
-    /// Says once that its contexts are left alone.
+    /// Writes once that its contexts are left alone.
     pub fn say_left_alone(&self, why: &str) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             let name = &self.name;
@@ -230,7 +232,7 @@ impl Openssl {
         }
     }
 
-    /// The one with this `SSL_accept`, if it is known.
+    /// The OpenSSL with this `SSL_accept`, if it is known.
     fn known(accept: *const c_void) -> Option<&'static Self> {
         let mut next = KNOWN.load(Ordering::Acquire).cast_const();
         // SAFETY: null, or from a box that is never freed.
@@ -248,19 +250,19 @@ impl Openssl {
 // may be called by any thread.
 unsafe impl Sync for Openssl {}
 
-/// A place from which a function is called.
+/// A place in the code that calls a function.
 #[derive(Clone, Copy)]
 pub struct Caller {
     address: usize,
-    /// The OpenSSL that it means.
+    /// The OpenSSL that it uses.
     pub openssl: &'static Openssl,
     /// Whether it is in libtssession itself.
     pub is_library: bool,
 }
 
-/// Those that are known. A host has one or two for each function.
+/// The known callers. A host has one or two for each function.
 static CALLERS: [AtomicPtr<Caller>; 256] = [const { AtomicPtr::new(ptr::null_mut()) }; 256];
-/// Places that are tried for one.
+/// How many places are tried for a caller.
 const TRIES: usize = 8;
 
 impl Caller {
@@ -282,7 +284,7 @@ impl Caller {
         None
     }
 
-    /// The caller at this address.
+    /// Finds the caller at this address, and keeps it.
     pub fn find(address: usize) -> Option<Self> {
         let new = Self::new(address)?;
         for place in Self::places(address) {

@@ -15,7 +15,7 @@ use tssession_test_support::{
     assert_logged, compile_source, execute, root, run, scratch, scratch_dir, stdout, valgrind,
 };
 
-/// Where cargo leaves it.
+/// The directory into which cargo puts it.
 fn library() -> PathBuf {
     env::current_exe()
         .unwrap()
@@ -35,7 +35,7 @@ fn program() -> &'static Path {
     &PROGRAM
 }
 
-/// Runs the program; what was logged.
+/// Runs the program and returns its log lines.
 fn host(case: &str, environment: &[(&str, &str)]) -> String {
     let mut command = Command::new(program());
     command
@@ -120,7 +120,7 @@ fn without_the_library_the_host_is_as_it_was() {
         said.starts_with(start) && said.lines().count() == 1,
         "{said}"
     );
-    // The shell is given it too, and says nothing.
+    // The shell loads the library too, and writes nothing.
     fs::write(dir.join("libtssession.so.0"), "not a library").unwrap();
     let said = left_alone();
     assert!(
@@ -141,7 +141,7 @@ fn the_farm_that_is_not_there_is_said_once() {
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 
-/// `LD_PRELOAD` reaches each program that a host runs.
+/// `LD_PRELOAD` reaches every program that a host runs.
 #[test]
 fn no_library_is_linked_that_a_program_may_not_have() {
     let dynamic = stdout(Command::new("readelf").arg("-dW").arg(library()));

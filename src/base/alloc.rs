@@ -1,5 +1,5 @@
-//! Memory that may be refused. Rust's own `Box` and `Arc` end the process where there is none,
-//! which is not for a library to do.
+//! Memory that may be refused. Rust's own `Box` and `Arc` end the process if there is no memory,
+//! which a library must not do.
 
 use std::alloc::{Layout, alloc};
 use std::collections::TryReserveError;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwapAny, RefCnt};
 
-/// The allocator had nothing left.
+/// The allocator had no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
@@ -32,7 +32,7 @@ impl From<TryReserveError> for NoMemory {
     }
 }
 
-/// A value in memory of its own.
+/// A value in a box.
 pub fn boxed<T>(value: T) -> Result<Box<T>, NoMemory> {
     let layout = Layout::new::<T>();
     if layout.size() == 0 {
@@ -41,8 +41,8 @@ pub fn boxed<T>(value: T) -> Result<Box<T>, NoMemory> {
     }
     // SAFETY: the layout has a size.
     let place = NonNull::new(unsafe { alloc(layout) }.cast::<T>()).ok_or(NoMemory)?;
-    // SAFETY: the place is as large and aligned as a box of this type is, from the allocator
-    // that boxes are from, and nobody else's.
+    // SAFETY: the place has the size and alignment of a box of this type, comes from the allocator
+    // of boxes, and belongs to nobody else.
     unsafe {
         place.write(value);
         Ok(Box::from_raw(place.as_ptr()))
@@ -65,7 +65,7 @@ pub fn zeros(len: usize) -> Result<Vec<u8>, NoMemory> {
     Ok(zeros)
 }
 
-/// A copy of a text of the system's.
+/// A copy of a string of the system's.
 pub fn os_string(from: &OsStr) -> Result<OsString, NoMemory> {
     vec(from.as_bytes()).map(OsString::from_vec)
 }
@@ -78,13 +78,13 @@ pub fn string(from: &str) -> Result<String, NoMemory> {
     Ok(copy)
 }
 
-/// A value that several share, and the last one drops: an `Arc`.
+/// A value with several owners, which the last one drops: an `Arc`.
 pub struct Shared<T> {
     counted: NonNull<Counted<T>>,
     _owns: PhantomData<Counted<T>>,
 }
 
-/// What [`Shared`] points to.
+/// The target of a [`Shared`].
 pub struct Counted<T> {
     owners: AtomicUsize,
     value: T,
@@ -96,7 +96,7 @@ unsafe impl<T: Send + Sync> Send for Shared<T> {}
 unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 impl<T> Shared<T> {
-    /// Takes a value; drops it where there is no memory.
+    /// Takes a value; drops it if there is no memory.
     pub fn new(value: T) -> Result<Self, NoMemory> {
         let counted = boxed(Counted {
             owners: AtomicUsize::new(1),
@@ -110,7 +110,7 @@ impl<T> Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// Gives this reference away, to be had back by [`Shared::from_raw`].
+    /// Gives this reference away. [`Shared::from_raw`] takes it back.
     pub fn into_raw(self) -> *mut c_void {
         Self::into_ptr(self).cast()
     }
@@ -137,14 +137,14 @@ impl<T> Deref for Shared<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: it lives as long as it has an owner, and is not changed.
+        // SAFETY: it lives as long as it has an owner, and does not change.
         unsafe { &self.counted.as_ref().value }
     }
 }
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        // As many as would overflow it, do not fit into memory.
+        // The count cannot overflow: so many owners do not fit into memory.
         // SAFETY: as above.
         unsafe { self.counted.as_ref() }
             .owners
@@ -161,8 +161,8 @@ impl<T> Drop for Shared<T> {
         // SAFETY: as above.
         let owners = unsafe { &self.counted.as_ref().owners };
         if owners.fetch_sub(1, Ordering::Release) == 1 {
-            // What the other owners did with it is over. A load, not a fence: the thread sanitizer
-            // knows only those.
+            // The other owners have finished with it. A load and not a fence: the thread sanitizer
+            // does not know fences.
             owners.load(Ordering::Acquire);
             // SAFETY: it came from a box, and this was its last owner.
             drop(unsafe { Box::from_raw(self.counted.as_ptr()) });
@@ -170,8 +170,8 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-// SAFETY: the pointer is that to the count, and different for each; `Clone` and `Drop` count
-// owners, and do not panic; what is owned stays in its place.
+// SAFETY: the pointer is to the count, and each value has its own; `Clone` and `Drop` count owners
+// and do not panic; the value does not move.
 unsafe impl<T> RefCnt for Shared<T> {
     type Base = Counted<T>;
 
@@ -194,10 +194,10 @@ unsafe impl<T> RefCnt for Shared<T> {
     }
 }
 
-/// A place for a shared value, or none, that readers need no lock for.
+/// A place for a shared value or none. Readers need no lock.
 pub type Swap<T> = ArcSwapAny<Option<Shared<T>>>;
 
-/// Puts `new` in the place of what has been read there; `false` if another thread was faster.
+/// Replaces the value that was read there by `new`; `false` if another thread was faster.
 pub fn exchange<T>(place: &Swap<T>, read: &Option<Shared<T>>, new: Option<Shared<T>>) -> bool {
     let before = place.compare_and_swap(read, new);
     RefCnt::as_ptr(&*before) == RefCnt::as_ptr(read)

@@ -1,8 +1,9 @@
-//! What the small concurrent parts are made of (`budget`, `gate`, [`crate::keys::ring`], `policy`): the
-//! standard library's atomics and arc-swap's pointer or, in the models of `make loom`, what stands in for them.
+//! The building blocks of the small concurrent parts (`budget`, `gate`, [`crate::keys::ring`],
+//! `policy`): the standard library's atomics and arc-swap's pointer. In the models of `make loom`,
+//! stand-ins replace them.
 //!
-//! Loom runs a model again and again until its threads have interleaved in every way that
-//! matters, and each load has returned every value that the memory orderings allow.
+//! Loom runs a model again and again, until its threads have interleaved in every way that matters,
+//! and each load has returned every value that the memory orderings allow.
 
 #[cfg(not(loom))]
 pub use crate::base::alloc::{Shared, Swap, exchange};
@@ -25,8 +26,8 @@ mod model {
 
     use crate::base::alloc::NoMemory;
 
-    /// Loom takes a sequentially consistent access for one that acquires and releases, and would
-    /// find errors that there are none. A fence, which it knows, lies between any two this way.
+    /// Loom treats a sequentially consistent access as an acquire and release, and would find
+    /// errors that do not exist. It does know fences, so one lies between any two accesses.
     fn ordered<R>(order: Ordering, access: impl FnOnce() -> R) -> R {
         if order == Ordering::SeqCst {
             loom_atomic::fence(order);
@@ -36,7 +37,7 @@ mod model {
 
     macro_rules! atomic {
         ($name:ident, $value:ty) => {
-            /// Loom's, as far as the library needs it. Its own cannot be made at compile time.
+            /// Loom's, as far as the library needs it. Loom's own cannot be made at compile time.
             pub struct $name {
                 first: $value,
                 atomic: OnceLock<loom_atomic::$name>,
@@ -123,7 +124,7 @@ mod model {
     atomic_number!(AtomicU64, u64);
     atomic_number!(AtomicUsize, usize);
 
-    /// A shared value; its counting of owners is not what the models try out.
+    /// A shared value. The models do not test how it counts its owners.
     pub struct Shared<T>(Arc<T>);
 
     impl<T> Shared<T> {
@@ -131,7 +132,7 @@ mod model {
             Ok(Self(Arc::new(value)))
         }
 
-        /// To see whether it is still there.
+        /// Shows whether it still exists.
         pub fn downgrade(&self) -> Weak<T> {
             Arc::downgrade(&self.0)
         }
@@ -151,8 +152,8 @@ mod model {
         }
     }
 
-    /// A pointer that is read and swapped in one step each: what arc-swap promises, and the least
-    /// that does it. What arc-swap does inside is not what the models try out.
+    /// A pointer that is read and swapped in one step each. This is the least that keeps arc-swap's
+    /// promises; the models do not test arc-swap itself.
     pub struct Swap<T>(OnceLock<Mutex<Option<Shared<T>>>>);
 
     pub struct Guard<T>(T);

@@ -5,24 +5,24 @@ use std::sync::atomic::{AtomicI64, Ordering};
 /// A moment on both clocks, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// The wall clock, since 1970: what session times are written in.
+    /// The wall clock, in seconds since 1970. Session times are in it.
     pub wall: i64,
-    /// The monotonic clock: it keeps counting when somebody sets the wall clock back.
+    /// The monotonic clock. It is not affected when somebody sets the wall clock.
     pub up: i64,
 }
 
-/// The time on both clocks. Coarse clocks: they are read without a system call
-/// in a few nanoseconds, and seconds are all that sessions count in.
+/// The time on both clocks. Coarse clocks are enough, because sessions count in seconds. They are
+/// read in a few nanoseconds, without a system call.
 ///
-/// Only one of them is read each time; how far the other is ahead, is found out anew
-/// every second. So a wall clock that was set is noticed within a second.
+/// Each call reads only one clock. The distance of the other is measured anew every second, so a
+/// change of the wall clock is noticed within a second.
 #[inline]
 pub fn now() -> Now {
     let up = read(libc::CLOCK_MONOTONIC_COARSE);
     if MEASURED.load(Ordering::Acquire) != up.tv_sec {
         measure(up);
     }
-    // In two parts: to divide a sum of nanoseconds takes longer than all the rest.
+    // In two parts: dividing a sum of nanoseconds takes longer than all the rest.
     let ahead = AHEAD.load(Ordering::Relaxed);
     let (seconds, nanos) = (ahead >> NANOS_BITS, ahead & ((1 << NANOS_BITS) - 1));
     let carry = i64::from(nanos + up.tv_nsec >= NANOS_PER_SECOND);
@@ -35,7 +35,7 @@ pub fn now() -> Now {
 /// The second of the monotonic clock in which the distance was measured.
 static MEASURED: AtomicI64 = AtomicI64::new(-1);
 
-/// How far the wall clock is ahead: whole seconds, rounded down, and nanoseconds in the last
+/// How far the wall clock is ahead: whole seconds, rounded down, and the nanoseconds in the lowest
 /// [`NANOS_BITS`].
 static AHEAD: AtomicI64 = AtomicI64::new(0);
 
@@ -44,8 +44,8 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 #[cold]
 fn measure(up: libc::timespec) {
-    // Both tick at the same moment, so what is between two equal readings of one clock is of
-    // the same moment. There are systems whose coarse clocks tick all the time: then it
+    // Both clocks tick at the same moment. So a reading of one between two equal readings of the
+    // other belongs to the same moment. On some systems coarse clocks tick all the time: there this
     // is nearly so.
     let mut before = up;
     for _ in 0..3 {

@@ -12,29 +12,29 @@ use zeroize::Zeroizing;
 use crate::base::alloc::{self, NoMemory};
 use crate::base::system;
 
-/// More than any file of keys or records takes; a larger one is something else.
+/// No file of keys or records is larger than this.
 pub const MAX_LEN: u64 = 1 << 20;
 
 /// The content of a regular file.
 pub struct Content {
     /// Wiped when dropped.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// The file as it was when it was opened.
+    /// The file's metadata when it was opened.
     pub metadata: Metadata,
-    /// Larger than that of whatever was opened before.
+    /// Larger than that of any file that was opened before.
     pub order: u64,
 }
 
 /// Why a file was not read.
 #[derive(Debug)]
 pub enum FileError {
-    /// What the system said.
+    /// The system's error.
     Io(io::Error),
     /// A directory, a FIFO, a device.
     NotAFile,
-    /// Larger than what such a file may be.
+    /// Larger than such a file may be.
     TooLarge,
-    /// The allocator had nothing left.
+    /// The allocator had no memory.
     NoMemory,
 }
 
@@ -55,11 +55,12 @@ impl fmt::Display for FileError {
     }
 }
 
-/// Reads a regular file, and does not wait for whatever else it may be. A slow file system may
-/// take any time: hold no lock.
+/// Reads a regular file. Does not wait for other kinds of file. A slow file system may take any
+/// time: hold no lock.
 pub fn read(path: &Path) -> Result<Content, FileError> {
     static OPENED: AtomicU64 = AtomicU64::new(0);
-    // Before the file is opened: of two files, the one of the higher order has newer content.
+    // Taken before the file is opened: of two files, the one with the higher order has newer
+    // content.
     let order = OPENED.fetch_add(1, Ordering::Relaxed) + 1;
     let file = system::open_to_read(path)?.map_err(FileError::Io)?;
     let metadata = file.metadata().map_err(FileError::Io)?;

@@ -1,4 +1,4 @@
-//! What everything else stands on: it uses nothing else of the library.
+//! The base of everything else: it uses nothing else of the library.
 
 pub mod alloc;
 pub mod atomics;

@@ -1,8 +1,8 @@
-//! What there is one of per process, made at its first use.
+//! Values that exist once per process, made at their first use.
 //!
-//! A `OnceLock` in the middle of being filled would keep a forked child waiting forever for a
-//! thread that it does not have. Here a place is empty or has a whole value, and the child
-//! frees the lock of whoever was making one.
+//! A half-filled `OnceLock` would make a forked child wait forever for a thread that it does not
+//! have. Here a place is empty or has a whole value, and the child frees the lock of a thread that
+//! was making one.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -15,9 +15,9 @@ use super::spin::Wait;
 /// The thread that is making something; 0: none.
 static MAKER: AtomicUsize = AtomicUsize::new(0);
 
-/// While this lives, nothing is made by another thread.
+/// While this lives, no other thread makes anything.
 pub struct Making {
-    /// The thread must be the one that began.
+    /// It must end on the thread that began.
     _this_thread: PhantomData<*const ()>,
 }
 
@@ -27,7 +27,7 @@ impl Drop for Making {
     }
 }
 
-/// Waits until no other thread is making anything. Not to be called again before the end.
+/// Waits until no other thread is making anything. Must not be called again before the end.
 pub fn begin() -> Making {
     let mut wait = Wait::default();
     loop {
@@ -46,27 +46,27 @@ pub fn try_begin() -> Option<Making> {
     })
 }
 
-/// In a forked child: what a thread of the parent's was making, nobody makes any more.
+/// In a forked child: ends what another thread of the parent was making.
 pub fn begin_anew_in_child() {
     if MAKER.load(Ordering::Relaxed) != this_thread() {
         MAKER.store(0, Ordering::Relaxed);
     }
 }
 
-/// A number that no other thread has at the same time; the same in a forked child.
+/// A number that no other thread has at the same time. It stays the same in a forked child.
 fn this_thread() -> usize {
     // SAFETY: may be called at any time.
     unsafe { libc::pthread_self() as usize }
 }
 
-/// A place for a value that stays for good.
+/// A place for a value that stays forever.
 pub struct Once<T> {
     is_made: AtomicBool,
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-// SAFETY: threads share the value, and any of them may make it. It is written by whoever holds
-// the only `Making`, before `is_made` lets others see it.
+// SAFETY: threads share the value, and any of them may make it. The holder of the only `Making`
+// writes it, before `is_made` shows it to others.
 unsafe impl<T: Send + Sync> Sync for Once<T> {}
 
 #[allow(clippy::new_without_default)] // They are made at compile time.
@@ -82,12 +82,13 @@ impl<T> Once<T> {
     /// The value, if it has been made.
     pub fn get(&self) -> Option<&T> {
         let is_made = self.is_made.load(Ordering::Acquire);
-        // SAFETY: it was written before, and nobody writes again.
+        // SAFETY: it was written before, and is not written again.
         is_made.then(|| unsafe { (*self.value.get()).assume_init_ref() })
     }
 }
 
-/// What is in `place`, made now if it is empty. `make` must not call this again.
+/// Returns the value in `place`, and makes it first if there is none. `make` must not call this
+/// function.
 pub fn make_once<T>(place: &Once<T>, make: impl FnOnce() -> T) -> &T {
     match try_make_once(place, || Some(make())) {
         Some(made) => made,
@@ -95,15 +96,15 @@ pub fn make_once<T>(place: &Once<T>, make: impl FnOnce() -> T) -> &T {
     }
 }
 
-/// [`make_once`] for what may fail: then the next call tries again.
+/// [`make_once`] for a `make` that may fail: the next call then tries again.
 pub fn try_make_once<T>(place: &Once<T>, make: impl FnOnce() -> Option<T>) -> Option<&T> {
     place.get().or_else(|| {
         let _making = begin();
         if place.get().is_none() {
             let made = make()?;
-            // SAFETY: nobody has a reference to what is not made, and of those who make it
-            // there is one at a time. In a forked child, what a thread has left here half-written
-            // was not made.
+            // SAFETY: an unmade value has no references, and only one thread at a time makes it. In
+            // a forked child, a value that a thread of the parent left half-written counts as not
+            // made.
             unsafe { (*place.value.get()).write(made) };
             place.is_made.store(true, Ordering::Release);
         }
@@ -111,8 +112,8 @@ pub fn try_make_once<T>(place: &Once<T>, make: impl FnOnce() -> Option<T>) -> Op
     })
 }
 
-/// A place for a value that a forked child may have to do without: it puts another one there.
-/// None is ever dropped.
+/// A place for a value that a forked child may have to abandon: it puts another one there. No value
+/// is ever dropped.
 pub struct Current<T>(AtomicPtr<T>);
 
 #[allow(clippy::new_without_default)] // As above.

@@ -1,4 +1,4 @@
-//! Memory for secrets: whole pages straight from the system, kept out of core dumps.
+//! Memory for secrets: whole pages from the system, which core dumps leave out.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -9,11 +9,11 @@ use zeroize::Zeroize;
 
 use super::system;
 
-/// A mapping of its own, zero at first. Nothing of it comes into a core dump, if the system
-/// knows how to leave pages out (Linux 3.4).
+/// A private mapping, all zero at first. Core dumps do not contain it, if the system can leave
+/// pages out (Linux 3.4).
 struct Mapping {
     start: NonNull<u8>,
-    /// 0: there is none.
+    /// 0: there is no mapping.
     len: usize,
 }
 
@@ -26,13 +26,13 @@ impl Default for Mapping {
     }
 }
 
-// SAFETY: the memory is this value's alone, whatever thread has it.
+// SAFETY: the memory belongs to this value alone, on any thread.
 unsafe impl Send for Mapping {}
 // SAFETY: a shared mapping is only read.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// `None` when the system has no memory for it.
+    /// `None` if the system has no memory for it.
     fn new(len: usize) -> Option<Self> {
         if len == 0 {
             return Some(Self::default());
@@ -53,17 +53,16 @@ impl Mapping {
         }
         let start = NonNull::new(start.cast())?;
         let new = Self { start, len };
-        // What cannot be advised is memory all the same.
+        // Memory that refuses the advice is still usable.
         new.advise(libc::MADV_DONTDUMP);
         Some(new)
     }
 
-    /// Makes it longer, somewhere else maybe; advice stays. `false` when the system has no memory
-    /// for that.
+    /// Makes it longer, and may move it. The advice stays. `false` if the system has no memory.
     fn grow(&mut self, len: usize) -> bool {
         let start = self.start.as_ptr().cast();
-        // SAFETY: the mapping is this value's alone, and as `self` is borrowed mutably, there is no
-        // reference into it.
+        // SAFETY: the mapping belongs to this value alone. `self` is borrowed mutably, so there is
+        // no reference into it.
         let moved = unsafe { libc::mremap(start, self.len, len, libc::MREMAP_MAYMOVE) };
         match NonNull::new(moved.cast()) {
             Some(start) if moved != libc::MAP_FAILED => {
@@ -81,8 +80,8 @@ impl Mapping {
 
     #[inline]
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping, if there is one, is so long and lives as long as `self`, and nobody writes to it
-        // meanwhile.
+        // SAFETY: the mapping, if there is one, has this length and lives as long as `self`. Nobody
+        // writes to it meanwhile.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
@@ -100,20 +99,20 @@ impl Drop for Mapping {
         // SAFETY: nobody can have a reference into the mapping any more.
         let done = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
         if done != 0 {
-            // It split one of the system's ranges, of which there are enough. What is lost is
-            // the address space only.
+            // Unmapping would have split one of the system's ranges, and there are too many of
+            // those. Only address space is lost.
             system::wipe(self.bytes_mut());
         }
     }
 }
 
-/// Bytes of which there can come to be more. The system wipes them at the end.
+/// Bytes that can grow. The system wipes them at the end.
 #[derive(Default)]
 pub struct Pages(Mapping);
 
 impl Pages {
-    /// Makes sure that there are so many bytes; what comes to those there are is zero. `false` when
-    /// the system has no memory for them: nothing has changed.
+    /// Makes room for so many bytes; added bytes are zero. `false` if the system has no memory:
+    /// nothing has changed then.
     pub fn grow(&mut self, len: usize) -> bool {
         let Some(len) = len.max(1).checked_next_multiple_of(page_size()) else {
             return false;
@@ -124,15 +123,15 @@ impl Pages {
         let Some(mapping) = Mapping::new(len) else {
             return false;
         };
-        // A huge page would be cleared in one go, under a lock of the cache, and stay
-        // resident for the sake of a few sessions.
+        // A huge page would be cleared in one go, under a lock of the cache, and would stay
+        // resident for a few sessions.
         mapping.advise(libc::MADV_NOHUGEPAGE);
         self.0 = mapping;
         true
     }
 
-    /// Gives the memory of whole pages from this byte on back to the system: they are zero then. Returns
-    /// the first byte of them; `None` when nothing has changed.
+    /// Gives whole pages from this byte on back to the system; they are zero then. Returns the
+    /// first byte given back, or `None` if nothing has changed.
     pub fn give_back_from(&mut self, from: usize) -> Option<usize> {
         let from = from.checked_next_multiple_of(page_size())?;
         let rest = self.0.bytes_mut().get_mut(from..)?;
@@ -161,12 +160,12 @@ impl DerefMut for Pages {
     }
 }
 
-/// Bytes that are wiped at the end. They are not written to swap space either, as far as the
-/// limit on locked memory goes.
+/// Bytes that are wiped at the end. They are not written to swap space either, within the limit on
+/// locked memory.
 pub struct SecretBytes(Mapping);
 
 impl SecretBytes {
-    /// So many bytes, all zero; `None` when the system has no memory for them.
+    /// So many bytes, all zero; `None` if the system has no memory for them.
     pub fn new(len: usize) -> Option<Self> {
         let mapping = Mapping::new(len)?;
         // SAFETY: locking changes nothing that is in the memory. Beyond the limit it fails, and
@@ -209,29 +208,28 @@ fn page_size() -> usize {
     usize::try_from(size).unwrap_or(1 << 16)
 }
 
-/// A copy of secret bytes, wiped when dropped. Where there are no more than a thousand or so, nothing
-/// is allocated for it.
+/// A copy of secret bytes, wiped when dropped. Up to 1024 bytes need no allocation.
 #[derive(Default)]
 pub struct SecretCopy(SmallVec<[u8; 1024]>);
 
-/// So many bytes are needed for a copy.
+/// A copy needs this many bytes.
 pub struct TooSmall {
     /// How many.
     pub needed: usize,
 }
 
 impl SecretCopy {
-    /// The bytes; none before there is a copy.
+    /// The bytes; empty before the copy.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Makes room for so many bytes; `false` when there is no memory for them.
+    /// Makes room for so many bytes; `false` if there is no memory.
     pub fn reserve(&mut self, len: usize) -> bool {
         self.0.try_reserve_exact(len).is_ok()
     }
 
-    /// Copies the bytes if there is room for them. Once.
+    /// Copies the bytes if there is room for them. Call it once.
     #[inline]
     pub fn fill(&mut self, from: &[u8]) -> Result<(), TooSmall> {
         if from.len() > self.0.capacity() {
@@ -252,7 +250,7 @@ impl Drop for SecretCopy {
 mod tests {
     use super::*;
 
-    /// What the kernel says of the mapping that `start` is in.
+    /// The kernel's flags of the mapping that contains `start`.
     fn flags(start: *const u8) -> String {
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let mut inside = false;

@@ -1,4 +1,4 @@
-//! The session ID, checked once at the door and trusted from there on.
+//! The session ID. It is checked once, when it comes in.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -12,8 +12,7 @@ const WORDS: usize = MAX_LEN / 8;
 
 /// A session ID of 1 to 32 bytes.
 ///
-/// Kept in words, in which it is compared and hashed. Unused bytes are zero, so that works
-/// on all of them.
+/// Kept in words, which are compared and hashed. Unused bytes are zero, so all words can be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SessionId {
     words: [u64; WORDS],
@@ -61,7 +60,7 @@ fn words(bytes: &[u8; MAX_LEN]) -> [u64; WORDS] {
 }
 
 impl Hash for SessionId {
-    /// Leaves the length out: no more than 32 IDs can differ in nothing else.
+    /// The length is left out: at most 32 IDs differ in nothing else.
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.words.iter().for_each(|word| state.write_u64(*word));
     }

@@ -1,4 +1,4 @@
-//! A sharded table in which each shard has something beside its entries, under the same lock.
+//! A sharded table in which each shard has other data beside its entries, under the same lock.
 
 use std::cell::UnsafeCell;
 use std::hash::BuildHasher;
@@ -8,14 +8,14 @@ use dashmap::{DashMap, RwLockReadGuard, RwLockWriteGuard, SharedValue};
 use foldhash::quality::RandomState;
 use hashbrown::raw::RawTable;
 
-/// What an entry is found by in its table: half of a hash. A table that grows need not look at its
+/// The key of an entry in its table: half of a hash. A table that grows need not look at its
 /// entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(pub u32);
 
 impl Key {
-    /// The hash for a table, which chooses the place by the low bits, and compares the highest seven
-    /// first.
+    /// The hash for a table. The table chooses the place by the low bits, and compares the highest
+    /// seven first.
     #[inline]
     pub fn hash(self) -> u64 {
         u64::from(self.0) | u64::from(self.0 >> 25) << 57
@@ -25,19 +25,21 @@ impl Key {
 /// The entries of a shard.
 pub type Table<V> = RawTable<(Key, SharedValue<V>)>;
 
-/// A `DashMap`, and for each of its shards a `D`. Both are reached through a guard of the shard's lock
-/// only: the fields are private to this module, and nothing here hands out either without one.
+/// A `DashMap`, and a `D` for each of its shards. Both are reached only through a guard of the
+/// shard's lock: the fields are private to this module, and no function here returns either without
+/// a guard.
 pub struct Sharded<V, D> {
     map: DashMap<Key, V, RandomState>,
     beside: Box<[CachePadded<UnsafeCell<D>>]>,
 }
 
-// SAFETY: threads share a `D` only as readers of its shard's lock, for which it is `Sync`; who has
-// the lock for writing has it alone, for which it is `Send`. The map is `Sync` itself.
+// SAFETY: threads share a `D` only as readers of its shard's lock, for which it is `Sync`. The
+// thread that has the lock for writing has the `D` alone, for which it is `Send`. The map is `Sync`
+// itself.
 unsafe impl<V: Send + Sync, D: Send + Sync> Sync for Sharded<V, D> {}
 
 impl<V, D: Default> Sharded<V, D> {
-    /// So many shards: a power of two, at least two.
+    /// Makes so many shards: a power of two, at least two.
     pub fn new(shards: usize) -> Self {
         Self {
             map: DashMap::with_hasher_and_shard_amount(RandomState::default(), shards),
@@ -47,7 +49,7 @@ impl<V, D: Default> Sharded<V, D> {
 }
 
 impl<V, D> Sharded<V, D> {
-    /// The number of the shard, and the key in its table, of what is found by `of`.
+    /// The number of the shard of `of`, and its key in that shard's table.
     #[inline]
     pub fn locate(&self, of: &impl std::hash::Hash) -> (usize, Key) {
         let hash = self.map.hasher().hash_one(of);
@@ -83,11 +85,11 @@ pub struct Reading<'a, V, D> {
 }
 
 impl<V, D> Reading<'_, V, D> {
-    /// Its entries, and what is beside them.
+    /// Its entries, and the data beside them.
     #[inline]
     pub fn parts(&self) -> (&Table<V>, &D) {
-        // SAFETY: the lock is held for reading as long as `self` is borrowed, so nobody has it for
-        // writing, and only who has makes a `&mut D`.
+        // SAFETY: the lock is held for reading as long as `self` is borrowed. So no thread has it
+        // for writing, and only such a thread makes a `&mut D`.
         (&self.table, unsafe { &*self.beside.get() })
     }
 }
@@ -99,7 +101,7 @@ pub struct Writing<'a, V, D> {
 }
 
 impl<V, D> Writing<'_, V, D> {
-    /// Its entries, and what is beside them.
+    /// Its entries, and the data beside them.
     #[inline]
     pub fn parts(&self) -> (&Table<V>, &D) {
         // SAFETY: the lock is held for writing, by this guard alone, and `self` is borrowed: a
@@ -107,7 +109,7 @@ impl<V, D> Writing<'_, V, D> {
         (&self.table, unsafe { &*self.beside.get() })
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     #[inline]
     pub fn parts_mut(&mut self) -> (&mut Table<V>, &mut D) {
         // SAFETY: as above, and `self` is borrowed mutably.
@@ -119,7 +121,7 @@ impl<V, D> Writing<'_, V, D> {
 mod tests {
     use super::*;
 
-    /// Writers exclude each other and readers, as `cargo miri` and the thread sanitizer would see.
+    /// Writers exclude each other and readers, as `cargo miri` and the thread sanitizer can see.
     #[test]
     fn what_is_beside_a_shard_is_under_its_lock() {
         let sharded = Sharded::<u8, Vec<usize>>::new(2);

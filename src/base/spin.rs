@@ -1,7 +1,7 @@
 //! Waiting for another thread without parking.
 //!
-//! A parked thread is registered in a table that a forked child inherits without
-//! the thread; who only looks again and again leaves nothing behind.
+//! A parked thread is registered in a table that a forked child inherits without the thread. A
+//! thread that tries again and again leaves nothing behind.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -15,15 +15,15 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// Whether it has taken longer than any lock is held by a running thread.
+    /// Whether the wait is longer than a running thread holds any lock.
     pub(crate) fn is_long(&self) -> bool {
         self.backoff.is_completed()
     }
 
     pub(crate) fn a_little(&mut self) {
         if self.is_long() {
-            // The other thread has lost its core, or is of lower priority: yielding
-            // alone might never let it run.
+            // The other thread has lost its core or has a lower priority: yielding alone might
+            // never let it run.
             std::thread::sleep(Duration::from_micros(50));
         } else {
             self.backoff.snooze();
@@ -31,7 +31,7 @@ impl Wait {
     }
 }
 
-/// Waiting that comes to an end.
+/// A wait with a time limit.
 ///
 /// A fork in a signal handler may have interrupted the very thread that it would wait for.
 #[derive(Clone, Copy)]
@@ -46,7 +46,7 @@ impl Patience {
         }
     }
 
-    /// The first result of `attempt` that is one; `None` when it takes too long.
+    /// Calls `attempt` until it returns a value; `None` if that takes too long.
     pub(crate) fn wait_for<T>(self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
         let mut wait = Wait::default();
         loop {
@@ -61,12 +61,12 @@ impl Patience {
     }
 }
 
-/// Locks a mutex of which everybody leaves the content in order, a panic included.
+/// Locks a mutex. Its content is in order even after a panic, so a poisoned one is accepted.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// [`lock`] for what is held for a moment only: tries again and again, and does not park.
+/// [`lock`] for a lock that is held only for a moment: tries again and again, and does not park.
 pub(crate) fn lock_by_trying<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     let mut wait = Wait::default();
     loop {
@@ -77,7 +77,7 @@ pub(crate) fn lock_by_trying<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     }
 }
 
-/// [`lock`], unless somebody else has it.
+/// [`lock`] if no other thread holds it.
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),

@@ -1,4 +1,4 @@
-//! Spreads what every thread writes over cache lines, so that they do not fight for one.
+//! Spreads data that every thread writes over cache lines, so that threads do not compete for one.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -12,10 +12,10 @@ use super::once::Once;
 /// How many stripes there are: enough for a host with 96 busy threads.
 pub(crate) const COUNT: usize = 128;
 
-/// How many of them one thread at a time has to itself. Those that find none share the rest.
+/// How many stripes can belong to one thread at a time. Threads that get none share the rest.
 const SINGLE: usize = 96;
 
-/// Which of the first stripes a thread has.
+/// Which of these a thread has.
 static TAKEN: [AtomicBool; SINGLE] = [const { AtomicBool::new(false) }; SINGLE];
 
 /// A thread's stripe.
@@ -54,7 +54,7 @@ fn choose() -> u8 {
     let number = AT_EXIT.get().and_then(|key| {
         let number = TAKEN.iter().position(take)?;
         let as_pointer = ptr::without_provenance(number + 1);
-        // SAFETY: the key exists; the pointer is a number only. It may allocate.
+        // SAFETY: the key exists, and the pointer is only a number. The call may allocate.
         let kept = undisturbed(|| unsafe { libc::pthread_setspecific(*key, as_pointer) });
         if kept != 0 {
             TAKEN[number].store(false, Ordering::Relaxed);
@@ -69,11 +69,11 @@ fn choose() -> u8 {
     number
 }
 
-/// Has threads give their stripes back when they end.
+/// The key whose destructor gives a stripe back when its thread ends.
 static AT_EXIT: Once<libc::pthread_key_t> = Once::new();
 
-/// Must have been called before a thread can have a stripe to itself. `at_exit` is called at the end of such
-/// a thread with what [`give_back`] is to be called with, and is never unloaded.
+/// Must be called before a thread can have its own stripe. `at_exit` is called at the end of such a
+/// thread, with the argument for [`give_back`], and is never unloaded.
 pub(crate) fn prepare(at_exit: unsafe extern "C" fn(*mut c_void)) {
     super::once::try_make_once(&AT_EXIT, || {
         let mut key = 0;
@@ -91,7 +91,7 @@ pub(crate) fn give_back(stripe: *mut c_void) {
     }
 }
 
-/// In a forked child: only this thread is there, and has a stripe.
+/// In a forked child: frees the stripes of the parent's other threads.
 pub(crate) fn begin_anew_in_child() {
     let mine = thread::this(|this| this.stripe.get());
     for (number, taken) in TAKEN.iter().enumerate() {
@@ -107,8 +107,7 @@ mod tests {
 
     #[test]
     fn no_two_threads_that_live_have_the_same_single_stripe() {
-        // The library has been prepared by the loader.
-        // Twice: they give them back.
+        // The loader has prepared the library. Twice, because threads give their stripes back.
         for _ in 0..2 {
             let all = Barrier::new(COUNT);
             let stripes: Vec<usize> = std::thread::scope(|scope| {
@@ -125,7 +124,7 @@ mod tests {
                 stripes.iter().partition(|number| **number < SINGLE);
             let different: HashSet<_> = single.iter().collect();
             assert_eq!(different.len(), single.len());
-            // Other tests' threads have a few.
+            // Threads of other tests have a few.
             assert!(single.len() > SINGLE / 2 && !shared.is_empty());
             assert!(shared.iter().all(|number| *number < COUNT));
         }

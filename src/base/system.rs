@@ -1,4 +1,4 @@
-//! What the library asks of the operating system.
+//! The library's requests to the operating system.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::fmt;
@@ -14,7 +14,7 @@ use tssession_common::boundary::catch;
 
 use super::alloc::NoMemory;
 
-/// Overwrites what is no longer needed, and is not optimized away.
+/// Overwrites bytes that are no longer needed. The compiler does not remove this.
 ///
 /// For session data: the `zeroize` crate, which wipes keys, goes byte by byte.
 pub fn wipe(bytes: &mut [u8]) {
@@ -27,10 +27,10 @@ unsafe extern "C" {
     fn secure_getenv(name: *const c_char) -> *mut c_char;
 }
 
-/// Calls `read` with the value of an environment variable, if there is one. A program with more
-/// rights than its caller has none: the environment is the caller's.
+/// Calls `read` with the value of an environment variable, if it is set. In a program with more
+/// rights than its caller, none is set: the environment is the caller's.
 pub fn with_variable<R>(name: &CStr, read: impl FnOnce(&OsStr) -> R) -> Option<R> {
-    // SAFETY: the name is a C string, and so is what is found. As everywhere in C, nobody may
+    // SAFETY: the name is a C string, and so is the value. As everywhere in C, no other thread may
     // change the environment at the same time.
     unsafe {
         let value = secure_getenv(name.as_ptr());
@@ -38,7 +38,7 @@ pub fn with_variable<R>(name: &CStr, read: impl FnOnce(&OsStr) -> R) -> Option<R
     }
 }
 
-/// Opens a file for reading; does not wait for what is none.
+/// Opens a file for reading. Does not wait if it is not a regular file.
 pub fn open_to_read(path: &Path) -> Result<io::Result<File>, NoMemory> {
     let mut name = Vec::new();
     let path = path.as_os_str().as_bytes();
@@ -53,7 +53,7 @@ pub fn open_to_read(path: &Path) -> Result<io::Result<File>, NoMemory> {
         // SAFETY: the name is a C string.
         let file = unsafe { libc::open(name.as_ptr(), flags) };
         if file >= 0 {
-            // SAFETY: it was opened now, and nobody else knows of it.
+            // SAFETY: it was opened just now, and nobody else knows of it.
             return Ok(Ok(unsafe { File::from_raw_fd(file) }));
         }
         let error = io::Error::last_os_error();
@@ -63,22 +63,22 @@ pub fn open_to_read(path: &Path) -> Result<io::Result<File>, NoMemory> {
     }
 }
 
-/// What `Display` writes of an error, without memory.
+/// Writes an error as its `Display` does, without allocating.
 pub fn fmt_error(error: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let Some(code) = error.raw_os_error() else {
         return write!(f, "{}", error.kind());
     };
     let mut text = [0u8; 128];
-    // SAFETY: the pointer and the length are those of `text`. It is the function of POSIX,
-    // whichever the C library calls so.
+    // SAFETY: the pointer and the length are those of `text`. This is the function of POSIX,
+    // whichever one the C library calls by this name.
     let done = unsafe { libc::strerror_r(code, text.as_mut_ptr().cast(), text.len()) } == 0;
     let text = CStr::from_bytes_until_nul(&text).unwrap_or_default();
     let text = text.to_str().ok().filter(|_| done);
     write!(f, "{} (os error {code})", text.unwrap_or("Unknown error"))
 }
 
-/// Whether this is `libtssession.so`, and not a part of a Rust program: then the Rust
-/// runtime in it is this library's own.
+/// Whether this is `libtssession.so` and not a part of a Rust program. The Rust runtime in it then
+/// belongs to this library.
 pub fn is_loaded_by_itself() -> bool {
     loaded_object(own_address()).is_some_and(|object| {
         // SAFETY: the name lives as long as the code does, which is never unloaded.
@@ -90,13 +90,13 @@ pub fn is_loaded_by_itself() -> bool {
     })
 }
 
-/// Whether this is in the same loaded file as the library's own code.
+/// Whether this address is in the same loaded file as the library's own code.
 pub fn is_in_this_file(address: *const c_void) -> bool {
     let start = |address| loaded_object(address).map(|object| object.dli_fbase);
     start(address) == start(own_address())
 }
 
-/// The addresses of the loaded file that has this one; none if there is no such file.
+/// The address range of the loaded file that contains this address; empty if there is none.
 pub fn addresses_of_file(address: *const c_void) -> Range<usize> {
     struct Search {
         address: usize,
@@ -107,9 +107,9 @@ pub fn addresses_of_file(address: *const c_void) -> Range<usize> {
         _size: libc::size_t,
         search: *mut c_void,
     ) -> c_int {
-        // SAFETY: the loader passes a loaded file, and what was given to dl_iterate_phdr.
+        // SAFETY: the loader passes a loaded file, and the argument of dl_iterate_phdr.
         let (file, search) = unsafe { (&*file, &mut *search.cast::<Search>()) };
-        // SAFETY: so many headers are there.
+        // SAFETY: the file has so many headers.
         let headers =
             unsafe { std::slice::from_raw_parts(file.dlpi_phdr, usize::from(file.dlpi_phnum)) };
         let found = catch(|| {
@@ -137,7 +137,7 @@ pub fn addresses_of_file(address: *const c_void) -> Range<usize> {
         address: address.addr(),
         found: 0..0,
     };
-    // SAFETY: the function is of the type asked for, and gets the search, which lives until then.
+    // SAFETY: the function is of the type asked for. `search` lives until the call returns.
     unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut search).cast()) };
     search.found
 }
@@ -148,7 +148,8 @@ fn own_address() -> *const c_void {
 }
 
 fn loaded_object(address: *const c_void) -> Option<libc::Dl_info> {
-    // SAFETY: a structure of pointers, which is written to; any address may be asked for.
+    // SAFETY: the structure consists of pointers and is only written to; any address may be asked
+    // for.
     unsafe {
         let mut found = mem::zeroed();
         (libc::dladdr(address, &mut found) != 0).then_some(found)

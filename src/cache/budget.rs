@@ -15,12 +15,11 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-/// Two numbers that threads reserve room in before they store anything, so that what is
-/// stored never exceeds the limits, also while those change.
+/// Counts entries and bytes. Threads reserve room here before they store anything, so the cache
+/// never exceeds the limits, even while they change.
 ///
-/// Sequentially consistent, all of it: whoever lowers a limit stores it first and looks at
-/// what is used then, whoever reserves does it the other way round, so one of the two
-/// sees the other.
+/// All accesses are sequentially consistent. A thread that lowers a limit stores it first and then
+/// reads the use; a thread that reserves does the reverse. So one of the two sees the other.
 pub(crate) struct Budget {
     entries: CachePadded<AtomicUsize>,
     bytes: CachePadded<AtomicUsize>,
@@ -38,8 +37,8 @@ impl Budget {
         }
     }
 
-    /// Reserves room for a session of `len` bytes, of which one that it replaces
-    /// brings `old_len` and its place.
+    /// Reserves room for a session of `len` bytes. If it replaces one, that one's `old_len` bytes
+    /// and its entry count towards it.
     pub(crate) fn reserve(&self, old_len: Option<usize>, len: usize) -> bool {
         let entries = usize::from(old_len.is_none());
         let bytes = len.saturating_sub(old_len.unwrap_or(0));
@@ -58,7 +57,7 @@ impl Budget {
         self.bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 
-    /// What is too much then, is for the caller to release.
+    /// The caller must evict whatever now exceeds the limits.
     pub(crate) fn set_limits(&self, limits: Limits) {
         self.max_entries
             .store(limits.entries.max(1), Ordering::SeqCst);
@@ -103,7 +102,7 @@ fn add_within(used: &AtomicUsize, n: usize, max: &AtomicUsize) -> bool {
     }
 }
 
-/// Models for loom. `stored` is what the tables of the shards hold.
+/// Models for loom. `stored` is the content of the shards' tables.
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
@@ -115,7 +114,7 @@ mod models {
         Arc::new(Budget::new(Limits { entries, bytes }))
     }
 
-    /// What was reserved by one thread, is not reserved by another until it was released.
+    /// Room that one thread reserved is not given to another until it is released.
     #[test]
     fn the_last_place_is_given_once() {
         loom::model(|| {
@@ -127,7 +126,8 @@ mod models {
                     if budget.reserve(None, 6) {
                         *taken.lock().unwrap() += 1;
                         assert_eq!(*taken.lock().unwrap(), 1);
-                        // Nor is it counted, for a moment, for who does not get it.
+                        // The count never includes a thread that does not get the room, not even
+                        // for a moment.
                         assert_eq!((budget.entries(), budget.bytes()), (1, 6));
                         *taken.lock().unwrap() -= 1;
                         budget.release(1, 6);
@@ -141,8 +141,8 @@ mod models {
         });
     }
 
-    /// A place whose bytes are not to be had is given back, and no byte is given twice; one of
-    /// two that both fit alone does get them.
+    /// An entry whose bytes do not fit is given back, and no byte is given twice. Of two sessions
+    /// that would each fit alone, one is stored.
     #[test]
     fn bytes_are_given_once_and_a_place_without_them_comes_back() {
         loom::model(|| {
@@ -161,8 +161,8 @@ mod models {
         });
     }
 
-    /// What one thread lowers the limits to, holds from then on, whoever reserves at that
-    /// moment: one of the two sees the other.
+    /// A lowered limit holds from then on, even if another thread reserves at that moment: one of
+    /// the two sees the other.
     fn lower(limits: Limits) {
         loom::model(move || {
             let budget = budget(2, 12);
@@ -171,7 +171,7 @@ mod models {
             let inserting = {
                 let (budget, stored) = (budget.clone(), stored.clone());
                 thread::spawn(move || {
-                    // As in the cache: what was reserved is stored later.
+                    // As in the cache: the bytes are stored after they are reserved.
                     if budget.reserve(None, 6) {
                         *stored.lock().unwrap() += 1;
                     }
@@ -212,8 +212,8 @@ mod models {
         });
     }
 
-    /// Threads that insert into a full cache evict for each other and all come to an end, and
-    /// who holds the locks of all shards sees numbers that are true.
+    /// Threads that insert into a full cache evict for each other, and all of them finish. A thread
+    /// that holds the locks of all shards sees correct numbers.
     #[test]
     fn inserts_into_a_full_cache_make_room() {
         loom::model(|| {

@@ -9,28 +9,28 @@ use super::policy::{self, Queue};
 use super::region::{Region, Run};
 use crate::base::session_id::{self, SessionId};
 
-/// What the cache keeps for one session ID. Its bytes are a run in the [`Region`] of its shard: the
-/// lifetime, the ID if it is not in the DER, and the DER.
+/// A session in the cache. Its bytes are a run in the [`Region`] of its shard: the lifetime, the ID
+/// if it is not in the DER, and the DER.
 pub(crate) struct Entry {
     run: Run,
     /// Bytes of DER.
     der_len: u32,
     /// The entry's place in its shard's eviction order.
     pub(crate) slot: u32,
-    /// How often handshakes used it, up to [`policy::MOST_USES`].
+    /// How many handshakes used it, up to [`policy::MOST_USES`].
     uses: AtomicU8,
     id_len: u8,
-    /// Where in the DER bytes the ID is; 0: nowhere, because a session may be stored under
+    /// Where in the DER bytes the ID is. 0 if it is not there: a session may be stored under
     /// another ID than its own.
     id_in_der: u8,
-    /// That of the process which stored it, see [`super::Cache::take_own`].
+    /// The generation of the process that stored it, see [`super::Cache::take_own`].
     pub(crate) generation: u8,
 }
 
-/// A session's ID is behind its version and its cipher suite, so no further than this.
+/// A session's ID comes after its version and its cipher suite, so it begins by this byte.
 const ID_SEARCHED: usize = 24;
 
-/// What is stored of a session, until it is.
+/// A session that is about to be stored.
 pub(crate) struct Draft<'a> {
     id: &'a SessionId,
     lifetime: Lifetime,
@@ -54,7 +54,7 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// The ID, if it is to be stored beside the DER.
+    /// The ID, if it must be stored beside the DER.
     fn separate_id(&self) -> &[u8] {
         match self.id_in_der {
             0 => self.id.as_bytes(),
@@ -62,12 +62,12 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// How many bytes it takes.
+    /// How many bytes it needs.
     pub(crate) fn len(&self) -> usize {
         lifetime::LEN + self.separate_id().len() + self.der.len()
     }
 
-    /// Stores it where there is a reservation for it.
+    /// Stores it in room that was reserved.
     pub(crate) fn store(&self, region: &mut Region) -> Entry {
         let lifetime = self.lifetime.to_bytes();
         Entry {
@@ -99,7 +99,7 @@ pub(crate) struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// How many there are.
+    /// How many DER bytes there are.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -110,7 +110,7 @@ impl<'a> Stored<'a> {
         if usize::from(self.id_len) != id.as_bytes().len() {
             return false;
         }
-        // Of known length, which is the usual one.
+        // A constant length, which is the usual one.
         if self.id_in_der > 0 {
             let start = lifetime::LEN + usize::from(self.id_in_der);
             &self.bytes[start..start + session_id::MAX_LEN] == id.padded()
@@ -130,7 +130,7 @@ impl<'a> Stored<'a> {
         &self.bytes[der_start(self.id_len, self.id_in_der)..]
     }
 
-    /// Copies the DER bytes to `out`, as many as it has room for.
+    /// Copies as many of the DER bytes as `out` has room for.
     #[inline]
     pub(crate) fn copy_der<B: Byte>(&self, out: &mut [B]) {
         let der = self.der();
@@ -138,7 +138,7 @@ impl<'a> Stored<'a> {
         B::copy(&mut out[..len], &der[..len]);
     }
 
-    /// Whether the DER bytes have these in them.
+    /// Whether the DER bytes contain these bytes.
     pub(crate) fn contains(&self, part: &[u8]) -> bool {
         let Some(first) = part.first() else {
             return true;
@@ -148,9 +148,9 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// What DER bytes are copied to.
+/// A place that DER bytes are copied to.
 pub(crate) trait Byte: Sized {
-    /// The lengths are the same.
+    /// Both have the same length.
     fn copy(to: &mut [Self], from: &[u8]);
 }
 
@@ -185,7 +185,7 @@ impl Entry {
         self.stored(region).is_under(id)
     }
 
-    /// How many bytes its run has.
+    /// The length of its run in bytes.
     fn len(&self) -> usize {
         der_start(self.id_len, self.id_in_der) + self.der_len()
     }
@@ -198,7 +198,7 @@ impl Entry {
         self.stored(region).lifetime()
     }
 
-    /// Whether storing the draft under the entry's ID would change nothing.
+    /// Whether storing the draft under this entry's ID would change nothing.
     pub(crate) fn is_same(&self, region: &Region, draft: &Draft<'_>) -> bool {
         let stored = self.stored(region);
         stored.lifetime().is_same(&draft.lifetime) && stored.der() == draft.der
@@ -211,15 +211,15 @@ impl Entry {
         region.free(self.run, len);
     }
 
-    /// Where its bytes are, for who moves them, and how many.
+    /// Where its bytes are and how many, so that they can be moved.
     pub(crate) fn run(&mut self) -> (&mut Run, usize) {
         let len = self.len();
         (&mut self.run, len)
     }
 
-    /// Notes a use. Readers share the entry, so the count is only written as long as
-    /// that changes it: a hot entry's cache line then stays shared. That of two
-    /// uses at once one may get lost, does not matter.
+    /// Counts a use. Readers share the entry, so the count is written only while that changes it:
+    /// the cache line of a hot entry then stays shared. Of two uses at the same time one may get
+    /// lost, which does not matter.
     pub(crate) fn touch(&self) {
         let uses = self.uses.load(Ordering::Relaxed);
         if uses < policy::MOST_USES {
@@ -227,8 +227,8 @@ impl Entry {
         }
     }
 
-    /// Whether there were uses since they were forgotten; forgets those that the policy
-    /// does not count on in this queue.
+    /// Whether it was used since the uses were last forgotten. Forgets the uses as the policy wants
+    /// it for this queue.
     pub(crate) fn take_use(&mut self, queue: Queue) -> bool {
         let uses = self.uses.get_mut();
         let used = *uses > 0;

@@ -5,11 +5,10 @@ use crate::base::clock::Now;
 /// Bytes of a lifetime.
 pub(super) const LEN: usize = 16;
 
-/// When a session was made and for how many seconds it is good.
+/// When a session was made, and for how many seconds it is valid.
 ///
-/// It ends on whichever clock says so first: a wall clock set back cannot
-/// prolong a session, and a monotonic clock that stood still while the machine
-/// slept cannot either.
+/// It ends when the first of two clocks says so. So a wall clock that is set back cannot prolong a
+/// session, nor can a monotonic clock that stood still while the machine slept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     wall_start: i64,
@@ -22,11 +21,11 @@ impl Lifetime {
     /// The lifetime of a session with this `time` and `timeout`, seen at `now`.
     ///
     /// A session dated in the future (a peer with a fast clock) counts from now.
-    /// A negative timeout is none at all.
+    /// A negative timeout counts as zero.
     pub fn new(time: i64, timeout: i64, now: Now) -> Self {
         let timeout = timeout.max(0);
         let seconds = u32::try_from(timeout).unwrap_or(u32::MAX);
-        // More seconds than fit: what is cut off, is cut off at the start.
+        // If the seconds do not fit, the start moves instead, and the end stays the same.
         let start = time.saturating_add(timeout - i64::from(seconds));
         let wall_start = start.min(now.wall);
         let age = now.wall.saturating_sub(wall_start);
@@ -52,8 +51,8 @@ impl Lifetime {
         })
     }
 
-    /// Whether both are of the same session. Seen at different moments, the start on the
-    /// monotonic clock may differ.
+    /// Whether both belong to the same session. The start on the monotonic clock may differ if they
+    /// were computed at different moments.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         (self.wall_start, self.seconds) == (other.wall_start, other.seconds)
     }
@@ -81,7 +80,7 @@ impl Lifetime {
     /// Whether the session is past its own timeout, or past `limit` seconds
     /// where that is shorter (0: no limit).
     pub fn is_over(&self, now: Now, limit: u32) -> bool {
-        // The two clocks tick at different moments, so the second one gets a second's grace.
+        // The clocks tick at different moments, so the monotonic one is given a second's grace.
         now.wall >= self.end(limit)
             || now.up.saturating_sub(self.up_start.into()) > self.seconds(limit)
     }

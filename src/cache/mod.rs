@@ -1,27 +1,26 @@
-//! The session cache: sharded, bounded by entries and by bytes. What is done under a lock
-//! takes a few hundred nanoseconds, and now and then (a search for what has expired,
-//! for a victim, a table that grows, sessions that are moved together) as much as the shard has
-//! sessions: at the default settings, 400.
+//! The session cache: sharded, bounded by entries and by bytes. An operation holds a lock for a few
+//! hundred nanoseconds. Some take time in proportion to the sessions of the shard, about 400 with
+//! the default settings: a search for expired sessions or for a victim, a table that grows,
+//! sessions that are moved together.
 //!
 //! # Structure
 //!
-//! A `DashMap` holds the entries. Beside each of its shards, and under its lock, are the eviction
-//! order and the bytes of the entries ([`Sharded`]); a `Lane` has what is read without the lock.
-//! One `Budget` counts entries and bytes.
+//! A `DashMap` holds the entries. Each of its shards has an eviction order and the bytes of its
+//! entries beside it, under the same lock ([`Sharded`]). A `Lane` holds the part that is read
+//! without the lock. One `Budget` counts entries and bytes.
 //!
 //! # Invariants
 //!
-//! 1. Room in the budget is reserved *before* an entry is put into a
-//!    table and released *after* it was taken out, so what the tables hold never
-//!    exceeds the limits. Both happen under the lock of that table's shard: who has
-//!    all locks sees numbers that are true.
-//! 2. A shard's order names exactly the entries of that shard, and each of them has a run of its
-//!    own in the shard's region.
-//! 3. A thread holds at most one shard lock, except in [`Cache::freeze`], which
-//!    takes them all in ascending order. While it holds one it calls no code
-//!    but this crate's. The bytes of an entry are written, copied and wiped under it.
-//! 4. Locks are only ever *tried*, again and again, never parked upon, so that
-//!    [`Cache::freeze`] makes a fork safe (see [`crate::base::spin`]).
+//! 1. Room in the budget is reserved *before* an entry is put into a table, and released *after* it
+//!    was taken out, so the tables never exceed the limits. Both happen under the lock of that
+//!    table's shard: a thread that holds all locks sees correct numbers.
+//! 2. A shard's order names exactly the entries of that shard. Each entry has its own run in the
+//!    shard's region.
+//! 3. A thread holds at most one shard lock, except in [`Cache::freeze`], which takes all of them
+//!    in ascending order. While it holds one, it calls only this crate's code. The bytes of an
+//!    entry are written, copied and wiped under the lock.
+//! 4. Threads only ever *try* to get a lock, again and again, and never park. So [`Cache::freeze`]
+//!    makes a fork safe (see [`crate::base::spin`]).
 
 #![forbid(unsafe_code)]
 
@@ -55,11 +54,11 @@ use shard::{Beside, Lane, Shard, Shared, Whom, find};
 pub use budget::Limits;
 pub use shard::Refused;
 
-/// How many sessions an insert evicts before it lets others at the shard.
+/// How many sessions an insert evicts before it unlocks the shard for others.
 const EVICT_PER_LOCK: usize = 4;
 
-/// A shard is worth having from about this many entries on: an eviction order
-/// over a handful of sessions cannot tell which of them are in use.
+/// A shard should have about this many entries. With only a few, its eviction order cannot tell
+/// which of them are in use.
 const ENTRIES_PER_SHARD: usize = 128;
 
 /// Why a lookup finds nothing.
@@ -76,23 +75,23 @@ enum Miss {
 pub struct Cache {
     sharded: Sharded<Entry, Beside>,
     lanes: Box<[CachePadded<Lane>]>,
-    /// For each shard the writers that wait for it. Readers let them pass, or a crowd of
-    /// readers could keep a writer out for good. Close together: every reader looks, and
-    /// nobody writes as long as nobody waits.
+    /// How many writers wait for each shard. Readers let them pass: otherwise a crowd of readers
+    /// could keep a writer out forever. The numbers are close together, because every reader reads
+    /// them and they change only when a writer waits.
     writers_waiting: Box<[AtomicU32]>,
     /// Give up on a locked shard instead of waiting.
     skip_on_contention: AtomicBool,
-    /// The shard where the search for a victim or an expired session goes on.
+    /// The shard at which the search for a victim or an expired session continues.
     next_shard: AtomicUsize,
     shared: Shared,
 }
 
 impl Cache {
-    /// An empty cache. `shards` is a wish: it is rounded up to a power of two and
-    /// lowered where the limit would leave next to nothing for each shard.
+    /// An empty cache. `shards` is rounded up to a power of two, and lowered if the limit would
+    /// leave each shard too few entries.
     pub fn new(limits: Limits, shards: usize, stats: Arc<Stats>) -> Self {
         let useful = (limits.entries / ENTRIES_PER_SHARD).next_power_of_two();
-        // Two is the fewest that dashmap takes.
+        // dashmap needs at least two.
         let shards = shards.next_power_of_two().min(useful).max(2);
         Self {
             sharded: Sharded::new(shards),
@@ -115,8 +114,8 @@ impl Cache {
         }
     }
 
-    /// Copies the session's DER to the front of `buffer`, as much as fits, and
-    /// returns how long it is. `None`: no such session, or it has expired. For calls.
+    /// Copies as much of the session's DER as fits to the front of `buffer`, and returns the length
+    /// of the DER. `None`: no such session, or it has expired. For calls.
     ///
     /// Takes the shard's lock for reading.
     pub fn copy_der(
@@ -132,8 +131,8 @@ impl Cache {
         self.counted(Purpose::Call, found)
     }
 
-    /// [`Cache::copy_der`] if that can be done without waiting, allocating or freeing:
-    /// otherwise `None`, and nothing is counted.
+    /// [`Cache::copy_der`] if that is possible without waiting, allocating or freeing. Otherwise
+    /// returns `None` and counts nothing.
     #[inline]
     pub fn copy_der_at_once(
         &self,
@@ -156,9 +155,9 @@ impl Cache {
         Some(self.counted(Purpose::Call, found))
     }
 
-    /// Copies the session's DER if that can be done without waiting, allocating or freeing:
-    /// otherwise `None`, and nothing is counted. `false`: there is no such session. For calls,
-    /// which tell of what was found by [`Cache::counted_call`].
+    /// Copies the session's DER if that is possible without waiting, allocating or freeing.
+    /// Otherwise returns `None` and counts nothing. `false`: there is no such session. For calls,
+    /// which report the outcome to [`Cache::counted_call`].
     #[inline]
     pub fn take_copy_at_once(
         &self,
@@ -180,14 +179,14 @@ impl Cache {
         }
     }
 
-    /// Counts a session that was found for a call, and what became of it.
+    /// Counts a session that a call found, and its outcome.
     pub fn counted_call<R>(&self, result: Option<R>) -> Option<R> {
         self.counted(Purpose::Call, result.ok_or(Miss::NoMemory))
     }
 
-    /// Calls `read` with a copy of the session's DER that is wiped afterwards; without memory
-    /// it returns `None`. `None`: that, no such session, or it has expired. If a handshake
-    /// then resumes the session, [`Cache::used`] is to be called.
+    /// Calls `read` with a copy of the session's DER, which is wiped afterwards. `None`: no such
+    /// session, it has expired, or there is no memory. If a handshake then resumes the session,
+    /// call [`Cache::used`].
     ///
     /// Takes the shard's lock for reading, and calls `read` without it.
     pub fn with_der<R>(
@@ -209,8 +208,8 @@ impl Cache {
         self.counted(purpose, found)
     }
 
-    /// A handshake has got the session that it looked up. This is what counts as use, for
-    /// eviction and as a hit.
+    /// Notes that a handshake got the session it looked up. Only this counts as a use, for eviction
+    /// and as a hit.
     ///
     /// Takes the shard's lock for reading.
     pub fn used(&self, id: &SessionId) {
@@ -271,7 +270,7 @@ impl Cache {
         }
     }
 
-    /// Lets the policy learn from a session that a handshake did not find.
+    /// Lets the policy learn from a session that a handshake looked up and did not find.
     fn learn(&self, shard: usize, key: Key) {
         if self.shared.has_evicted.load(Ordering::Relaxed)
             && let Some(queue) = self.lanes[shard].ghosts.recall(key)
@@ -281,7 +280,7 @@ impl Cache {
         }
     }
 
-    /// Looks into a shard that is locked. The clock is read when there is need to.
+    /// Looks into a locked shard. Reads the clock only if needed.
     fn look<R>(
         &self,
         locked: &Reading<'_, Entry, Beside>,
@@ -301,10 +300,10 @@ impl Cache {
         Look::Found(read(&stored))
     }
 
-    /// Stores a session under `id`, in place of the one that is there.
+    /// Stores a session under `id`, replacing the one that is there.
     ///
-    /// Takes the shard's lock for writing, and those of other shards one at a
-    /// time when room has to be made.
+    /// Takes the shard's lock for writing. If room must be made, takes those of other shards too,
+    /// one at a time.
     pub fn insert(
         &self,
         id: &SessionId,
@@ -342,8 +341,8 @@ impl Cache {
             if der.len() > self.shared.budget.max_bytes() {
                 return Err(Refused::TooLarge);
             }
-            // Skipping is for the first try only: later ones have evicted something,
-            // and to give up then would have cost a stranger's session for nothing.
+            // Only the first try may skip. A later one has evicted something: giving up would have
+            // cost another session for nothing.
             let mut shard = if first_try {
                 self.write_or_skip(home).ok_or(Refused::Contention)?
             } else {
@@ -361,7 +360,7 @@ impl Cache {
                     self.reap_next_shard(now);
                     return Ok(());
                 }
-                // Here if possible: then one lock does for both.
+                // Evict in this shard if possible: then one lock is enough.
                 if !shard.evict(&self.shared, now, Whom::ColdOfFairShare) {
                     break;
                 }
@@ -376,14 +375,13 @@ impl Cache {
 
     /// Removes a session; `true` if there was one that had not expired.
     ///
-    /// Takes the shard's lock for writing and waits for it, whatever is set
-    /// for contention.
+    /// Takes the shard's lock for writing. Waits for it even if waiting is switched off.
     pub fn remove(&self, id: &SessionId, now: Now) -> bool {
         self.remove_if(id, now, |_, _| true)
     }
 
-    /// [`Cache::remove`] if that can be done without waiting, allocating or freeing: otherwise
-    /// `None`, and nothing has happened.
+    /// [`Cache::remove`] if that is possible without waiting, allocating or freeing. Otherwise
+    /// returns `None` and changes nothing.
     #[inline]
     pub fn remove_at_once(&self, id: &SessionId, now: impl Fn() -> Now) -> Option<bool> {
         let (shard, key) = self.sharded.locate(id);
@@ -396,13 +394,13 @@ impl Cache {
         Some(self.counted_removal(taken?))
     }
 
-    /// [`Cache::remove`], if the session's DER has these bytes in it.
+    /// [`Cache::remove`], if the session's DER contains these bytes.
     pub fn remove_containing(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
         self.remove_if(id, now, |entry, region| entry.stored(region).contains(part))
     }
 
-    /// [`Cache::remove_containing`], if it is not a copy of one that a parent of this process has
-    /// too. After 255 forks, each in a child of the one before, that cannot be told any more.
+    /// [`Cache::remove_containing`], if the session is not a copy of one that a parent process has
+    /// too. A process that is 255 forks away from the first cannot know that, and removes nothing.
     pub fn take_own(&self, id: &SessionId, part: &[u8], now: Now) -> bool {
         let generation = self.shared.generation.load(Ordering::Relaxed);
         self.remove_if(id, now, |entry, region| {
@@ -424,7 +422,7 @@ impl Cache {
         self.counted_removal(taken)
     }
 
-    /// Whether a session was removed that was not over, if one was taken out.
+    /// Counts a session that was taken out, if any. `true` if it had not expired.
     fn counted_removal(&self, was_over: Option<bool>) -> bool {
         let Some(was_over) = was_over else {
             return false;
@@ -446,8 +444,8 @@ impl Cache {
         }
     }
 
-    /// [`Cache::clear`] for the end of the process: passes over shards that stay
-    /// locked, because the thread that holds the lock may never run again.
+    /// [`Cache::clear`] for the end of the process. Skips shards that stay locked, because the
+    /// thread that holds the lock may never run again.
     pub fn clear_at_exit(&self) {
         let patience = Patience::of(Duration::from_millis(10));
         for index in 0..self.lanes.len() {
@@ -457,7 +455,7 @@ impl Cache {
         }
     }
 
-    /// Changes the bounds, evicting what is too much.
+    /// Changes the limits, and evicts whatever now exceeds them.
     pub fn set_limits(&self, limits: Limits, now: Now) {
         self.shared.budget.set_limits(limits);
         let mut wait = Wait::default();
@@ -468,7 +466,7 @@ impl Cache {
         }
     }
 
-    /// Seconds after which a session is over whatever it says itself; 0: never.
+    /// Sets after how many seconds every session ends, even if its own timeout is longer. 0: never.
     ///
     /// Takes the shards' locks for writing, one at a time.
     pub fn set_timeout(&self, seconds: u32) {
@@ -485,7 +483,7 @@ impl Cache {
         self.skip_on_contention.store(skip, Ordering::Relaxed);
     }
 
-    /// How many sessions there are, expired ones that were not reclaimed yet included.
+    /// How many sessions there are, including expired ones that are still stored.
     pub fn entries(&self) -> usize {
         self.shared.budget.entries()
     }
@@ -495,8 +493,8 @@ impl Cache {
         self.shared.budget.bytes()
     }
 
-    /// Takes every lock, so that a `fork` finds none held by another thread; `None` when
-    /// one of them cannot be had.
+    /// Takes every lock, so that no other thread holds one during a `fork`. `None` if one of them
+    /// cannot be taken.
     pub(crate) fn freeze(&self, patience: Patience) -> Option<Frozen<'_>> {
         let mut shards = Vec::new();
         shards.try_reserve_exact(self.lanes.len()).ok()?;
@@ -509,8 +507,8 @@ impl Cache {
         })
     }
 
-    /// Drops the entry under `id` if it still is expired, unless the shard is busy:
-    /// somebody else will come by.
+    /// Drops the entry under `id` if it is still expired. Leaves it if the shard is busy: a later
+    /// call will drop it.
     fn reap(&self, index: usize, key: Key, id: &SessionId, now: Now) {
         let Some(mut shard) = self.try_write(index) else {
             return;
@@ -526,8 +524,8 @@ impl Cache {
         }
     }
 
-    /// Clears away a few expired sessions in another shard, so that one that nobody
-    /// inserts into does not keep them.
+    /// Clears away a few expired sessions in another shard. Otherwise a shard without inserts would
+    /// keep them.
     fn reap_next_shard(&self, now: Now) {
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
         if now.wall < self.lanes[index].earliest_end.load(Ordering::Relaxed) {
@@ -538,7 +536,7 @@ impl Cache {
         }
     }
 
-    /// Makes room in the next shard that has any to give; `false` when none has.
+    /// Makes room in the next shard that can evict a session; `false` if none can.
     fn evict_anywhere(&self, now: Now) -> bool {
         for whom in [Whom::ColdOfFairShare, Whom::Cold, Whom::Any] {
             for _ in 0..self.lanes.len() {
@@ -573,7 +571,7 @@ impl Cache {
         let mut wait = Wait::default();
         loop {
             wait.a_little();
-            // A writer that is let pass needs a moment, not forever.
+            // Letting a writer pass takes a moment, not forever.
             if (writers.load(Ordering::Relaxed) == 0 || wait.is_long())
                 && let Some(locked) = self.sharded.try_read(index)
             {
@@ -619,11 +617,11 @@ impl Cache {
     }
 }
 
-/// What a lookup comes upon.
+/// The result of a lookup.
 enum Look<R> {
     Found(R),
     Absent,
-    /// To be cleared away.
+    /// It must be cleared away.
     Expired,
 }
 
@@ -634,8 +632,8 @@ pub(crate) struct Frozen<'a> {
 }
 
 impl Frozen<'_> {
-    /// Releases the locks in a forked child, where the threads that waited
-    /// for them do not exist, and where all sessions are copies.
+    /// Releases the locks in a forked child. The threads that waited for them do not exist there,
+    /// and all its sessions are copies.
     pub(crate) fn release_in_child(self) {
         for writers in &self.cache.writers_waiting {
             writers.store(0, Ordering::Relaxed);
@@ -672,7 +670,7 @@ mod tests {
             .unwrap();
     }
 
-    /// As a plugin: by both ways in.
+    /// As a plugin: by both kinds of lookup.
     fn copy(cache: &Cache, n: u32) -> bool {
         let at_once = cache.copy_der_at_once(&id(n), || NOW, &mut []);
         let copied = cache.copy_der(&id(n), || NOW, &mut []);
@@ -690,7 +688,8 @@ mod tests {
             .is_some()
     }
 
-    /// Sessions that handshakes use, copied and stored again or not, outlive any number of others.
+    /// Sessions that handshakes use outlive any number of others, whether copied and stored again
+    /// or not.
     #[test]
     fn only_handshakes_count_as_use() {
         let cache = cache();
@@ -723,7 +722,7 @@ mod tests {
         let cache = cache();
         for n in 0..20_000 {
             insert(&cache, n);
-            // Shards differ in their age.
+            // Shards differ in age.
             for newer in n.saturating_sub(ENTRIES / 2)..=n {
                 assert!(n % 50 > 0 || copy(&cache, newer), "{newer} of {n}");
             }
@@ -762,7 +761,8 @@ mod tests {
         assert_eq!(cache.copy_der(&id(0), || later, &mut []), Some(4));
     }
 
-    /// Of all sizes, replaced and removed in any order, so that shards are compacted over and over.
+    /// Sessions of all sizes are replaced and removed in any order, so that shards are compacted
+    /// many times.
     #[test]
     fn no_session_is_lost_or_mixed_up_when_they_are_moved() {
         let limits = Limits {

@@ -1,27 +1,26 @@
-//! Which session leaves when the cache is full: one that has expired, else the one that this
-//! policy picks. There is one order per shard.
+//! Chooses the session that leaves when the cache is full: an expired one, else the one that this
+//! policy picks. Each shard has one order.
 //!
-//! Two queues, after S3-FIFO. New sessions stand in the first, in the order of their
-//! arrival, and are on trial there: the oldest leaves, or moves to the second queue if it
-//! was used. In the second the oldest leaves, or goes round again: once more than it was
-//! used, where only [`MOST_USES`] count. A hit only counts up in the entry, so lookups need
-//! no exclusive lock; and a flood of sessions that nobody asks for again passes through the
-//! first queue without pushing out those in use.
+//! There are two queues, as in S3-FIFO. New sessions enter the first, in the order of their
+//! arrival, and are on trial there: the oldest leaves, or moves to the second queue if it was used.
+//! In the second, the oldest leaves or goes round again. It goes round once for each use, up to
+//! [`MOST_USES`], and once more. A hit only increments a count in the entry, so lookups need no
+//! exclusive lock. A flood of sessions that are never used passes through the first queue and
+//! evicts none that are in use.
 //!
-//! The trial is short. A shard that has just become full has all its sessions in the first
-//! queue, and the oldest move to the second, used or not. If more clients than fit come round
-//! in turns, any single queue evicts each session just before its client returns. Those that
-//! moved stay, and their clients find them. One of them leaves every [`TURN`] evictions, if
-//! it was not used meanwhile, so that none stays for nothing.
+//! The trial is short. When a shard has just become full, all its sessions are in the first queue,
+//! and the oldest move to the second, used or not. This helps when more clients than fit come round
+//! in turns: any single queue would evict each session just before its client returns. The sessions
+//! that moved stay, and their clients find them. Every [`TURN`] evictions one of them leaves,
+//! unless it was used in the meantime, so none stays forever without use.
 //!
-//! The policy learns how much of the cache the first queue may have, as ARC does. Where
-//! clients come back after long and uneven times, a trial must be long; where a few come all
-//! the time, it should be short. Some of the sessions that were evicted are remembered, by a
-//! their keys. A client that asks for one shows which queue was too short. As long as
-//! nobody asks, the trial becomes shorter.
+//! The policy learns how much of the cache the first queue may have, as ARC does. If clients come
+//! back after long and uneven times, a trial must be long. If a few come all the time, it should be
+//! short. The policy remembers some evicted sessions by their keys. A client that asks for one
+//! shows which queue was too short. While nobody asks, the trial becomes shorter.
 //!
-//! This module knows neither locks nor entries: it keeps the order, the cache
-//! answers whether a session was used.
+//! This module knows neither locks nor entries. It keeps the order, and the cache answers whether a
+//! session was used.
 
 use std::ops::{Index, IndexMut};
 use std::sync::atomic::Ordering;
@@ -29,10 +28,10 @@ use std::sync::atomic::Ordering;
 use crate::base::atomics::{AtomicU32, AtomicU64};
 use crate::base::sharded::Key;
 
-/// No node: the end of the list.
+/// Not a node: the end of the list.
 const NIL: u32 = u32::MAX;
 
-/// More uses than this count no more.
+/// Uses beyond this number do not count.
 pub(crate) const MOST_USES: u8 = 3;
 
 /// Where a session stands.
@@ -40,20 +39,20 @@ pub(crate) const MOST_USES: u8 = 3;
 pub(crate) enum Queue {
     /// New, and on trial.
     Trial,
-    /// It has been used while on trial, or came when there was room.
+    /// It was used while on trial, or came when there was room.
     Proven,
 }
 
 const QUEUES: [Queue; 2] = [Queue::Trial, Queue::Proven];
 
-/// How sure it is that a session of the second queue is worth its place.
+/// How sure it is that a session deserves its place in the second queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// It has never been used.
     Unproven,
     /// It has been used.
     Proven,
-    /// It has been used, and goes round once without a further use.
+    /// It has been used, and may go round once without a further use.
     Fresh,
 }
 
@@ -66,24 +65,24 @@ impl Standing {
     }
 }
 
-/// Every so many evictions an unproven session may leave the second queue, and another one
-/// may come to it.
+/// Once in so many evictions, an unproven session may leave the second queue and another may enter
+/// it.
 const TURN: u32 = 32;
 
-/// The first queue may be longer than its share by this part of all, so that not every
-/// change of the share moves sessions.
+/// The first queue may exceed its share by this fraction of all sessions. Otherwise each small
+/// change of the share would move sessions.
 const SLACK: f64 = 0.02;
 
-/// The first queue may be shorter than its share by this many sessions, unless some of them
-/// moved to the second queue. A shard's length goes up and down by a few sessions: in a flood
-/// each such change would cost a proven session.
+/// The first queue may be this many sessions below its share, unless some of them moved to the
+/// second queue. A shard's length varies by a few sessions: in a flood each such change would cost
+/// a proven session.
 const DIP: f64 = 8.0;
 
 #[derive(Clone, Copy)]
 struct Node {
     /// Finds the entry again: the table is searched for this key and the slot.
     key: Key,
-    /// The second at which the session is over, as [`as_u32`] keeps it.
+    /// The second at which the session expires, as [`as_u32`] keeps it.
     end: u32,
     newer: u32,
     older: u32,
@@ -98,19 +97,19 @@ struct Ends {
     len: usize,
 }
 
-/// Nodes by their slots. They are in chunks, and so do not move when there come more, which
-/// would take time and leave holes in the heap.
+/// Nodes by their slots. They are in chunks: so they do not move when more are added, which would
+/// take time and leave holes in the heap.
 #[derive(Default)]
 struct Nodes {
     chunks: Vec<Vec<Node>>,
     len: usize,
 }
 
-/// Nodes of a chunk.
+/// Nodes in a chunk.
 const CHUNK: usize = 32;
 
 impl Nodes {
-    /// Makes sure that there may be so many; `false` when there is no memory for them.
+    /// Makes room for so many nodes; `false` if there is no memory.
     fn reserve(&mut self, count: usize) -> bool {
         while self.chunks.len() * CHUNK < count {
             let mut chunk = Vec::new();
@@ -122,7 +121,7 @@ impl Nodes {
         true
     }
 
-    /// Adds one for which there is a reservation, and returns its slot.
+    /// Adds a node in room that was reserved, and returns its slot.
     fn push(&mut self, node: Node) -> u32 {
         let slot = self.len;
         self.chunks[slot / CHUNK].push(node);
@@ -159,16 +158,16 @@ impl IndexMut<u32> for Nodes {
 pub(crate) struct Order {
     nodes: Nodes,
     queues: [Ends; 2],
-    /// Where the search for expired sessions goes on.
+    /// Where the search for expired sessions continues.
     search: u32,
-    /// No session is over before this second.
+    /// No session expires before this second.
     earliest_end: i64,
     /// Unused nodes, chained through `older`.
     free: u32,
     /// How many sessions were evicted.
     evictions: u32,
-    /// How many sessions the second queue took from the first that was short already, and
-    /// has not made up for by losing one.
+    /// How many sessions moved to the second queue when the first was already short, and are not
+    /// yet balanced by an eviction from the second.
     owed: u32,
 }
 
@@ -196,15 +195,15 @@ impl Order {
         self.queues.iter().map(|queue| queue.len).sum()
     }
 
-    /// Makes sure that the next [`Order::push`] allocates nothing; `false` when
-    /// there is no memory for it.
+    /// Makes room so that the next [`Order::push`] allocates nothing; `false` if there is no
+    /// memory.
     pub(crate) fn reserve(&mut self) -> bool {
         self.free != NIL || self.nodes.reserve(self.nodes.len + 1)
     }
 
-    /// Frees what was allocated for more than `room` sessions, of which there may be so many
-    /// at most. `renamed` is told each session's key, slot and new slot; `false` when there
-    /// is no memory to do it with: then nothing has changed.
+    /// Frees the memory beyond `room` sessions; there must not be more than that. Calls `renamed`
+    /// with each session's key, slot and new slot. `false` if there is no memory to do it: nothing
+    /// has changed then.
     pub(crate) fn shrink(&mut self, room: usize, mut renamed: impl FnMut(Key, u32, u32)) -> bool {
         let mut small = Self::default();
         if !small.nodes.reserve(room) {
@@ -229,8 +228,7 @@ impl Order {
         true
     }
 
-    /// Adds a session as the newest and returns the slot that names it until
-    /// it is removed.
+    /// Adds a session as the newest. Returns the slot that names it until it is removed.
     pub(crate) fn push(&mut self, key: Key, end: i64) -> u32 {
         let end = as_u32(end);
         self.earliest_end = self.earliest_end.min(from_u32(end));
@@ -299,8 +297,8 @@ impl Order {
         }
     }
 
-    /// The next one for who goes through all: to the newest of one queue, then
-    /// from the oldest of the other; [`NIL`] at the end.
+    /// The node after this one in a walk through all: from the oldest to the newest of the first
+    /// queue, then the same in the second; [`NIL`] at the end.
     fn next(&self, slot: u32) -> u32 {
         let node = &self.nodes[slot];
         match (node.newer, node.queue) {
@@ -316,14 +314,14 @@ impl Order {
         }
     }
 
-    /// A second before which no session is over.
+    /// A second before which no session expires.
     pub(crate) fn earliest_end(&self) -> i64 {
         self.earliest_end
     }
 
-    /// A session that is over, as key and slot; it stays in the order until
-    /// [`Order::remove`]. Goes through all of them only when one may be: then once, and
-    /// not again before the next one's time has come.
+    /// An expired session, as key and slot. It stays in the order until [`Order::remove`]. The
+    /// search goes through all sessions only when one may have expired, and once it is through, not
+    /// again before the next one's time has come.
     pub(crate) fn expired(&mut self, now: i64) -> Option<(Key, u32)> {
         if now < self.earliest_end {
             return None;
@@ -357,7 +355,7 @@ impl Order {
         })
     }
 
-    /// Sets the end of every session anew.
+    /// Sets a new end for every session.
     pub(crate) fn set_ends(&mut self, mut end_of: impl FnMut(Key, u32) -> i64) {
         self.earliest_end = i64::MAX;
         let mut slot = self.first();
@@ -368,10 +366,10 @@ impl Order {
         }
     }
 
-    /// The session to evict, where those on trial may be this share of all; it stays in the
-    /// order until [`Order::remove`]. `used` is asked whether a candidate was used, and
-    /// forgets all uses of one on trial, or one use of one in the second queue. `None` when
-    /// it was told so as often as there are sessions.
+    /// The session to evict, if those on trial may be this share of all. It stays in the order
+    /// until [`Order::remove`]. Calls `used` to ask whether a candidate was used; `used` then
+    /// forgets all uses of one on trial, or one use of one in the second queue. `None` if as many
+    /// candidates were used as there are sessions.
     pub(crate) fn victim(
         &mut self,
         trial_share: f64,
@@ -384,8 +382,8 @@ impl Order {
         if is_turn && let Some(victim) = self.unproven_victim(&mut used) {
             return Some(victim);
         }
-        // From here on no session of the second queue is asked twice: where all of them are in
-        // use, one on trial goes.
+        // From here on, each session of the second queue is asked about once at most: if all of
+        // them are in use, one on trial leaves.
         let mut unasked = self.queues[Queue::Proven as usize].len;
         let mut used_ones = 0;
         while used_ones < len {
@@ -426,7 +424,7 @@ impl Order {
         None
     }
 
-    /// The oldest of the second queue, if it never was used. Otherwise that one goes round.
+    /// Returns the oldest of the second queue if it was never used. Otherwise that one goes round.
     fn unproven_victim(
         &mut self,
         used: &mut impl FnMut(Key, u32, Queue) -> bool,
@@ -453,12 +451,12 @@ impl Order {
     }
 }
 
-/// A second as far as 2106, in less room.
+/// A second as 32 bits, enough until 2106.
 fn as_u32(end: i64) -> u32 {
     end.clamp(0, u32::MAX.into()) as u32
 }
 
-/// A later one is not known: such a session leaves when it is looked up or evicted.
+/// A later end is not known: such a session leaves when it is looked up or evicted.
 fn from_u32(end: u32) -> i64 {
     match end {
         u32::MAX => i64::MAX,
@@ -466,7 +464,7 @@ fn from_u32(end: u32) -> i64 {
     }
 }
 
-/// A session that is to leave.
+/// The session that leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Victim {
     pub(crate) key: Key,
@@ -474,17 +472,17 @@ pub(crate) struct Victim {
     pub(crate) from: Queue,
 }
 
-/// Remembers some of the sessions that were lately evicted from one shard. Needs no lock.
+/// Remembers some of the sessions that were recently evicted from one shard. Needs no lock.
 ///
-/// As many of one queue as of the other, however many leave each: so a queue's ghosts stay
-/// the longer, the fewer leave it.
+/// Remembers as many sessions of one queue as of the other. So those of a queue that evicts fewer
+/// are remembered longer.
 pub(crate) struct Ghosts {
-    /// For each of the queues a key; 0: none.
+    /// A key for each queue; 0: none.
     marks: Box<[[AtomicU32; 2]]>,
 }
 
 impl Ghosts {
-    /// For a shard of about so many sessions.
+    /// For a shard of about this many sessions.
     pub(crate) fn new(sessions: usize) -> Self {
         let len = (sessions / 16).next_power_of_two();
         Self {
@@ -505,7 +503,7 @@ impl Ghosts {
         place.store(Self::mark(victim.key), Ordering::Relaxed);
     }
 
-    /// The queue that a session was evicted from which is asked for now; forgets it.
+    /// If the session that is looked up was evicted, returns its queue and forgets it.
     pub(crate) fn recall(&self, key: Key) -> Option<Queue> {
         let mark = Self::mark(key);
         QUEUES.into_iter().find(|&queue| {
@@ -523,8 +521,8 @@ impl Ghosts {
     }
 }
 
-/// The share of all sessions that may be on trial: one for all shards, each of which
-/// alone sees too little to learn it.
+/// The share of all sessions that may be on trial. All shards have one: a single shard sees too
+/// little to learn it.
 pub(crate) struct TrialShare(AtomicU64);
 
 impl TrialShare {
@@ -537,7 +535,7 @@ impl TrialShare {
         (n << 32) / 100
     }
 
-    /// By how much one who asks changes the share of so many sessions.
+    /// By how much one lookup changes the share, in a cache of so many sessions.
     fn step(sessions: usize) -> u64 {
         (12 << 32) / sessions.max(1) as u64
     }
@@ -546,8 +544,7 @@ impl TrialShare {
         self.0.load(Ordering::Relaxed) as f64 / (1u64 << 32) as f64
     }
 
-    /// A session was missed that had been evicted from this queue of a cache of so many
-    /// sessions.
+    /// A lookup missed a session that was evicted from this queue. The cache has so many sessions.
     pub(crate) fn learn(&self, too_short: Queue, sessions: usize) {
         let step = Self::step(sessions);
         self.change(|old| match too_short {
@@ -556,7 +553,7 @@ impl TrialShare {
         });
     }
 
-    /// A session was evicted from this queue of a cache of so many sessions.
+    /// A session was evicted from this queue. The cache has so many sessions.
     pub(crate) fn evicted(&self, from: Queue, sessions: usize) {
         if from == Queue::Trial {
             self.change(|old| old.saturating_sub(Self::step(sessions) / 2048));
@@ -566,7 +563,7 @@ impl TrialShare {
     fn change(&self, new: impl FnOnce(u64) -> u64) {
         let old = self.0.load(Ordering::Relaxed);
         let new = new(old).clamp(Self::LEAST, Self::MOST);
-        // That another thread's step gets lost does not matter.
+        // Another thread's step may get lost, which does not matter.
         if new != old {
             self.0.store(new, Ordering::Relaxed);
         }
@@ -585,7 +582,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::{HashMap, HashSet};
 
-    /// The same policy, written as plainly as possible: oldest first.
+    /// The same policy, written as plainly as possible. The oldest come first.
     #[derive(Default)]
     struct Model {
         trial: Vec<Key>,
@@ -728,7 +725,7 @@ mod tests {
                         model.ends.insert(key, end);
                     }
                     Op::Expire(now) => {
-                        // All that are over, each once, in whatever order.
+                        // All expired ones, each once, in any order.
                         while let Some((key, slot)) = order.expired(now) {
                             prop_assert_eq!(slots.remove(&key), Some(slot));
                             prop_assert!(model.ends[&key] <= now);
@@ -832,8 +829,8 @@ mod tests {
         assert!(is(2.0));
     }
 
-    /// Which of a thousand sessions are left after so many more. The length of the order goes
-    /// up and down, as a shard's does.
+    /// Returns which of a thousand sessions are left after so many more. The length of the order
+    /// varies, as a shard's does.
     fn left_after(more: u32, used: impl Fn(Key) -> bool) -> HashSet<Key> {
         let mut order = Order::default();
         let mut seed = 1_u64;
@@ -872,7 +869,7 @@ mod models {
     use loom::thread;
     use std::sync::Arc;
 
-    /// Of two lookups that ask for what was evicted one learns from it.
+    /// If two lookups ask for the same evicted session, only one learns from it.
     #[test]
     fn a_ghost_is_recalled_once() {
         loom::model(|| {

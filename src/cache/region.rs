@@ -2,15 +2,15 @@
 //!
 //! # Structure
 //!
-//! A session is one run of bytes, named by the number of its first unit. Runs come in size classes, eight for
-//! each doubling, so that the run of a session that left fits many that come. Free runs of a
-//! class are a list, linked by their first bytes; behind the last run all is unused.
+//! A session is one run of bytes, named by the number of its first unit. Runs come in size classes,
+//! eight for each doubling, so many new sessions fit the run of one that left. The free runs of a
+//! class form a list, linked through their first bytes. Everything behind the last run is unused.
 //!
 //! # Invariants
 //!
-//! 1. A unit below [`Region::end`] is in exactly one run, a session's or a free one.
-//! 2. What is in no session's run is zero, but for the links of free runs.
-//! 3. A run is of the class of its length: who has a run knows its length.
+//! 1. A unit below [`Region::end`] is in exactly one run: a session's or a free one.
+//! 2. All bytes outside sessions' runs are zero, except for the links of free runs.
+//! 3. A run belongs to the class of its length, so the length of a run tells its class.
 
 use crate::base::secret_memory::Pages;
 use crate::base::system;
@@ -18,36 +18,37 @@ use crate::base::system;
 /// Bytes of a unit.
 pub(crate) const UNIT: usize = 16;
 
-/// Up to twice as many units, each size has a class of its own.
+/// Up to twice as many units, each size has its own class.
 const EXACT: u32 = 8;
 
-/// Units of the longest run: more than a session may have.
+/// Units of the longest run: longer than any session.
 const LONGEST: u32 = 1 << 27;
 
 /// Bytes of the first pages.
 const FIRST_PAGES: usize = 16 << 10;
 
-/// Fewer units are not worth a system call. Where nothing is stored any more, a quarter is.
+/// Fewer units are not worth a system call. If nothing is stored any more, a quarter of them is.
 const WORTH_IT: u32 = (16 << 10) / UNIT as u32;
 
-/// A region of more units is moved only for a quarter of them: that takes as long as they are many.
+/// A region of more units is moved only to gain a quarter of them, because moving many units takes
+/// long.
 const LARGE: u32 = (1 << 20) / UNIT as u32;
 
 /// Memory for runs of bytes.
 #[derive(Default)]
 pub(crate) struct Region {
     pages: Pages,
-    /// From this unit on, all are unused.
+    /// All units from this one on are unused.
     end: u32,
     /// How many units are in free runs.
     free: u32,
-    /// From this unit on, none was ever used: so much memory the system has given.
+    /// Units from this one on were never used: the system has given memory for those before it.
     touched: u32,
-    /// The first free run of each class: its number and one; 0: none.
+    /// For each class, the number of the first free run plus one; 0: none.
     heads: Vec<u32>,
 }
 
-/// Bytes that were stored. Ends with [`Region::free`] only.
+/// Stored bytes. Only [`Region::free`] ends it.
 pub(crate) struct Run {
     first: u32,
 }
@@ -84,7 +85,7 @@ fn range(first: u32, units: u32) -> std::ops::Range<usize> {
 }
 
 impl Region {
-    /// Makes sure that so many bytes can be stored; `false` when there is no memory for them.
+    /// Makes room for so many bytes; `false` if there is no memory.
     pub(crate) fn reserve(&mut self, len: usize) -> bool {
         let Some((units, class)) = class(len) else {
             return false;
@@ -105,7 +106,7 @@ impl Region {
         needed <= self.pages.len() || self.pages.grow(generous) || self.pages.grow(needed)
     }
 
-    /// Stores these bytes, one part behind the other, for which there is a reservation.
+    /// Stores these parts one behind the other, in room that was reserved.
     pub(crate) fn store(&mut self, parts: &[&[u8]]) -> Run {
         let len = parts.iter().map(|part| part.len()).sum();
         let (units, class) = class(len).expect("it was reserved");
@@ -132,7 +133,7 @@ impl Region {
         Run { first }
     }
 
-    /// The bytes of a run, of which there are so many.
+    /// The bytes of a run that has so many of them.
     pub(crate) fn bytes(&self, run: &Run, len: usize) -> &[u8] {
         let start = run.first as usize * UNIT;
         &self.pages[start..start + len]
@@ -153,27 +154,27 @@ impl Region {
         self.free += units;
     }
 
-    /// Whether so much is free among the runs that [`Region::compact`] pays: more than an eighth.
+    /// Whether enough is free among the runs for [`Region::compact`] to pay: more than an eighth.
     pub(crate) fn is_sparse(&self) -> bool {
         is_sparse(self.end, self.free)
     }
 
-    /// Whether there would be something to move, or to give back, without a run of so many bytes.
+    /// Whether something could be moved or given back if a run of so many bytes were freed.
     pub(crate) fn is_sparse_without(&self, len: usize) -> bool {
         let units = size(len);
         let free = self.free + units;
-        // Only the last session leaves all free.
+        // Everything is free only when the last session has left.
         let worth = worth_it(self.end, free);
         is_sparse(self.end, free) || self.has_spare(self.end - units, worth)
     }
 
-    /// Whether enough of what was used is behind the last run.
+    /// Whether enough of the memory that was used is behind the last run.
     fn has_spare(&self, end: u32, worth: u32) -> bool {
         let spare = self.touched - end;
         spare > self.touched / 8 && spare >= worth
     }
 
-    /// Gives the memory behind the last run back, if that is worth a system call.
+    /// Gives back the memory behind the last run, if that is worth a system call.
     pub(crate) fn give_back_end(&mut self) {
         if self.has_spare(self.end, worth_it(self.end, self.free))
             && let Some(kept) = self.pages.give_back_from(self.end as usize * UNIT)
@@ -182,9 +183,9 @@ impl Region {
         }
     }
 
-    /// Moves all runs together, into new memory, if there is some; returns the old, which wipes
-    /// what is in it when it is dropped. `runs` calls what it is given with every run there is and
-    /// its length.
+    /// Moves all runs together into new memory, if there is some. Returns the old memory, which
+    /// wipes itself when it is dropped. `runs` must call its argument with every run and its
+    /// length.
     pub(crate) fn compact(&mut self, runs: impl FnOnce(&mut dyn FnMut(&mut Run, usize))) -> Pages {
         let in_use = (self.end - self.free) as usize * UNIT;
         let mut pages = Pages::default();
@@ -232,7 +233,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Op {
         Store(usize),
-        /// Which of those there are.
+        /// Which of the stored ones.
         Free(usize),
         Compact,
         Clear,
@@ -353,8 +354,8 @@ mod tests {
         region.free(below, 10);
     }
 
-    /// One by one, in any order, all but a little goes back, and moving costs less than ten times what
-    /// was stored.
+    /// Freeing the runs one by one, in any order, gives back nearly all memory. Moving costs less
+    /// than ten times the bytes that were stored.
     #[test]
     fn what_leaves_is_given_back() {
         let mut region = Region::default();
@@ -377,7 +378,7 @@ mod tests {
             assert!(touched <= 2 * 240 * (runs.len() + 100));
         }
         assert!(moved < 100_000, "{moved}");
-        // One that was the last too, and large: without moving the others.
+        // A large last run is given back without moving the others.
         for others in [0, 1] {
             let len = 1 << 20;
             let small = (0..others).map(|_| {

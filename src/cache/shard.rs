@@ -1,5 +1,5 @@
-//! One shard of the cache: its table, the eviction order beside it and the bytes of its
-//! entries; and what all shards share.
+//! One shard of the cache: its table, and beside it the eviction order and the bytes of its
+//! entries. Also the part that all shards share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering};
@@ -16,44 +16,43 @@ use crate::base::session_id::SessionId;
 use crate::base::sharded::{Key, Table, Writing};
 use crate::report::counters::{Counter, Stats};
 
-/// How many expired sessions an insert clears away at most, here and in another shard, so
-/// that what has expired goes faster than new sessions come, and no insert pays for all.
+/// How many expired sessions an insert clears away at most, in its shard and in another. So expired
+/// sessions go faster than new ones come, and no insert pays for all.
 const REAP_PER_INSERT: usize = 2;
 
-/// A table with room for more than this many sessions, and for eight times those that it
-/// has, is exchanged for a smaller one.
+/// A table is replaced by a smaller one if it has room for more than this many sessions, and for
+/// eight times its own.
 const SMALL_TABLE: usize = 64;
 
-/// The room that so many sessions are given when a table is exchanged.
+/// The room that a new table has for so many sessions.
 fn room(sessions: usize) -> usize {
     (sessions * 2).max(SMALL_TABLE / 4)
 }
 
-/// Whether a table is to be exchanged for a smaller one once it has so many sessions.
+/// Whether a table must be replaced by a smaller one once it has so many sessions.
 fn is_too_large(table: &Table<Entry>, sessions: usize) -> bool {
     let capacity = table.capacity();
     capacity > SMALL_TABLE && capacity >= room(sessions) * 4
 }
 
-/// Why a session was not stored. What was cached before still is.
+/// Why a session was not stored. The one that was cached before stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Larger than the whole cache may be.
+    /// It is larger than the limit of the whole cache.
     TooLarge,
     /// The shard was locked, and waiting is switched off.
     Contention,
-    /// The allocator had nothing left.
+    /// The allocator had no memory.
     NoMemory,
 }
 
-/// Who may be evicted from a shard.
+/// Which sessions may be evicted from a shard.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whom {
-    /// A session that was not used lately, if the shard has at least its share of
-    /// all: so shards stay alike in size, and a lonely session is not evicted for
-    /// being alone.
+    /// A session that was not used lately, if the shard has at least its share of all. So shards
+    /// stay alike in size, and a session that is alone in its shard is not evicted for that.
     ColdOfFairShare,
     /// A session that was not used lately.
     Cold,
@@ -61,7 +60,7 @@ pub(super) enum Whom {
     Any,
 }
 
-/// What is under a shard's lock besides its table.
+/// The part of a shard that is under its lock besides the table.
 #[derive(Default)]
 pub(super) struct Beside {
     order: Order,
@@ -69,10 +68,10 @@ pub(super) struct Beside {
     pub(super) region: Region,
 }
 
-/// What belongs to one shard and is not under its lock.
+/// The part of a shard that is not under its lock.
 pub(super) struct Lane {
-    /// What [`Order::earliest_end`] was at the last unlock: tells without a lock whether
-    /// there may be something to clear away.
+    /// The value of [`Order::earliest_end`] at the last unlock. It shows without a lock whether
+    /// something may have expired.
     pub(super) earliest_end: AtomicI64,
     pub(super) ghosts: Ghosts,
 }
@@ -86,16 +85,16 @@ impl Lane {
     }
 }
 
-/// What all shards share.
+/// The part that all shards share.
 pub(super) struct Shared {
     pub(super) budget: Budget,
-    /// Seconds after which a session is over whatever it says itself; 0: never.
+    /// After how many seconds every session ends, even if its own timeout is longer; 0: never.
     pub(super) timeout: AtomicU32,
     pub(super) trial_share: TrialShare,
-    /// Whether a handshake has used a session. As long as none has (the host may only copy them),
-    /// nothing tells which are worth keeping, and the oldest leaves.
+    /// Whether a handshake has used a session. Until one has (the host may only copy them), nothing
+    /// shows which are worth keeping, and the oldest leaves.
     pub(super) has_use: AtomicBool,
-    /// Whether there may be ghosts: as long as nothing was evicted, no lookup need ask.
+    /// Whether there may be ghosts. Until something was evicted, no lookup needs to ask.
     pub(super) has_evicted: AtomicBool,
     pub(super) shards: usize,
     /// How many forks lie between the process that made the cache and this one, up to 255.
@@ -109,8 +108,8 @@ impl Shared {
     }
 }
 
-/// The entry with this key that `is_it` accepts. The key is compared first: the bytes of an entry
-/// are elsewhere.
+/// The entry with this key that `is_it` accepts. The key is compared first, because the bytes of an
+/// entry are elsewhere.
 pub(super) fn find(
     table: &Table<Entry>,
     key: Key,
@@ -133,7 +132,7 @@ fn find_mut(
 pub(super) struct Shard<'a> {
     locked: Writing<'a, Entry, Beside>,
     lane: &'a Lane,
-    /// Memory that sessions were moved out of: given back after the unlock.
+    /// The memory that sessions were moved out of. It is given back after the unlock.
     old: Pages,
     /// Whether nothing may be allocated or freed.
     at_once: bool,
@@ -142,7 +141,7 @@ pub(super) struct Shard<'a> {
 impl Drop for Shard<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Whoever takes something out at once leaves nothing to be done.
+        // An operation that removes at once leaves nothing to tidy.
         if !self.at_once {
             self.leave();
         }
@@ -160,9 +159,9 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// To be done before the unlock.
+    /// Must be called before the unlock.
     fn leave(&mut self) {
-        // Not between a reservation and the put that it is for; nor what a panic may have left.
+        // Only here: never between a reservation and its put, and not after a panic.
         if !std::thread::panicking() {
             self.tidy();
         }
@@ -175,7 +174,7 @@ impl<'a> Shard<'a> {
         find(table, key, |entry| entry.is(region, id)).map(Entry::der_len)
     }
 
-    /// Makes sure that [`Shard::put`] allocates nothing.
+    /// Makes room so that [`Shard::put`] allocates nothing.
     pub(super) fn reserve_memory(&mut self, len: usize) -> Result<(), Refused> {
         let (table, Beside { order, region }) = self.locked.parts_mut();
         let table = table.try_reserve(1, |(key, _)| key.hash());
@@ -188,9 +187,9 @@ impl<'a> Shard<'a> {
         is_reserved.then_some(()).ok_or(Refused::NoMemory)
     }
 
-    /// Stores an entry for which room was reserved, in place of the one that is there. If that is
-    /// the same, it stays, with its place in the order and its uses: a plugin that replicates
-    /// gets its own message back.
+    /// Stores an entry for which room was reserved, replacing the one that is there. If both are
+    /// the same, the old one stays, with its place in the order and its uses: a plugin that
+    /// replicates gets its own message back.
     pub(super) fn put(
         &mut self,
         shared: &Shared,
@@ -221,14 +220,14 @@ impl<'a> Shard<'a> {
         };
         let old = std::mem::replace(place, entry);
         order.remove(old.slot);
-        // Only what it had more: the rest is the new one's.
+        // Only what it had more than the new one, which keeps the rest.
         shared.budget.release(0, old.der_len().saturating_sub(len));
         shared.stats.count(Counter::Replaced);
         old.free(region);
     }
 
-    /// Takes out the entry with this ID, if nothing need be allocated or freed for it, and returns
-    /// what `read` makes of it: otherwise `None`, and nothing has happened.
+    /// Takes out the entry with this ID and returns the result of `read`, if that needs no
+    /// allocating or freeing. Otherwise returns `None` and changes nothing.
     #[inline]
     pub(super) fn take_at_once<R>(
         &mut self,
@@ -254,8 +253,7 @@ impl<'a> Shard<'a> {
         (!is_due).then_some(result)
     }
 
-    /// Takes out the entry with this key that `is_it` accepts, and returns what `read` makes
-    /// of it.
+    /// Takes out the entry with this key that `is_it` accepts, and returns the result of `read`.
     #[inline]
     pub(super) fn take<R>(
         &mut self,
@@ -276,8 +274,8 @@ impl<'a> Shard<'a> {
         Some(result)
     }
 
-    /// Makes a table that has become far too large smaller, moves the bytes of all entries together
-    /// if much is free between them, and gives back what is behind them.
+    /// Shrinks a table that has become far too large. Moves the bytes of all entries together if
+    /// much is free between them. Gives back the memory behind them.
     fn tidy(&mut self) {
         self.shrink_table();
         if self.locked.parts().1.region.is_sparse() {
@@ -298,8 +296,8 @@ impl<'a> Shard<'a> {
         });
     }
 
-    /// Exchanges a table and an order that have become far too large, if there is memory
-    /// for smaller ones.
+    /// Replaces a table and an order that have become far too large with smaller ones, if there is
+    /// memory for those.
     fn shrink_table(&mut self) {
         let (table, Beside { order, .. }) = self.locked.parts_mut();
         if !is_too_large(table, table.len()) {
@@ -328,7 +326,7 @@ impl<'a> Shard<'a> {
         self.take(shared, key, is_it, |_, _| ()).is_some()
     }
 
-    /// Takes out an entry that has expired; `false` when there is none.
+    /// Takes out an expired entry; `false` if there is none.
     fn take_expired(&mut self, shared: &Shared, now: Now) -> bool {
         let Some(expired) = self.locked.parts_mut().1.order.expired(now.wall) else {
             return false;
@@ -346,8 +344,8 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Takes out one entry to make room: an expired one, else the policy's victim. `false`
-    /// when there is none such.
+    /// Takes out one entry to make room: an expired one, else the policy's victim. `false` if there
+    /// is neither.
     pub(super) fn evict(&mut self, shared: &Shared, now: Now, whom: Whom) -> bool {
         if self.take_expired(shared, now) {
             return true;
@@ -399,7 +397,7 @@ impl<'a> Shard<'a> {
         drop((table, region));
     }
 
-    /// Works out anew when each session is over.
+    /// Computes anew when each session expires.
     pub(super) fn set_timeout(&mut self, seconds: u32) {
         let (table, Beside { order, region }) = self.locked.parts_mut();
         order.set_ends(|key, slot| {

@@ -1,18 +1,18 @@
-//! What every function that C calls goes through, with the instance at its other side.
+//! The way into every function that C calls, with the instance.
 
 use tssession_common::boundary::{self, Fallback, Name, Panic};
 
 use super::Instance;
 use crate::report::log;
 
-/// Runs the body of a function that C calls: a panic becomes a line in the log and the
-/// fallback, errno stays as it is, and the thread is not cancelled inside.
+/// Runs the body of a function that C calls. A panic becomes a log line and the fallback, errno
+/// stays as it is, and the thread is not cancelled inside.
 pub(crate) fn guard<R: Fallback>(body: impl FnOnce() -> R) -> R {
     boundary::guard(Name::of(&body), report, body)
 }
 
-/// Runs the body of an exported function: [`guard`]ed, with its name and the instance, and with
-/// a logger if the program has none.
+/// Runs the body of an exported function as [`guard`] does. Passes it its name and the instance,
+/// and installs a logger if the program has none.
 pub(crate) fn enter<R: Fallback>(body: impl FnOnce(&'static Instance, Name) -> R) -> R {
     let name = Name::of(&body);
     boundary::guard(name, report, || {
@@ -22,8 +22,8 @@ pub(crate) fn enter<R: Fallback>(body: impl FnOnce(&'static Instance, Name) -> R
     })
 }
 
-/// Runs the body of a function that OpenSSL or a server calls: as [`enter`], but in a Rust
-/// program it is not for us to install a logger.
+/// Runs the body of a function that OpenSSL or a server calls: as [`enter`], but without installing
+/// a logger, which a callback must not do in a Rust program.
 pub(crate) fn callback<R: Fallback>(body: impl FnOnce(&'static Instance) -> R) -> R {
     boundary::guard(Name::of(&body), report, || {
         log::ask_host();

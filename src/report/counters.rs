@@ -183,7 +183,8 @@ impl Stats {
         let stripe = stripe::mine();
         let counter = &self.stripes[stripe.number()][counter as usize];
         if stripe.is_single() {
-            // Nobody else writes it, so nothing gets lost, and there is no need for a locked instruction.
+            // No other thread writes it, so nothing gets lost, and a locked instruction is not
+            // needed.
             let sum = counter.load(Ordering::Relaxed).wrapping_add(n);
             counter.store(sum, Ordering::Relaxed);
         } else {

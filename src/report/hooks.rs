@@ -34,8 +34,8 @@ impl Hook {
     }
 }
 
-/// The list of hooks. It can change while hooks run: a call in progress uses the list as it was when
-/// the call began.
+/// The list of hooks. It can change while hooks run: a call in progress uses the list as it was
+/// when the call began.
 #[derive(Default)]
 pub struct Hooks {
     /// `None` while it is empty.
