@@ -10,11 +10,15 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 
 PATIENCE = 20
 # The users that the servers run as read the files.
 os.umask(0o022)
+# Whoever is told to end ends what was started too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
 
 # A unique address for each of four numbers. It contains the process ID, which is below 2^22.
 def address(number):
