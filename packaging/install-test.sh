@@ -56,7 +56,7 @@ fi
 
 for odd in "$tree/a b" "$tree/it's" "$tree/a&b" "$tree/a|b" "$tree/a;b"; do
   for variable in PREFIX DESTDIR; do
-    if "$MAKE" install "$variable=$odd" >"$tree/log" 2>&1 || ! grep -q "$variable must be" "$tree/log"; then
+    if "$MAKE" install "$variable=$odd" >"$tree/log" 2>&1 || ! grep -q "$variable must contain" "$tree/log"; then
       wrong "$variable=$odd was accepted"
     fi
   done
