@@ -57,7 +57,8 @@ TSReturnCode TSSslSessionFarmStart(const char *config_file);
  * A host that gives up the right to read these files, or the directory that they are in, calls this
  * function first. The next call of TSSslSessionFarmStart with the same config_file, in this
  * process or in a forked child, uses what was read and opens none of these files. Each process
- * uses it for one start; a second call of this function replaces it.
+ * uses it for one start, also for one that fails; a second call of this function replaces it.
+ * Until then the secrets are in this process's memory, and in that of its forked children.
  *
  * The call starts no thread and no connection.
  *
