@@ -78,6 +78,7 @@ shipped = TSSESSION_LIB=$(abspath $(release)/libtssession.so) $(CARGO) test --lo
 test-release: deps-test $(release)/libtssession.so  ## run the C programs with the release build, also in valgrind
 	$(shipped) --test c_programs -- --include-ignored --skip ::dlopened
 	$(shipped) --test exports --test examples --test faults
+	$(CARGO) test --locked -p tssession-preload -- --ignored
 
 clean:  ## remove target/
 	$(CARGO) clean

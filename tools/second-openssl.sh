@@ -30,6 +30,6 @@ tools/root.sh run "$root" "${seen[@]}" -- bash -euc '
   openssl version
   export TSSESSION_LIB=$2/libtssession.so
   for test in "${@:3}"; do
-    "$test" --quiet --skip in_valgrind
+    "$test" --quiet
   done' - "$PWD" "$libraries" "${tests[@]}"
 rm -rf "$root"

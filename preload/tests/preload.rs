@@ -183,6 +183,7 @@ fn exactly_the_functions_that_it_stands_before() {
 }
 
 #[test]
+#[ignore = "slow: make test-release"]
 fn in_valgrind() {
     for case in ["serve", "come-and-go", "own-keys", "switched", "threads"] {
         let mut command = valgrind(program());
