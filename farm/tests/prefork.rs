@@ -69,11 +69,9 @@ fn prefork() {
         let session = dir.join("session.pem");
         let (maker, resumed) = visit(port, version, "-sess_out", &session);
         assert!(!resumed);
-        let elsewhere = (0..1000).map(|_| visit(port, version, "-sess_in", &session));
-        let resumed = elsewhere
-            .filter(|(worker, _)| *worker != maker)
-            .map(|(_, resumed)| resumed)
-            .next();
-        assert_eq!(resumed, Some(true), "{version}");
+        // It reaches the other process some milliseconds later.
+        let mut visits = (0..1000).map(|_| visit(port, version, "-sess_in", &session));
+        let is_resumed = visits.any(|(worker, resumed)| worker != maker && resumed);
+        assert!(is_resumed, "{version}");
     }
 }
