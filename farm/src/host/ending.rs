@@ -87,8 +87,9 @@ pub(super) fn forget_threads() {
     END.inside.store(0, Ordering::SeqCst);
 }
 
-/// Has the end wait from now on; false: there is no memory for that. What is registered later is
-/// run earlier: OpenSSL has been used, so it cleans up after this.
+/// Makes the end of the process wait for the threads inside, from now on. `false`: there is no memory
+/// for that. Exit functions run in the opposite order of their registration. OpenSSL has been used
+/// already, so it cleans up after this one.
 pub fn watch() -> bool {
     static IS_WATCHED: AtomicBool = AtomicBool::new(false);
     if !IS_WATCHED.load(Ordering::Relaxed) {
