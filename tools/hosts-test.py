@@ -25,10 +25,8 @@ from hosts_lib import HOSTS, PATIENCE, Apache, Client, Folder, Haproxy, Nginx, R
 
 # The number of clients of each row.
 VISITS = 4
-# The time that a session needs through Redis to the other members, on a slow machine.
-SPREAD = 0.2
-# The time until a process that joins the farm has the sessions of the others.
-JOIN = 0.5
+# How long a client of the farm comes back until its session has reached the server, in seconds.
+LATEST = 5
 
 top = sys.argv[1]
 libraries = sys.argv[2]
@@ -72,15 +70,35 @@ class Mode:
         self.folder = folder
         self.name = name
         self.kind = kind
+        self.farm = "TSSESSION_FARM" in env
+        self.latest = LATEST if self.farm else 0
         self.servers = [kind(folder, number, env) for number in (0, 1)]
 
     def warm_up(self):
-        """Waits until each process has had a client, and until it has the sessions of the farm."""
-        for server in self.servers:
-            seen = set()
-            while len(seen) < self.kind.processes:
-                seen.add(Client(self.folder).visit(server)[1])
-        time.sleep(JOIN)
+        """Waits until each process has had a client. With the farm, waits until each has the farm's ticket key."""
+        for server, other in (self.servers, self.servers[::-1]):
+            ready = set()
+            end = time.monotonic() + PATIENCE
+            while len(ready) < self.kind.processes:
+                client = Client(self.folder)
+                client.visit(server)
+                if not self.farm or client.visit(other, keep=False)[0]:
+                    ready.add(client.maker)
+                elif time.monotonic() > end:
+                    raise SystemExit(f"{server.home}: no ticket of the farm")
+
+    def resumes(self, client, server, elsewhere=False):
+        """Whether a client resumes, at another process than the maker of its session if `elsewhere`."""
+        end = time.monotonic() + self.latest
+        while True:
+            resumed, served_by = client.visit(server, keep=False)
+            # The kernel chooses the process.
+            if elsewhere and served_by == client.maker:
+                continue
+            # A session needs some milliseconds through Redis, or longer on a busy machine.
+            if resumed or time.monotonic() > end:
+                return resumed
+            time.sleep(0.02)
 
     def come_back(self, row):
         """Counts for both servers how often a client of the first one resumes there."""
@@ -88,10 +106,9 @@ class Mode:
         for client in clients:
             if client.visit(self.servers[0])[0]:
                 wrong(f"{self.name}: a first visit was resumed")
-        time.sleep(SPREAD)
         counts = []
         for server in self.servers[::-1]:
-            counts.append(sum(client.visit(server, keep=False)[0] for client in clients))
+            counts.append(sum(self.resumes(client, server) for client in clients))
         return counts[::-1]
 
     def at_another_process(self):
@@ -101,20 +118,12 @@ class Mode:
             clients = [Client(self.folder, **by_id) for _ in range(VISITS)]
             for client in clients:
                 client.visit(server)
-            time.sleep(SPREAD)
-            resumed = 0
-            for client in clients:
-                # The kernel chooses the process.
-                was_resumed, served_by = client.visit(server, keep=False)
-                while served_by == client.maker:
-                    was_resumed, served_by = client.visit(server, keep=False)
-                resumed += was_resumed
-            counts.append(resumed)
+            counts.append(sum(self.resumes(client, server, elsewhere=True) for client in clients))
         return counts
 
     def stay(self, clients):
         """Counts the same for clients that were there before."""
-        return [sum(client.visit(server, keep=False)[0] for client in clients) for server in self.servers]
+        return [sum(self.resumes(client, server) for client in clients) for server in self.servers]
 
     def reload(self):
         for server in self.servers:
@@ -149,7 +158,6 @@ def table(kind, redis):
             for row in AFTER:
                 for client in clients[row]:
                     client.visit(mode.servers[0])
-            time.sleep(SPREAD)
             mode.reload()
             for row in AFTER:
                 cells.setdefault("after a reload: " + row.split(": ")[-1], []).extend(mode.stay(clients[row]))
@@ -158,6 +166,8 @@ def table(kind, redis):
             mode.reload()
             if not all(clients["TLS 1.3"][0].shows(folder, server) for server in mode.servers):
                 wrong(f"{name}: the certificate is not the renewed one")
+            if kind.name in BEGINS_ANEW:
+                mode.latest = 0
             for row in AFTER:
                 cells.setdefault("renewed certificates: " + row.split(": ")[-1], []).extend(mode.stay(clients[row]))
             for server in mode.servers:
