@@ -26,5 +26,6 @@ hosts-valgrind: deps-hosts $(hosts)/lib/libtssession_preload.so $(ats)/client  #
 hosts-tlsfuzzer: deps-hosts $(hosts)/lib/libtssession_preload.so  ## compare tlsfuzzer's verdicts with and without the library (TLSFUZZER=its clone)
 	tools/hosts-tlsfuzzer.sh $(abspath $(hosts)/tlsfuzzer) $(hosts_lib) $(or $(TLSFUZZER),$(error TLSFUZZER must be a directory))
 
-bench-hosts: deps-hosts $(hosts)/lib/libtssession_preload.so $(ats)/client  ## measure resumed connections of nginx and HAProxy
+bench-hosts: deps-hosts deps-test $(hosts)/lib/libtssession_preload.so $(ats)/client  ## measure resumed connections of nginx and HAProxy
+	$(in_hosts) tools/bench-hosts.py $(abspath $(hosts)/bench) $(hosts_lib) instructions 1000
 	$(in_hosts) tools/bench-hosts.py $(abspath $(hosts)/bench) $(hosts_lib) $(abspath $(ats)/client) 61 1000

@@ -43,7 +43,7 @@ pub fn detach(context: &mut SslContextBuilder) -> Result<(), AttachError> {
 
 /// Gets a session, which the cache keeps too. See `TSSslSessionGet`.
 pub fn get(id: &SessionId) -> Option<SslSession> {
-    tls::find(Instance::global(), id, Purpose::Call)
+    tls::find(Instance::global(), id)
 }
 
 /// Gets a session as DER bytes, which are wiped when dropped. See `TSSslSessionGetBuffer`.

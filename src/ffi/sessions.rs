@@ -15,7 +15,7 @@ use crate::base::secret_memory::SecretCopy;
 use crate::base::session_id::{MAX_LEN, SessionId};
 use crate::instance::Instance;
 use crate::instance::boundary::{enter, quick};
-use crate::report::counters::{Counter, Purpose};
+use crate::report::counters::Counter;
 use crate::tls::{self, StoreError};
 
 /// # Safety
@@ -38,7 +38,7 @@ pub unsafe fn TSSslSessionGet(id: *const TSSslSessionID) -> TSSslSession {
         to_c(if copy.bytes().is_empty() {
             // SAFETY: as above.
             let id = unsafe { read_id(function, id) };
-            id.and_then(|id| tls::find(instance, &id, Purpose::Call))
+            id.and_then(|id| tls::find(instance, &id))
         } else {
             tls::restore_found(instance, &copy)
         })

@@ -25,7 +25,7 @@ use super::visit::Visit;
 use super::{session, store};
 use crate::base::session_id::{MAX_LEN, SessionId};
 use crate::instance::boundary::callback;
-use crate::report::counters::{Counter, Purpose};
+use crate::report::counters::Counter;
 use crate::report::hooks::SessionEvent;
 
 /// Called when a handshake has made a session: stores it.
@@ -69,7 +69,7 @@ pub unsafe extern "C" fn get_session(
         let Some(id) = SessionId::new(slice::from_raw_parts(id, len)) else {
             return ptr::null_mut();
         };
-        let Some(session) = store::find(instance, &id, Purpose::Handshake) else {
+        let Some((session, peer)) = store::find_for_handshake(instance, &id) else {
             return ptr::null_mut();
         };
         let refuse = |session| {
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn get_session(
         };
         if session.id() != id.as_bytes()
             || !fits_version(ssl, &session)
-            || !may_resume(ssl, &session)
+            || !may_resume(ssl, &session, || peer)
         {
             return refuse(session);
         }

@@ -10,7 +10,6 @@ use super::bindings::{
     SSL_get_verify_callback,
 };
 use super::der::Peer;
-use super::session::Encoded;
 
 /// Whether a client will return with the session's ID, not with a ticket that contains the session:
 /// in TLS 1.3 OpenSSL reports sessions of both kinds.
@@ -73,11 +72,16 @@ pub unsafe fn fits_version(ssl: *const SSL, session: &SslSessionRef) -> bool {
 }
 
 /// Whether the rules for client certificates allow this connection to resume this session. Another
-/// context with other rules may have made it.
+/// context with other rules may have made it. `peer` reads the session's DER: only that says whether
+/// its certificate was verified.
 ///
 /// # Safety
 /// `ssl` is a live connection.
-pub unsafe fn may_resume(ssl: *const SSL, session: &SslSessionRef) -> bool {
+pub unsafe fn may_resume(
+    ssl: *const SSL,
+    session: &SslSessionRef,
+    peer: impl FnOnce() -> Option<Peer>,
+) -> bool {
     // SAFETY: the caller vouches for `ssl`; the session is live.
     unsafe {
         let mode = ffi::SSL_get_verify_mode(ssl);
@@ -92,13 +96,10 @@ pub unsafe fn may_resume(ssl: *const SSL, session: &SslSessionRef) -> bool {
             return false;
         }
         // OpenSSL does not check whether the session has the required certificate, and whether that
-        // was verified; only the DER says so. If the host has its own verify callback, it has decided.
-        let Ok(der) = Encoded::new(session) else {
-            return false;
-        };
+        // was verified. If the host has its own verify callback, it has decided.
         let is_demanded = mode & ffi::SSL_VERIFY_FAIL_IF_NO_PEER_CERT != 0;
         let is_hosts = SSL_get_verify_callback(ssl).is_some();
-        Peer::of(der.as_bytes()).is_some_and(|peer| {
+        peer().is_some_and(|peer| {
             (peer.is_known || !is_demanded) && (peer.is_verified || !peer.is_known || is_hosts)
         })
     }

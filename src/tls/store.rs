@@ -4,7 +4,7 @@ use openssl::ssl::{SslSession, SslSessionRef};
 use tssession_common::boundary::undisturbed;
 use zeroize::Zeroizing;
 
-use super::der::has_negative_timeout;
+use super::der::{Peer, has_negative_timeout};
 use super::error::StoreError;
 use super::lineage::Life;
 use super::session::{self, Encoded};
@@ -16,13 +16,25 @@ use crate::report::counters::Purpose;
 /// More bytes than any session's secret has: in TLS 1.3 as many as its hash, at most 64.
 const MAX_SECRET_LEN: usize = 256;
 
-/// Looks a session up. The result belongs to the caller alone.
-pub fn find(instance: &Instance, id: &SessionId, purpose: Purpose) -> Option<SslSession> {
-    instance.sessions.with_der(id, purpose, session::restore)
+/// Looks a session up for a call. The result belongs to the caller alone.
+pub fn find(instance: &Instance, id: &SessionId) -> Option<SslSession> {
+    instance
+        .sessions
+        .with_der(id, Purpose::Call, session::restore)
 }
 
-/// [`find`], for a call, if nothing need be waited for. Otherwise `None`; `copy` may have the session's
-/// DER then, for [`restore_found`].
+/// Looks a session up for a handshake, and what it says about the client's certificate. The session
+/// belongs to the caller alone.
+pub fn find_for_handshake(
+    instance: &Instance,
+    id: &SessionId,
+) -> Option<(SslSession, Option<Peer>)> {
+    let read = |der: &[u8]| Some((session::restore(der)?, Peer::of(der)));
+    instance.sessions.with_der(id, Purpose::Handshake, read)
+}
+
+/// [`find`], if nothing need be waited for. Otherwise `None`; `copy` may have the session's DER then,
+/// for [`restore_found`].
 pub fn find_at_once(
     instance: &Instance,
     id: &SessionId,

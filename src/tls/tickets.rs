@@ -14,8 +14,10 @@ use super::bindings::{
     OSSL_PARAM_construct_utf8_string, SSL_TICKET_SUCCESS, SSL_TICKET_SUCCESS_RENEW, TicketUse,
 };
 use super::connection::may_resume;
+use super::der::Peer;
 use super::lineage::{Life, mark};
 use super::link::{count_other_context, link, note_found};
+use super::session::Encoded;
 use super::visit::Visit;
 use crate::base::alloc::NoMemory;
 use crate::instance::Instance;
@@ -67,7 +69,8 @@ pub unsafe extern "C" fn decrypted_ticket(
             .stats
             .count(Counter::ticket_verified(key.map(|(_, place)| place)));
         let session = SslSessionRef::from_ptr(session);
-        if !Life::in_ticket(session, &instance.config).is_over() && may_resume(ssl, session) {
+        let peer = || Peer::of(Encoded::new(session).ok()?.as_bytes());
+        if !Life::in_ticket(session, &instance.config).is_over() && may_resume(ssl, session, peer) {
             // If it has no mark, its time is still that of its own full handshake.
             mark(session);
             link(ssl, session);

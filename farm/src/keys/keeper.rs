@@ -292,7 +292,7 @@ impl Keeper {
                     Worth::Lacking
                 }
             }
-            Err(refusal) => self.refuse(member, refusal, &format!("{refusal:?}")),
+            Err(refusal) => self.refuse(member, refusal, &refusal.to_string()),
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod secret;
 
 use std::collections::HashMap;
+use std::fmt;
 
 use openssl::cipher::{Cipher, CipherRef};
 use openssl::cipher_ctx::{CipherCtx, CipherCtxRef};
@@ -217,6 +218,19 @@ pub enum Refusal {
     Stale,
     /// Its counter is not above the last one of its sender.
     Replayed,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "it is this member's own",
+            Self::Garbage => "it is not a message of this version",
+            Self::UnknownSecret => "it is sealed with a secret that this member does not have",
+            Self::Forged => "it has been changed, or is of another farm",
+            Self::Stale => "it is too old, or from the future",
+            Self::Replayed => "it has been used before",
+        })
+    }
 }
 
 /// A message that is authentic, in time and new.
