@@ -67,7 +67,7 @@ fn settings(path: &Path) -> Result<Config, String> {
 /// Fails if another thread has the turn: does not wait for it.
 fn take_turn() -> Result<Taken<'static>, &'static str> {
     if !watch_forks() {
-        return Err("no memory to watch forks");
+        return Err("no memory to register the fork handlers");
     }
     STARTING.take().ok_or("another thread is starting the farm")
 }

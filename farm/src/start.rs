@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use crate::config::Config;
 use crate::counters::Counter;
 use crate::host::Host;
-use crate::host::ending;
 use crate::host::events::Event;
+use crate::host::gate;
 use crate::host::per_process::{PerProcess, watch_forks};
 use crate::keys::keeper::Keeper;
 use crate::member::Member;
@@ -54,10 +54,10 @@ pub fn start(config: Config, host: Host) -> Result<&'static Member, String> {
     let (said, looked) = mpsc::sync_channel(1);
     let doors = threads.start(&host, said)?;
     if !watch_forks() {
-        return Err("no memory to watch forks".to_owned());
+        return Err("no memory to register the fork handlers".to_owned());
     }
-    if !ending::watch() {
-        return Err("no memory to watch the end of the process".to_owned());
+    if !gate::watch_end() {
+        return Err("no memory to register the exit function".to_owned());
     }
     if !host.add_hook(on_session_event) {
         return Err("the host refuses the hook for TLS sessions".to_owned());

@@ -4,9 +4,9 @@
 //! programs that only have libtssession. Only functions of one kind are used in a process:
 //! libtssession, loaded into an ATS, has functions with the same names.
 
-pub mod ending;
 pub mod events;
 pub mod functions;
+pub mod gate;
 mod library;
 pub mod log;
 pub mod per_process;
@@ -25,9 +25,9 @@ use tssession_ats::{
 use tssession_common::boundary::{Name, guard};
 use zeroize::Zeroizing;
 
-use ending::Inside;
 use events::{Event, Hooks};
 use functions::{Missing, Sessions, TicketKeyUpdate, of_server, server};
+use gate::Inside;
 use library::Library;
 use log::{Level, Log, c_line, report};
 
@@ -315,7 +315,7 @@ impl Session {
     /// `None`: the bytes are not exactly one session.
     fn decode(der: &[u8]) -> Option<Self> {
         let len = c_long::try_from(der.len()).ok()?;
-        let inside = ending::enter();
+        let inside = gate::enter();
         let mut end = der.as_ptr();
         // SAFETY: `end` and `len` are those of `der`. The result is null or one reference to
         // a new session. The error queue is this thread's.

@@ -3,23 +3,31 @@
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use super::ending::forget_threads;
+use super::gate;
 
 /// The number of forks between the process that loaded this library and this process.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn count_fork() {
     FORKS.fetch_add(1, Ordering::Relaxed);
-    forget_threads();
+    gate::forget_threads();
 }
 
-/// Counts forks from now on; false: there is no memory for that.
+/// Counts forks from now on, and keeps the farm's threads out of OpenSSL meanwhile; false: there is no
+/// memory for that.
 pub fn watch_forks() -> bool {
     static IS_WATCHED: AtomicBool = AtomicBool::new(false);
-    // After a race each fork may be counted twice, which does no harm.
+    // After a race all of it may happen twice, which does no harm.
     if !IS_WATCHED.load(Ordering::Relaxed) {
-        // SAFETY: the function does nothing that a forked child must not, and is never unloaded.
-        let result = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
+        // SAFETY: the functions are never unloaded, and that for the child does nothing that it must
+        // not.
+        let result = unsafe {
+            libc::pthread_atfork(
+                Some(gate::close_for_fork),
+                Some(gate::open_after_fork),
+                Some(count_fork),
+            )
+        };
         IS_WATCHED.store(result == 0, Ordering::Relaxed);
     }
     IS_WATCHED.load(Ordering::Relaxed)

@@ -11,7 +11,7 @@ use redis::{RedisResult, cmd};
 use zeroize::Zeroizing;
 
 use crate::counters::Counter;
-use crate::host::ending;
+use crate::host::gate;
 use crate::host::log::Level;
 use crate::host::name_of_process;
 use crate::keys::plan::{self, Alone, Times};
@@ -192,8 +192,11 @@ impl Keeper {
             .counters
             .set(Counter::KeySetAgeMs, (now - self.sealed_ms) as i64);
         if self.alone.step(contact, now, &self.times, random_key) {
-            let text = "no key set has come from other members for the lifetime of a key; this member makes its own keys";
-            member.log(Topic::Keys, Level::Warning, text.to_owned());
+            let text = format!(
+                "Redis has given no new key set for {:?} (ticket_keys.lifetime); this member makes its own keys, and their tickets resume only here",
+                self.times.lifetime
+            );
+            member.log(Topic::Keys, Level::Warning, text);
         }
         // The farm's last key stopped encrypting a lifetime ago.
         let lifetime = self.times.lifetime.as_millis() as u64;
@@ -284,23 +287,27 @@ impl Keeper {
                 self.keys = plan::merged(&self.keys, &theirs, now, &self.times);
                 if let Some(ahead_ms) = ahead {
                     let ahead = (ahead_ms + AHEAD_MS) / 1000;
-                    let text = format!("a key starts to encrypt only in {ahead} s");
-                    self.refuse(member, Refusal::Stale, &text)
+                    let text = format!(
+                        "a key in the key set in Redis is refused: it starts to encrypt only in {ahead} s; the other keys are used"
+                    );
+                    self.refuse(member, Refusal::Stale, text)
                 } else if plan::has_all(&theirs, &self.keys) {
                     Worth::Complete
                 } else {
                     Worth::Lacking
                 }
             }
-            Err(refusal) => self.refuse(member, refusal, &refusal.to_string()),
+            Err(refusal) => {
+                let text = format!("the key set in Redis is refused: {refusal}");
+                self.refuse(member, refusal, text)
+            }
         }
     }
 
     /// Counts that a set, or a key of it, is refused. Logs it once, until a set is accepted again.
-    fn refuse(&self, member: &Member, refusal: Refusal, what: &str) -> Worth {
+    fn refuse(&self, member: &Member, refusal: Refusal, text: String) -> Worth {
         member.counters.count(refusal.into());
         if self.worth != Worth::Refused {
-            let text = format!("the key set in Redis is refused: {what}");
             member.log(Topic::Keys, Level::Warning, text);
         }
         Worth::Refused
@@ -412,7 +419,7 @@ fn key_set(opened: &Opened) -> Result<Vec<Key>, Refusal> {
 
 /// Makes a random key; `None` without random bytes.
 fn random_key() -> Option<KeyBytes> {
-    let _inside = ending::enter();
+    let _inside = gate::enter();
     let mut key = Box::new(Zeroizing::new([0; 48]));
     openssl::rand::rand_bytes(key.as_mut_slice()).ok()?;
     Some(key)

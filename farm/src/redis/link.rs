@@ -1,5 +1,6 @@
 //! Connections to Redis: a single server, one that Sentinels name, or a Cluster.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
@@ -54,10 +55,9 @@ impl Backoff {
     pub fn next_wait(&mut self) -> Duration {
         let wait = self.0;
         self.0 = (wait * 2).min(BACKOFF[1]);
-        let mut byte = [128];
-        // Without random bytes all wait equally long, which does no harm.
-        let _ = openssl::rand::rand_bytes(&mut byte);
-        wait.mul_f32(0.5 + f32::from(byte[0]) / 256.0)
+        // Not OpenSSL's: this thread is not inside it, and the process may be ending.
+        let random = RandomState::new().hash_one(()) as u8;
+        wait.mul_f32(0.5 + f32::from(random) / 256.0)
     }
 }
 
@@ -74,12 +74,12 @@ impl Link {
         })
     }
 
-    /// The name of the server, for the log line about an error: with its address, if a server has
-    /// announced that. For a Cluster this asks for the addresses of the nodes, and each node for an
-    /// answer.
+    /// The name of the server, for the log line about an error: with its address, if Sentinels or a
+    /// Cluster have announced that. For a Cluster this asks for the addresses of the nodes, and each
+    /// node for an answer.
     pub fn name(&self) -> String {
         let announced = match &self.server {
-            Server::Single(_) => None,
+            Server::Single(client) => Some(client.get_connection_info().addr().clone()),
             Server::Sentinel(_) => self.named.clone(),
             Server::Cluster(_, nodes) => nodes.unreachable(self.timeout),
         };

@@ -18,7 +18,7 @@ use openssl::rand::rand_bytes;
 use openssl::sign::Signer;
 use zeroize::Zeroizing;
 
-use crate::host::ending;
+use crate::host::gate;
 use secret::Secret;
 
 /// How far in the future the time of a message can be; a later one is refused. So nothing is lost if
@@ -153,7 +153,7 @@ impl Sealer {
     ///
     /// If OpenSSL has no memory, as Rust's own allocations do.
     pub fn subject(&self, id: &[u8]) -> [u8; 32] {
-        let _inside = ending::enter();
+        let _inside = gate::enter();
         self.keys.subject(id).expect("HMAC-SHA256 of a session ID")
     }
 
@@ -169,7 +169,7 @@ impl Sealer {
         if plain.is_empty() {
             return Err("it is empty".to_owned());
         }
-        let _inside = ending::enter();
+        let _inside = gate::enter();
         let len = HEADER_LEN + plain.len() + TAG_LEN;
         if len > SEALED_MAX {
             return Err(format!("it is {len} bytes; the limit is {SEALED_MAX}"));
@@ -248,7 +248,7 @@ type Plain = Zeroizing<Vec<u8>>;
 impl Opened {
     /// Whether it was sealed for this session ID. `opener` is the one that opened it.
     pub fn is_for(&self, opener: &Opener, id: &[u8]) -> bool {
-        let _inside = ending::enter();
+        let _inside = gate::enter();
         opener.secrets[self.secret]
             .1
             .subject(id)
@@ -361,7 +361,7 @@ impl Opener {
         now_ms: u64,
         lifetime_ms: u64,
     ) -> Result<Opened, Refusal> {
-        let _inside = ending::enter();
+        let _inside = gate::enter();
         let message = Message::parse(message).ok_or(Refusal::Garbage)?;
         let header = &message.header;
         if header.sender == self.own {

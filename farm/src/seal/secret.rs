@@ -36,7 +36,7 @@ fn check_private(mode: u32, owner: u32, user: u32) -> Result<(), String> {
     }
     if owner != 0 && owner != user {
         return Err(format!(
-            "belongs to user {owner}: chown it to root or to user {user}, whom this process runs as"
+            "belongs to user {owner}: chown it to root or to user {user}, as which this process runs"
         ));
     }
     Ok(())
