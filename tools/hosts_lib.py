@@ -16,7 +16,7 @@ import time
 PATIENCE = 20
 # The users that the servers run as read the files.
 os.umask(0o022)
-# Whoever is told to end ends what was started too.
+# On SIGTERM, end the processes that this script has started too.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 

@@ -188,9 +188,10 @@ impl Config {
         let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let name = 1..=64;
         if !name.contains(&file.farm.len()) || !file.farm.bytes().all(is_good) {
-            return Err(
-                "farm: must be 1 to 64 letters, digits, dots, dashes and underscores".into(),
-            );
+            return Err(format!(
+                "farm: must be 1 to 64 letters, digits, dots, dashes and underscores, not {:?}",
+                file.farm
+            ));
         }
         if file.secrets.is_empty() {
             return Err("secrets: must name at least one file".into());
@@ -212,7 +213,9 @@ impl Config {
         };
         if tombstone_lifetime < session_lifetime {
             // Otherwise a message that is still accepted could bring back a removed session.
-            return Err("tombstone_lifetime: must be session_lifetime or longer".into());
+            return Err(format!(
+                "tombstone_lifetime: must be session_lifetime ({session_lifetime:?}) or longer, not {tombstone_lifetime:?}"
+            ));
         }
         let redis = redis(file.redis, folder)?;
         let (most, partitions) = match redis.mode {
@@ -336,7 +339,9 @@ fn mode(name: &str, service: Option<String>, urls: usize) -> Result<Mode, String
         ("single" | "cluster", Some(_)) => {
             Err("redis.service: allowed only with mode = \"sentinel\"".into())
         }
-        _ => Err("redis.mode: must be \"single\", \"sentinel\" or \"cluster\"".into()),
+        (mode, _) => Err(format!(
+            "redis.mode: must be \"single\", \"sentinel\" or \"cluster\", not {mode:?}"
+        )),
     }
 }
 
@@ -379,15 +384,24 @@ fn ticket_keys(file: TicketKeysFile) -> Result<Times, String> {
         lease: seconds("ticket_keys.lease", file.lease)?,
     };
     if times.spread >= times.rotation {
-        return Err("ticket_keys.spread: must be shorter than rotation".into());
+        return Err(format!(
+            "ticket_keys.spread: must be shorter than rotation ({:?}), not {:?}",
+            times.rotation, times.spread
+        ));
     }
     if times.lifetime < times.rotation + times.spread {
-        return Err("ticket_keys.lifetime: must be rotation and spread together, or longer".into());
+        return Err(format!(
+            "ticket_keys.lifetime: must be rotation and spread together ({:?}) or longer, not {:?}",
+            times.rotation + times.spread,
+            times.lifetime
+        ));
     }
     if times.lifetime.as_secs_f64() / times.rotation.as_secs_f64() > MAX_KEYS as f64 - 2.0 {
         return Err(format!(
-            "ticket_keys.lifetime: must be less than {} rotations",
-            MAX_KEYS - 2
+            "ticket_keys.lifetime: must be at most {} rotations of {:?}, not {:?}",
+            MAX_KEYS - 2,
+            times.rotation,
+            times.lifetime
         ));
     }
     Ok(times)
@@ -402,7 +416,7 @@ fn seconds(setting: &str, value: Seconds) -> Result<Duration, String> {
         Ok(Duration::from_secs_f64(value))
     } else {
         Err(format!(
-            "{setting}: must be a number of seconds, 0.01 to {LONGEST}"
+            "{setting}: must be a number of seconds, 0.01 to {LONGEST}, not {value}"
         ))
     }
 }
@@ -543,7 +557,7 @@ mod tests {
             session_lifetime = inf => session_lifetime: must be a number of seconds
             session_lifetime = "1d" => line 1: session_lifetime: expected a number of seconds
             tombstone_lifetime = 1e30 => tombstone_lifetime: must be a number of seconds
-            tombstone_lifetime = 86399 => tombstone_lifetime: must be session_lifetime or longer
+            tombstone_lifetime = 86399 => tombstone_lifetime: must be session_lifetime (86400s) or longer, not 86399s
             typo = 1 => line 1: typo: unknown field `typo`
             queue = 1\nqueue = 2 => line 2: queue: duplicate key
             queue => line 1: key with no value
@@ -555,7 +569,7 @@ mod tests {
         }
         for [line, message] in rows(
             r#"
-            mode = "many" => redis.mode: must be "single", "sentinel" or "cluster"
+            mode = "many" => redis.mode: must be "single", "sentinel" or "cluster", not "many"
             mode = 1 => line 5: mode: expected a string
             mode = "sentinel" => redis.service: required with mode
             service = "a" => redis.service: allowed only with mode
@@ -571,9 +585,9 @@ mod tests {
             ca_file = "ca.pem" => redis.ca_file: allowed only with rediss://
             timeout = 0 => redis.timeout: must be a number of seconds
             timeout = true => line 5: timeout: expected a number of seconds
-            [ticket_keys]\nspread = 50000 => ticket_keys.spread: must be shorter than rotation
-            [ticket_keys]\nlifetime = 50 => ticket_keys.lifetime: must be rotation and spread together, or longer
-            [ticket_keys]\nrotation = 100 => ticket_keys.lifetime: must be less than 198 rotations
+            [ticket_keys]\nspread = 50000 => ticket_keys.spread: must be shorter than rotation (43200s), not 50000s
+            [ticket_keys]\nlifetime = 50 => ticket_keys.lifetime: must be rotation and spread together (43260s) or longer, not 50s
+            [ticket_keys]\nrotation = 100 => ticket_keys.lifetime: must be at most 198 rotations of 100s, not 86400s
             [ticket_keys]\nlease = 0 => ticket_keys.lease: must be a number of seconds
             [ticket_keys]\nrotations = 1 => line 6: rotations: unknown field
             [ticket_keys]\n[ticket_keys] => line 6:

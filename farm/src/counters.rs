@@ -86,11 +86,11 @@ const METRICS: &[Metric<Counter, Counter>] = metrics! {
     "plugin.tssession_farm.lag_ms" = Value::Gauge(LagMs),
         "Age of the last message of another member when it was applied, in milliseconds.";
     "plugin.tssession_farm.redis_up" = Value::Gauge(RedisUp),
-        "1 if Redis answers.";
+        "1 if Redis answers on all connections of this member.";
     "plugin.tssession_farm.clock_ahead_ms" = Value::Gauge(ClockAheadMs),
         "How far Redis's clock is ahead of this machine's, in milliseconds; negative if behind.";
     "plugin.tssession_farm.reconnects" = Value::Counters(&[Reconnects]),
-        "Times a connection to Redis was made again.";
+        "Times that Redis answered again on all connections after a failure.";
     "plugin.tssession_farm.redis_errors" = Value::Counters(&[RedisErrors]),
         "Commands that Redis answered with an error, or not at all.";
     "plugin.tssession_farm.key_set_age_ms" = Value::Gauge(KeySetAgeMs),

@@ -12,7 +12,7 @@
 //! | `redis`, `sessions::stream` | `config` |
 //! | `member` | all above |
 //! | `sessions::{publish, receive}`, `keys::keeper` | all above, not each other |
-//! | `start` | all above |
+//! | `orders`, `start` | all above, `orders`: `start` |
 //! | `ffi` | all above |
 
 #[cfg(not(any(panic = "unwind", doc)))]

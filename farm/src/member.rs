@@ -165,9 +165,12 @@ impl Member {
                 let text = "the clocks of Redis and of this machine agree again".to_owned();
                 self.log(Topic::Clock, Level::Warning, text);
             } else {
+                let (seconds, side) = match ahead / 1000 {
+                    seconds @ 0.. => (seconds, "ahead of"),
+                    seconds => (-seconds, "behind"),
+                };
                 let text = format!(
-                    "Redis's clock is {} s ahead of this machine's; it is not believed, and this member makes no keys for others: correct the wrong clock",
-                    ahead / 1000
+                    "Redis's clock is {seconds} s {side} this machine's; it is not believed, and this member makes no keys for others: correct the wrong clock"
                 );
                 self.log(Topic::Clock, Level::Error, text);
             }

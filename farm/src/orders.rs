@@ -43,6 +43,10 @@ pub fn status(member: &Member) -> String {
             leader => format!("{leader:?} leads"),
         }
     };
+    let age = match member.config.ticket_keys {
+        None => String::new(),
+        Some(_) => format!("key set {} s old; ", value(Counter::KeySetAgeMs) / 1000),
+    };
     let redis =
         ["Redis does not answer", "Redis answers"][usize::from(value(Counter::RedisUp) == 1)];
     let refused = member
@@ -50,10 +54,9 @@ pub fn status(member: &Member) -> String {
         .stat("plugin.tssession_farm.refused")
         .unwrap_or(0);
     format!(
-        "farm status: farm {}: {keys}; {redis}; key set {} s old; published {}, dropped {}, received {}, \
+        "farm status: farm {}: {keys}; {redis}; {age}published {}, dropped {}, received {}, \
          inserted {}, removed {}, refused {refused}; lag {} ms",
         member.config.farm,
-        value(Counter::KeySetAgeMs) / 1000,
         value(Counter::Published),
         value(Counter::Dropped),
         value(Counter::Received),

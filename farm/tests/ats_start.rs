@@ -94,7 +94,7 @@ fn with_all_that_it_needs() {
     assert!(
         errors
             .iter()
-            .all(|line| line.contains("no connection with Redis: ")),
+            .all(|line| line.contains("no connection with Redis at ")),
         "{told}"
     );
     assert!(!errors.is_empty(), "{told}");

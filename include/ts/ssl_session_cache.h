@@ -32,7 +32,8 @@ extern "C" {
 #define TS_SSL_SESSION_CACHE_LOG_WARNING 2
 
 /**
- * The level of a line about normal operation. Only these lines name session IDs, in hex.
+ * The level of a line about normal operation. Only these lines name session IDs, in hex, and the
+ * answer to the order "remove" of a Traffic Server's operator.
  */
 #define TS_SSL_SESSION_CACHE_LOG_DEBUG 3
 
@@ -243,7 +244,7 @@ int TSSslSessionCacheStatsText(char *buffer, int *len_ptr);
  * session (TS_EVENT_SSL_SESSION_NEW) or fetched one (TS_EVENT_SSL_SESSION_GET). It is also
  * called after a session was removed (TS_EVENT_SSL_SESSION_REMOVE): because its connection
  * failed, because it can be used only once and was used, or because the operator of a Traffic
- * Server ordered it. id is a TSSslSessionID * that is valid during the call.
+ * Server ordered it (also if this process does not have the session). id is a TSSslSessionID * that is valid during the call.
  *
  * There is no TS_EVENT_SSL_SESSION_NEW for a session that may carry early data: it is used once,
  * in this process, and must not be copied to others.

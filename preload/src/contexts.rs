@@ -291,7 +291,7 @@ unsafe fn note(openssl: &'static Openssl, ctx: *mut Context, change: impl FnOnce
 impl Serving {
     fn open(openssl: &'static Openssl) -> Result<Self, String> {
         if !watch_forks() {
-            return Err("no memory to watch forks".to_owned());
+            return Err("no memory to register the fork handlers".to_owned());
         }
         let _errors = Errors::keep(openssl);
         let library = Library::open(openssl)?;

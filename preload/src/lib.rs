@@ -13,10 +13,9 @@
 //!    not search that cache, but would remove the session for all contexts when this one ends.
 //! 3. A failure leaves the host as it would be without this library, and is reported in one line.
 //! 4. A context that only connects is not touched.
-//! 5. No thread lives on before a process has its first server connection: the host has forked by
-//!    then.
-//!    All files are opened and read when the first context is made: the host may give up its
-//!    rights, or change its root directory, before it serves.
+//! 5. No thread outlives the call that started it until the process has its first server
+//!    connection: the host has forked by then. All files are opened and read when the first context
+//!    is made: the host may give up its rights, or change its root directory, before it serves.
 //! 6. No function of the host is called while the lock is held.
 
 // The address of the caller is passed on for these machines, and glibc shows which file contains

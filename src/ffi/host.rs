@@ -28,7 +28,8 @@ use crate::tls::{self, AttachError};
 pub const TS_SSL_SESSION_CACHE_LOG_ERROR: c_int = 1;
 /// The level of a line about something that was done, but not as requested.
 pub const TS_SSL_SESSION_CACHE_LOG_WARNING: c_int = 2;
-/// The level of a line about normal operation. Only these lines name session IDs, in hex.
+/// The level of a line about normal operation. Only these lines name session IDs, in hex, and the
+/// answer to the order "remove" of a Traffic Server's operator.
 pub const TS_SSL_SESSION_CACHE_LOG_DEBUG: c_int = 3;
 
 /// A function that receives the library's log lines. tag is as in ATS, for example
@@ -391,7 +392,7 @@ pub unsafe extern "C" fn TSSslSessionCacheStatsText(
 /// session (TS_EVENT_SSL_SESSION_NEW) or fetched one (TS_EVENT_SSL_SESSION_GET). It is also
 /// called after a session was removed (TS_EVENT_SSL_SESSION_REMOVE): because its connection
 /// failed, because it can be used only once and was used, or because the operator of a Traffic
-/// Server ordered it. id is a TSSslSessionID * that is valid during the call.
+/// Server ordered it (also if this process does not have the session). id is a TSSslSessionID * that is valid during the call.
 ///
 /// There is no TS_EVENT_SSL_SESSION_NEW for a session that may carry early data: it is used once,
 /// in this process, and must not be copied to others.

@@ -70,7 +70,9 @@ fn remove(instance: &Instance, hex: &str) -> Result<String, String> {
     if is_removed {
         Ok(format!("remove {id:?}: the session is removed"))
     } else {
-        Err(format!("remove {id:?}: there is no such session"))
+        Err(format!(
+            "remove {id:?}: there is no such session in this process"
+        ))
     }
 }
 

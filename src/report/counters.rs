@@ -119,7 +119,7 @@ pub const METRICS: &[Metric<Counter, Gauge>] = metrics! {
     ]),
         "Sessions that calls and handshakes could not store.";
     "tssession.session_cache.removed" = Value::Counters(&[Removed]),
-        "Sessions removed by a call or after a failed connection.";
+        "Sessions removed: by a call or an order, after a failed connection, or because they can be used only once.";
     "tssession.session_cache.expired" = Value::Counters(&[Expired]),
         "Sessions discarded because they had expired.";
     "tssession.session_cache.cleared" = Value::Counters(&[Cleared]),
