@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <unistd.h>
 
@@ -82,18 +83,37 @@ serve(void)
   CHECK_INT(resumes_elsewhere(TLS1_2_VERSION, TLS_FATAL), 0);
 }
 
-/* A connection with two owners is not shut down when the first one frees it. */
+/* A connection with two owners is not shut down when the first one frees it, whenever the second one came. */
 static void
 two_owners(void)
 {
-  struct tls_connection connection;
   SSL_CTX *client = tls_client(TLS1_2_VERSION);
   SSL_CTX *server = tls_server(TLS1_2_VERSION);
-  REQUIRE(tls_connect(server, client, NULL, &connection) == 0);
-  CHECK_INT(SSL_up_ref(connection.server), 1);
-  SSL_free(connection.server);
-  CHECK_INT(SSL_get_shutdown(connection.server), 0);
-  tls_end(&connection, TLS_CLEAN);
+  for (int when = 0; when < 3; when++) {
+    struct tls_connection connection;
+    REQUIRE(tls_connect(server, client, NULL, &connection) == 0);
+    if (when == 2) {
+      CHECK(SSL_dup(connection.server) == connection.server);
+    } else {
+      CHECK_INT(SSL_up_ref(connection.server), 1);
+    }
+    if (when == 1) {
+      CHECK_INT(SSL_accept(connection.server), 1);
+    }
+    SSL_free(connection.server);
+    CHECK_INT(SSL_get_shutdown(connection.server), 0);
+    tls_end(&connection, TLS_CLEAN);
+  }
+
+  /* Before it is known that it will be a server's. */
+  SSL_CTX *both = SSL_CTX_new(TLS_method());
+  SSL *early    = SSL_new(both);
+  REQUIRE(early != NULL && SSL_up_ref(early) == 1);
+  SSL_set_accept_state(early);
+  SSL_free(early);
+  CHECK_INT(SSL_get_shutdown(early), 0);
+  SSL_free(early);
+  SSL_CTX_free(both);
   tls_free(server, client, NULL);
 }
 
@@ -218,6 +238,13 @@ own_keys(int is_kept)
   CHECK_INT(tls_key_letter(server, client), is_kept ? 'R' : 0);
   SSL_CTX_free(server);
 
+  /* The same, after the first connection. */
+  server = tls_server(TLS1_2_VERSION);
+  CHECK_INT(tls_key_letter(server, client), 0);
+  REQUIRE(SSL_CTX_set_tlsext_ticket_keys(server, raw, sizeof(raw)) == 1);
+  CHECK_INT(tls_key_letter(server, client), is_kept ? 'R' : 0);
+  SSL_CTX_free(server);
+
   /* The library's keys beside the host's callbacks for tickets. */
   server = tls_server(TLS1_2_VERSION);
   REQUIRE(SSL_CTX_set_session_ticket_cb(server, make_ticket, NULL, &tickets_made) == 1);
@@ -337,6 +364,60 @@ workers(void)
   tls_free(server, client, NULL);
 }
 
+/* Calls that may take the preloaded library's lock. */
+static void
+prepare_server(SSL_CTX *ctx, SSL *ssl)
+{
+  SSL_set_accept_state(ssl);
+  CHECK_INT(SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, NULL), 1);
+}
+
+static void *
+become_server(void *is_done)
+{
+  SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+  SSL *ssl     = SSL_new(ctx);
+  REQUIRE(ssl != NULL);
+  while (!atomic_load((atomic_int *)is_done)) {
+    prepare_server(ctx, ssl);
+  }
+  SSL_free(ssl);
+  SSL_CTX_free(ctx);
+  return NULL;
+}
+
+/* A forked child does not wait for what threads of its parent did. */
+static void
+forked_beside_threads(void)
+{
+  atomic_int is_done = 0;
+  pthread_t all[2];
+  SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+  SSL *ssl     = SSL_new(ctx);
+  REQUIRE(ssl != NULL);
+  for (int i = 0; i < 2; i++) {
+    REQUIRE(pthread_create(&all[i], NULL, become_server, &is_done) == 0);
+  }
+  for (int i = 0; i < 20; i++) {
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      alarm(60);
+      for (int calls = 0; calls < 50; calls++) {
+        prepare_server(ctx, ssl);
+      }
+      _exit(check_result());
+    }
+    check_child(child);
+  }
+  atomic_store(&is_done, 1);
+  for (int i = 0; i < 2; i++) {
+    REQUIRE(pthread_join(all[i], NULL) == 0);
+  }
+  SSL_free(ssl);
+  SSL_CTX_free(ctx);
+}
+
 /* Nothing is attached, and nothing is changed. */
 static void
 left_alone(void)
@@ -372,6 +453,8 @@ main(int argc, char *argv[])
     workers();
   } else if (strcmp(what, "left-alone") == 0) {
     left_alone();
+  } else if (strcmp(what, "forked-beside-threads") == 0) {
+    forked_beside_threads();
   } else {
     return 2;
   }

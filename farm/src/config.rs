@@ -587,7 +587,7 @@ mod tests {
             timeout = true => line 5: timeout: expected a number of seconds
             [ticket_keys]\nspread = 50000 => ticket_keys.spread: must be shorter than rotation (43200s), not 50000s
             [ticket_keys]\nlifetime = 50 => ticket_keys.lifetime: must be rotation and spread together (43260s) or longer, not 50s
-            [ticket_keys]\nrotation = 100 => ticket_keys.lifetime: must be at most 198 rotations of 100s, not 86400s
+            [ticket_keys]\nrotation = 100 => ticket_keys.lifetime: must be at most 198 rotations of 100s, not 129600s
             [ticket_keys]\nlease = 0 => ticket_keys.lease: must be a number of seconds
             [ticket_keys]\nrotations = 1 => line 6: rotations: unknown field
             [ticket_keys]\n[ticket_keys] => line 6:

@@ -3,7 +3,9 @@
 //! # Invariants
 //!
 //! 1. The data about a context is in its ex_data, and ends with it: a new context at the same
-//!    address has new data. It is read and written only under the lock, except when it ends.
+//!    address has new data. It is read and written only under the lock, except when it ends. Only
+//!    what attaching changed is also in a table that is read without the lock: the contexts of most
+//!    connections are attached.
 //! 2. A context is attached once, before the first handshake of the connections that pass here. The
 //!    try is noted first. It is not repeated if it fails, or if a fork happens in the middle.
 //! 3. A connection may be freed without a shutdown. With TLS 1.1 and later it then keeps its
@@ -14,7 +16,7 @@
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ops::RangeInclusive;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::library::Library;
@@ -41,11 +43,17 @@ struct Known {
     callbacks: Option<Callbacks>,
     /// Attaching was tried.
     is_tried: bool,
-    /// It is attached.
-    is_attached: bool,
-    /// Attaching switched tickets off.
+    /// What attaching changed, in memory from [`boxed`]; `None`: the context is not attached.
+    changes: Option<NonNull<Changes>>,
+}
+
+/// What attaching changed of the values that OpenSSL copies from a context into a new connection. It
+/// stays as it is until the context ends.
+#[derive(Default)]
+struct Changes {
+    /// Tickets were switched off.
     without_tickets: bool,
-    /// The number of tickets before and after attaching, if they differ.
+    /// The number of tickets before and after, if they differ.
     tickets: Option<(usize, usize)>,
 }
 
@@ -70,6 +78,55 @@ static MARK: u8 = 0;
 /// The mark of a connection that has several owners.
 static SHARED_MARK: u8 = 1;
 
+/// An attached context, and its changes. Written under the lock, the context last.
+struct Published {
+    ctx: AtomicPtr<Context>,
+    changes: AtomicPtr<Changes>,
+}
+
+/// The attached contexts that have found a place.
+static PUBLISHED: [Published; 1024] = [const {
+    Published {
+        ctx: AtomicPtr::new(ptr::null_mut()),
+        changes: AtomicPtr::new(ptr::null_mut()),
+    }
+}; 1024];
+
+impl Published {
+    /// The places that a context may have.
+    fn places(ctx: *const Context) -> impl Iterator<Item = &'static Self> {
+        const TRIES: usize = 8;
+        let start = ctx.addr().wrapping_mul(0x9e37_79b9) >> 12;
+        (start..start + TRIES).map(|place| &PUBLISHED[place % PUBLISHED.len()])
+    }
+
+    /// The place of a context.
+    fn of(ctx: *const Context) -> Option<&'static Self> {
+        Self::places(ctx).find(|place| ptr::eq(place.ctx.load(Ordering::Acquire), ctx))
+    }
+
+    fn put(_held: &mut Held, ctx: *mut Context, changes: NonNull<Changes>) {
+        let is_free = |place: &&Self| place.ctx.load(Ordering::Relaxed).is_null();
+        if let Some(place) = Self::places(ctx).find(is_free) {
+            place.changes.store(changes.as_ptr(), Ordering::Relaxed);
+            place.ctx.store(ctx, Ordering::Release);
+        }
+    }
+}
+
+/// The changes of an attached context, without the lock. `None`: it is not attached, or has no place.
+///
+/// # Safety
+/// `ctx` is null or live, and stays so as long as the result is used.
+unsafe fn published<'a>(ctx: *const Context) -> Option<&'a Changes> {
+    if ctx.is_null() {
+        return None;
+    }
+    // SAFETY: the place is that of this context until the context ends, and so are its changes, which
+    // were written before it.
+    unsafe { Published::of(ctx)?.changes.load(Ordering::Relaxed).as_ref() }
+}
+
 /// Null: not opened yet; [`FAILED`]: opening failed.
 static SERVING: AtomicPtr<Serving> = AtomicPtr::new(ptr::null_mut());
 const FAILED: *mut Serving = ptr::without_provenance_mut(1);
@@ -86,14 +143,19 @@ fn opened() -> Option<&'static Serving> {
 
 /// Takes the lock. `None`: the contexts of this OpenSSL are left alone.
 fn enter(openssl: &'static Openssl) -> Option<(Held, &'static Serving)> {
-    if SERVING.load(Ordering::Acquire) == FAILED {
+    if SERVING.load(Ordering::Acquire) == FAILED || openssl.is_left_alone() {
+        return None;
+    }
+    // Before the lock is held: or a child could not tell that a thread of its parent has it.
+    if !watch_forks() {
+        openssl.leave_alone("no memory to register the fork handlers");
         return None;
     }
     let held = lock()?;
     if SERVING.load(Ordering::Acquire).is_null() {
         if !openssl.is_systems() {
             // Another OpenSSL in this process may be the right one.
-            openssl.say_left_alone("libtssession uses another libssl");
+            openssl.leave_alone("libtssession uses another libssl");
             return None;
         }
         let opened = match Serving::open(openssl) {
@@ -107,7 +169,7 @@ fn enter(openssl: &'static Openssl) -> Option<(Held, &'static Serving)> {
     }
     let serving = opened()?;
     if !ptr::eq(serving.openssl, openssl) {
-        openssl.say_left_alone(&format!("those of {} are served", serving.openssl.name));
+        openssl.leave_alone(&format!("those of {} are served", serving.openssl.name));
         return None;
     }
     Some((held, serving))
@@ -124,9 +186,21 @@ pub fn prepare(openssl: &'static Openssl) {
 /// # Safety
 /// `ctx` is null or a live context of this OpenSSL.
 pub unsafe fn serve(openssl: &'static Openssl, ctx: *mut Context) {
-    if let Some((mut held, serving)) = enter(openssl) {
-        // SAFETY: passed on to the caller.
-        unsafe { serving.attached(&mut held, ctx) };
+    // SAFETY: passed on to the caller.
+    unsafe { attached(openssl, ctx) };
+}
+
+/// Attaches a context unless that was tried before. Returns what that changed if it is attached.
+///
+/// # Safety
+/// `ctx` is null or a live context of this OpenSSL, and stays so as long as the result is used.
+unsafe fn attached<'a>(openssl: &'static Openssl, ctx: *mut Context) -> Option<&'a Changes> {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        published(ctx).or_else(|| {
+            let (mut held, serving) = enter(openssl)?;
+            Some(serving.attached(&mut held, ctx)?.as_ref())
+        })
     }
 }
 
@@ -138,36 +212,31 @@ pub unsafe fn accept(openssl: &'static Openssl, ssl: *mut Connection) {
     if ssl.is_null() {
         return;
     }
-    let Some((mut held, serving)) = enter(openssl) else {
-        return;
-    };
-    // SAFETY: passed on to the caller; the lock is held.
-    let is_served = unsafe {
+    // SAFETY: passed on to the caller; the connection keeps its context.
+    unsafe {
         let ctx = openssl
             .SSL_get_SSL_CTX
             .map_or(ptr::null_mut(), |get| get(ssl));
-        let known = serving.attached(&mut held, ctx);
-        known.is_some_and(|known| {
-            known.bring_up_to_date(openssl, ssl);
-            serving.mark(ssl, &MARK);
-            true
-        })
-    };
-    // Other threads need not wait for the farm.
-    drop(held);
-    if is_served {
-        serving.library.join_farm();
+        if let Some(changes) = attached(openssl, ctx)
+            && let Some(serving) = opened()
+        {
+            changes.bring_up_to_date(openssl, ssl);
+            if serving.mark_of(ssl).is_null() {
+                serving.mark(ssl, &MARK);
+            }
+            serving.library.join_farm();
+        }
     }
 }
 
-/// Notes that a connection gets another owner, which may continue with it.
+/// Notes that a connection gets another owner, which may continue with it. It need not be a server's
+/// yet.
 ///
 /// # Safety
 /// `ssl` is null or a live connection of this OpenSSL.
 pub unsafe fn share(openssl: &'static Openssl, ssl: *mut Connection) {
-    // SAFETY: passed on to the caller.
-    if let Some(serving) = unsafe { serving_of(openssl, ssl) } {
-        // SAFETY: as above.
+    if let Some(serving) = serving_of(openssl, ssl) {
+        // SAFETY: passed on to the caller.
         unsafe { serving.mark(ssl, &SHARED_MARK) };
     }
 }
@@ -179,7 +248,7 @@ pub unsafe fn share(openssl: &'static Openssl, ssl: *mut Connection) {
 pub unsafe fn end(openssl: &'static Openssl, ssl: *mut Connection) {
     // SAFETY: passed on to the caller.
     unsafe {
-        if serving_of(openssl, ssl).is_some()
+        if serving_of(openssl, ssl).is_some_and(|serving| ptr::eq(serving.mark_of(ssl), &MARK))
             && let (Some(version), Some(get), Some(set)) = (
                 openssl.SSL_version,
                 openssl.SSL_get_shutdown,
@@ -193,15 +262,9 @@ pub unsafe fn end(openssl: &'static Openssl, ssl: *mut Connection) {
     }
 }
 
-/// The one that serves a connection with one owner. `None`: it is not a server's, or has several.
-///
-/// # Safety
-/// As for [`share`].
-unsafe fn serving_of(openssl: &Openssl, ssl: *mut Connection) -> Option<&'static Serving> {
-    let serving = opened().filter(|serving| !ssl.is_null() && ptr::eq(serving.openssl, openssl))?;
-    // SAFETY: passed on to the caller; only reads.
-    let mark = unsafe { openssl.SSL_get_ex_data?(ssl, serving.of_connections) };
-    ptr::eq(mark.cast_const().cast(), &MARK).then_some(serving)
+/// The one that serves a connection, if it becomes a server's.
+fn serving_of(openssl: &Openssl, ssl: *mut Connection) -> Option<&'static Serving> {
+    opened().filter(|serving| !ssl.is_null() && ptr::eq(serving.openssl, openssl))
 }
 
 /// Called before a connection gets another context.
@@ -215,16 +278,26 @@ pub unsafe fn switch(openssl: &'static Openssl, ssl: *mut Connection, ctx: *mut 
     if ssl.is_null() {
         return;
     }
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if is_server(ssl) == 1 && is_attached(openssl, get(ssl)) {
+            attached(openssl, ctx);
+        }
+    }
+}
+
+/// Whether a context is attached.
+///
+/// # Safety
+/// `ctx` is null or a live context of this OpenSSL.
+unsafe fn is_attached(openssl: &'static Openssl, ctx: *mut Context) -> bool {
     // SAFETY: passed on to the caller; the lock is held where it must be.
     unsafe {
-        if is_server(ssl) == 1
-            && let Some((mut held, serving)) = enter(openssl)
-            && serving
-                .seen(&mut held, get(ssl))
-                .is_some_and(|now| now.is_attached)
-        {
-            serving.attached(&mut held, ctx);
-        }
+        published(ctx).is_some()
+            || enter(openssl).is_some_and(|(mut held, serving)| {
+                let known = serving.seen(&mut held, ctx);
+                known.is_some_and(|known| known.changes.is_some())
+            })
     }
 }
 
@@ -233,14 +306,9 @@ pub unsafe fn switch(openssl: &'static Openssl, ssl: *mut Connection, ctx: *mut 
 /// # Safety
 /// `ctx` is null or a live context of this OpenSSL.
 pub unsafe fn is_never_searched(openssl: &'static Openssl, ctx: *mut Context) -> bool {
-    let Some((mut held, serving)) = enter(openssl) else {
-        return false;
-    };
-    // SAFETY: passed on to the caller; the lock is held. The command only reads.
+    // SAFETY: passed on to the caller. The command only reads.
     unsafe {
-        serving
-            .seen(&mut held, ctx)
-            .is_some_and(|known| known.is_attached)
+        is_attached(openssl, ctx)
             && openssl.SSL_CTX_ctrl.is_some_and(|ctrl| {
                 let mode = ctrl(ctx, SSL_CTRL_GET_SESS_CACHE_MODE, 0, ptr::null_mut());
                 mode & SSL_SESS_CACHE_NO_INTERNAL_LOOKUP != 0
@@ -254,7 +322,19 @@ pub unsafe fn is_never_searched(openssl: &'static Openssl, ctx: *mut Context) ->
 /// `ctx` is null or a live context of this OpenSSL.
 pub unsafe fn note_keys(openssl: &'static Openssl, ctx: *mut Context, has_own_keys: bool) {
     // SAFETY: passed on to the caller.
-    unsafe { note(openssl, ctx, |known| known.has_own_keys = has_own_keys) };
+    unsafe {
+        note(openssl, ctx, |serving, known| {
+            known.has_own_keys = has_own_keys;
+            // OpenSSL would prefer the library's callback to keys that the host sets now.
+            if known.changes.is_some()
+                && has_own_keys
+                && serving.library.leaves_tickets(has_own_keys)
+                && let Some(set) = openssl.SSL_CTX_set_tlsext_ticket_key_evp_cb
+            {
+                set(ctx, None);
+            }
+        });
+    }
 }
 
 /// Notes the host's callbacks for session tickets in a context.
@@ -274,25 +354,26 @@ pub unsafe fn note_callbacks(
         argument,
     };
     // SAFETY: passed on to the caller.
-    unsafe { note(openssl, ctx, |known| known.callbacks = Some(callbacks)) };
+    unsafe { note(openssl, ctx, |_, known| known.callbacks = Some(callbacks)) };
 }
 
 /// # Safety
 /// As for [`note_keys`].
-unsafe fn note(openssl: &'static Openssl, ctx: *mut Context, change: impl FnOnce(&mut Known)) {
+unsafe fn note(
+    openssl: &'static Openssl,
+    ctx: *mut Context,
+    change: impl FnOnce(&Serving, &mut Known),
+) {
     if let Some((mut held, serving)) = enter(openssl) {
         // SAFETY: passed on to the caller; the lock is held.
         if let Some(known) = unsafe { serving.known(&mut held, ctx) } {
-            change(known);
+            change(serving, known);
         }
     }
 }
 
 impl Serving {
     fn open(openssl: &'static Openssl) -> Result<Self, String> {
-        if !watch_forks() {
-            return Err("no memory to register the fork handlers".to_owned());
-        }
         let _errors = Errors::keep(openssl);
         let library = Library::open(openssl)?;
         let new_index = |class, free: Option<FreeData>| {
@@ -308,6 +389,18 @@ impl Serving {
             library,
             index: new_index(CRYPTO_EX_INDEX_SSL_CTX, Some(forget))?,
             of_connections: new_index(CRYPTO_EX_INDEX_SSL, None)?,
+        })
+    }
+
+    /// The mark of a connection; null: none.
+    ///
+    /// # Safety
+    /// `ssl` is a live connection of this OpenSSL.
+    unsafe fn mark_of(&self, ssl: *mut Connection) -> *const u8 {
+        let get = self.openssl.SSL_get_ex_data;
+        // SAFETY: passed on to the caller; only reads.
+        get.map_or(ptr::null(), |get| unsafe {
+            get(ssl, self.of_connections).cast_const().cast()
         })
     }
 
@@ -355,38 +448,46 @@ impl Serving {
         }
     }
 
-    /// Attaches a context unless that was tried before. Returns its data if it is attached.
+    /// Attaches a context unless that was tried before. Returns its changes if it is attached.
     ///
     /// # Safety
     /// As for [`Self::known`].
-    unsafe fn attached<'a>(&self, held: &'a mut Held, ctx: *mut Context) -> Option<&'a mut Known> {
+    unsafe fn attached(&self, held: &mut Held, ctx: *mut Context) -> Option<NonNull<Changes>> {
         // SAFETY: passed on to the caller.
         unsafe {
             let known = self.known(held, ctx)?;
-            if !known.is_tried {
-                known.is_tried = true;
-                let _errors = Errors::keep(self.openssl);
-                let before = Copied::of(self.openssl, ctx)?;
-                if let Some(has_tickets) = self.library.attach(ctx, known.has_own_keys) {
-                    known.is_attached = true;
-                    if has_tickets
-                        && let Some(callbacks) = known.callbacks
-                        && let Some(set) = self.openssl.SSL_CTX_set_session_ticket_cb
-                    {
-                        set(
-                            ctx,
-                            callbacks.generate,
-                            callbacks.decrypt,
-                            callbacks.argument,
-                        );
-                    }
-                    let now = Copied::of(self.openssl, ctx)?;
-                    known.without_tickets = now.without_tickets && !before.without_tickets;
-                    known.tickets =
-                        (now.tickets != before.tickets).then_some((before.tickets, now.tickets));
-                }
+            if known.is_tried {
+                return known.changes;
             }
-            known.is_attached.then_some(known)
+            let _errors = Errors::keep(self.openssl);
+            let before = Copied::of(self.openssl, ctx)?;
+            let changes = NonNull::new(boxed(Changes::default())?)?;
+            known.is_tried = true;
+            let Some(has_tickets) = self.library.attach(ctx, known.has_own_keys) else {
+                unboxed(changes.as_ptr());
+                return None;
+            };
+            if has_tickets
+                && let Some(callbacks) = known.callbacks
+                && let Some(set) = self.openssl.SSL_CTX_set_session_ticket_cb
+            {
+                set(
+                    ctx,
+                    callbacks.generate,
+                    callbacks.decrypt,
+                    callbacks.argument,
+                );
+            }
+            if let Some(now) = Copied::of(self.openssl, ctx) {
+                changes.write(Changes {
+                    without_tickets: now.without_tickets && !before.without_tickets,
+                    tickets: (now.tickets != before.tickets)
+                        .then_some((before.tickets, now.tickets)),
+                });
+            }
+            known.changes = Some(changes);
+            Published::put(held, ctx, changes);
+            Some(changes)
         }
     }
 }
@@ -413,7 +514,7 @@ impl Copied {
     }
 }
 
-impl Known {
+impl Changes {
     /// # Safety
     /// `ssl` is a live connection of this OpenSSL.
     unsafe fn bring_up_to_date(&self, openssl: &Openssl, ssl: *mut Connection) {
@@ -437,7 +538,7 @@ impl Known {
 
 /// Called by OpenSSL at the end of every context.
 unsafe extern "C" fn forget(
-    _ctx: *mut c_void,
+    ctx: *mut c_void,
     known: *mut c_void,
     _data: *mut c_void,
     _index: c_int,
@@ -445,8 +546,17 @@ unsafe extern "C" fn forget(
     _arg: *mut c_void,
 ) {
     if !known.is_null() {
-        // SAFETY: from a box in `known`; the context is not used any more.
-        unsafe { unboxed(known.cast::<Known>()) };
+        if let Some(place) = Published::of(ctx.cast()) {
+            place.ctx.store(ptr::null_mut(), Ordering::Release);
+        }
+        // SAFETY: from boxes in `known` and `attached`; the context is not used any more.
+        unsafe {
+            let known = known.cast::<Known>();
+            if let Some(changes) = (*known).changes {
+                unboxed(changes.as_ptr());
+            }
+            unboxed(known);
+        }
     }
 }
 

@@ -67,7 +67,7 @@ fn report(name: Name, panic: &Panic) {
     line(&format!("{name}: a panic{panic}"));
 }
 
-/// Runs `body` before the real function. That one is called whatever happens in `body`.
+/// Runs `body`, mostly before the real function. That one is called whatever happens in `body`.
 fn before(body: impl FnOnce()) {
     boundary::guard(Name::of(&body), report, body);
 }
@@ -137,6 +137,7 @@ doors! {
     SSL_CTX_add_session => context_add_session, 2;
     SSL_new => connection_new, 1;
     SSL_up_ref => connection_up_ref, 1;
+    SSL_dup => connection_dup, 1;
     SSL_free => connection_free, 1;
     SSL_set_accept_state => connection_set_accept_state, 1;
     SSL_accept => connection_accept, 1;
@@ -316,6 +317,23 @@ unsafe extern "C" fn connection_up_ref(ssl: *mut Connection, from: usize) -> c_i
         .openssl
         .SSL_up_ref
         .map_or(0, |real| unsafe { real(ssl) })
+}
+
+unsafe extern "C" fn connection_dup(ssl: *mut Connection, from: usize) -> *mut Connection {
+    let Some(caller) = caller(from) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the caller's arguments.
+    let dup = caller
+        .openssl
+        .SSL_dup
+        .map_or(ptr::null_mut(), |real| unsafe { real(ssl) });
+    if dup == ssl {
+        // OpenSSL does not duplicate a connection that has begun, but counts another owner.
+        // SAFETY: the caller's connection is live.
+        before(|| unsafe { contexts::share(caller.openssl, ssl) });
+    }
+    dup
 }
 
 unsafe extern "C" fn connection_free(ssl: *mut Connection, from: usize) {

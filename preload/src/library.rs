@@ -117,20 +117,27 @@ impl Library {
     /// # Safety
     /// `ctx` is a live context that no other thread changes meanwhile.
     pub unsafe fn attach(&self, ctx: *mut Context, has_own_keys: bool) -> Option<bool> {
-        let leaves_tickets = has_own_keys && self.may_leave_tickets;
-        // SAFETY: C strings; the caller vouches for the context.
-        unsafe {
-            if leaves_tickets
-                && (self.config_set)(TICKET_MODE.as_ptr(), c"0".as_ptr()) != TS_SUCCESS
-            {
-                return None;
-            }
-            let done = (self.attach)(ctx) == TS_SUCCESS;
-            if leaves_tickets {
-                (self.config_set)(TICKET_MODE.as_ptr(), c"1".as_ptr());
-            }
-            done.then_some(self.has_tickets && !leaves_tickets)
+        let leaves_tickets = self.leaves_tickets(has_own_keys);
+        let set_mode = |mode: &CStr| {
+            // SAFETY: C strings.
+            unsafe { (self.config_set)(TICKET_MODE.as_ptr(), mode.as_ptr()) == TS_SUCCESS }
+        };
+        // Also the default: a fork may have happened before a parent's thread had set it again.
+        let mode = if leaves_tickets { c"0" } else { c"1" };
+        if self.may_leave_tickets && !set_mode(mode) {
+            return None;
         }
+        // SAFETY: the caller vouches for the context.
+        let done = unsafe { (self.attach)(ctx) } == TS_SUCCESS;
+        if leaves_tickets {
+            set_mode(c"1");
+        }
+        done.then_some(self.has_tickets && !leaves_tickets)
+    }
+
+    /// Whether a host with ticket keys of its own, or without, makes the tickets.
+    pub fn leaves_tickets(&self, has_own_keys: bool) -> bool {
+        has_own_keys && self.may_leave_tickets
     }
 
     /// Makes this process a member of the farm, if there is one. Only the first call in a process
@@ -139,7 +146,11 @@ impl Library {
         let Some(farm) = &self.farm else {
             return;
         };
-        if farm.tried_in.swap(this_process(), Ordering::Relaxed) != this_process() {
+        let this = this_process();
+        // Reads first: each connection comes here.
+        if farm.tried_in.load(Ordering::Relaxed) != this
+            && farm.tried_in.swap(this, Ordering::Relaxed) != this
+        {
             // If it fails, the farm writes a line and the process continues alone.
             // SAFETY: a C string.
             on_large_stack(|| unsafe { (farm.start)(farm.settings.as_ptr()) });

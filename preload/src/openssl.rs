@@ -50,8 +50,8 @@ macro_rules! functions {
             $(pub $name: Option<unsafe extern "C" fn($($argument),*) $(-> $result)?>,)*
             /// The file that contains it.
             pub name: String,
-            /// Whether a line has said that its contexts are left alone.
-            is_told: AtomicBool,
+            /// Its contexts are left alone.
+            is_left_alone: AtomicBool,
             is_client: [*const Method; CLIENTS.len()],
             is_server: [*const Method; 2],
             next: *const Self,
@@ -77,7 +77,7 @@ macro_rules! functions {
                             handle.find(NAME)
                         },)*
                         name,
-                        is_told: AtomicBool::new(false),
+                        is_left_alone: AtomicBool::new(false),
                         is_client: CLIENTS.map(method),
                         is_server: [method(c"TLS_server_method"), method(c"DTLS_server_method")],
                         next: ptr::null(),
@@ -104,6 +104,7 @@ functions! {
     SSL_CTX_set_ex_data: fn(*mut Context, c_int, *mut c_void) -> c_int;
     SSL_new: fn(*mut Context) -> *mut Connection;
     SSL_free: fn(*mut Connection);
+    SSL_dup: fn(*mut Connection) -> *mut Connection;
     SSL_up_ref: fn(*mut Connection) -> c_int;
     SSL_accept: fn(*mut Connection) -> c_int;
     SSL_set_accept_state: fn(*mut Connection);
@@ -222,9 +223,14 @@ impl Openssl {
         }
     }
 
-    /// Writes once that its contexts are left alone.
-    pub fn say_left_alone(&self, why: &str) {
-        if !self.is_told.swap(true, Ordering::Relaxed) {
+    /// Whether its contexts are left alone.
+    pub fn is_left_alone(&self) -> bool {
+        self.is_left_alone.load(Ordering::Relaxed)
+    }
+
+    /// Leaves its contexts alone from now on, and says so once.
+    pub fn leave_alone(&self, why: &str) {
+        if !self.is_left_alone.swap(true, Ordering::Relaxed) {
             let name = &self.name;
             line(&format!(
                 "the contexts of {name} are left as they are: {why}"
@@ -284,12 +290,14 @@ impl Caller {
         None
     }
 
-    /// Finds the caller at this address, and keeps it.
+    /// Finds the caller at this address, and keeps it if there is memory.
     pub fn find(address: usize) -> Option<Self> {
         let new = Self::new(address)?;
         for place in Self::places(address) {
             if place.load(Ordering::Relaxed).is_null() {
-                let stored = boxed(new)?;
+                let Some(stored) = boxed(new) else {
+                    break;
+                };
                 let free = ptr::null_mut();
                 if place
                     .compare_exchange(free, stored, Ordering::AcqRel, Ordering::Relaxed)

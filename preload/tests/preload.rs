@@ -133,6 +133,50 @@ fn without_the_library_the_host_is_as_it_was() {
     assert!(said.contains("has no TSSslSessionCacheAttach"), "{said}");
 }
 
+/// A copy of libssl under another name, which libtssession does not use.
+#[test]
+fn the_contexts_of_another_libssl_are_left_alone() {
+    let dir = scratch_dir();
+    let linked = stdout(Command::new("ldd").arg(program()));
+    let libssl = linked
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("libssl.so.")?.split(' ').nth(2))
+        .unwrap();
+    let mut copy = fs::read(libssl).unwrap();
+    let name = b"libssl.so.";
+    let ends: Vec<usize> = (name.len()..copy.len() - 1)
+        .filter(|end| copy[..*end].ends_with(name) && copy[end + 1] == 0)
+        .collect();
+    assert!(!ends.is_empty());
+    ends.into_iter().for_each(|end| copy[end] = b'9');
+    fs::write(dir.join("libssl.so.9"), copy).unwrap();
+    let other = dir.join("other");
+    run(compile_source("c_tests/preload.c")
+        .arg(root().join("c_tests/tls.c"))
+        .arg("-o")
+        .arg(&other)
+        .arg("-L")
+        .arg(&dir)
+        .args(["-l:libssl.so.9", "-lcrypto", "-ldl", "-pthread"]));
+    let said = stdout(
+        Command::new("sh")
+            .args(["-c", "\"$0\" forked-beside-threads 2>&1"])
+            .arg(&other)
+            .env("LD_PRELOAD", library())
+            .env("LD_LIBRARY_PATH", &dir),
+    );
+    assert!(
+        said.contains("libssl.so.9 are left as they are: libtssession uses another libssl")
+            && said.lines().count() == 1,
+        "{said}"
+    );
+}
+
+#[test]
+fn a_forked_child_does_not_wait_for_threads_of_its_parent() {
+    assert_eq!(host("forked-beside-threads", &[]), "");
+}
+
 #[test]
 fn the_farm_that_is_not_there_is_said_once() {
     let said = host("workers", &[("TSSESSION_FARM", "/no/such/farm.toml")]);
@@ -173,6 +217,7 @@ fn exactly_the_functions_that_it_stands_before() {
             "SSL_CTX_set_session_ticket_cb",
             "SSL_CTX_set_tlsext_ticket_key_evp_cb",
             "SSL_accept",
+            "SSL_dup",
             "SSL_free",
             "SSL_new",
             "SSL_set_SSL_CTX",
