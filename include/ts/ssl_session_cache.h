@@ -339,7 +339,7 @@ TSReturnCode TSSslTicketKeyFileLoad(const char *path);
 /**
  * Makes a new random session-ticket key, which encrypts from now on.
  *
- * The keys that were active still decrypt. If there would be more than 200 keys, the oldest is
+ * The keys that were active still decrypt. If there would be more than 200 keys, the oldest are
  * dropped. Only this process has the new key. If several processes or machines share ticket keys,
  * give all of them the same set with TSSslTicketKeyUpdate instead, or call
  * TSSslSessionFarmRotate.

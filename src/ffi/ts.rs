@@ -86,7 +86,8 @@ pub unsafe extern "C" fn TSSslSessionGetBuffer(
 /// TS_SUCCESS if the session is stored, otherwise TS_ERROR.
 ///
 /// # Errors
-/// TS_ERROR in the cases below. What was cached stays cached.
+/// TS_ERROR in the cases below. What was cached stays cached, except that a lack of memory can come
+/// after sessions were evicted to make room.
 ///
 /// The following are logged: the ID is not valid; addSession is NULL, belongs to another OpenSSL
 /// than the library's, or cannot be encoded; it is larger than
