@@ -538,7 +538,8 @@ check_demanded_certificates(int version, uint64_t options)
   SSL_CTX_free(client);
 }
 
-/* One context accepts any certificate. Its sessions do not resume at contexts that verify certificates. */
+/* One context accepts any certificate. Its sessions do not resume at contexts that verify certificates, and
+   those of contexts with one authority not at contexts with another. */
 static void
 check_unverified_certificates(int version, uint64_t options)
 {
@@ -572,9 +573,34 @@ check_unverified_certificates(int version, uint64_t options)
     CHECK_INT(tls_visit(servers[i], client, session, TLS_CLEAN, NULL), 1);
   }
 
+  /* Not where other authorities are trusted, whether that is refused or accepted by a callback. */
+  SSL_CTX *strangers[] = {tls_server(version), tls_server_with_client_certificates(version)};
+  SSL_CTX_set_verify(strangers[0], SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+  for (int i = 0; i < 2; i++) {
+    SSL_CTX_set_options(strangers[i], options);
+    attached(strangers[i]);
+    CHECK_INT(tls_visit(strangers[i], client, session, TLS_CLEAN, NULL), i - 1);
+  }
+  ERR_clear_error();
+  /* What the callback accepted before, it accepts again. */
+  SSL_SESSION_free(session);
+  CHECK_INT(tls_visit(strangers[1], client, NULL, TLS_CLEAN, &session), 0);
+  CHECK_INT(tls_visit(strangers[1], client, session, TLS_CLEAN, NULL), 1);
+
+  /* Nor after the connection's own store has become another one. */
+  SSL_SESSION_free(session);
+  X509_STORE *empty = X509_STORE_new();
+  CHECK_INT(tls_visit(optional, client, NULL, TLS_CLEAN, &session), 0);
+  REQUIRE(empty != NULL && SSL_CTX_set0_verify_cert_store(optional, empty) == 1);
+  CHECK_INT(tls_visit(optional, client, session, TLS_CLEAN, NULL), -1);
+  ERR_clear_error();
+
   SSL_SESSION_free(session);
   for (int i = 0; i < 3; i++) {
     SSL_CTX_free(servers[i]);
+  }
+  for (int i = 0; i < 2; i++) {
+    SSL_CTX_free(strangers[i]);
   }
   SSL_CTX_free(client);
 }

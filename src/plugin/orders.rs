@@ -180,6 +180,9 @@ mod tests {
             );
         }
         let absent = answer(b"remove 0Aff").unwrap_err();
-        assert_eq!(absent, "remove 0aff: there is no such session");
+        assert_eq!(
+            absent,
+            "remove 0aff: there is no such session in this process"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 
 use openssl_sys::{
     ASN1_TIME, BIO, EVP_CIPHER_CTX, EVP_MAC_CTX, OSSL_PARAM, SSL, SSL_CIPHER, SSL_CTX, SSL_METHOD,
-    SSL_SESSION, X509, X509_STORE_CTX,
+    SSL_SESSION, X509, X509_STORE_CTX, X509_VERIFY_PARAM,
 };
 use tssession_common::boundary::Fallback;
 
@@ -23,6 +23,7 @@ pub const BIO_CTRL_EOF: c_int = 2;
 pub const BIO_FLAGS_SHOULD_RETRY: c_int = 8;
 // From ssl.h; openssl-sys has only the number of the setter.
 pub const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
+pub const SSL_CTRL_GET_VERIFY_CERT_STORE: c_int = 137; // 3.0
 pub const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
 pub const SSL_TICKET_SUCCESS: c_int = 5;
 pub const SSL_TICKET_SUCCESS_RENEW: c_int = 6;
@@ -123,6 +124,13 @@ unsafe extern "C" {
         data: *const c_void,
         len: usize,
     ) -> c_int; // 1.1.1
+    pub fn X509_STORE_CTX_get0_param(ctx: *const X509_STORE_CTX) -> *mut X509_VERIFY_PARAM; // 0.9.8
+    pub fn X509_STORE_CTX_set_default(ctx: *mut X509_STORE_CTX, name: *const c_char) -> c_int; // 0.9.8
+    pub fn X509_STORE_CTX_set_verify_cb(ctx: *mut X509_STORE_CTX, verify: Option<VerifyCallback>); // 0.9
+    pub fn X509_VERIFY_PARAM_set1(
+        to: *mut X509_VERIFY_PARAM,
+        from: *const X509_VERIFY_PARAM,
+    ) -> c_int; // 0.9.8
     pub fn SSL_get_verify_callback(ssl: *const SSL) -> Option<VerifyCallback>; // 0.9
     pub fn SSL_has_matching_session_id(ssl: *const SSL, id: *const c_uchar, len: c_uint) -> c_int; // 0.9
     pub fn SSL_SESSION_get0_id_context(

@@ -9,7 +9,8 @@ use super::bindings::{
     OSSL_QUIC1_VERSION, SSL_OP_NO_ANTI_REPLAY, SSL_SESSION_get0_id_context, SSL_get_options,
     SSL_get_verify_callback,
 };
-use super::der::Peer;
+use super::der::{Identity, Peer};
+use super::verify::verify_again;
 
 /// Whether a client will return with the session's ID, not with a ticket that contains the session:
 /// in TLS 1.3 OpenSSL reports sessions of both kinds.
@@ -96,11 +97,19 @@ pub unsafe fn may_resume(
             return false;
         }
         // OpenSSL does not check whether the session has the required certificate, and whether that
-        // was verified. If the host has its own verify callback, it has decided.
+        // would be accepted here and now. If it was not verified, the host's own verify callback has
+        // decided.
         let is_demanded = mode & ffi::SSL_VERIFY_FAIL_IF_NO_PEER_CERT != 0;
         let is_hosts = SSL_get_verify_callback(ssl).is_some();
         peer().is_some_and(|peer| {
-            (peer.is_known || !is_demanded) && (peer.is_verified || !peer.is_known || is_hosts)
+            let was_accepted = peer.verify_result == 0 || is_hosts;
+            match peer.identity {
+                Identity::None => !is_demanded,
+                Identity::RawPublicKey => was_accepted,
+                Identity::Certificate => {
+                    was_accepted && verify_again(ssl, session) == Some(peer.verify_result)
+                }
+            }
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Reads the fields of a session's DER without OpenSSL, which has no functions for some of them.
 
-use std::ffi::c_long;
+use std::ffi::{c_int, c_long};
 
 /// The tags of a session's fields.
 pub mod tag {
@@ -23,22 +23,40 @@ pub mod tag {
 /// What a session says about the client's certificate.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The session has one, or a raw public key.
-    pub is_known: bool,
-    /// It was verified: the result was `X509_V_OK`, which DER leaves out.
-    pub is_verified: bool,
+    pub identity: Identity,
+    /// OpenSSL's result of verifying it; 0: all is well. DER leaves out a 0. It is also 0 without an
+    /// identity.
+    pub verify_result: c_int,
+}
+
+/// What a client has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    None,
+    Certificate,
+    RawPublicKey,
 }
 
 impl Peer {
     /// `None` for anything but the DER of one session.
     pub fn of(der: &[u8]) -> Option<Self> {
         let mut peer = Self {
-            is_known: false,
-            is_verified: true,
+            identity: Identity::None,
+            verify_result: 0,
         };
-        each_field(der, |field, _| {
-            peer.is_known |= [tag::PEER, tag::RAW_PUBLIC_KEY].contains(&field);
-            peer.is_verified &= field != tag::VERIFY_RESULT;
+        each_field(der, |field, content| match field {
+            tag::PEER => peer.identity = Identity::Certificate,
+            tag::RAW_PUBLIC_KEY => peer.identity = Identity::RawPublicKey,
+            tag::VERIFY_RESULT => {
+                let bytes = Reader(content).content(tag::INTEGER).unwrap_or_default();
+                // One that does not fit is no result that a verification gives.
+                peer.verify_result = match *bytes {
+                    [low @ ..=0x7f] => low.into(),
+                    [high @ ..=0x7f, low] => i32::from(high) << 8 | i32::from(low),
+                    _ => -1,
+                };
+            }
+            _ => {}
         })?;
         Some(peer)
     }

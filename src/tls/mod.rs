@@ -15,6 +15,7 @@ mod session;
 mod store;
 mod template;
 mod tickets;
+mod verify;
 mod version;
 mod visit;
 
