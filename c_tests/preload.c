@@ -218,6 +218,48 @@ make_ticket(SSL *ssl, void *argument)
   return 1;
 }
 
+static int tickets_read;
+
+static SSL_TICKET_RETURN
+read_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t len, SSL_TICKET_STATUS status,
+            void *argument)
+{
+  (void)ssl, (void)session, (void)name, (void)len, (void)argument;
+  tickets_read++;
+  return status == SSL_TICKET_SUCCESS         ? SSL_TICKET_RETURN_USE
+         : status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW
+                                              : SSL_TICKET_RETURN_IGNORE_RENEW;
+}
+
+/* A host's callbacks for tickets do not take the place of the library's rules. */
+static void
+own_callbacks(int version, int is_late)
+{
+  SSL_SESSION *session = NULL;
+  SSL_CTX *client      = tls_client(version);
+  SSL_CTX *servers[]   = {tls_server(version), tls_server_with_client_certificates(version)};
+  for (int i = 0; i < 2; i++) {
+    if (is_late) {
+      SSL *first = SSL_new(servers[i]);
+      SSL_set_accept_state(first);
+      SSL_free(first);
+    }
+    REQUIRE(SSL_CTX_set_session_ticket_cb(servers[i], make_ticket, read_ticket, &tickets_made) == 1);
+  }
+  tickets_made = tickets_read = 0;
+  CHECK_INT(tls_visit(servers[0], client, NULL, TLS_CLEAN, &session), 0);
+  CHECK(tickets_made > 0);
+  tickets_read = 0;
+  CHECK_INT(tls_visit(servers[0], client, session, TLS_CLEAN, NULL), 1);
+  CHECK_INT(tickets_read, 1);
+  /* It demands a certificate, which the session does not have. */
+  CHECK_INT(tls_visit(servers[1], client, session, TLS_CLEAN, NULL), -1);
+  CHECK_INT(tickets_read, 2);
+  ERR_clear_error();
+  SSL_CTX_free(servers[1]);
+  tls_free(servers[0], client, session);
+}
+
 static void
 own_keys(int is_kept)
 {
@@ -252,6 +294,11 @@ own_keys(int is_kept)
   CHECK_INT(tickets_made, 1);
   CHECK(counter("proxy.process.ssl.total_tickets_created") > 0);
   tls_free(server, client, NULL);
+
+  for (int is_late = 0; is_late < 2; is_late++) {
+    own_callbacks(TLS1_2_VERSION, is_late);
+    own_callbacks(TLS1_3_VERSION, is_late);
+  }
 }
 
 static SSL_CTX *other;

@@ -14,7 +14,8 @@
 //! 4. A connection may be older than the attachment of its context. When it becomes a server's, it
 //!    gets the values that OpenSSL otherwise copies from the context.
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_int, c_long, c_uchar, c_void};
+use std::mem;
 use std::ops::RangeInclusive;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -23,7 +24,7 @@ use crate::library::Library;
 use crate::line;
 use crate::lock::{Held, lock, watch_forks};
 use crate::memory::{boxed, unboxed};
-use crate::openssl::{AnyFunction, Connection, Context, FreeData, Openssl};
+use crate::openssl::{Connection, Context, Decrypt, FreeData, Generate, Openssl};
 
 const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 const CRYPTO_EX_INDEX_SSL: c_int = 0;
@@ -39,12 +40,15 @@ const MAY_HANG_UP: RangeInclusive<c_int> = 0x302..=0x304;
 struct Known {
     /// The host has its own ticket keys.
     has_own_keys: bool,
-    /// The host's callbacks for session tickets.
-    callbacks: Option<Callbacks>,
+    /// The host's callbacks for session tickets. They stay in memory until the context ends, or longer
+    /// if the host sets others: a connection may be using them.
+    callbacks: Option<NonNull<Callbacks>>,
     /// Attaching was tried.
     is_tried: bool,
     /// What attaching changed, in memory from [`boxed`]; `None`: the context is not attached.
     changes: Option<NonNull<Changes>>,
+    /// The library makes its tickets.
+    has_tickets: bool,
 }
 
 /// What attaching changed of the values that OpenSSL copies from a context into a new connection. It
@@ -57,11 +61,79 @@ struct Changes {
     tickets: Option<(usize, usize)>,
 }
 
-#[derive(Clone, Copy)]
 struct Callbacks {
-    generate: AnyFunction,
-    decrypt: AnyFunction,
+    generate: Option<Generate>,
+    decrypt: Option<Decrypt>,
     argument: *mut c_void,
+}
+
+/// `SSL_TICKET_RETURN` in ssl.h: the session in a ticket is resumed, and perhaps the ticket renewed.
+const USE: c_int = 3;
+const USE_RENEW: c_int = 4;
+
+/// The library's callbacks for session tickets, the same for all contexts.
+static LIBRARY_GENERATE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+static LIBRARY_DECRYPT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// Notes the callbacks that the library sets in a context.
+pub fn note_library(generate: Option<Generate>, decrypt: Option<Decrypt>) {
+    if let (Some(generate), Some(decrypt)) = (generate, decrypt) {
+        LIBRARY_GENERATE.store(generate as *mut c_void, Ordering::Relaxed);
+        LIBRARY_DECRYPT.store(decrypt as *mut c_void, Ordering::Relaxed);
+    }
+}
+
+fn library_generate() -> Option<Generate> {
+    let generate = LIBRARY_GENERATE.load(Ordering::Relaxed);
+    // SAFETY: null, or from a function of this type.
+    unsafe { mem::transmute::<*mut c_void, Option<Generate>>(generate) }
+}
+
+fn library_decrypt() -> Option<Decrypt> {
+    let decrypt = LIBRARY_DECRYPT.load(Ordering::Relaxed);
+    // SAFETY: null, or from a function of this type.
+    unsafe { mem::transmute::<*mut c_void, Option<Decrypt>>(decrypt) }
+}
+
+/// Calls the host's callback, or the library's if the host has none: a ticket has room for the data of
+/// one of them.
+unsafe extern "C" fn generate_both(ssl: *mut Connection, argument: *mut c_void) -> c_int {
+    // SAFETY: OpenSSL passes a live connection; the argument is from `Serving::chain`.
+    unsafe {
+        let host = &*argument.cast::<Callbacks>();
+        match (host.generate, library_generate()) {
+            (Some(generate), _) => generate(ssl, host.argument),
+            (None, Some(generate)) => generate(ssl, ptr::null_mut()),
+            (None, None) => 1,
+        }
+    }
+}
+
+/// Calls the host's callback, then the library's. A session is resumed if both allow it.
+unsafe extern "C" fn decrypt_both(
+    ssl: *mut Connection,
+    session: *mut c_void,
+    name: *const c_uchar,
+    len: usize,
+    status: c_int,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        let host = &*argument.cast::<Callbacks>();
+        let hosts = host.decrypt.map_or(USE, |decrypt| {
+            decrypt(ssl, session, name, len, status, host.argument)
+        });
+        match library_decrypt() {
+            Some(decrypt) if [USE, USE_RENEW].contains(&hosts) => {
+                match decrypt(ssl, session, name, len, status, ptr::null_mut()) {
+                    USE => hosts,
+                    librarys => librarys,
+                }
+            }
+            _ => hosts,
+        }
+    }
 }
 
 /// Serves the contexts of this process.
@@ -337,24 +409,32 @@ pub unsafe fn note_keys(openssl: &'static Openssl, ctx: *mut Context, has_own_ke
     }
 }
 
-/// Notes the host's callbacks for session tickets in a context.
+/// Notes the host's callbacks for session tickets in a context. Returns whether they are set beside the
+/// library's, so that the host's call is done.
 ///
 /// # Safety
 /// As for [`note_keys`].
 pub unsafe fn note_callbacks(
     openssl: &'static Openssl,
     ctx: *mut Context,
-    generate: AnyFunction,
-    decrypt: AnyFunction,
+    generate: Option<Generate>,
+    decrypt: Option<Decrypt>,
     argument: *mut c_void,
-) {
-    let callbacks = Callbacks {
-        generate,
-        decrypt,
-        argument,
-    };
+) -> bool {
+    let mut is_set = false;
     // SAFETY: passed on to the caller.
-    unsafe { note(openssl, ctx, |_, known| known.callbacks = Some(callbacks)) };
+    unsafe {
+        note(openssl, ctx, |serving, known| {
+            let callbacks = Callbacks {
+                generate,
+                decrypt,
+                argument,
+            };
+            known.callbacks = boxed(callbacks).and_then(NonNull::new);
+            is_set = known.has_tickets && serving.chain(ctx, known);
+        });
+    }
+    is_set
 }
 
 /// # Safety
@@ -448,6 +528,20 @@ impl Serving {
         }
     }
 
+    /// Sets the host's callbacks for session tickets beside the library's. `false`: there are none.
+    ///
+    /// # Safety
+    /// As for [`Self::known`].
+    unsafe fn chain(&self, ctx: *mut Context, known: &Known) -> bool {
+        let set = self.openssl.SSL_CTX_set_session_ticket_cb;
+        let (Some(callbacks), Some(set)) = (known.callbacks, set) else {
+            return false;
+        };
+        let argument = callbacks.as_ptr().cast();
+        // SAFETY: passed on to the caller; the callbacks outlive the context.
+        unsafe { set(ctx, Some(generate_both), Some(decrypt_both), argument) == 1 }
+    }
+
     /// Attaches a context unless that was tried before. Returns its changes if it is attached.
     ///
     /// # Safety
@@ -467,16 +561,9 @@ impl Serving {
                 unboxed(changes.as_ptr());
                 return None;
             };
-            if has_tickets
-                && let Some(callbacks) = known.callbacks
-                && let Some(set) = self.openssl.SSL_CTX_set_session_ticket_cb
-            {
-                set(
-                    ctx,
-                    callbacks.generate,
-                    callbacks.decrypt,
-                    callbacks.argument,
-                );
+            known.has_tickets = has_tickets;
+            if has_tickets {
+                self.chain(ctx, known);
             }
             if let Some(now) = Copied::of(self.openssl, ctx) {
                 changes.write(Changes {
@@ -554,6 +641,9 @@ unsafe extern "C" fn forget(
             let known = known.cast::<Known>();
             if let Some(changes) = (*known).changes {
                 unboxed(changes.as_ptr());
+            }
+            if let Some(callbacks) = (*known).callbacks {
+                unboxed(callbacks.as_ptr());
             }
             unboxed(known);
         }

@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tssession_common::boundary::{self, Name, Panic};
 use tssession_common::stderr;
 
-use openssl::{AnyFunction, Caller, Connection, Context, Method};
+use openssl::{AnyFunction, Caller, Connection, Context, Decrypt, Generate, Method};
 
 const SSL_CTRL_SET_TLSEXT_TICKET_KEYS: c_int = 59;
 const SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB: c_int = 72;
@@ -244,19 +244,25 @@ unsafe extern "C" fn context_set_ticket_key_cb(
 
 unsafe extern "C" fn context_set_session_ticket_cb(
     ctx: *mut Context,
-    generate: AnyFunction,
-    decrypt: AnyFunction,
+    generate: Option<Generate>,
+    decrypt: Option<Decrypt>,
     argument: *mut c_void,
     from: usize,
 ) -> c_int {
     let Some(caller) = caller(from) else {
         return 0;
     };
-    if !caller.is_library {
+    let mut is_set = false;
+    if caller.is_library {
+        contexts::note_library(generate, decrypt);
+    } else {
         // SAFETY: the caller's context is live.
         before(|| unsafe {
-            contexts::note_callbacks(caller.openssl, ctx, generate, decrypt, argument);
+            is_set = contexts::note_callbacks(caller.openssl, ctx, generate, decrypt, argument);
         });
+    }
+    if is_set {
+        return 1;
     }
     // SAFETY: the caller's arguments.
     caller

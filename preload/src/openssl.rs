@@ -36,6 +36,17 @@ const CLIENTS: [&CStr; 8] = [
     c"OSSL_QUIC_client_thread_method",
 ];
 
+/// A callback for a ticket that is to be made.
+pub type Generate = unsafe extern "C" fn(*mut Connection, *mut c_void) -> c_int;
+/// A callback for a session that was in a ticket.
+pub type Decrypt = unsafe extern "C" fn(
+    *mut Connection,
+    *mut c_void,
+    *const c_uchar,
+    usize,
+    c_int,
+    *mut c_void,
+) -> c_int;
 /// A function of any type.
 pub type AnyFunction = Option<unsafe extern "C" fn()>;
 /// A function that OpenSSL calls at the end of an object that carries data.
@@ -95,7 +106,7 @@ functions! {
     SSL_CTX_ctrl: fn(*mut Context, c_int, c_long, *mut c_void) -> c_long;
     SSL_CTX_callback_ctrl: fn(*mut Context, c_int, AnyFunction) -> c_long;
     SSL_CTX_set_tlsext_ticket_key_evp_cb: fn(*mut Context, AnyFunction) -> c_int;
-    SSL_CTX_set_session_ticket_cb: fn(*mut Context, AnyFunction, AnyFunction, *mut c_void) -> c_int;
+    SSL_CTX_set_session_ticket_cb: fn(*mut Context, Option<Generate>, Option<Decrypt>, *mut c_void) -> c_int;
     SSL_CTX_add_session: fn(*mut Context, *mut c_void) -> c_int;
     SSL_CTX_get_ssl_method: fn(*const Context) -> *const Method;
     SSL_CTX_get_options: fn(*const Context) -> u64;

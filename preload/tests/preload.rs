@@ -77,12 +77,17 @@ fn what_openssl_has_copied_is_brought_up_to_date() {
 
 #[test]
 fn a_host_keeps_its_ticket_keys_unless_the_setting_says_otherwise() {
-    assert_eq!(host("own-keys", &[]), "");
-    assert_eq!(host("library-keys", &[ALL_KEYS]), "");
+    // Handshakes that must fail write OpenSSL's errors.
+    let says_nothing = |case, environment: &[_]| {
+        let said = host(case, environment);
+        assert!(!said.contains("tssession"), "{said}");
+    };
+    says_nothing("own-keys", &[]);
+    says_nothing("library-keys", &[ALL_KEYS]);
     let records = scratch_dir().join("records.config");
     fs::write(&records, "CONFIG tssession.session_ticket.mode INT 1\n").unwrap();
     let file = ("TSSESSION_CONFIG", records.to_str().unwrap());
-    assert_eq!(host("library-keys", &[file]), "");
+    says_nothing("library-keys", &[file]);
 }
 
 #[test]
