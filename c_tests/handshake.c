@@ -538,6 +538,13 @@ check_demanded_certificates(int version, uint64_t options)
   SSL_CTX_free(client);
 }
 
+static int
+accept_verified(int is_verified, X509_STORE_CTX *run)
+{
+  CHECK(X509_STORE_CTX_get_ex_data(run, SSL_get_ex_data_X509_STORE_CTX_idx()) != NULL);
+  return is_verified;
+}
+
 /* One context accepts any certificate. Its sessions do not resume at contexts that verify certificates, and
    those of contexts with one authority not at contexts with another. */
 static void
@@ -586,6 +593,10 @@ check_unverified_certificates(int version, uint64_t options)
   SSL_SESSION_free(session);
   CHECK_INT(tls_visit(strangers[1], client, NULL, TLS_CLEAN, &session), 0);
   CHECK_INT(tls_visit(strangers[1], client, session, TLS_CLEAN, NULL), 1);
+  /* Another callback does not. */
+  SSL_CTX_set_verify(strangers[0], SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, accept_verified);
+  CHECK_INT(tls_visit(strangers[0], client, session, TLS_CLEAN, NULL), -1);
+  ERR_clear_error();
 
   /* Nor after the connection's own store has become another one. */
   SSL_SESSION_free(session);

@@ -126,7 +126,12 @@ unsafe extern "C" {
     ) -> c_int; // 1.1.1
     pub fn X509_STORE_CTX_get0_param(ctx: *const X509_STORE_CTX) -> *mut X509_VERIFY_PARAM; // 0.9.8
     pub fn X509_STORE_CTX_set_default(ctx: *mut X509_STORE_CTX, name: *const c_char) -> c_int; // 0.9.8
-    pub fn X509_STORE_CTX_set_verify_cb(ctx: *mut X509_STORE_CTX, verify: Option<VerifyCallback>); // 0.9
+    pub fn X509_STORE_CTX_set_ex_data(
+        ctx: *mut X509_STORE_CTX,
+        index: c_int,
+        data: *mut c_void,
+    ) -> c_int; // 0.9
+    pub fn X509_STORE_CTX_set_verify_cb(ctx: *mut X509_STORE_CTX, verify: VerifyCallback); // 0.9
     pub fn X509_VERIFY_PARAM_set1(
         to: *mut X509_VERIFY_PARAM,
         from: *const X509_VERIFY_PARAM,

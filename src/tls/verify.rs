@@ -13,15 +13,14 @@ use openssl_sys::{SSL, X509_STORE, X509_STORE_CTX, X509_VERIFY_PARAM};
 
 use super::bindings::{
     OSSL_QUIC1_VERSION, SSL_CTRL_GET_VERIFY_CERT_STORE, SSL_SESSION_get0_peer,
-    X509_STORE_CTX_get0_param, X509_STORE_CTX_set_default, X509_STORE_CTX_set_verify_cb,
-    X509_VERIFY_PARAM_set1,
+    SSL_get_verify_callback, X509_STORE_CTX_get0_param, X509_STORE_CTX_set_default,
+    X509_STORE_CTX_set_ex_data, X509_STORE_CTX_set_verify_cb, X509_VERIFY_PARAM_set1,
 };
 use super::visit::Visit;
 
-/// Verifies the certificate of a session as the connection would in a full handshake, but without the
-/// certificates that the client sent with it, which a session does not have, and without the host's
-/// callback. Returns OpenSSL's result, 0 if all is well; if several things are wrong, the last one,
-/// as with a callback that accepts everything. `None`: it could not be verified.
+/// Verifies the certificate of a session as the connection would in a full handshake, the host's verify
+/// callback included, but without the certificates that the client sent with it: a session does not
+/// have them. Returns OpenSSL's result if it is accepted; not 0 if the callback has accepted an error.
 ///
 /// # Safety
 /// `ssl` is a live connection, inside a callback of the handshake.
@@ -46,9 +45,15 @@ pub unsafe fn verify_again(ssl: *const SSL, session: &SslSessionRef) -> Option<c
         if X509_VERIFY_PARAM_set1(own, rules) != 1 {
             return None;
         }
-        X509_STORE_CTX_set_verify_cb(run.0, Some(go_on));
-        let is_done = ffi::X509_verify_cert(run.0) == 1;
-        is_done.then(|| ffi::X509_STORE_CTX_get_error(run.0))
+        let of_ssl = ffi::SSL_get_ex_data_X509_STORE_CTX_idx();
+        if X509_STORE_CTX_set_ex_data(run.0, of_ssl, ssl.cast_mut().cast()) != 1 {
+            return None;
+        }
+        if let Some(callback) = SSL_get_verify_callback(ssl) {
+            X509_STORE_CTX_set_verify_cb(run.0, callback);
+        }
+        let is_accepted = ffi::X509_verify_cert(run.0) == 1;
+        is_accepted.then(|| ffi::X509_STORE_CTX_get_error(run.0))
     }
 }
 
@@ -77,11 +82,6 @@ unsafe fn rules(ssl: *const SSL) -> (*mut X509_STORE, *const X509_VERIFY_PARAM, 
         let level = ffi::SSL_get_security_level(ssl);
         (store, ffi::SSL_get0_param(ssl.cast_mut()), level)
     }
-}
-
-/// Called for each step: goes on whatever is wrong, and the error stays.
-unsafe extern "C" fn go_on(_is_good: c_int, _run: *mut X509_STORE_CTX) -> c_int {
-    1
 }
 
 /// One verification; freed when dropped.
