@@ -21,7 +21,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
-from hosts_lib import HOSTS, PATIENCE, Apache, Client, Folder, Haproxy, Nginx, Redis, address
+from hosts_lib import HOSTS, PATIENCE, Apache, Client, Folder, Haproxy, Nginx, Redis, Stunnel, address
 
 # The number of clients of each row.
 VISITS = 4
@@ -58,6 +58,7 @@ ROWS = {
     "by ticket: TLS 1.2": {},
     "TLS 1.3": {"version": ssl.TLSVersion.TLSv1_3},
 }
+CASES = {"tickets": False}, {}, {"version": ssl.TLSVersion.TLSv1_3}
 AFTER = list(ROWS)[:3] + list(ROWS)[-2:]
 # nginx makes the session ID context from its certificates, so sessions end when they are renewed.
 BEGINS_ANEW = {"nginx"}
@@ -208,7 +209,7 @@ def rules():
             server = demanding(folder, 3, env, workers=1)
             got_in = []
             try:
-                for case in ({"tickets": False}, {}, {"version": ssl.TLSVersion.TLSv1_3}):
+                for case in CASES:
                     client = Client(folder, name="one.example", **case)
                     client.visit(server)
                     client.name = "two.example"
@@ -218,6 +219,31 @@ def rules():
             say(f"  {kind.name:14} {name:10} by ID {got_in[0]}, by ticket {got_in[1]}, TLS 1.3 {got_in[2]}")
             if any(got_in) and env:
                 wrong("a session without a certificate counts as one with it")
+
+
+def withdrawn(redis):
+    """A client with a certificate returns after a reload that took its authority away."""
+    say("\nThe authority of a client's certificate is removed, and the server reloads. Who has a session gets in:")
+    for kind in (Nginx, Haproxy, Apache, Stunnel):
+        folder = Folder(os.path.join(top, "withdrawn", kind.name))
+        farm = {**preloaded, "TSSESSION_FARM": folder.farm(redis)}
+        for name, env in (("as it is", {}), ("preloaded", preloaded), ("with the farm", farm)):
+            server = kind(folder, 0, env, workers=1)
+            try:
+                clients = [Client(folder, certificate=True, **case) for case in CASES]
+                for client in clients:
+                    client.visit(server)
+                if env and not all([client.visit(server, keep=False)[0] for client in clients]):
+                    wrong(f"{kind.name}, {name}: not resumed before the reload")
+                os.remove(folder.at("client.key"))
+                folder.certificate("client")
+                server.reload()
+                got_in = [gets_in(client, server) for client in clients]
+            finally:
+                server.stop()
+            say(f"  {kind.name:14} {name:14} by ID {got_in[0]}, by ticket {got_in[1]}, TLS 1.3 {got_in[2]}")
+            if any(got_in) and env:
+                wrong("a session outlives its certificate")
 
 
 def fails_safely(folder, what, env, expected, libraries_of=None):
@@ -274,6 +300,8 @@ def main():
         parts.append((failing,))
     if not wanted or "rules" in wanted:
         parts.append((rules,))
+    if not wanted or "withdrawn" in wanted:
+        parts.append((withdrawn, address(3)))
     try:
         # The parts mostly wait.
         with ThreadPoolExecutor(3) as threads:
