@@ -219,6 +219,19 @@ make_ticket(SSL *ssl, void *argument)
 }
 
 static int tickets_read;
+static int last_status;
+
+static void
+rotate_keys(void)
+{
+  int (*rotate)(void);
+  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD);
+  REQUIRE(library != NULL);
+  void *found = dlsym(library, "TSSslTicketKeyRotate");
+  REQUIRE(found != NULL);
+  memcpy(&rotate, &found, sizeof(rotate));
+  CHECK_INT(rotate(), 0);
+}
 
 static SSL_TICKET_RETURN
 read_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t len, SSL_TICKET_STATUS status,
@@ -226,6 +239,7 @@ read_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t le
 {
   (void)ssl, (void)session, (void)name, (void)len, (void)argument;
   tickets_read++;
+  last_status = status;
   return status == SSL_TICKET_SUCCESS         ? SSL_TICKET_RETURN_USE
          : status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW
                                               : SSL_TICKET_RETURN_IGNORE_RENEW;
@@ -252,9 +266,13 @@ own_callbacks(int version, int is_late)
   tickets_read = 0;
   CHECK_INT(tls_visit(servers[0], client, session, TLS_CLEAN, NULL), 1);
   CHECK_INT(tickets_read, 1);
+  /* A host that makes its own tickets may never have had two keys. */
+  rotate_keys();
+  CHECK_INT(tls_visit(servers[0], client, session, TLS_CLEAN, NULL), 1);
+  CHECK_INT(last_status, version == TLS1_3_VERSION ? SSL_TICKET_SUCCESS : SSL_TICKET_SUCCESS_RENEW);
   /* It demands a certificate, which the session does not have. */
   CHECK_INT(tls_visit(servers[1], client, session, TLS_CLEAN, NULL), -1);
-  CHECK_INT(tickets_read, 2);
+  CHECK_INT(tickets_read, 3);
   ERR_clear_error();
   SSL_CTX_free(servers[1]);
   tls_free(servers[0], client, session);

@@ -67,9 +67,14 @@ struct Callbacks {
     argument: *mut c_void,
 }
 
-/// `SSL_TICKET_RETURN` in ssl.h: the session in a ticket is resumed, and perhaps the ticket renewed.
+/// `SSL_TICKET_RETURN` in ssl.h: the session in a ticket is resumed or not, and the ticket perhaps renewed.
+const IGNORE_RENEW: c_int = 2;
 const USE: c_int = 3;
 const USE_RENEW: c_int = 4;
+/// `SSL_TICKET_STATUS` in ssl.h.
+const SSL_TICKET_SUCCESS: c_int = 5;
+const SSL_TICKET_SUCCESS_RENEW: c_int = 6;
+const TLS1_3_VERSION: c_int = 0x304;
 
 /// The library's callbacks for session tickets, the same for all contexts.
 static LIBRARY_GENERATE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
@@ -110,6 +115,10 @@ unsafe extern "C" fn generate_both(ssl: *mut Connection, argument: *mut c_void) 
 }
 
 /// Calls the host's callback, then the library's. A session is resumed if both allow it.
+///
+/// In TLS 1.3 the host is not told that the ticket's key is an older one. A new ticket would be a
+/// duplicate of the session, with its data: stunnel 5.68, which never has two keys, crashes when its
+/// data are duplicated.
 unsafe extern "C" fn decrypt_both(
     ssl: *mut Connection,
     session: *mut c_void,
@@ -121,17 +130,25 @@ unsafe extern "C" fn decrypt_both(
     // SAFETY: as above.
     unsafe {
         let host = &*argument.cast::<Callbacks>();
-        let hosts = host.decrypt.map_or(USE, |decrypt| {
-            decrypt(ssl, session, name, len, status, host.argument)
+        let is_tls13 = opened()
+            .and_then(|serving| serving.openssl.SSL_version)
+            .is_some_and(|version| version(ssl) == TLS1_3_VERSION);
+        let told = match status {
+            SSL_TICKET_SUCCESS_RENEW if is_tls13 => SSL_TICKET_SUCCESS,
+            status => status,
+        };
+        let hosts = host
+            .decrypt
+            .map(|decrypt| decrypt(ssl, session, name, len, told, host.argument));
+        if let Some(refused) = hosts.filter(|hosts| ![USE, USE_RENEW].contains(hosts)) {
+            return refused;
+        }
+        let librarys = library_decrypt().map_or(IGNORE_RENEW, |decrypt| {
+            decrypt(ssl, session, name, len, status, ptr::null_mut())
         });
-        match library_decrypt() {
-            Some(decrypt) if [USE, USE_RENEW].contains(&hosts) => {
-                match decrypt(ssl, session, name, len, status, ptr::null_mut()) {
-                    USE => hosts,
-                    librarys => librarys,
-                }
-            }
-            _ => hosts,
+        match (hosts, librarys) {
+            (Some(hosts), USE | USE_RENEW) => hosts,
+            (_, librarys) => librarys,
         }
     }
 }
