@@ -245,6 +245,11 @@ def withdrawn(redis):
                 folder.certificate("client")
                 server.reload()
                 got_in = [gets_in(client, server) for client in clients]
+                # With the new certificate they are served, whatever session they offer.
+                for client in clients:
+                    client.context.load_cert_chain(folder.at("client.pem"), folder.at("client.key"))
+                    if not gets_in(client, server):
+                        wrong(f"{kind.name}, {name}: a client with a valid certificate is not served")
             finally:
                 server.stop()
             say(f"  {kind.name:14} {name:14} by ID {got_in[0]}, by ticket {got_in[1]}, TLS 1.3 {got_in[2]}")

@@ -60,8 +60,8 @@ typedef void (*TSSslSessionCacheLogFunc)(TSCont contp, int level, const char *ta
  * certificate (SSL_VERIFY_PEER and SSL_VERIFY_FAIL_IF_NO_PEER_CERT when it looks for the
  * session) does not resume a session that has none, by ID or by ticket. A connection that
  * verifies certificates (SSL_VERIFY_PEER) verifies that of the session again, by its own rules
- * and with its verify callback; if the result differs from that of the full handshake, it does
- * not resume it. A session does not have the intermediate certificates that the client sent:
+ * but without its verify callback; if the result differs from that of the full handshake, it
+ * does not resume it. A session does not have the intermediate certificates that the client sent:
  * they must be in the store too.
  *
  * OpenSSL does not report the session-ticket callbacks of a context. A host that has its own

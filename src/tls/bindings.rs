@@ -23,6 +23,7 @@ pub const BIO_CTRL_EOF: c_int = 2;
 pub const BIO_FLAGS_SHOULD_RETRY: c_int = 8;
 // From ssl.h; openssl-sys has only the number of the setter.
 pub const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
+pub const SSL_CTRL_CERT_FLAGS: c_int = 99; // 1.0.2
 pub const SSL_CTRL_GET_VERIFY_CERT_STORE: c_int = 137; // 3.0
 pub const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
 pub const SSL_TICKET_SUCCESS: c_int = 5;
@@ -126,16 +127,13 @@ unsafe extern "C" {
     ) -> c_int; // 1.1.1
     pub fn X509_STORE_CTX_get0_param(ctx: *const X509_STORE_CTX) -> *mut X509_VERIFY_PARAM; // 0.9.8
     pub fn X509_STORE_CTX_set_default(ctx: *mut X509_STORE_CTX, name: *const c_char) -> c_int; // 0.9.8
-    pub fn X509_STORE_CTX_set_ex_data(
-        ctx: *mut X509_STORE_CTX,
-        index: c_int,
-        data: *mut c_void,
-    ) -> c_int; // 0.9
+    pub fn X509_STORE_CTX_set_flags(ctx: *mut X509_STORE_CTX, flags: c_ulong); // 0.9.8
     pub fn X509_STORE_CTX_set_verify_cb(ctx: *mut X509_STORE_CTX, verify: VerifyCallback); // 0.9
     pub fn X509_VERIFY_PARAM_set1(
         to: *mut X509_VERIFY_PARAM,
         from: *const X509_VERIFY_PARAM,
     ) -> c_int; // 0.9.8
+    pub fn SSL_get_client_random(ssl: *const SSL, out: *mut c_uchar, len: usize) -> usize; // 1.1.0
     pub fn SSL_get_verify_callback(ssl: *const SSL) -> Option<VerifyCallback>; // 0.9
     pub fn SSL_has_matching_session_id(ssl: *const SSL, id: *const c_uchar, len: c_uint) -> c_int; // 0.9
     pub fn SSL_SESSION_get0_id_context(

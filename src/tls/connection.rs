@@ -99,13 +99,17 @@ pub unsafe fn may_resume(
         // OpenSSL does not check whether the session has the required certificate, and whether that
         // would be accepted here and now.
         let is_demanded = mode & ffi::SSL_VERIFY_FAIL_IF_NO_PEER_CERT != 0;
-        peer().is_some_and(|peer| match peer.identity {
-            Identity::None => !is_demanded,
-            // It is not verified by authorities. A host with a callback has decided.
-            Identity::RawPublicKey => {
-                peer.verify_result == 0 || SSL_get_verify_callback(ssl).is_some()
+        let is_hosts = SSL_get_verify_callback(ssl).is_some();
+        peer().is_some_and(|peer| {
+            // If OpenSSL had not accepted it, the host's own callback had.
+            let was_accepted = peer.verify_result == 0 || is_hosts;
+            match peer.identity {
+                Identity::None => !is_demanded,
+                Identity::RawPublicKey => was_accepted,
+                Identity::Certificate => {
+                    was_accepted && verify_again(ssl, session) == Some(peer.verify_result)
+                }
             }
-            Identity::Certificate => verify_again(ssl, session) == Some(peer.verify_result),
         })
     }
 }

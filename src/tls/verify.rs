@@ -3,7 +3,8 @@
 //! A session says that its certificate was verified, but not by whom. Another context may have made it,
 //! or the host has other authorities or a revocation list since then.
 
-use std::ffi::{c_int, c_void};
+use std::cell::Cell;
+use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
@@ -12,19 +13,27 @@ use openssl_sys as ffi;
 use openssl_sys::{SSL, X509_STORE, X509_STORE_CTX, X509_VERIFY_PARAM};
 
 use super::bindings::{
-    OSSL_QUIC1_VERSION, SSL_CTRL_GET_VERIFY_CERT_STORE, SSL_SESSION_get0_peer,
-    SSL_get_verify_callback, X509_STORE_CTX_get0_param, X509_STORE_CTX_set_default,
-    X509_STORE_CTX_set_ex_data, X509_STORE_CTX_set_verify_cb, X509_VERIFY_PARAM_set1,
+    OSSL_QUIC1_VERSION, SSL_CTRL_CERT_FLAGS, SSL_CTRL_GET_VERIFY_CERT_STORE, SSL_SESSION_get0_peer,
+    SSL_get_client_random, X509_STORE_CTX_get0_param, X509_STORE_CTX_set_default,
+    X509_STORE_CTX_set_flags, X509_STORE_CTX_set_verify_cb, X509_VERIFY_PARAM_set1,
 };
 use super::visit::Visit;
 
-/// Verifies the certificate of a session as the connection would in a full handshake, the host's verify
-/// callback included, but without the certificates that the client sent with it: a session does not
-/// have them. Returns OpenSSL's result if it is accepted; not 0 if the callback has accepted an error.
+/// Verifies the certificate of a session as the connection would in a full handshake, but without the
+/// certificates that the client sent with it: a session does not have them. Returns OpenSSL's result, 0
+/// if all is well; if several things are wrong, the last one, as with a callback that accepts
+/// everything. `None`: it is not verified.
+///
+/// The host's callback is not called: hosts note there whom they serve, and the client has proved
+/// nothing yet.
 ///
 /// # Safety
 /// `ssl` is a live connection, inside a callback of the handshake.
 pub unsafe fn verify_again(ssl: *const SSL, session: &SslSessionRef) -> Option<c_int> {
+    // SAFETY: passed on to the caller.
+    if !unsafe { may_verify(ssl) } {
+        return None;
+    }
     let _visit = Visit::begin()?;
     // SAFETY: the caller vouches for `ssl`; the session is live and keeps its certificate, and the
     // connection its store and parameters.
@@ -33,7 +42,12 @@ pub unsafe fn verify_again(ssl: *const SSL, session: &SslSessionRef) -> Option<c
         if certificate.is_null() {
             return None;
         }
-        let (store, rules, level) = rules(ssl);
+        let Rules {
+            store,
+            parameters,
+            level,
+            flags,
+        } = Rules::of(ssl);
         let run = Run::new()?;
         if ffi::X509_STORE_CTX_init(run.0, store, certificate, ptr::null_mut()) != 1
             || X509_STORE_CTX_set_default(run.0, c"ssl_client".as_ptr()) != 1
@@ -42,46 +56,99 @@ pub unsafe fn verify_again(ssl: *const SSL, session: &SslSessionRef) -> Option<c
         }
         let own = X509_STORE_CTX_get0_param(run.0);
         ffi::X509_VERIFY_PARAM_set_auth_level(own, level);
-        if X509_VERIFY_PARAM_set1(own, rules) != 1 {
+        X509_STORE_CTX_set_flags(run.0, flags);
+        if X509_VERIFY_PARAM_set1(own, parameters) != 1 {
             return None;
         }
-        let of_ssl = ffi::SSL_get_ex_data_X509_STORE_CTX_idx();
-        if X509_STORE_CTX_set_ex_data(run.0, of_ssl, ssl.cast_mut().cast()) != 1 {
-            return None;
-        }
-        if let Some(callback) = SSL_get_verify_callback(ssl) {
-            X509_STORE_CTX_set_verify_cb(run.0, callback);
-        }
-        let is_accepted = ffi::X509_verify_cert(run.0) == 1;
-        is_accepted.then(|| ffi::X509_STORE_CTX_get_error(run.0))
+        // Without one it would be that of the store.
+        X509_STORE_CTX_set_verify_cb(run.0, go_on);
+        let is_done = ffi::X509_verify_cert(run.0) == 1;
+        is_done.then(|| ffi::X509_STORE_CTX_get_error(run.0))
     }
 }
 
-/// The authorities, the parameters and the security level that a connection verifies with. Over QUIC
-/// they are those of the context: OpenSSL holds the connection's lock, for which its getters wait.
+/// Whether this connection may have another certificate verified. One ClientHello of TLS 1.3 can name
+/// hundreds of sessions, and OpenSSL goes on with the next when one is refused.
 ///
 /// # Safety
 /// As for [`verify_again`].
-unsafe fn rules(ssl: *const SSL) -> (*mut X509_STORE, *const X509_VERIFY_PARAM, c_int) {
-    // SAFETY: the caller vouches for `ssl`, which keeps its context alive; OpenSSL only reads.
-    unsafe {
-        let ctx = ffi::SSL_get_SSL_CTX(ssl);
-        let of_all = ffi::SSL_CTX_get_cert_store(ctx);
-        if ffi::SSL_version(ssl) == OSSL_QUIC1_VERSION {
-            let level = ffi::SSL_CTX_get_security_level(ctx);
-            return (of_all, ffi::SSL_CTX_get0_param(ctx), level);
-        }
-        let mut own = ptr::null_mut::<X509_STORE>();
-        ffi::SSL_ctrl(
-            ssl.cast_mut(),
-            SSL_CTRL_GET_VERIFY_CERT_STORE,
-            0,
-            (&raw mut own).cast::<c_void>(),
-        );
-        let store = if own.is_null() { of_all } else { own };
-        let level = ffi::SSL_get_security_level(ssl);
-        (store, ffi::SSL_get0_param(ssl.cast_mut()), level)
+unsafe fn may_verify(ssl: *const SSL) -> bool {
+    /// A client has a session or two, and may have to begin again (HelloRetryRequest).
+    const MOST: u32 = 4;
+    thread_local! {
+        /// The client's random bytes of the last connection here, and how often it had this.
+        static LAST: Cell<([u8; 16], u32)> = const { Cell::new(([0; 16], 0)) };
     }
+    let mut random = [0; 16];
+    // SAFETY: the caller vouches for `ssl`; OpenSSL writes as many bytes as there is room for.
+    unsafe { SSL_get_client_random(ssl, random.as_mut_ptr(), random.len()) };
+    let (last, count) = LAST.get();
+    let count = if last == random { count + 1 } else { 1 };
+    LAST.set((random, count));
+    count <= MOST
+}
+
+/// What a connection verifies with.
+struct Rules {
+    /// The authorities.
+    store: *mut X509_STORE,
+    parameters: *const X509_VERIFY_PARAM,
+    /// The security level.
+    level: c_int,
+    /// Those of suite B.
+    flags: c_ulong,
+}
+
+impl Rules {
+    /// Over QUIC they are those of the context: OpenSSL holds the connection's lock, for which its
+    /// getters wait.
+    ///
+    /// # Safety
+    /// As for [`verify_again`].
+    unsafe fn of(ssl: *const SSL) -> Self {
+        /// The flags have the same values for a connection and for a verification.
+        const SUITE_B: c_long = 0x30000;
+        // SAFETY: the caller vouches for `ssl`, which keeps its context alive; OpenSSL only reads.
+        unsafe {
+            let ctx = ffi::SSL_get_SSL_CTX(ssl);
+            let is_quic = ffi::SSL_version(ssl) == OSSL_QUIC1_VERSION;
+            let control = |command, result| match is_quic {
+                true => ffi::SSL_CTX_ctrl(ctx, command, 0, result),
+                false => ffi::SSL_ctrl(ssl.cast_mut(), command, 0, result),
+            };
+            let mut own = ptr::null_mut::<X509_STORE>();
+            control(
+                SSL_CTRL_GET_VERIFY_CERT_STORE,
+                (&raw mut own).cast::<c_void>(),
+            );
+            let flags = control(SSL_CTRL_CERT_FLAGS, ptr::null_mut()) & SUITE_B;
+            let (parameters, level) = match is_quic {
+                true => (
+                    ffi::SSL_CTX_get0_param(ctx),
+                    ffi::SSL_CTX_get_security_level(ctx),
+                ),
+                false => (
+                    ffi::SSL_get0_param(ssl.cast_mut()),
+                    ffi::SSL_get_security_level(ssl),
+                ),
+            };
+            Self {
+                store: if own.is_null() {
+                    ffi::SSL_CTX_get_cert_store(ctx)
+                } else {
+                    own
+                },
+                parameters,
+                level,
+                flags: flags as c_ulong,
+            }
+        }
+    }
+}
+
+/// Called for each step: goes on whatever is wrong, and the error stays.
+unsafe extern "C" fn go_on(_is_good: c_int, _run: *mut X509_STORE_CTX) -> c_int {
+    1
 }
 
 /// One verification; freed when dropped.
