@@ -192,7 +192,7 @@ def gets_in(client, server):
     try:
         plain = socket.create_connection((server.address, server.port), PATIENCE)
         with client.context.wrap_socket(plain, session=client.session, server_hostname=client.name) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: two.example\r\n\r\n")
+            connection.sendall(f"GET / HTTP/1.1\r\nHost: {client.name or 'one.example'}\r\n\r\n".encode())
             return b" 200 " in connection.recv(4096)
     except OSError:
         return False
