@@ -112,9 +112,12 @@ impl Rules {
         unsafe {
             let ctx = ffi::SSL_get_SSL_CTX(ssl);
             let is_quic = ffi::SSL_version(ssl) == OSSL_QUIC1_VERSION;
-            let control = |command, result| match is_quic {
-                true => ffi::SSL_CTX_ctrl(ctx, command, 0, result),
-                false => ffi::SSL_ctrl(ssl.cast_mut(), command, 0, result),
+            let control = |command, result| {
+                if is_quic {
+                    ffi::SSL_CTX_ctrl(ctx, command, 0, result)
+                } else {
+                    ffi::SSL_ctrl(ssl.cast_mut(), command, 0, result)
+                }
             };
             let mut own = ptr::null_mut::<X509_STORE>();
             control(
@@ -122,15 +125,16 @@ impl Rules {
                 (&raw mut own).cast::<c_void>(),
             );
             let flags = control(SSL_CTRL_CERT_FLAGS, ptr::null_mut()) & SUITE_B;
-            let (parameters, level) = match is_quic {
-                true => (
+            let (parameters, level) = if is_quic {
+                (
                     ffi::SSL_CTX_get0_param(ctx),
                     ffi::SSL_CTX_get_security_level(ctx),
-                ),
-                false => (
+                )
+            } else {
+                (
                     ffi::SSL_get0_param(ssl.cast_mut()),
                     ffi::SSL_get_security_level(ssl),
-                ),
+                )
             };
             Self {
                 store: if own.is_null() {
