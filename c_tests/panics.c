@@ -435,6 +435,8 @@ static const struct visit visits[] = {
   {"get_session", "get_session", TLS1_2_VERSION, 0, 1, 1, 0, TLS_CLEAN},
   {"lookup, shard locked", "get_session", TLS1_2_VERSION, 0, 1, 1, 0, TLS_CLEAN},
   {"hook", "get_session", TLS1_2_VERSION, 0, 1, 1, 0, TLS_CLEAN},
+  {"verify_step", "verify_step", TLS1_2_VERSION, 0, 1, 1, 0, TLS_CLEAN},
+  {"verify_step", "verify_step", TLS1_3_VERSION, 1, 1, 1, 0, TLS_CLEAN},
   {"get_session", "get_session", TLS1_3_VERSION, 0, 1, 1, 0, TLS_CLEAN},
   /* In a visit that resumes, the first ticket key is that of the offered ticket. */
   {"ticket_key", "ticket_key", TLS1_2_VERSION, 1, 0, 1, 0, TLS_CLEAN},
@@ -457,10 +459,14 @@ static const struct visit visits[] = {
 static void
 check_visit(const struct visit *visit)
 {
-  SSL_CTX *server     = tls_server(visit->version);
-  SSL_CTX *client     = tls_client(visit->version);
+  int has_certificate = strcmp(visit->point, "verify_step") == 0;
+  SSL_CTX *server = has_certificate ? tls_server_with_client_certificates(visit->version) : tls_server(visit->version);
+  SSL_CTX *client = tls_client(visit->version);
   SSL_SESSION *resume = NULL;
   SSL_SESSION *after  = NULL;
+  if (has_certificate) {
+    tls_give_certificate(client, 0);
+  }
   if (!visit->tickets) {
     SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
   }

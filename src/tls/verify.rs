@@ -18,6 +18,7 @@ use super::bindings::{
     X509_STORE_CTX_set_flags, X509_STORE_CTX_set_verify_cb, X509_VERIFY_PARAM_set1,
 };
 use super::visit::Visit;
+use crate::instance::boundary::guard;
 
 /// Verifies the certificate of a session as the connection would in a full handshake, but without the
 /// certificates that the client sent with it: a session does not have them. Returns OpenSSL's result, 0
@@ -61,7 +62,7 @@ pub unsafe fn verify_again(ssl: *const SSL, session: &SslSessionRef) -> Option<c
             return None;
         }
         // Without one it would be that of the store.
-        X509_STORE_CTX_set_verify_cb(run.0, go_on);
+        X509_STORE_CTX_set_verify_cb(run.0, verify_step);
         let is_done = ffi::X509_verify_cert(run.0) == 1;
         is_done.then(|| ffi::X509_STORE_CTX_get_error(run.0))
     }
@@ -151,8 +152,8 @@ impl Rules {
 }
 
 /// Called for each step: goes on whatever is wrong, and the error stays.
-unsafe extern "C" fn go_on(_is_good: c_int, _run: *mut X509_STORE_CTX) -> c_int {
-    1
+unsafe extern "C" fn verify_step(_is_good: c_int, _run: *mut X509_STORE_CTX) -> c_int {
+    guard(|| 1)
 }
 
 /// One verification; freed when dropped.
