@@ -98,20 +98,20 @@ class TlsRefused(Refused):
         self.addCleanup(self.redis.kill)
 
     def test_the_authority_is_another_one(self):
-        self.is_refused(self.redis.settings() + '\nca_file = "stranger.pem"', "no connection with Redis: invalid peer certificate: UnknownIssuer")
+        self.is_refused(self.redis.settings() + '\nca_file = "stranger.pem"', "no connection with Redis at .*: invalid peer certificate: UnknownIssuer")
 
     def test_the_authority_is_not_known(self):
-        self.is_refused(self.redis.settings(), "no connection with Redis: invalid peer certificate: UnknownIssuer")
+        self.is_refused(self.redis.settings(), "no connection with Redis at .*: invalid peer certificate: UnknownIssuer")
 
     def test_the_name_is_another_one(self):
         url = f"rediss://localhost:{self.redis.port}"
-        self.is_refused(f'urls = ["{url}"]\nca_file = "authority.pem"', "no connection with Redis: .*certificate not valid for name .localhost")
+        self.is_refused(f'urls = ["{url}"]\nca_file = "authority.pem"', "no connection with Redis at .*certificate not valid for name .localhost")
 
     def test_the_server_has_no_tls(self):
         plain = Redis()
         self.addCleanup(plain.kill)
         url = f"rediss://127.0.0.1:{plain.port}"
-        self.is_refused(f'urls = ["{url}"]\nca_file = "authority.pem"', "Redis does not answer in time")
+        self.is_refused(f'urls = ["{url}"]\nca_file = "authority.pem"', "Redis at .* does not answer in time")
 
 
 class UserRefused(Refused):
@@ -122,11 +122,11 @@ class UserRefused(Refused):
         self.addCleanup(self.redis.kill)
 
     def test_the_password_is_wrong(self):
-        self.is_refused(self.redis.settings() + '\nuser = "farm"\npassword_file = "wrong"', "no connection with Redis: Password authentication failed")
+        self.is_refused(self.redis.settings() + '\nuser = "farm"\npassword_file = "wrong"', "no connection with Redis at .*: Password authentication failed")
 
     def test_the_user_may_nothing(self):
         self.redis.ask("ACL", "SETUSER", "farm", "-@all")
-        self.is_refused(self.redis.settings() + AS_USER, "Redis refuses: .*no permissions to run the 'eval' command")
+        self.is_refused(self.redis.settings() + AS_USER, "Redis at .* refuses: .*no permissions to run the 'eval' command")
 
 
 class MasterRefused(Refused, servers.Sentinels):
