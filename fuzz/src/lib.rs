@@ -4,7 +4,9 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 
 use foreign_types::{ForeignType, ForeignTypeRef};
+use openssl::asn1::Asn1Time;
 use openssl::ssl::{SslSession, SslSessionRef};
+use openssl::x509::X509Ref;
 use tssession::ffi::host::{
     TS_SSL_SESSION_CACHE_LOG_DEBUG, TS_SSL_SESSION_CACHE_LOG_ERROR, TSSslSessionCacheConfigSet,
     TSSslSessionCacheLogSet, TSSslSessionCacheStatGet,
@@ -157,6 +159,9 @@ pub fn encode(session: &SslSessionRef) -> Option<Vec<u8>> {
 /// (docs/guide/settings.md). The life of a session dated in the future begins now, as that of the seeds until
 /// 2038.
 pub fn end(session: &SslSessionRef) -> i64 {
+    unsafe extern "C" {
+        fn SSL_SESSION_get0_peer(session: *mut openssl_sys::SSL_SESSION) -> *mut openssl_sys::X509;
+    }
     const DAY: i64 = 24 * 3600;
     // SAFETY: the session is live.
     unsafe {
@@ -164,9 +169,19 @@ pub fn end(session: &SslSessionRef) -> i64 {
             openssl_sys::TLS1_3_VERSION => 7 * DAY,
             _ => DAY,
         };
-        openssl_sys::SSL_SESSION_get_time(session.as_ptr())
+        let own = openssl_sys::SSL_SESSION_get_time(session.as_ptr())
             .min(now())
-            .saturating_add(openssl_sys::SSL_SESSION_get_timeout(session.as_ptr()).min(most))
+            .saturating_add(openssl_sys::SSL_SESSION_get_timeout(session.as_ptr()).min(most));
+        let certificate = SSL_SESSION_get0_peer(session.as_ptr());
+        if certificate.is_null() {
+            return own;
+        }
+        // It ends with its certificate; one whose end cannot be read has ended.
+        let end = X509Ref::from_ptr(certificate).not_after();
+        let left = Asn1Time::days_from_now(0).and_then(|now| now.diff(end));
+        left.map_or(0, |left| {
+            own.min(now() + i64::from(left.days) * DAY + i64::from(left.secs))
+        })
     }
 }
 
