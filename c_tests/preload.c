@@ -20,18 +20,29 @@
 #include "check.h"
 #include "tls.h"
 
+/* A function of the library; NULL if the library is not loaded. */
+static void *
+of_library(const char *name)
+{
+  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD);
+  if (library == NULL) {
+    return NULL;
+  }
+  void *found = dlsym(library, name);
+  REQUIRE(found != NULL);
+  return found;
+}
+
 /* A counter of the library; -1 if the library is not loaded. */
 static long long
 counter(const char *name)
 {
   int64_t value = -1;
   int (*get)(const char *, int64_t *);
-  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD);
-  if (library == NULL) {
+  void *found = of_library("TSSslSessionCacheStatGet");
+  if (found == NULL) {
     return -1;
   }
-  void *found = dlsym(library, "TSSslSessionCacheStatGet");
-  REQUIRE(found != NULL);
   memcpy(&get, &found, sizeof(get));
   CHECK_INT(get(name, &value), 0);
   return (long long)value;
@@ -225,9 +236,7 @@ static void
 rotate_keys(void)
 {
   int (*rotate)(void);
-  void *library = dlopen("libtssession.so.0", RTLD_NOW | RTLD_NOLOAD);
-  REQUIRE(library != NULL);
-  void *found = dlsym(library, "TSSslTicketKeyRotate");
+  void *found = of_library("TSSslTicketKeyRotate");
   REQUIRE(found != NULL);
   memcpy(&rotate, &found, sizeof(rotate));
   CHECK_INT(rotate(), 0);

@@ -58,7 +58,7 @@ ROWS = {
     "by ticket: TLS 1.2": {},
     "TLS 1.3": {"version": ssl.TLSVersion.TLSv1_3},
 }
-CASES = {"tickets": False}, {}, {"version": ssl.TLSVersion.TLSv1_3}
+CASES = [ROWS[row] for row in ("by ID: a client", "by ticket: TLS 1.2", "TLS 1.3")]
 AFTER = list(ROWS)[:3] + list(ROWS)[-2:]
 # nginx makes the session ID context from its certificates, so sessions end when they are renewed.
 BEGINS_ANEW = {"nginx"}
@@ -79,14 +79,15 @@ class Mode:
         """Waits until each process has had a client. With the farm, waits until each has the farm's ticket key."""
         for server, other in (self.servers, self.servers[::-1]):
             ready = set()
-            end = time.monotonic() + PATIENCE
-            while len(ready) < self.kind.processes:
+
+            def are_ready():
                 client = Client(self.folder)
                 client.visit(server)
                 if not self.farm or client.visit(other, keep=False)[0]:
                     ready.add(client.maker)
-                elif time.monotonic() > end:
-                    raise SystemExit(f"{server.home}: no ticket of the farm")
+                return len(ready) == self.kind.processes
+
+            wait_until(f"tickets of each process of {server.home}", are_ready)
 
     def resumes(self, client, server, elsewhere=False):
         """Whether a client resumes, at another process than the maker of its session if `elsewhere`."""

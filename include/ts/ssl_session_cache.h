@@ -247,7 +247,8 @@ int TSSslSessionCacheStatsText(char *buffer, int *len_ptr);
  * session (TS_EVENT_SSL_SESSION_NEW) or fetched one (TS_EVENT_SSL_SESSION_GET). It is also
  * called after a session was removed (TS_EVENT_SSL_SESSION_REMOVE): because its connection
  * failed, because it can be used only once and was used, or because the operator of a Traffic
- * Server ordered it (also if this process does not have the session). id is a TSSslSessionID * that is valid during the call.
+ * Server ordered it (also if this process does not have the session). id is a
+ * TSSslSessionID * that is valid during the call.
  *
  * There is no TS_EVENT_SSL_SESSION_NEW for a session that may carry early data: it is used once,
  * in this process, and must not be copied to others.

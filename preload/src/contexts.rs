@@ -416,7 +416,6 @@ pub unsafe fn note_keys(openssl: &'static Openssl, ctx: *mut Context, has_own_ke
             known.has_own_keys = has_own_keys;
             // OpenSSL would prefer the library's callback to keys that the host sets now.
             if known.changes.is_some()
-                && has_own_keys
                 && serving.library.leaves_tickets(has_own_keys)
                 && let Some(set) = openssl.SSL_CTX_set_tlsext_ticket_key_evp_cb
             {

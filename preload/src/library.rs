@@ -135,7 +135,8 @@ impl Library {
         done.then_some(self.has_tickets && !leaves_tickets)
     }
 
-    /// Whether a host with ticket keys of its own, or without, makes the tickets.
+    /// Whether the tickets of a context are left to the host: if it has its own keys for them, unless
+    /// the setting says otherwise.
     pub fn leaves_tickets(&self, has_own_keys: bool) -> bool {
         has_own_keys && self.may_leave_tickets
     }

@@ -49,7 +49,7 @@ impl Peer {
             tag::RAW_PUBLIC_KEY => peer.identity = Identity::RawPublicKey,
             tag::VERIFY_RESULT => {
                 let bytes = Reader(content).content(tag::INTEGER).unwrap_or_default();
-                // One that does not fit is no result that a verification gives.
+                // OpenSSL has no larger results, and no verification gives -1.
                 peer.verify_result = match *bytes {
                     [low @ ..=0x7f] => low.into(),
                     [high @ ..=0x7f, low] => i32::from(high) << 8 | i32::from(low),

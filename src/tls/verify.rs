@@ -74,7 +74,7 @@ pub unsafe fn verify_again(ssl: *const SSL, session: &SslSessionRef) -> Option<c
 /// # Safety
 /// As for [`verify_again`].
 unsafe fn may_verify(ssl: *const SSL) -> bool {
-    /// A client has a session or two, and may have to begin again (HelloRetryRequest).
+    /// A client offers one session or two, and offers them again after a HelloRetryRequest.
     const MOST: u32 = 4;
     thread_local! {
         /// The client's random bytes of the last connection here, and how often it had this.

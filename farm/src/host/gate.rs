@@ -131,8 +131,7 @@ pub(super) fn forget_threads() {
     GATE.reset();
 }
 
-/// Makes the end of the process wait for the threads inside, from now on. `false`: there is no memory
-/// for that. Exit functions run in the opposite order of their registration. OpenSSL has been used
+/// Registers the exit function that closes the gate. `false`: there is no memory for it. Exit functions run in the opposite order of their registration. OpenSSL has been used
 /// already, so it cleans up after this one.
 pub fn watch_end() -> bool {
     static IS_WATCHED: AtomicBool = AtomicBool::new(false);
